@@ -1,0 +1,42 @@
+# Needs Python (3.11 or later) and make; everything else is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install -q -c constraints.txt
+
+.PHONY: help demo test bench bench-importance lint docs clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 8
+
+demo: .venv/.installed-test ## score the neurons of a small network, and prune it
+	$(BIN)/mipnet solve examples/digits.yaml
+
+test: .venv/.installed-test ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+bench: .venv/.installed-test ## run the benchmarks and write docs/benchmarks.md (MIPNET_DATA names the folder of MNIST files)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m bench tests/bench $(ARGS)
+
+bench-importance: .venv/.installed-test ## score and prune the paper's networks and write docs/importance.md (needs MIPNET_DATA, too)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.importance $(ARGS)
+
+lint: .venv/.installed-lint ## check style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
+
+docs: .venv/.installed-docs ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+clean: ## remove everything that was made
+	rm -rf .venv build dist site runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mipnet needs Python 3.11 or later; name one with `make PYTHON=python3.11`")'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed-%: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e '.[$*]'
+	touch $@

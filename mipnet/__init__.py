@@ -1,0 +1,124 @@
+"""mipnet: trained neural networks as mixed-integer programs, on open solvers.
+
+    import mipnet as mn
+
+    net = mn.from_torch(module, example_input)
+    encoding = mn.encode(net, mn.LInf(x, 0.03))
+    result = mn.solve(encoding, backend="highs", time_limit=60)
+
+Names are loaded on first use, so ``import mipnet`` and the command line start at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mipnet.backend import Backend as Backend
+    from mipnet.backend import Event as Event
+    from mipnet.backend import Feature as Feature
+    from mipnet.backend import Limits as Limits
+    from mipnet.backend import Outcome as Outcome
+    from mipnet.backend import Session as Session
+    from mipnet.backend import Status as Status
+    from mipnet.backend import backends as backends
+    from mipnet.backend import get_backend as get_backend
+    from mipnet.block import Block as Block
+    from mipnet.block import encoding as encoding
+    from mipnet.block import linear_map as linear_map
+    from mipnet.bounds.interval import Bounds as Bounds
+    from mipnet.bounds.interval import Interval as Interval
+    from mipnet.bounds.interval import interval as interval
+    from mipnet.bounds.interval import propagate as propagate
+    from mipnet.build import Encoding as Encoding
+    from mipnet.build import add_network as add_network
+    from mipnet.build import encode as encode
+    from mipnet.engine import Result as Result
+    from mipnet.engine import solve as solve
+    from mipnet.errors import MipnetError as MipnetError
+    from mipnet.gates import Gate as Gate
+    from mipnet.gates import find_gates as find_gates
+    from mipnet.ir import Layer as Layer
+    from mipnet.ir import Network as Network
+    from mipnet.ir import Node as Node
+    from mipnet.layers import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+    from mipnet.layers import Add as Add
+    from mipnet.layers import AvgPool2d as AvgPool2d
+    from mipnet.layers import BatchNorm as BatchNorm
+    from mipnet.layers import Clip as Clip
+    from mipnet.layers import Concat as Concat
+    from mipnet.layers import Conv2d as Conv2d
+    from mipnet.layers import Dense as Dense
+    from mipnet.layers import LeakyReLU as LeakyReLU
+    from mipnet.layers import MaxPool2d as MaxPool2d
+    from mipnet.layers import Permute as Permute
+    from mipnet.layers import ReLU as ReLU
+    from mipnet.layers import Reshape as Reshape
+    from mipnet.layers import Scale as Scale
+    from mipnet.layers import Window as Window
+    from mipnet.losses import Loss as Loss
+    from mipnet.program import Program as Program
+    from mipnet.program import Rows as Rows
+    from mipnet.pruning.export import export as export
+    from mipnet.pruning.footprint import Footprint as Footprint
+    from mipnet.pruning.footprint import measure as measure
+    from mipnet.pruning.masks import accuracy as accuracy
+    from mipnet.pruning.masks import critical_masks as critical_masks
+    from mipnet.pruning.masks import make_masks as make_masks
+    from mipnet.pruning.masks import random_masks as random_masks
+    from mipnet.pruning.surgery import prune as prune
+    from mipnet.pruning.tune import fine_tune as fine_tune
+    from mipnet.pruning.tune import train as train
+    from mipnet.readers.data import load as load
+    from mipnet.readers.files import read as read
+    from mipnet.readers.torch import from_torch as from_torch
+    from mipnet.sets import Box as Box
+    from mipnet.sets import LInf as LInf
+    from mipnet.sets import Samples as Samples
+    from mipnet.tasks.importance import Importance as Importance
+    from mipnet.tasks.importance import Scores as Scores
+    from mipnet.tasks.importance import importance as importance
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "mipnet.backend": "Backend Event Feature Limits Outcome Session Status backends get_backend",
+    "mipnet.block": "Block encoding linear_map",
+    "mipnet.bounds.interval": "Bounds Interval interval propagate",
+    "mipnet.build": "Encoding add_network encode",
+    "mipnet.errors": "MipnetError",
+    "mipnet.gates": "Gate find_gates",
+    "mipnet.ir": "Layer Network Node",
+    "mipnet.layers": (
+        "AdaptiveAvgPool2d Add AvgPool2d BatchNorm Clip Concat Conv2d Dense LeakyReLU MaxPool2d Permute ReLU Reshape Scale Window"
+    ),
+    "mipnet.losses": "Loss",
+    "mipnet.program": "Program Rows",
+    "mipnet.pruning.masks": "accuracy critical_masks make_masks random_masks",
+    "mipnet.pruning.export": "export",
+    "mipnet.pruning.footprint": "Footprint measure",
+    "mipnet.pruning.surgery": "prune",
+    "mipnet.pruning.tune": "fine_tune train",
+    "mipnet.readers.data": "load",
+    "mipnet.readers.files": "read",
+    "mipnet.readers.torch": "from_torch",
+    "mipnet.sets": "Box LInf Samples",
+    "mipnet.engine": "Result solve",
+    "mipnet.tasks.importance": "Importance Scores importance",
+}
+_WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module `mipnet` has no attribute `{name}`")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,207 @@
+"""A block: the part of the linopy model that one node owns, and all that the node's encoding may touch.
+
+An encoding is a function ``(layer, block, *inputs) -> Affine`` registered for a layer type and a formulation name::
+
+    @encoding(MyLayer, "big-m")
+    def _(layer, block, x):
+        h = block.variable("", lower, upper, value=lambda point: layer_in_numpy(x.evaluate(point)))
+        block.rows("above", h - x, ">=")
+        return h
+
+Affine layers register `linear_map` instead and need neither variables nor rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import Any, Literal
+
+import linopy
+import numpy as np
+import xarray as xr
+from linopy import LinearExpression
+from linopy.constraints import Constraint
+from numpy.typing import NDArray
+
+from mipnet.affine import Affine, Csr, Mask, activity
+from mipnet.bounds.interval import Interval
+from mipnet.errors import UnboundedError, UnsupportedError
+from mipnet.ir import Array, Layer, Node, Shape
+
+linopy.options["semantics"] = "v1"
+
+Sense = Literal["<=", ">=", "="]
+Encoder = Callable[..., Affine]
+Fill = tuple[NDArray[np.int64], Callable[[Array], Array]]
+
+
+@singledispatch
+def linear_map(layer: Layer, *shapes: Shape) -> tuple[Csr, ...]:
+    """For an affine layer: one sparse matrix an input, ``(elements of the output) x (elements of that input)``, flat in C order."""
+    raise UnsupportedError(f"layer `{layer.label}` is not affine")
+
+
+def is_affine(layer: Layer) -> bool:
+    """True if `linear_map` knows the layer."""
+    return linear_map.dispatch(type(layer)) is not linear_map.dispatch(object)
+
+
+_ENCODINGS: dict[type[Layer], dict[str, Encoder]] = {}
+
+
+def encoding(layer: type[Layer], formulation: str) -> Callable[[Encoder], Encoder]:
+    """Register a function as the encoding of a layer type under a formulation name."""
+
+    def register(function: Encoder) -> Encoder:
+        _ENCODINGS.setdefault(layer, {})[formulation] = function
+        return function
+
+    return register
+
+
+def formulations(layer: type[Layer]) -> Mapping[str, Encoder]:
+    """The encodings of a layer type by name, the default first; empty if there is none."""
+    for base in layer.__mro__:
+        if base in _ENCODINGS:
+            return _ENCODINGS[base]
+    return {}
+
+
+def all_formulations() -> dict[str, tuple[str, ...]]:
+    """The names on offer for each kind of layer, by the layer's lower-case name."""
+    return {layer.__name__.lower(): tuple(names) for layer, names in _ENCODINGS.items()}
+
+
+@dataclass(eq=False)
+class Block:
+    """One node's variables, rows and value, and what an encoding needs to know to write them.
+
+    ``before`` holds the bounds of each input, ``after`` those of the node's own value.  ``fills`` (shared by all blocks of a
+    model) compute the variables in order, each at a point where all earlier ones are known: a forward pass in variables.
+    ``tops`` are the thresholds that a gate used here, for `mipnet.gates.gated_value`.
+    """
+
+    name: str
+    node: Node
+    model: linopy.Model
+    samples: xr.DataArray
+    before: tuple[Interval, ...]
+    after: Interval
+    paper: bool = False
+    variables: dict[str, linopy.Variable] = field(default_factory=dict)
+    constraints: list[str] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+    formulation: str = ""
+    tops: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """``(sample, *dimensions of the node)``."""
+        return ("sample", *self.node.dims)
+
+    @property
+    def shape(self) -> Shape:
+        """``(samples, *shape of the node)``."""
+        return (len(self.samples), *self.node.shape)
+
+    def finite(self, index: int = 0) -> tuple[Array, Array]:
+        """Lower and upper bound of an input as arrays; raises `UnboundedError` where one is infinite."""
+        box = self.before[index]
+        lower, upper = box.lower.numpy(), box.upper.numpy()
+        infinite = ~(np.isfinite(lower) & np.isfinite(upper))
+        if infinite.any():
+            raise UnboundedError(
+                f"node `{self.node.name}` has {np.count_nonzero(infinite)} inputs without finite bounds; a big-M needs them:"
+                " give the network's input finite bounds (`Box`, `LInf`)"
+            )
+        return lower, upper
+
+    def variable(
+        self,
+        suffix: str,
+        lower: Array | float,
+        upper: Array | float,
+        *,
+        value: Callable[[Array], Array],
+        where: Mask | None = None,
+        binary: bool = False,
+        dims: tuple[str, ...] | None = None,
+        shape: Shape | None = None,
+    ) -> Affine:
+        """New variables over ``dims`` (the block's own by default), only ``where`` a mask holds; elsewhere the value is 0.
+
+        ``value(point)`` gives their values, of the same shape, at a point where all earlier variables have theirs.
+        """
+        dims, shape = dims or self.dims, shape or self.shape
+        coords = {d: np.arange(n) if d != "sample" else self.samples.values for d, n in zip(dims, shape, strict=True)}
+
+        def labelled(a: Any) -> xr.DataArray:
+            return xr.DataArray(np.broadcast_to(a, shape).copy(), dims=dims, coords=coords)
+
+        name = f"{self.name}_{suffix}" if suffix else self.name
+        mask = None if where is None or where.all() else labelled(where)
+        if binary:
+            made = self.model.add_variables(binary=True, coords=labelled(0).coords, dims=dims, name=name, mask=mask)
+        else:
+            made = self.model.add_variables(lower=labelled(lower).astype(float), upper=labelled(upper).astype(float), name=name, mask=mask)
+        labels = made.labels.transpose(*dims).values
+        self.variables[suffix] = made
+        self.fills.append((labels, value))
+        return Affine.of(labels)
+
+    def rows(self, suffix: str, value: Affine, sense: Sense, right: Array | float = 0.0, *, dims: tuple[str, ...] | None = None) -> None:
+        """New rows ``value sense right``, one an element; a value of the block's own shape keeps the block's dimensions."""
+        name = f"{self.name}_{suffix}"
+        if not value.constant.size:
+            return
+        dims = dims or (self.dims if value.shape == self.shape else tuple(f"{name}_{i}" for i in range(value.constant.ndim)))
+        add_rows(self.model, name, value, sense, right, dims, self.samples)
+        self.constraints.append(name)
+
+
+def expression(model: linopy.Model, value: Affine, dims: tuple[str, ...], samples: xr.DataArray) -> LinearExpression:
+    """An affine value as a labelled linopy expression (constant included)."""
+    return LinearExpression(_dataset(value, dims, samples, const=value.constant), model)
+
+
+def add_rows(
+    model: linopy.Model, name: str, value: Affine, sense: Sense, right: Array | float, dims: tuple[str, ...], samples: xr.DataArray
+) -> None:
+    """Rows ``value sense right`` under a name, built as one Dataset: linopy's cost is per container, not per number."""
+    bound = np.asarray(right, dtype=np.float64) - value.constant
+    data = _dataset(value, dims, samples, sign=np.full(value.shape, sense), rhs=bound)
+    model.add_constraints(Constraint(data, model), name=name)
+
+
+def _dataset(value: Affine, dims: tuple[str, ...], samples: xr.DataArray, **parts: NDArray[Any]) -> xr.Dataset:
+    """Coefficients and labels padded to the longest row, as linopy stores them, beside other ``parts`` over ``dims``."""
+    sizes = value.row_sizes
+    longest = max(1, int(sizes.max(initial=0)))
+    full = bool((sizes == longest).all())
+    rows, index = value.constant.size, value.terms.indices.astype(np.int32, copy=False)
+    if full:
+        coefficients, labels = value.terms.data.reshape(rows, longest), index.reshape(rows, longest)
+    else:
+        coefficients, labels = np.full((rows, longest), np.nan), np.full((rows, longest), -1, dtype=np.int32)
+        there = np.arange(longest) < sizes[:, None]
+        coefficients[there], labels[there] = value.terms.data, index
+    coords = {d: samples.values if d == "sample" else np.arange(n) for d, n in zip(dims, value.shape, strict=True)}
+    shape = (*value.shape, longest)
+    terms = {"coeffs": coefficients.reshape(shape), "vars": labels.reshape(shape)}
+    arrays = {name: ((*dims, "_term"), array) for name, array in terms.items()} | {name: (dims, array) for name, array in parts.items()}
+    return xr.Dataset(arrays, coords=coords)
+
+
+def value_range(model: linopy.Model, value: Affine) -> tuple[Array, Array]:
+    """Lower and upper bound of an affine value from the bounds of its variables: valid whatever the bounds mode."""
+    lower, upper = np.full(model._xCounter, -np.inf), np.full(model._xCounter, np.inf)
+    for variable in (model.variables[name] for name in model.variables):
+        labels = variable.labels.values.reshape(-1)
+        there = labels >= 0
+        lower[labels[there]] = variable.lower.values.reshape(-1)[there]
+        upper[labels[there]] = variable.upper.values.reshape(-1)[there]
+    width = value.terms.shape[1]
+    low, high = activity(value.terms, lower[:width], upper[:width])
+    return low.reshape(value.shape) + value.constant, high.reshape(value.shape) + value.constant

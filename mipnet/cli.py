@@ -1,0 +1,209 @@
+"""The command line: ``mipnet solve model.yaml`` and what helps to write that file.
+
+Exit status: 0 solved, with a point that survived its replay; 1 no point, or it did not survive; 2 wrong input, in one line on
+standard error; 130 after Ctrl-C (the best point so far is shown first).  Heavy modules are imported inside the commands, so that
+``mipnet --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import mipnet
+from mipnet.errors import InputError, MipnetError
+
+if TYPE_CHECKING:
+    from mipnet.backend import Found
+    from mipnet.records import Run
+    from mipnet.spec import Spec
+    from mipnet.specfile import Override
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the file, such as solve.mip_gap=1e-3. May be repeated.")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status; whatever the user can mend is told in one line on standard error."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        try:
+            return int(app(list(sys.argv[1:] if arguments is None else arguments), prog_name="mipnet", standalone_mode=False) or 0)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail as well
+            return 1
+        except (KeyboardInterrupt, typer.Abort):
+            return _fail("interrupted", 130)
+        except MipnetError as error:
+            return _fail(str(error))
+        except OSError as error:
+            return _fail(f"`{error.filename}`: {(error.strerror or str(error)).lower()}" if error.filename else str(error))
+        except MemoryError:
+            return _fail("out of memory; try fewer images, or a smaller network")
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # every usage error of typer has one
+                raise
+            return _fail(f"{error.format_message()} (see `mipnet --help`)")
+
+
+def _fail(message: str, status: int = 2) -> int:
+    print(f"error: {_one_line(message)}", file=sys.stderr)
+    return status
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    print(f"warning: {_one_line(str(message))}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, allow_nan=False), flush=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mipnet {mipnet.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Trained neural networks as mixed-integer programs, on open solvers."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def solve(
+    file: Annotated[Path, typer.Argument(metavar="MODEL.YAML", help="What to ask; `mipnet init` writes one.")],
+    backend: Annotated[str | None, typer.Option(help="The solver, such as highs or scip.")] = None,
+    time_limit: Annotated[float | None, typer.Option(metavar="SECONDS", help="When to stop.")] = None,
+    set_: Set = None,
+    output: Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.")] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables; only warnings and errors.")] = False,
+) -> int:
+    """Solve a YAML file and show what came of it.
+
+    Exit status: 0 solved, 1 no point or a wrong one, 2 wrong input, 130 after Ctrl-C.
+    """
+    from mipnet import records, report, runs
+    from mipnet.specfile import Override
+
+    given = (
+        (("solve", "backend"), backend, "--backend"),
+        (("solve", "time_limit"), time_limit, "--time-limit"),
+        (("output",), output, "--output"),
+    )
+    overrides = [Override(keys, value, f"{option} {value}") for keys, value, option in given if value is not None]
+    spec = _spec(file, set_, overrides)
+    progress = None if quiet else report.Progress(report.make_console(stderr=True))
+    with progress or nullcontext():
+        run = runs.run_importance(spec, None if progress is None else progress.hear)
+    if as_json:
+        _print_json(records.to_json(run))
+    elif not quiet:
+        report.make_console().print(report.run_report(run))
+    folder = runs.save(run)
+    if folder is not None and not as_json and not quiet:
+        print(f"written to {folder}")
+    return _status(run)
+
+
+def _spec(file: Path, sets: Sequence[str] | None, overrides: Sequence[Override] = ()) -> Spec:
+    from mipnet.spec import load_spec
+
+    return load_spec(file, [*(sets or []), *overrides])
+
+
+def _status(run: Run) -> int:
+    from mipnet.backend import Status
+
+    return 130 if run.result.status is Status.INTERRUPTED else 0 if run.good else 1
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="MODEL.YAML|NET.PT2", help="A YAML file, or an exported network.")],
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Show a network, its gates and its program's size."""
+    from mipnet import records, report, runs
+    from mipnet.readers.files import WEIGHTS, read
+
+    if file.suffix.lower() in (".pt2", ".onnx", *WEIGHTS):
+        if set_:
+            raise InputError(f"--set changes keys of a YAML file, and `{file}` is a network; leave it out")
+        description = records.describe(read(file))
+    else:
+        posed = runs.pose(_spec(file, set_))
+        description = records.describe(posed.network, posed.problem)
+    if as_json:
+        _print_json(description)
+    else:
+        report.make_console().print(report.network_report(description))
+
+
+@app.command()
+def backends(as_json: Json = False) -> None:
+    """List the solvers and what each can do."""
+    from mipnet import backend, report
+
+    found = backend.backends()
+    if as_json:
+        _print_json({"backends": [_backend(each) for each in found]})
+    else:
+        report.make_console().print(report.backends_table(found))
+
+
+def _backend(found: Found) -> dict[str, Any]:
+    usable = found.backend if not found.problem else None
+    return {
+        "name": found.name,
+        "available": usable is not None,
+        "version": None if usable is None else usable.version(),
+        "problem": found.problem or None,
+        "features": sorted(feature.value for feature in found.backend.features) if found.backend is not None else [],
+    }
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The file to write.")] = Path("model.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+) -> None:
+    """Write a YAML file with all keys explained."""
+    template = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as stream:
+            stream.write(template)
+    except FileExistsError:
+        raise InputError(f"`{path}` exists; name another file, or overwrite it with --force") from None
+    print(f"written to {path}; change `network` and `data`, then: mipnet solve {path}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the YAML file."""
+    from mipnet.spec import Spec
+
+    _print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()})

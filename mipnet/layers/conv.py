@@ -1,0 +1,87 @@
+"""Conv2d: a two-dimensional cross-correlation with stride, padding, dilation and groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mipnet.affine import Csr
+from mipnet.block import linear_map
+from mipnet.bounds.interval import Interval, interval, linear
+from mipnet.ir import Layer, Shape, constant, require, size
+from mipnet.layers.window import Pair, Sides, Window
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(Layer):
+    """``y[o, r, c] = b[o] + sum W[o, i, u, v] x[i, r*stride + u*dilation - top, c*stride + v*dilation - left]``.
+
+    ``weight`` has shape ``(outputs, inputs / groups, rows, cols)``, ``bias`` ``(outputs,)`` or None; ``padding`` holds zeros added at
+    ``(top, bottom, left, right)``, which need not be symmetric ('same').
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: Pair = (1, 1)
+    padding: Sides = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    prunable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", constant(self.weight, "the weight of a convolution"))
+        if self.bias is not None:
+            object.__setattr__(self, "bias", constant(self.bias, "the bias of a convolution"))
+        require(self.weight.ndim == 4, f"the weight has shape {tuple(self.weight.shape)}; expected (outputs, inputs/groups, rows, cols)")
+        ok = self.bias is None or self.bias.shape == self.weight.shape[:1]
+        require(ok, f"the bias has shape {tuple(getattr(self.bias, 'shape', ()))}; expected ({len(self.weight)},)")
+        require(len(self.weight) % self.groups == 0, f"{len(self.weight)} output channels do not divide into {self.groups} groups")
+
+    @property
+    def window(self) -> Window:
+        """Where the kernel lies."""
+        kernel = (int(self.weight.shape[2]), int(self.weight.shape[3]))
+        return Window(kernel, self.stride, self.padding, self.dilation)
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """``(outputs, rows, cols)``."""
+        (given,) = inputs
+        wanted = int(self.weight.shape[1]) * self.groups
+        require(len(given) == 3 and given[0] == wanted, f"its input has shape {given}; expected ({wanted}, rows, cols)")
+        return (int(self.weight.shape[0]), *self.window.out(given))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The convolution of a batch."""
+        (x,) = inputs
+        return self._apply(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(self.window.pad(x, 0.0), weight, bias, self.stride, 0, self.dilation, self.groups)
+
+
+@interval.register(Conv2d)
+def _(layer: Conv2d, x: Interval) -> Interval:
+    return linear(layer.forward, lambda r: layer._apply(r, layer.weight.abs(), None), x)
+
+
+@linear_map.register(Conv2d)
+def _(layer: Conv2d, *shapes: Shape) -> tuple[Csr, ...]:
+    """One row an output element, its entries gathered from the window: the dense matrix is never built."""
+    (given,) = shapes
+    outputs, per_group = int(layer.weight.shape[0]), int(layer.weight.shape[1])
+    places = layer.window.places(given)  # (rows * cols, kernel), -1 outside
+    plane = given[1] * given[2]
+    group = np.arange(outputs) // (outputs // layer.groups)
+    channels = group[:, None] * per_group + np.arange(per_group)  # (outputs, inputs / groups)
+    shape = (outputs, len(places), per_group, places.shape[1])
+    columns = np.broadcast_to(channels[:, None, :, None] * plane + places[None, :, None, :], shape)
+    weight = layer.weight.reshape(outputs, 1, per_group, -1).expand(torch.Size(shape)).numpy()
+    inside = np.broadcast_to(places[None, :, None, :] >= 0, shape) & (weight != 0)
+    indptr = np.append(0, np.cumsum(inside.sum(axis=(2, 3)).reshape(-1)))
+    return (Csr((weight[inside], columns[inside], indptr), shape=(outputs * len(places), size(given))),)

@@ -1,0 +1,53 @@
+"""Dense: ``y = W x + b``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mipnet.affine import Csr
+from mipnet.block import linear_map
+from mipnet.bounds.interval import Interval, interval, linear
+from mipnet.ir import Layer, Shape, constant, require
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Layer):
+    """``y = W x + b`` for a vector x; ``weight`` has shape ``(outputs, inputs)``, ``bias`` ``(outputs,)`` or None."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    prunable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", constant(self.weight, "the weight of a dense layer"))
+        if self.bias is not None:
+            object.__setattr__(self, "bias", constant(self.bias, "the bias of a dense layer"))
+        require(self.weight.ndim == 2, f"the weight has shape {tuple(self.weight.shape)}; expected (outputs, inputs)")
+        ok = self.bias is None or self.bias.shape == self.weight.shape[:1]
+        require(ok, f"the bias has shape {tuple(getattr(self.bias, 'shape', ()))}; expected ({len(self.weight)},)")
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """``(outputs,)``."""
+        (given,) = inputs
+        require(given == (self.weight.shape[1],), f"its input has shape {given}; the weight expects ({self.weight.shape[1]},)")
+        return (self.weight.shape[0],)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """``x @ W.T + b``."""
+        (x,) = inputs
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+@interval.register(Dense)
+def _(layer: Dense, x: Interval) -> Interval:
+    return linear(layer.forward, lambda r: F.linear(r, layer.weight.abs()), x)
+
+
+@linear_map.register(Dense)
+def _(layer: Dense, *shapes: Shape) -> tuple[Csr, ...]:
+    return (Csr(layer.weight.numpy()),)

@@ -1,0 +1,217 @@
+"""Pooling over two dimensions: maximum, average, adaptive average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from mipnet.affine import Affine, Csr, Mask
+from mipnet.block import Block, encoding, linear_map
+from mipnet.bounds.interval import interval, monotone
+from mipnet.ir import Array, Layer, Shape, require
+from mipnet.layers.window import Pair, Window
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2d(Layer):
+    """``y = max`` over each window of each channel; padding never wins."""
+
+    window: Window
+
+    channelwise: ClassVar[bool] = True
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """``(channels, rows, cols)``."""
+        (given,) = inputs
+        require(len(given) == 3, f"its input has shape {given}; expected (channels, rows, cols)")
+        out = (given[0], *self.window.out(given))
+        require((self.window.places(given) >= 0).any(axis=1).all(), "a pooling window lies in the padding entirely")
+        return out
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The maxima of a batch."""
+        (x,) = inputs
+        return F.max_pool2d(self.window.pad(x, -torch.inf), self.window.kernel, self.window.stride, 0, self.window.dilation)
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool2d(Layer):
+    """``y = sum / divisor`` over each window of each channel.
+
+    The divisor is ``divisor`` if given, else the number of positions in the window, padding counted if ``count_padding``.
+    """
+
+    window: Window
+    count_padding: bool = True
+    divisor: float | None = None
+
+    channelwise: ClassVar[bool] = True
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """``(channels, rows, cols)``."""
+        (given,) = inputs
+        require(len(given) == 3, f"its input has shape {given}; expected (channels, rows, cols)")
+        return (given[0], *self.window.out(given))
+
+    def divisors(self, given: Shape) -> Array:
+        """The divisor of each output position, shape ``(rows, cols)``."""
+        out = self.window.out(given)
+        if self.divisor is not None:
+            return np.full(out, float(self.divisor))
+        if self.count_padding:
+            top, bottom, left, right = self.window.padding
+            padded = (1, given[1] + top + bottom, given[2] + left + right)
+            inside = Window(self.window.kernel, self.window.stride, ceil=self.window.ceil)._axis  # on the padded plane
+            sizes = [inside(axis, padded)[1].sum(axis=1)[: out[axis]] for axis in (0, 1)]
+            return np.asarray(np.outer(*sizes), dtype=np.float64)
+        return np.asarray((self.window.places(given) >= 0).sum(axis=1).reshape(out), dtype=np.float64)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The averages of a batch."""
+        (x,) = inputs
+        total = F.avg_pool2d(self.window.pad(x, 0.0), self.window.kernel, self.window.stride, divisor_override=1)
+        return total / torch.from_numpy(self.divisors(tuple(x.shape[1:]))).to(x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveAvgPool2d(Layer):
+    """Averages over windows ``floor(i n / out) .. ceil((i+1) n / out)``, so that the output has size ``out``."""
+
+    out: Pair
+
+    channelwise: ClassVar[bool] = True
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """``(channels, *out)``."""
+        (given,) = inputs
+        require(len(given) == 3, f"its input has shape {given}; expected (channels, rows, cols)")
+        return (given[0], *self.out)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The averages of a batch."""
+        return F.adaptive_avg_pool2d(inputs[0], self.out)
+
+
+for kind in (MaxPool2d, AvgPool2d, AdaptiveAvgPool2d):
+    interval.register(kind)(monotone)
+
+
+@linear_map.register(AvgPool2d)
+def _(layer: AvgPool2d, *shapes: Shape) -> tuple[Csr, ...]:
+    (given,) = shapes
+    places = layer.window.places(given)
+    inside = places >= 0
+    indptr = np.append(0, np.cumsum(inside.sum(axis=1)))
+    data = np.repeat(1.0 / layer.divisors(given).reshape(-1), inside.sum(axis=1))
+    plane = Csr((data, places[inside], indptr), shape=(len(places), given[1] * given[2]))
+    return (_every_channel(plane, given[0]),)
+
+
+@linear_map.register(AdaptiveAvgPool2d)
+def _(layer: AdaptiveAvgPool2d, *shapes: Shape) -> tuple[Csr, ...]:
+    (given,) = shapes
+    rows, cols = (_adaptive_axis(given[axis + 1], layer.out[axis]) for axis in (0, 1))
+    return (_every_channel(Csr(sparse.kron(rows, cols, format="csr")), given[0]),)
+
+
+def _adaptive_axis(length: int, out: int) -> Csr:
+    start, end = np.arange(out) * length // out, -(-(np.arange(1, out + 1) * length) // out)
+    inside = (np.arange(length) >= start[:, None]) & (np.arange(length) < end[:, None])
+    return Csr(inside / inside.sum(axis=1, keepdims=True))
+
+
+def _every_channel(plane: Csr, channels: int) -> Csr:
+    return Csr(sparse.kron(sparse.eye_array(channels), plane, format="csr"))
+
+
+@encoding(MaxPool2d, "big-m")
+def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
+    """``p >= h_i``, ``p <= h_i + (1 - y_i)(max_{j != i} u_j - l_i)``, ``sum y = 1`` over the candidates i of each window.
+
+    A candidate that another one always beats (u_i <= l_j) is left out; a window with one candidate is that candidate.
+    """
+    lower, upper = block.finite()
+    candidates = _candidates(layer, block, x)  # flat positions, (sample, channel, position, kernel), -1 outside
+    least = np.where(candidates >= 0, lower.reshape(-1)[candidates], -np.inf)
+    most = np.where(candidates >= 0, upper.reshape(-1)[candidates], -np.inf)
+    best = least.argmax(axis=-1)[..., None]
+    keep = (candidates >= 0) & (most > np.take_along_axis(least, best, -1))
+    np.put_along_axis(keep, best, True, axis=-1)
+    single = keep.sum(axis=-1) == 1
+    value = x[np.take_along_axis(candidates, best, -1)[..., 0][single]].place(single)
+    if not single.all():
+        value = value + _contested(block, x, candidates, keep & ~single[..., None], least, most)
+    value = value.reshape(*block.shape)
+    if block.paper:
+        _keep_winners(block, x, value, candidates, (candidates >= 0) & ~keep)
+    return value
+
+
+def _candidates(layer: MaxPool2d, block: Block, x: Affine) -> NDArray[np.int64]:
+    given = x.shape[1:]
+    places = layer.window.places(given)
+    planes = np.arange(x.shape[0] * given[0]) * (given[1] * given[2])
+    flat = np.where(places >= 0, planes[:, None, None] + places, -1)
+    return flat.reshape(x.shape[0], given[0], *places.shape)
+
+
+def _contested(block: Block, x: Affine, candidates: NDArray[np.int64], keep: Mask, least: Array, most: Array) -> Affine:
+    """The windows with several candidates: a variable p each, a binary y a candidate."""
+    open_windows: Mask = np.asarray(keep.any(axis=-1))
+    shape, window = block.shape, np.broadcast_to(np.arange(open_windows.size).reshape(*open_windows.shape, 1), keep.shape)[keep]
+    kept = np.where(keep, most, -np.inf)
+    low, high = np.where(keep, least, -np.inf).max(axis=-1), kept.max(axis=-1)
+    inputs = x[candidates[keep]]
+
+    def best(point: Array) -> Array:
+        values = np.full(keep.shape, -np.inf)
+        values[keep] = inputs.evaluate(point)
+        return values
+
+    where = open_windows.reshape(shape)
+    finite = np.where(open_windows, low, 0.0).reshape(shape), np.where(open_windows, high, 0.0).reshape(shape)
+    p = block.variable("", *finite, where=where, value=lambda q: np.where(open_windows, best(q).max(-1), 0.0).reshape(shape))
+    dims = tuple(f"{block.name}_{part}" for part in ("channel", "position", "candidate"))
+    y = block.variable(
+        "winner", 0, 1, where=keep, binary=True, dims=("sample", *dims), shape=keep.shape, value=lambda q: _one_hot(best(q), keep)
+    )
+    others = _max_of_others(kept)[keep]
+    gap = np.maximum(others - least[keep], 0.0)
+    block.rows("above", p[window] - inputs, ">=")
+    block.rows("below", p[window] - inputs + y[keep] * gap, "<=", gap)
+    counts = Csr(
+        (np.ones(len(window)), np.arange(len(window)), np.append(0, np.cumsum(keep.sum(-1).reshape(-1)))),
+        shape=(keep[..., 0].size, len(window)),
+    )
+    chosen = Affine(Csr(counts @ y[keep].terms), np.zeros(open_windows.size))
+    block.rows("one", chosen[open_windows.reshape(-1)], "=", 1.0)
+    return p.reshape(*open_windows.shape)
+
+
+def _max_of_others(values: Array) -> Array:
+    """For each entry the largest of the other entries on the last axis."""
+    order = np.sort(values, axis=-1)
+    top = values.argmax(axis=-1)[..., None]
+    others = np.broadcast_to(order[..., -1:], values.shape).copy()
+    np.put_along_axis(others, top, order[..., -2:-1], axis=-1)
+    return others
+
+
+def _one_hot(values: Array, keep: Mask) -> Array:
+    hot = np.zeros(values.shape)
+    np.put_along_axis(hot, values.argmax(axis=-1)[..., None], 1.0, axis=-1)
+    return hot * keep
+
+
+def _keep_winners(block: Block, x: Affine, value: Affine, candidates: NDArray[np.int64], dropped: Mask) -> None:
+    """Under the paper's bounds the nominal winner stays the winner: ``p >= h_i`` for the candidates left out."""
+    window = np.broadcast_to(np.arange(value.constant.size).reshape(*dropped.shape[:-1], 1), dropped.shape)[dropped]
+    ahead = value[window] - x[candidates[dropped]]
+    block.rows("stays_ahead", ahead[ahead.row_sizes > 0], ">=")

@@ -1,0 +1,72 @@
+"""Layers that move elements and compute nothing: reshape (flatten, view) and permute (transpose)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mipnet.affine import Csr
+from mipnet.block import linear_map
+from mipnet.bounds.interval import interval, monotone
+from mipnet.ir import Layer, Shape, require, size
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Layer):
+    """The same elements in the same order under ``target``, the shape of one sample."""
+
+    target: Shape
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """The target."""
+        (given,) = inputs
+        require(size(given) == size(self.target), f"{size(given)} elements of shape {given} do not fill shape {self.target}")
+        return self.target
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The batch under the new shape."""
+        (x,) = inputs
+        return x.reshape(len(x), *self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class Permute(Layer):
+    """The axes of one sample in another order: axis k of the output is axis ``order[k]`` of the input."""
+
+    order: tuple[int, ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """The input's shape in the new order."""
+        (given,) = inputs
+        require(sorted(self.order) == list(range(len(given))), f"order {self.order} does not permute the axes of shape {given}")
+        return tuple(given[axis] for axis in self.order)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The batch with its axes in the new order."""
+        (x,) = inputs
+        return x.permute(0, *(axis + 1 for axis in self.order))
+
+
+interval.register(Reshape)(monotone)
+interval.register(Permute)(monotone)
+
+
+def selection(columns: NDArray[np.int64], width: int) -> Csr:
+    """The matrix whose row i picks element ``columns[i]`` of ``width`` elements."""
+    return Csr((np.ones(len(columns)), columns, np.arange(len(columns) + 1)), shape=(len(columns), width))
+
+
+@linear_map.register(Reshape)
+def _(layer: Reshape, *shapes: Shape) -> tuple[Csr, ...]:
+    count = size(shapes[0])
+    return (selection(np.arange(count), count),)
+
+
+@linear_map.register(Permute)
+def _(layer: Permute, *shapes: Shape) -> tuple[Csr, ...]:
+    (given,) = shapes
+    moved = np.arange(size(given)).reshape(given).transpose(layer.order)
+    return (selection(moved.reshape(-1), size(given)),)

@@ -1,0 +1,80 @@
+"""The geometry that convolution and pooling share: which input positions each output position reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mipnet.ir import Shape, require
+
+Pair = tuple[int, int]
+Sides = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window: sizes as ``(rows, cols)``, ``padding`` as ``(top, bottom, left, right)``.
+
+    With ``ceil`` the last window may reach beyond the padded input, but must start inside the input or its left padding (torch's rule).
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Sides = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    ceil: bool = False
+
+    def out(self, given: Shape) -> Pair:
+        """``(rows, cols)`` of the output for an input of shape ``(channels, rows, cols)``."""
+        rows, cols = (self._count(axis, given[axis + 1]) for axis in (0, 1))
+        require(rows > 0 and cols > 0, f"a window of {self.kernel} with padding {self.padding} does not fit an input of shape {given}")
+        return rows, cols
+
+    def _count(self, axis: int, length: int) -> int:
+        before, after = self.padding[2 * axis : 2 * axis + 2]
+        reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        stride = self.stride[axis]
+        room = length + before + after - reach
+        count = (-(-room // stride) if self.ceil else room // stride) + 1
+        if self.ceil and (count - 1) * stride >= length + before:
+            count -= 1
+        return count
+
+    def beyond(self, given: Shape) -> Pair:
+        """By how many rows and columns the last window reaches past the padded input (0 without ``ceil``)."""
+        ends = []
+        for axis, count in enumerate(self.out(given)):
+            reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+            padded = given[axis + 1] + sum(self.padding[2 * axis : 2 * axis + 2])
+            ends.append(max(0, (count - 1) * self.stride[axis] + reach - padded))
+        return ends[0], ends[1]
+
+    def pad(self, x: Tensor, value: float) -> Tensor:
+        """A batch of images with the padding, and what ``ceil`` needs beyond it, written out."""
+        top, bottom, left, right = self.padding
+        down, over = self.beyond(tuple(x.shape[1:])) if self.ceil else (0, 0)
+        sides = (left, right + over, top, bottom + down)
+        return F.pad(x, sides, value=value) if any(sides) else x
+
+    def places(self, given: Shape) -> NDArray[np.int64]:
+        """For each output position (flat) the flat positions in one input plane that its window reads; -1 for padding."""
+        (rows, row_in), (cols, col_in) = (self._axis(axis, given) for axis in (0, 1))
+        flat = rows[:, None, :, None] * given[2] + cols[None, :, None, :]
+        inside = row_in[:, None, :, None] & col_in[None, :, None, :]
+        return np.where(inside, flat, -1).reshape(len(rows) * len(cols), -1)
+
+    def _axis(self, axis: int, given: Shape) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        starts = np.arange(self.out(given)[axis]) * self.stride[axis] - self.padding[2 * axis]
+        index = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
+        return index, (index >= 0) & (index < given[axis + 1])
+
+
+def pair(value: int | tuple[int, ...] | list[int]) -> Pair:
+    """One number for both axes, or two."""
+    if isinstance(value, int):
+        return value, value
+    return (int(value[0]), int(value[0])) if len(value) == 1 else (int(value[0]), int(value[1]))

@@ -1,0 +1,1 @@
+"""Readers: files and data sets of others, as networks, properties and images."""

@@ -1,0 +1,293 @@
+"""Data sets: images in float64, scaled to [0, 1], with integer labels, and the choice of a few of them.
+
+`load` reads scikit-learn's digits, MNIST and Fashion-MNIST (the IDX files, as published or as torchvision keeps them), any
+other pair of IDX files and `.npz` files.  `select` picks the samples that a program is written for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import random
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipnet.errors import DataError
+from mipnet.ir import Array, Shape
+
+ROOT = "MIPNET_DATA"
+"""The environment variable that names the folder of data sets."""
+
+SPLITS = ("train", "test")
+PICKS = ("first", "random", "confident", "uncertain")
+FOLDERS = {"mnist": ("MNIST/raw", "mnist", "."), "fashion-mnist": ("FashionMNIST/raw", "fashion-mnist", ".")}
+SOURCES = ("digits", *FOLDERS, "npz", "idx")
+
+Labels = NDArray[np.int64]
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """``images`` of shape ``(n, *shape)`` in float64 and ``labels`` of shape ``(n,)`` in 0, ..., ``classes`` - 1.
+
+    Raises `DataError` unless both have n entries, every pixel is finite and every label is a whole number in that range.
+    """
+
+    images: Array
+    labels: Labels
+    name: str
+    classes: int
+
+    def __post_init__(self) -> None:
+        images = _numbers(self.images, f"the images of `{self.name}`").astype(np.float64, copy=False)
+        labels = _numbers(self.labels, f"the labels of `{self.name}`")
+        if images.ndim < 2 or labels.ndim != 1 or len(images) != len(labels) or not len(labels):
+            raise DataError(
+                f"`{self.name}` has images of shape {images.shape} and labels of shape {labels.shape};"
+                " expected (n, *image shape) and (n,) with the same n >= 1"
+            )
+        if wrong := int(np.count_nonzero(~np.isfinite(images))):
+            raise DataError(f"the images of `{self.name}` hold {wrong} NaN or infinite pixels; expected finite numbers")
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", _whole_labels(labels, self.classes, self.name))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of one image."""
+        return self.images.shape[1:]
+
+    def take(self, index: NDArray[np.int64]) -> Dataset:
+        """The samples at these positions, in this order."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+
+def _numbers(value: Any, what: str) -> NDArray[Any]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{what} are of type {array.dtype}; expected whole or floating-point numbers")
+    return array
+
+
+def _whole_labels(labels: NDArray[Any], classes: int, name: str) -> Labels:
+    wrong = (labels != np.round(labels)) | (labels < 0) | (labels >= classes)
+    if wrong.any():
+        value, at = labels[wrong][0], int(np.flatnonzero(wrong)[0])
+        raise DataError(f"label {value} of sample {at} of `{name}` is not a class; expected a whole number from 0 to {classes - 1}")
+    return labels.astype(np.int64)
+
+
+def load(
+    source: str,
+    root: PathLike | None = None,
+    split: str = "train",
+    *,
+    shape: Sequence[int] | None = None,
+    file: PathLike | None = None,
+    images: str | None = None,
+    labels: str | None = None,
+    scale: float | None = None,
+    classes: int | None = None,
+) -> Dataset:
+    """The ``train`` or ``test`` split of a data set, each image in the given ``shape`` (as it is stored, if None).
+
+    ``digits``                  1,797 images of 8x8, from scikit-learn; a fixed, stratified split of 80 to 20
+    ``mnist, fashion-mnist``    IDX files, gzipped or not, somewhere under ``root`` (or the folder that MIPNET_DATA names)
+    ``npz``                     ``file``, with arrays called ``images`` and ``labels`` unless told otherwise
+    ``idx``                     the two files ``images`` and ``labels``
+
+    Paths are relative to ``root``.  Write ``{split}`` in the names of ``file``, ``images`` or ``labels`` where both splits
+    exist.  Pixels are divided by ``scale``: 255 for bytes and 1 for floating-point numbers if not given.
+    Raises `DataError` for everything that is missing, broken or does not fit.
+    """
+    if source not in SOURCES:
+        raise DataError(f"no data source is called `{source}`; expected one of {', '.join(SOURCES)}")
+    if split not in SPLITS:
+        raise DataError(f"no split is called `{split}`; expected one of {', '.join(SPLITS)}")
+    if source == "digits":
+        pixels, names = _digits(split)
+    elif source in FOLDERS:
+        pixels, names = _published(source, root, split)
+    else:
+        pixels, names = _own(source, root, split, file, images, labels)
+    count = classes or (10 if source not in ("npz", "idx") else _count_classes(names))
+    return Dataset(_shaped(_scaled(pixels, 16.0 if source == "digits" else scale, source), shape, source), names, source, count)
+
+
+def _count_classes(labels: NDArray[Any]) -> int:
+    return int(labels.max(initial=0, where=np.isfinite(labels))) + 1
+
+
+def _scaled(pixels: NDArray[Any], scale: float | None, source: str) -> Array:
+    if scale is None and pixels.dtype.kind in "iu" and pixels.dtype != np.uint8:
+        raise DataError(f"the images of `{source}` are of type {pixels.dtype}; expected bytes or floating-point numbers, or a `scale`")
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise DataError(f"the scale is {scale}; expected a positive number, by which pixels are divided")
+    divisor = scale if scale is not None else 255.0 if pixels.dtype == np.uint8 else 1.0
+    return _numbers(pixels, f"the images of `{source}`") / np.float64(divisor)
+
+
+def _shaped(images: Array, shape: Sequence[int] | None, source: str) -> Array:
+    if shape is None:
+        return images
+    if any(n < 1 for n in shape) or math.prod(shape) != math.prod(images.shape[1:]):
+        raise DataError(f"an image of `{source}` has shape {images.shape[1:]}, which is not {tuple(shape)} in another form")
+    return images.reshape(len(images), *shape)
+
+
+def _digits(split: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    keys = random.Random(0)  # the one generator whose numbers are promised to stay the same
+    order = np.array([keys.random() for _ in labels])
+    held = np.zeros(len(labels), dtype=bool)
+    for label in range(10):
+        members = np.flatnonzero(labels == label)
+        held[members[np.argsort(order[members])][: round(0.2 * len(members))]] = True
+    chosen = held if split == "test" else ~held
+    return pixels[chosen], labels[chosen]
+
+
+def _published(source: str, root: PathLike | None, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images ``(n, 1, rows, columns)`` and labels of the four files under their published names."""
+    given = root or os.environ.get(ROOT)
+    if not given:
+        raise DataError(f"`{source}` is read from files and no folder is given; set `root`, or the environment variable {ROOT}")
+    prefix = "train" if split == "train" else "t10k"
+    pixels = read_idx(_find(source, Path(given), f"{prefix}-images", 3), 3)
+    return pixels[:, None], read_idx(_find(source, Path(given), f"{prefix}-labels", 1), 1)
+
+
+def _find(source: str, root: Path, stem: str, axes: int) -> Path:
+    folders = [root / folder for folder in FOLDERS[source]]
+    names = [f"{stem}{dot}idx{axes}-ubyte{suffix}" for dot in "-." for suffix in ("", ".gz")]
+    for folder in folders:
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    raise DataError(f"no file `{names[0]}[.gz]` of `{source}`; looked in {', '.join(str(folder) for folder in folders)}")
+
+
+def _own(
+    source: str, root: PathLike | None, split: str, file: PathLike | None, images: str | None, labels: str | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images and labels of the user's own files."""
+    given = [str(part) for part in (file, images, labels) if part is not None]
+    if split == "test" and not any("{split}" in part for part in given):
+        raise DataError(f"`{source}` names one set of images, and that is `train`; for a test split write {{split}} in the names")
+    file, images, labels = (None if part is None else str(part).replace("{split}", split) for part in (file, images, labels))
+    folder = Path(root or ".")
+    if source == "npz":
+        if file is None:
+            raise DataError("source `npz` needs `file`, the path of an .npz file")
+        return _npz(folder / file, images or "images", labels or "labels")
+    if images is None or labels is None:
+        raise DataError("source `idx` needs `images` and `labels`, the paths of two IDX files")
+    return read_idx(folder / images, None), read_idx(folder / labels, 1)
+
+
+def _npz(path: Path, *names: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    if not path.is_file():
+        raise DataError(f"no file `{path}`; expected an .npz file")
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            known = list(arrays)
+            found = [_numbers(arrays[name], f"`{name}` of `{path}`") for name in names if name in known]
+    except DataError:
+        raise
+    except (OSError, EOFError, AttributeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"`{path}` is not an .npz file of plain arrays ({_short(error)}); write one with `numpy.savez`") from None
+    if missing := [name for name in names if name not in known]:
+        raise DataError(f"`{path}` has no array `{missing[0]}`; it has {', '.join(known) or 'none'}")
+    return found[0], found[1]
+
+
+def read_idx(path: Path, axes: int | None = None) -> NDArray[np.uint8]:
+    """The unsigned bytes of an IDX file, gzipped or not, with ``axes`` axes (any number of at least two if None)."""
+    data = _bytes(path)
+    known = len(data) >= 4 and data[:3] == b"\x00\x00\x08" and (data[3] == axes if axes else data[3] >= 2)
+    if not known:
+        expected = f"00 00 08 {axes:02x}" if axes else "00 00 08 and the number of axes, at least 2"
+        raise DataError(f"`{path}` begins with the bytes {data[:4].hex(' ') or '(none)'}; expected {expected} (IDX, unsigned bytes)")
+    start = 4 + 4 * data[3]
+    sizes = [int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4)]
+    if len(data) < start or len(data) - start != math.prod(sizes):
+        verb = "is cut off" if len(data) < start + math.prod(sizes) else "is too long"
+        raise DataError(f"`{path}` {verb}: it has {len(data)} bytes, and its head says {start + math.prod(sizes)}; fetch it again")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(sizes)
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise DataError(f"no file `{path}`; expected an IDX file")
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"`{path}` cannot be read ({_short(error)}); fetch it again") from None
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}".rstrip(": ")
+
+
+def select(
+    dataset: Dataset,
+    per_class: int | None = None,
+    total: int | None = None,
+    pick: str = "first",
+    seed: int = 0,
+    scores: Array | None = None,
+) -> Dataset:
+    """``per_class`` samples of every class (class by class), or ``total`` of them all, or every sample if neither is given.
+
+    ``first``      in the order of the data set
+    ``random``     drawn with ``seed``
+    ``confident``  with the largest ``scores``, the network's probability of each sample's own class
+    ``uncertain``  with the smallest ``scores``
+
+    Raises `DataError` if there are not enough samples.
+    """
+    if per_class is not None and total is not None:
+        raise DataError(f"per_class={per_class} and total={total} are both given; expected one of them")
+    wanted = per_class if per_class is not None else total
+    if wanted is not None and wanted < 1:
+        raise DataError(f"{wanted} samples are asked for; expected at least 1")
+    order = _order(dataset, pick, seed, scores)
+    if per_class is None:
+        return dataset.take(_enough(order, total, f"`{dataset.name}`"))
+    groups = (_enough(order[dataset.labels[order] == k], per_class, f"class {k} of `{dataset.name}`") for k in range(dataset.classes))
+    return dataset.take(np.concatenate(list(groups)))
+
+
+def _enough(order: NDArray[np.int64], wanted: int | None, what: str) -> NDArray[np.int64]:
+    if wanted is not None and wanted > len(order):
+        raise DataError(f"{what} has {len(order)} samples; {wanted} are asked for")
+    return order[:wanted]
+
+
+def _order(dataset: Dataset, pick: str, seed: int, scores: Array | None) -> NDArray[np.int64]:
+    if pick not in PICKS:
+        raise DataError(f"no way to pick samples is called `{pick}`; expected one of {', '.join(PICKS)}")
+    if pick == "first":
+        return np.arange(len(dataset))
+    if pick == "random":
+        return np.random.default_rng(seed).permutation(len(dataset))
+    if scores is None:
+        raise DataError(f"pick `{pick}` needs `scores`: for each sample, the network's probability of its own class")
+    keys = np.asarray(scores, dtype=np.float64)
+    if keys.shape != dataset.labels.shape or not np.isfinite(keys).all():
+        raise DataError(f"the scores have shape {keys.shape}; expected {dataset.labels.shape}, one finite number a sample")
+    return np.argsort(-keys if pick == "confident" else keys, kind="stable")

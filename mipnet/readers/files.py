@@ -1,0 +1,144 @@
+"""Networks from files: .pt2 as it is, .safetensors, .pt and .pth with the layers that their weights belong to."""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mipnet.errors import NetworkError, UnsupportedError
+from mipnet.ir import Network
+from mipnet.readers.pt2 import read_pt2
+from mipnet.readers.torch import from_torch
+from mipnet.readers.torch_graph import one_line
+
+__all__ = ["build_module", "read", "read_pt2", "read_safetensors", "read_weights"]
+
+LAYERS: dict[str, type[nn.Module]] = {
+    kind.__name__: kind
+    for kind in (
+        *(nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.MaxPool2d),
+        *(nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Softmax, nn.LogSoftmax),
+    )
+}
+"""The types that an inline layer may have: classes of torch.nn under their own names."""
+
+HIDDEN = {"self", "device", "dtype", "args", "kwargs", "min_value", "max_value"}
+WEIGHTS = (".safetensors", ".pt", ".pth")
+
+
+def read(path: str | Path, layers: Sequence[Mapping[str, Any]] | None = None, input_shape: Sequence[int] | None = None) -> Network:
+    """The network of a file, by its suffix: .pt2, or .safetensors, .pt and .pth together with ``layers`` and ``input_shape``."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".pt2":
+        return read_pt2(path)
+    if suffix == ".onnx":
+        raise UnsupportedError(f"`{path}`: mipnet does not read ONNX yet; export the module with `torch.export.save` as .pt2")
+    if suffix not in WEIGHTS:
+        raise UnsupportedError(f"`{path}` has the suffix `{suffix}`; expected .pt2, {', '.join(WEIGHTS)}")
+    return read_safetensors(path, layers, input_shape)
+
+
+def read_safetensors(path: str | Path, layers: Sequence[Mapping[str, Any]] | None, input_shape: Sequence[int] | None) -> Network:
+    """The network of inline layers with the weights of a file; see `build_module`."""
+    if not Path(path).is_file():
+        raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHTS)})")
+    if layers is None or input_shape is None:
+        missing = "layers" if layers is None else "input_shape"
+        raise NetworkError(f"`{path}` holds weights alone; give `{missing}`, or export the module with `torch.export.save` as .pt2")
+    return from_torch(build_module(layers, path, input_shape), torch.zeros(1, *input_shape))
+
+
+def build_module(layers: Sequence[Mapping[str, Any]], weights_path: str | Path, input_shape: Sequence[int]) -> nn.Module:
+    """A `torch.nn.Sequential` of inline layers, with the weights of a file, in eval mode and in the file's number type.
+
+    A layer is a mapping with ``name``, ``type`` (see `LAYERS`) and the arguments of that class of torch.nn.  Raises `NetworkError`
+    for wrong layers and for weights that are missing, left over or of another shape, naming the layer and the key.
+    """
+    if not layers:
+        raise NetworkError("the network has no layers; expected at least one mapping with `name` and `type`")
+    if not input_shape or any(not isinstance(n, int) or n < 1 for n in input_shape):
+        raise NetworkError(f"input_shape is {input_shape}; expected the positive sizes of one sample, such as [1, 28, 28]")
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for place, entry in enumerate(layers):
+        name = _layer_name(entry, place, parts)
+        parts[name] = _build(name, entry)
+    module = nn.Sequential(parts).eval()
+    _load(module, read_weights(weights_path), weights_path)
+    return module
+
+
+def _layer_name(entry: Any, place: int, known: Mapping[str, nn.Module]) -> str:
+    if not isinstance(entry, Mapping) or "type" not in entry:
+        raise NetworkError(f"layer {place + 1} is {entry!r:.80}; expected a mapping with `name`, `type` and arguments")
+    name = str(entry.get("name", place))
+    if not name or "." in name or name in known or hasattr(nn.Sequential, name):
+        raise NetworkError(f"layer {place + 1} is called `{name}`; expected a name of its own, without dots, not a method of modules")
+    return name
+
+
+def _build(name: str, entry: Mapping[str, Any]) -> nn.Module:
+    kind = LAYERS.get(str(entry["type"]))
+    if kind is None:
+        raise UnsupportedError(f"layer `{name}` has type `{entry['type']}`; expected one of {', '.join(LAYERS)}")
+    given = {str(key): tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key not in ("name", "type")}
+    allowed = [key for key in inspect.signature(kind).parameters if key not in HIDDEN] if kind is not nn.Identity else []
+    if kind is nn.Hardtanh:
+        allowed = ["min_val", "max_val", "inplace"]
+    unknown = [key for key in given if key not in allowed]
+    if unknown:
+        raise NetworkError(f"layer `{name}`: {kind.__name__} has no argument `{unknown[0]}`; it has {', '.join(allowed) or 'none'}")
+    try:
+        return kind(**given)
+    except Exception as error:
+        raise NetworkError(f"layer `{name}`: {kind.__name__}({_shown(given)}) fails ({one_line(error)})") from None
+
+
+def _shown(given: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in given.items())
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a state dict in a .pt or .pth file (read without running code), by name."""
+    path = Path(path)
+    if not path.is_file():
+        raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHTS)})")
+    if path.suffix.lower() not in WEIGHTS:
+        raise UnsupportedError(f"`{path}` has the suffix `{path.suffix}`; expected weights ({', '.join(WEIGHTS)})")
+    try:
+        found = _safetensors(path) if path.suffix.lower() == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        hint = "write `torch.save(module.state_dict(), path)`, or `safetensors.torch.save_file(module.state_dict(), path)`"
+        raise NetworkError(f"`{path}` holds no tensors that can be read safely ({one_line(error)}); {hint}") from None
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise NetworkError(f"`{path}` holds a {type(found).__name__}; expected a state dict, names with tensors (`module.state_dict()`)")
+    return {str(key): value for key, value in found.items()}
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load weights, each one of them and nothing else; `num_batches_tracked` may be missing."""
+    wanted = module.state_dict()
+    optional = {key for key in wanted if key.endswith(".num_batches_tracked")}
+    missing = [key for key in wanted if key not in weights and key not in optional]
+    unexpected = [key for key in weights if key not in wanted]
+    if missing or unexpected:
+        lacks = [f"lacks {', '.join(f'`{key}`' for key in missing)}"] if missing else []
+        extra = [f"has {', '.join(f'`{key}`' for key in unexpected)} besides"] if unexpected else []
+        raise NetworkError(f"`{path}` {' and '.join(lacks + extra)}; expected {', '.join(key for key in wanted if key not in optional)}")
+    for key, value in weights.items():
+        if value.shape != wanted[key].shape:
+            raise NetworkError(f"`{key}` of `{path}` has shape {tuple(value.shape)}; the layers expect {tuple(wanted[key].shape)}")
+    types = {value.dtype for value in weights.values() if value.is_floating_point()}
+    module.to(types.pop() if len(types) == 1 else torch.float64)
+    module.load_state_dict({**{key: wanted[key] for key in optional}, **weights}, strict=True)

@@ -1,0 +1,177 @@
+"""Read any torch module through torch.export, in float64, and check the result against the module."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from mipnet.errors import NetworkError, UnsupportedError
+from mipnet.ir import Network
+from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
+from mipnet.readers.torch_graph import Reading, one_line, reads, supported
+
+__all__ = ["from_torch", "reads", "supported"]
+
+BATCH = 3
+"""Samples in the exported batch: a number that a module is unlikely to treat specially."""
+
+SMALL = 1e-9
+"""Solvers drop matrix entries below this size."""
+
+RATIO = 1e9
+TOLERANCE = 1e-8
+
+
+def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
+    """The network that a module computes in eval mode, with float64 weights; the module itself is left as it is.
+
+    ``example_input`` is an array or tensor of shape ``(samples, *shape of one sample)``; only its shape matters.  Every node is
+    called by its module's path, or by its kind and a counter where the path is missing or only a number; `Network.modules`
+    has the paths.  A softmax or log-softmax at the very end is taken off, and `Network.notes` say so.
+
+    Raises `UnsupportedError` for operators that mipnet does not have and for modules that torch.export cannot trace,
+    `NetworkError` for weights that are NaN and where the network would not be the module.
+    """
+    shape = _sample_shape(example_input)
+    ours = _float64_copy(module)
+    batch = torch.zeros(BATCH, *shape, dtype=torch.float64)
+    _check_forward(ours, batch)
+    with quiet():
+        program = _export(ours, batch)
+        reading = Reading(program)
+        network = reading.network()
+    check_equal(network, reading.last, lambda x: ours(x.clone()), (1, 4))
+    return network.with_notes(*weight_notes(network))
+
+
+def _sample_shape(example: Any) -> tuple[int, ...]:
+    if (not isinstance(example, Tensor) and np.asarray(example).dtype == object) or isinstance(example, tuple | dict | set):
+        raise UnsupportedError(
+            f"example_input is a {type(example).__name__}; expected one array or tensor: mipnet reads modules of one input"
+        )
+    given = torch.as_tensor(np.asarray(example) if not isinstance(example, Tensor) else example)
+    if not given.is_floating_point():
+        raise UnsupportedError(f"example_input holds numbers of type {given.dtype}; expected floating-point numbers")
+    if given.ndim < 2 or not given.numel():
+        raise NetworkError(
+            f"example_input has shape {tuple(given.shape)}; expected (samples, *shape of one sample), such as `example_input[None]`"
+        )
+    return tuple(given.shape[1:])
+
+
+def _float64_copy(module: nn.Module) -> nn.Module:
+    """A copy on the CPU, in eval mode and float64."""
+    if not isinstance(module, nn.Module):
+        raise UnsupportedError(f"from_torch was given a {type(module).__name__}; expected a torch.nn.Module")
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.is_complex() or value.is_quantized:
+            raise UnsupportedError(f"parameter `{name}` is of type {value.dtype}; expected real floating-point numbers")
+    try:
+        return copy.deepcopy(getattr(module, "_orig_mod", module)).to("cpu", torch.float64).eval().requires_grad_(False)
+    except Exception as error:
+        raise UnsupportedError(f"`{type(module).__name__}` cannot be copied ({one_line(error)}); expected an ordinary module") from None
+
+
+def _check_forward(module: nn.Module, batch: Tensor) -> None:
+    """Raise unless the module takes a batch and returns one tensor with the sample axis first."""
+    out = _run(module, batch.clone())
+    if not isinstance(out, Tensor):
+        raise UnsupportedError(f"the module returns a {type(out).__name__}; expected one tensor: mipnet reads modules of one output")
+    if not out.ndim or len(out) != len(batch):
+        raise NetworkError(
+            f"{len(batch)} samples of shape {tuple(batch.shape[1:])} give an output of shape {tuple(out.shape)};"
+            " expected the sample axis first, in example_input and in the output"
+        )
+
+
+def _run(function: Callable[[Tensor], Any], batch: Tensor) -> Any:
+    try:
+        with torch.no_grad(), quiet():
+            return function(batch)
+    except Exception as error:
+        raise NetworkError(
+            f"the module fails in float64 on {len(batch)} samples of shape {tuple(batch.shape[1:])} ({one_line(error)});"
+            " example_input needs the shape (samples, *shape of one sample) and the module a forward of one input, without casts to"
+            " or constants of another number type"
+        ) from None
+
+
+def _export(module: nn.Module, batch: Tensor) -> ExportedProgram:
+    try:
+        with torch.no_grad(), silent():
+            return torch.export.export(module, (batch,), strict=False)
+    except Exception as error:
+        raise UnsupportedError(
+            f"torch.export cannot trace `{type(module).__name__}` ({one_line(error)}); rewrite its forward without branches or loops"
+            " that depend on the values of tensors"
+        ) from None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hide warnings that torch raises about itself."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning, UserWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"torch\.")
+        warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths", UserWarning)
+        yield
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keep what torch logs and prints about a failure to itself: the error says it."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with quiet(), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def check_equal(network: Network, last: tuple[str, int] | None, oracle: Callable[[Tensor], Any], sizes: tuple[int, ...]) -> None:
+    """Raise `NetworkError` unless the network and the module agree on random batches of these sizes, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    for size in sizes:
+        x = torch.randn(size, *network.input_shape, generator=generator, dtype=torch.float64)
+        wanted = _run(oracle, x)
+        found = torch.from_numpy(network.forward(x))
+        if last is not None:
+            found = getattr(torch, last[0])(found, last[1])
+        same_shape = isinstance(wanted, Tensor) and wanted.shape == found.shape
+        error = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1)) if same_shape else float("inf")
+        if not error <= TOLERANCE:
+            raise NetworkError(
+                f"the network read from the module is not the module: on {size} random samples they differ by {error:.1e}, relatively"
+                f" (shapes {tuple(found.shape)} and {tuple(getattr(wanted, 'shape', ()))}); does its forward depend on the batch size,"
+                " on random numbers, or on what it has seen before?"
+            )
+
+
+def weight_notes(network: Network) -> list[str]:
+    """One note for each layer whose weights are too small, or too far apart, for a solver's tolerances."""
+    notes = []
+    for node in network.nodes:
+        if node.name != node.origin:
+            continue
+        for key, value in node.layer.weights().items():
+            sizes = value.abs()[value != 0]
+            tiny = int((sizes < SMALL).sum())
+            if tiny:
+                notes.append(f"{tiny} nonzero numbers in `{key}` of `{node.name}` are below {SMALL:.0e}; solvers take them for 0")
+            if sizes.numel() and float(sizes.max() / sizes.min()) > RATIO:
+                notes.append(f"`{key}` of `{node.name}` ranges from {sizes.min():.1e} to {sizes.max():.1e}, more than solvers resolve")
+    return notes

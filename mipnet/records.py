@@ -1,0 +1,144 @@
+"""What a run found out, as frozen data and as plain JSON data; and a network described the same way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import xarray as xr
+
+import mipnet
+from mipnet.build import Encoding
+from mipnet.engine import Result
+from mipnet.gates import find_gates
+from mipnet.ir import Network, Node
+from mipnet.program import from_model
+from mipnet.spec import Spec
+from mipnet.tasks.reduced import Reduced
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """What is left of a layer with parameters; ``kept`` and ``units`` are None for a layer without a gate."""
+
+    name: str
+    kept: int | None
+    units: int | None
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Percent right on the held-out images: all units, and with as many gone by score, at random, and from the top."""
+
+    reference: float | None = None
+    masked: float | None = None
+    random: float | None = None
+    critical: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """All that a run found out.  Without a point there are no scores and no masks, and nothing counts as pruned."""
+
+    spec: Spec
+    result: Result
+    build_seconds: float
+    samples: int
+    held: int
+    scores: xr.Dataset | None
+    masks: xr.Dataset | None
+    layers: tuple[LayerCount, ...]
+    accuracy: Accuracy
+    notes: tuple[str, ...]
+    log: tuple[str, ...]
+
+    @property
+    def before(self) -> int:
+        """Parameters of the network."""
+        return sum(layer.before for layer in self.layers)
+
+    @property
+    def after(self) -> int:
+        """Parameters of the smaller network."""
+        return sum(layer.after for layer in self.layers)
+
+    @property
+    def pruned(self) -> float:
+        """Percent of the parameters that are gone."""
+        return 100.0 * (1 - self.after / self.before)
+
+    @property
+    def good(self) -> bool:
+        """True if there is a point and it survived its replay."""
+        return self.scores is not None and self.result.verified
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    """The numbers of a run as plain JSON data: a number that is infinite or unknown is null."""
+    r = run.result
+    copied = ("objective", "bound", "gap", "verified", "max_error", "backend", "version", "nodes", "iterations", "rounds", "cuts")
+    record = {
+        "mipnet": mipnet.__version__,
+        "task": run.spec.task,
+        "status": r.status.value,
+        **{name: getattr(r, name) for name in copied},
+        "runtime_s": r.runtime,
+        "build_s": run.build_seconds,
+        "size": dict(r.size),
+        "rewritten": r.rewritten,
+        "start_accepted": r.start_accepted,
+        "samples": run.samples,
+        "holdout": run.held,
+        "layers": {c.name: {"kept": c.kept, "total": c.units} for c in run.layers if c.units is not None},
+        "params_pruned_percent": run.pruned,
+        "parameters": {"before": run.before, "after": run.after},
+        "accuracy": asdict(run.accuracy),
+        "notes": run.notes,
+        "output": run.spec.output,
+    }
+    return {key: plain(value) for key, value in record.items()}
+
+
+def plain(value: Any) -> Any:
+    """The value with null for every number that JSON does not have."""
+    if isinstance(value, dict):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def describe(network: Network, problem: Encoding | Reduced | None = None) -> dict[str, Any]:
+    """A network as plain data: its nodes, its gates, and (if a program is given) its size and its unstable units."""
+    gates = problem.gates if problem else find_gates(network)
+    unstable = problem.bounds.unstable() if isinstance(problem, Encoding) else {}
+    data: dict[str, Any] = {
+        "input_shape": list(network.input_shape),
+        "output_shape": list(network.output_shape),
+        "parameters": network.parameters,
+        "nodes": [_node(node) | ({"unstable": unstable[node.name]} if node.name in unstable else {}) for node in network.nodes],
+        "gates": [{"name": g.name, "units": g.units, "nodes": list(g.nodes), "sites": list(g.sites)} for g in gates],
+        "notes": list(network.notes),
+    }
+    if isinstance(problem, Encoding):
+        size = from_model(problem.model, problem.convex).size
+        data["program"] = {"size": size, "samples": problem.region.samples, "bounds": problem.bounds.mode, "unstable": unstable}
+    elif problem is not None:
+        data["program"] = {"size": problem.program.size, "samples": len(problem.frozen.images), "bounds": "paper", "unstable": {}}
+    return data
+
+
+def _node(node: Node) -> dict[str, Any]:
+    parameters = sum(w.numel() for w in node.layer.weights().values())
+    return {
+        "name": node.name,
+        "layer": node.layer.label,
+        "inputs": list(node.inputs),
+        "shape": list(node.shape),
+        "parameters": parameters,
+    }

@@ -1,0 +1,237 @@
+"""Tables and live progress, drawn with Rich from data alone; made for 80 columns, with colour for what needs a look."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mipnet.backend import Event, Feature, Found, Status, relative_gap
+from mipnet.records import Run
+from mipnet.runs import DRAWS
+
+EVERY = 1.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console that colours nothing by itself."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def number(value: float | None, digits: int = 6) -> str:
+    """A number as tables show it; a dash for one that is infinite or unknown."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A number of percent as tables show it."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f} %"
+
+
+def gap_text(gap: float) -> str:
+    """A relative gap in percent, with two digits that matter."""
+    return "-" if not math.isfinite(gap) else f"{100 * gap:.2g} %"
+
+
+def seconds(value: float) -> str:
+    """A time in seconds, with hundredths where they matter."""
+    return f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
+
+
+def _table(*columns: str, left: int = 1) -> Table:
+    """A table without vertical lines; all columns but the first ``left`` are aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place < left else "right", overflow="fold")
+    return table
+
+
+def _section(title: str, body: RenderableType) -> RenderableType:
+    return Group(Text(title, style="bold"), Padding(body, (0, 0, 1, 2), expand=False))
+
+
+def _pairs(rows: Sequence[tuple[str, str | Text]]) -> Table:
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def run_report(run: Run) -> RenderableType:
+    """All tables of a run, and its notes."""
+    parts = [_section("Solve", solve_table(run)), _section("What is left", layer_table(run))]
+    if run.accuracy.reference is not None:
+        parts.append(_section(f"Accuracy on {run.held:,} held-out images", accuracy_table(run)))
+    return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in run.notes))
+
+
+def solve_table(run: Run) -> Table:
+    """What the solver did, and whether the network agrees."""
+    r = run.result
+    rows: list[tuple[str, str | Text]] = [
+        ("status", Text(r.status.value, style="green" if r.status is Status.OPTIMAL else "yellow")),
+        ("objective", number(r.objective)),
+        ("bound", number(r.bound)),
+        ("gap", gap_text(r.gap)),
+        ("time", f"{seconds(r.runtime)} to solve, {seconds(run.build_seconds)} to build"),
+        ("search", ", ".join((_count(r.nodes, "node"), _count(r.rounds, "round"), _count(r.cuts, "cut")))),
+        ("images", f"{run.samples:,} in the program"),
+        ("program", size_text(r.size)),
+        *(("rewritten", text) for text in r.rewritten),
+        ("backend", f"{r.backend} {r.version}"),
+        ("verified", _verified(run)),
+    ]
+    return _pairs(rows)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def size_text(size: Mapping[str, int]) -> str:
+    """The size of a program in words; integers and special constraints only if there are any."""
+    shown = [f"{size['rows']:,} rows", f"{size['columns']:,} columns", f"{size['nonzeros']:,} nonzeros"]
+    return ", ".join(shown + [f"{size[key]:,} {name}" for key, name in (("integers", "integer"), ("special", "special")) if size.get(key)])
+
+
+def _verified(run: Run) -> Text:
+    if run.result.max_error is None:
+        return Text("no point to replay", style="red")
+    word, style = ("yes", "green") if run.result.verified else ("NO", "bold red")
+    return Text.assemble((word, style), f", the network differs by at most {run.result.max_error:.1e}")
+
+
+def layer_table(run: Run) -> Table:
+    """Units and parameters of each layer, before and after."""
+    table = _table("layer", "units", "kept", "", "parameters", "kept", "")
+    for c in run.layers:
+        units = ("-", "-", "") if c.units is None or c.kept is None else (f"{c.units:,}", f"{c.kept:,}", percent(100 * c.kept / c.units, 0))
+        table.add_row(c.name, *units, f"{c.before:,}", f"{c.after:,}", percent(100 * c.after / c.before, 0))
+    gated = [c for c in run.layers if c.units is not None]
+    units_all, kept = sum(c.units or 0 for c in gated), sum(c.kept or 0 for c in gated)
+    table.add_section()
+    total = (f"{units_all:,}", f"{kept:,}", percent(100 * kept / max(1, units_all), 0))
+    table.add_row("all", *total, f"{run.before:,}", f"{run.after:,}", percent(100 - run.pruned, 0), style="bold")
+    return table
+
+
+def accuracy_table(run: Run) -> Table:
+    """Accuracy of the whole network and of three smaller ones, with as many units gone in each layer."""
+    table, a = _table("network", "right", "change"), run.accuracy
+    rows = [("whole", a.reference, False)]
+    if a.masked is not None:
+        threshold = run.spec.prune.value
+        below = f"below {threshold:g}" if isinstance(threshold, float | int) else "that score lowest"
+        rows += [
+            (f"without the units {below}", a.masked, True),
+            (f"without as many at random (mean of {DRAWS} draws)", a.random, False),
+            ("without as many of the highest scores", a.critical, False),
+        ]
+    for name, value, strong in rows:
+        change = "" if value is None or a.reference is None or value is a.reference else f"{value - a.reference:+.1f}"
+        table.add_row(name, percent(value), change, style="bold" if strong else "")
+    return table
+
+
+def backends_table(found: Sequence[Found]) -> RenderableType:
+    """Which backend can do what; those that cannot be used are listed with the reason."""
+    usable = [f.backend for f in found if f.backend is not None and not f.problem]
+    table = _table("feature", *(f"{b.name} {b.version()}" for b in usable))
+    for feature in Feature:
+        table.add_row(feature.value, *("yes" if feature in b.features else "-" for b in usable))
+    problems = [Text(f"{f.name}: {f.problem}", style="yellow") for f in found if f.problem]
+    return Group(*([table] if usable else []), *problems)
+
+
+def network_report(description: Mapping[str, Any]) -> RenderableType:
+    """What `mipnet.records.describe` found: the nodes, the gates, and the size of the program if there is one."""
+    d = description
+    head = f"Network: input {_shape(d['input_shape'])}, output {_shape(d['output_shape'])}, {d['parameters']:,} parameters"
+    parts = [_section(head, _node_table(d["nodes"], program="program" in d)), _section("Gates", _gate_table(d["gates"]))]
+    if "program" in d:
+        p = d["program"]
+        rows: list[tuple[str, str | Text]] = [
+            ("size", size_text(p["size"])),
+            ("images", f"{p['samples']:,}"),
+            ("bounds", p["bounds"]),
+            ("unstable", f"{sum(p['unstable'].values()):,} activations of either sign, over all images"),
+        ]
+        parts.append(_section("Program", _pairs(rows)))
+    return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in d["notes"]))
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _node_table(nodes: Sequence[Mapping[str, Any]], *, program: bool) -> Table:
+    table = _table("node", "layer", "reads", "shape", "parameters", *(["unstable"] if program else []), left=3)
+    for node in nodes:
+        unstable = [f"{node['unstable']:,}" if "unstable" in node else ""] if program else []
+        parameters = f"{node['parameters']:,}" if node["parameters"] else ""
+        table.add_row(node["name"], node["layer"], ", ".join(node["inputs"]), _shape(node["shape"]), parameters, *unstable)
+    return table
+
+
+def _gate_table(gates: Sequence[Mapping[str, Any]]) -> RenderableType:
+    if not gates:
+        return Text("none: no layer can carry scores")
+    table = _table("layer", "acts behind", "scores", left=2)
+    for gate in gates:
+        table.add_row(gate["name"], ", ".join(gate["sites"]), f"{gate['units']:,}")
+    return table
+
+
+class Progress:
+    """Elapsed time, incumbent, bound, gap, nodes and cuts of a solve under way: one live line on a terminal, else a line a second.
+
+    Use it as a context manager, and hand `hear` to the solve.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.began, self.printed = console, time.perf_counter(), 0.0
+        self.last: Event | None = None
+        self.text = ""
+        self.live = Live(console=console, get_renderable=self.line, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def hear(self, event: Event) -> None:
+        """Take note of an event, and tell of it if it is time to."""
+        if event.kind == "log":
+            return
+        self.last, self.text = event, event.text or self.text
+        now = time.perf_counter()
+        if self.live is None and now - self.printed >= EVERY:
+            self.printed = now
+            self.console.print(self.line(), soft_wrap=True)
+
+    def line(self) -> Text:
+        """The state as one line."""
+        clock = f"{time.perf_counter() - self.began:6.1f} s"
+        if self.last is None:
+            return Text.assemble((clock, "dim"), "  building the program")
+        objective, bound, nodes = self.last.objective, self.last.bound, self.last.nodes
+        gap = math.inf if objective is None or bound is None else relative_gap(max(objective, bound), min(objective, bound))
+        parts = [f"incumbent {number(objective)}", f"bound {number(bound)}", f"gap {gap_text(gap)}"]
+        parts += [f"{_count(nodes, 'node')}"] if nodes else []
+        return Text.assemble((clock, "dim"), "  ", "  ".join(parts + ([self.text] if self.text else [])))

@@ -1,0 +1,244 @@
+"""Cut rounds: solve, add the rows that the point violates, solve again, on one open session.
+
+What a program leaves out (log-sum-exp terms that the backend lacks, rows too many to write down) is a `Separator`.  Every round
+solves a relaxation, so its bound is a bound; a point counts only once every separator has lifted it to a true one.  Rounds are
+first run on the program without integrality, where a round costs little, and then for as long as needed on the program itself.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from mipnet.backend import Backend, Event, Limits, OnEvent, Options, Outcome, Session, Status, relative_gap
+from mipnet.ir import Array
+from mipnet.program import LogSumExp, Program, Rows
+
+CUT_TOLERANCE = 1e-7
+ROUNDS = 500
+FIRST_SLICE = 2.0
+"""Seconds of the first integer round; each later one that is stopped by its slice has twice as many."""
+
+
+class Separator(Protocol):
+    """A constraint that is written row by row, as points violate it."""
+
+    def first(self, start: Array | None, width: int) -> Rows:
+        """Rows to begin with; ``start`` is a true point, or None."""
+
+    def separate(self, x: Array, width: int) -> Rows:
+        """Rows that cut ``x`` off; none if it meets the constraint."""
+
+    def lift(self, x: Array) -> Array | None:
+        """The point with its auxiliary columns moved so that it meets the constraint, or None if they cannot do that."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tangents:
+    """A log-sum-exp term, cut by tangents at the points that come."""
+
+    term: LogSumExp
+
+    def first(self, start: Array | None, width: int) -> Rows:
+        """Tangents at 0, 1/2 and 1 times the start's values: enough for a first bound."""
+        points = np.zeros(self.term.columns.shape) if start is None else start[self.term.columns]
+        columns, epigraph = (np.tile(part, (3, 1) if part.ndim == 2 else 3) for part in (self.term.columns, self.term.epigraph))
+        return LogSumExp(columns, epigraph).tangents(np.concatenate([0 * points, 0.5 * points, points]), width)
+
+    def separate(self, x: Array, width: int) -> Rows:
+        """A tangent for each term that is too low at ``x``."""
+        missed = self.term.excess(x) > CUT_TOLERANCE
+        return LogSumExp(self.term.columns[missed], self.term.epigraph[missed]).tangents(x[self.term.columns[missed]], width)
+
+    def lift(self, x: Array) -> Array:
+        """The point with each epigraph at its log-sum-exp."""
+        x = x.copy()
+        x[self.term.epigraph] = np.maximum(x[self.term.epigraph], np.logaddexp.reduce(x[self.term.columns], axis=1))
+        return x
+
+
+@dataclass(eq=False)
+class Run:
+    """One solve under way: its rounds, and the best that is known across them.
+
+    ``program`` is what the backend takes, ``separators`` what was left out of it; points have the columns of ``program``.
+    ``repair`` makes a true point of any point, integral or not (a forward pass from its input and scores), or says None.
+    """
+
+    program: Program
+    separators: Sequence[Separator]
+    backend: Backend
+    limits: Limits
+    on_event: OnEvent | None = None
+    repair: Callable[[Array], Array | None] | None = None
+    began: float = field(default_factory=time.perf_counter)
+    best: Array | None = None
+    objective: float = math.inf
+    bound: float = -math.inf
+    nodes: int = 0
+    iterations: int = 0
+    rounds: int = 0
+    cuts: int = 0
+    accepted: bool | None = None
+    trace: list[Event] = field(default_factory=list)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the solve began."""
+        return time.perf_counter() - self.began
+
+    @property
+    def closed(self) -> bool:
+        """True once objective and bound are within the gap limit."""
+        return self.best is not None and relative_gap(self.objective, self.bound) <= self.limits.gap
+
+    def solve(self, options: Options | None, start: Array | None) -> Outcome:
+        """The last round's outcome; Ctrl-C outside of a round, where no session hears it, keeps the best point as well."""
+        try:
+            if start is not None:
+                self._offer(start)
+            found = [separator.first(start, self.program.columns) for separator in self.separators]
+            self.cuts += sum(len(rows) for rows in found)
+            if self.separators and self.program.integer.any():
+                found += self._relax(found, options)
+            return self._rounds(self.program.with_rows(*found) if found else self.program, options)
+        except KeyboardInterrupt:
+            return Outcome(Status.INTERRUPTED, None, None, self.bound, self.elapsed, message="interrupted")
+
+    def _relax(self, found: list[Rows], options: Options | None) -> list[Rows]:
+        """The rows that rounds without integrality add, within a fifth of the time."""
+        more: list[Rows] = []
+        relaxed = replace(self.program.with_rows(*found), integer=np.zeros_like(self.program.integer))
+        stop = 0.2 * self.limits.time
+        with self.backend.open(relaxed, options) as session:
+            while self.rounds < ROUNDS and self.elapsed < stop:
+                last = self.bound
+                outcome = session.solve(Limits(time=stop - self.elapsed), self._hear(self.elapsed, integral=False))
+                self.rounds += 1
+                self.iterations += outcome.iterations
+                if outcome.interrupted:
+                    raise KeyboardInterrupt
+                if outcome.x is None or outcome.status is not Status.OPTIMAL:
+                    break
+                self._offer_repaired(outcome.x)
+                self.bound = max(self.bound, outcome.bound)
+                cuts = self._separate(outcome.x)
+                if not cuts or relative_gap(self.bound, last) < self.limits.gap:
+                    break
+                more += cuts
+                self._add(session, cuts)
+        return more
+
+    def _rounds(self, program: Program, options: Options | None) -> Outcome:
+        slice_s, plain = FIRST_SLICE, not self.separators or not program.integer.any()
+        with self.backend.open(program, options) as session:
+            while True:
+                rest = max(0.0, self.limits.time - self.elapsed)
+                outcome = self._round(session, rest if plain else min(rest, slice_s))
+                sliced = outcome.status is Status.TIME_LIMIT and self.elapsed < self.limits.time
+                if self.separators and self.reached:
+                    return replace(outcome, status=Status.TARGET)
+                if not self.separators or self.closed or self.rounds >= ROUNDS:
+                    return outcome
+                if outcome.interrupted:
+                    return replace(outcome, status=Status.INTERRUPTED)
+                if outcome.status is not Status.OPTIMAL and not sliced:
+                    return outcome
+                cuts = [] if outcome.x is None else self._separate(outcome.x)
+                if not cuts and not sliced:
+                    return outcome
+                slice_s *= 2 if sliced else 1
+                self._add(session, cuts)
+
+    def _round(self, session: Session, seconds: float) -> Outcome:
+        if self.best is not None:
+            session.start(self.best)
+        outcome = session.solve(self._limits(seconds), self._hear(self.elapsed))
+        self.rounds += 1
+        self.nodes += outcome.nodes
+        self.iterations += outcome.iterations
+        self.accepted = outcome.start_accepted if self.accepted is None else self.accepted
+        if outcome.status is not Status.INFEASIBLE:
+            self.bound = max(self.bound, outcome.bound)
+        if outcome.x is not None:
+            self._offer_lifted(outcome.x)
+        return outcome
+
+    def _limits(self, seconds: float) -> Limits:
+        """What is left for one round; a relaxation's own incumbents reach no objective."""
+        nodes = None if self.limits.nodes is None else max(0, self.limits.nodes - self.nodes)
+        stop = None if self.separators else self.limits.objective_stop
+        return replace(self.limits, time=seconds, nodes=nodes, objective_stop=stop)
+
+    @property
+    def reached(self) -> bool:
+        """True once a true point is at least as good as the objective to stop at."""
+        return self.limits.objective_stop is not None and self.objective <= self.limits.objective_stop
+
+    def _separate(self, x: Array) -> list[Rows]:
+        return [rows for rows in (s.separate(x, self.program.columns) for s in self.separators) if len(rows)]
+
+    def _add(self, session: Session, cuts: list[Rows]) -> None:
+        for rows in cuts:
+            session.add_rows(rows)
+            self.cuts += len(rows)
+        self._emit(Event("bound", self.elapsed, self._known(), self.bound, self.nodes, f"round {self.rounds}: {self.cuts} cuts"))
+
+    def _offer_lifted(self, x: Array) -> None:
+        lifted: Array | None = x
+        for separator in self.separators:
+            lifted = None if lifted is None else separator.lift(lifted)
+        if lifted is not None:
+            self._offer(lifted)
+        self._offer_repaired(x)
+
+    def _offer_repaired(self, x: Array) -> None:
+        repaired = None if self.repair is None else self.repair(x)
+        if repaired is not None:
+            self._offer(repaired)
+
+    def _offer(self, x: Array) -> None:
+        objective = float(self.program.cost @ x) + self.program.offset
+        if objective < self.objective:
+            self.best, self.objective = x, objective
+            self._emit(Event("incumbent", self.elapsed, objective, self.bound, self.nodes))
+
+    def _hear(self, since: float, *, integral: bool = True) -> OnEvent:
+        """The solver's events on this solve's clock; with separators its incumbents count only once they are lifted.
+
+        Points of a solve without integrality (``integral=False``) are no incumbents at all.
+        """
+
+        def hear(event: Event) -> None:
+            if event.kind == "incumbent" and self.separators:
+                if event.x is not None and integral:
+                    self._offer_lifted(event.x)
+                return
+            if event.bound is not None:
+                self.bound = max(self.bound, event.bound)
+            bound = None if self.bound == -math.inf else self.bound
+            objective = self._known() if self.separators else event.objective
+            self._emit(replace(event, time=since + event.time, bound=bound, objective=objective, x=None))
+
+        return hear
+
+    def _known(self) -> float | None:
+        return None if self.best is None else self.objective
+
+    def _emit(self, event: Event) -> None:
+        if self.program.maximise:
+            event = replace(event, objective=_negate(event.objective), bound=_negate(event.bound))
+        event = replace(event, time=max(event.time, self.trace[-1].time if self.trace else 0.0))
+        if event.kind != "log":
+            self.trace.append(event)
+        if self.on_event is not None:
+            self.on_event(event)
+
+
+def _negate(value: float | None) -> float | None:
+    return None if value is None else -value

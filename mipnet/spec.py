@@ -1,0 +1,241 @@
+"""The YAML file as typed, frozen objects; every error names the file, the line, the key, what was given and what was expected.
+
+`load_spec` reads one, `Spec.model_json_schema` describes it.  Relative paths are relative to the file, ``output`` to the folder
+that mipnet is started in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from mipnet.errors import MipnetError, SpecError
+from mipnet.specfile import Keys, Override, Source, parse_set, read_source, shown
+from mipnet.spectypes import Count, Layer, Names, NotNegative, Option, Positive, Text, Tuple, Whole, choice, expects, says
+
+LATER = ("verify", "reach", "agree", "compress")
+"""Tasks that other versions may know."""
+
+
+def _task(value: Any) -> Any:
+    if value in LATER:
+        raise says("this task is not available in this version, which knows `importance`")
+    return value
+
+
+class Part(BaseModel):
+    """A mapping of the file: unknown keys are errors, values keep their type (True is not 1), and nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, ser_json_inf_nan="null")
+
+
+class NetworkSpec(Part):
+    """Where the network comes from: a .pt2 file, or weights with the shape of one input and the layers they belong to."""
+
+    file: Text
+    input_shape: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...] | None,
+        Field(min_length=1),
+        Tuple,
+        expects("the positive sizes of one sample, such as [1, 28, 28]"),
+    ] = None
+    layers: Annotated[
+        tuple[Layer, ...] | None, Field(min_length=1), Tuple, expects("a list of mappings with `name`, `type` and arguments")
+    ] = None
+
+
+class DataSpec(Part):
+    """Which images the program is written for, and on which ones its result is judged (``holdout``)."""
+
+    source: Annotated[Literal["digits", "mnist", "fashion-mnist", "npz", "idx"], choice("digits", "mnist", "fashion-mnist", "npz", "idx")]
+    root: Text | None = None
+    file: Text | None = None
+    images: Text | None = None
+    labels: Text | None = None
+    scale: Positive | None = None
+    classes: Count | None = None
+    split: Annotated[Literal["train", "test"], choice("train", "test")] = "train"
+    per_class: Count | None = None
+    total: Count | None = None
+    pick: Annotated[Literal["first", "random", "confident", "uncertain"], choice("first", "random", "confident", "uncertain")] = "first"
+    seed: Whole = 0
+    holdout: Annotated[Literal["train", "test", "none"], choice("train", "test", "none")] = "test"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> DataSpec:
+        if (self.per_class is None) == (self.total is None):
+            given = "neither of `per_class` and `total` is" if self.total is None else "both `per_class` and `total` are"
+            raise says("{given} given; expected one of them", given=given)
+        return self
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self) -> DataSpec:
+        takes = {"npz": "root file images labels scale classes", "idx": "root images labels scale classes", "digits": ""}
+        for key in ("root", "file", "images", "labels", "scale", "classes"):
+            if getattr(self, key) is not None and key not in takes.get(self.source, "root scale").split():
+                raise says("`{key}` says nothing about source `{source}`; leave it out", key=key, source=self.source)
+        return self
+
+
+class GatesSpec(Part):
+    """Which layers have scores, and whether these are any numbers in [0, 1] or 0 and 1 alone."""
+
+    layers: Annotated[Literal["all"] | Names, Field(min_length=1), Tuple, expects("`all` or a list of layer names")] = "all"
+    kind: Annotated[Literal["continuous", "binary"], choice("continuous", "binary")] = "continuous"
+
+
+class FormulationSpec(Part):
+    """How each kind of layer is written down, and which bounds are its big-Ms; ``pattern`` is for ``relu: frozen``."""
+
+    relu: Text | None = None
+    leakyrelu: Text | None = None
+    clip: Text | None = None
+    maxpool2d: Text | None = None
+    bounds: Annotated[Literal["paper", "sound"], choice("paper", "sound")] = "paper"
+    pattern: Annotated[Literal["free", "upper", "paper"], choice("free", "upper", "paper")] = "free"
+    epsilon: NotNegative = 1e-5
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Formulation by layer kind, those that are given."""
+        return {kind: name for kind in ("relu", "leakyrelu", "clip", "maxpool2d") if (name := getattr(self, kind)) is not None}
+
+
+class ObjectiveSpec(Part):
+    """The loss, and its weight against sparsity: a larger weight prunes less."""
+
+    loss: Annotated[Literal["cross-entropy", "margin"], choice("cross-entropy", "margin")] = "cross-entropy"
+    margin: NotNegative = 1.0
+    weight: NotNegative = 5.0
+    normalize: Annotated[Literal["units", "parameters", "paper"], choice("units", "parameters", "paper")] = "units"
+    layers: Annotated[Literal["paper", "all"], choice("paper", "all")] = "paper"
+
+
+class SolveSpec(Part):
+    """The solver, when it stops (seconds, relative gap, nodes, MiB; no limit if left out), and its own options by its own names."""
+
+    backend: Text = "highs"
+    time_limit: Positive | None = None
+    mip_gap: NotNegative = 1e-4
+    nodes: Whole | None = None
+    memory: Annotated[float, Field(ge=1, allow_inf_nan=False), expects("a number of MiB, at least 1")] | None = None
+    start: Annotated[Literal["forward", "none"], choice("forward", "none")] = "forward"
+    options: Annotated[dict[str, Option], expects("a mapping with the solver's own options, by its own names")] = Field(
+        default_factory=dict
+    )
+
+    @property
+    def seconds(self) -> float:
+        """The time limit, infinite if there is none."""
+        return math.inf if self.time_limit is None else self.time_limit
+
+
+class Share(Part):
+    """Prune at least this share of the parameters."""
+
+    params: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+class PruneSpec(Part):
+    """Units that score below the threshold go."""
+
+    threshold: Annotated[
+        Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | Literal["mean"] | Share,
+        expects("a number in [0, 1], `mean`, or {params: share} with a share in [0, 1)"),
+    ] = 0.1
+
+    @property
+    def value(self) -> float | str | dict[str, float]:
+        """The threshold as `mipnet.pruning.masks.make_masks` takes it."""
+        return {"params": self.threshold.params} if isinstance(self.threshold, Share) else self.threshold
+
+
+class Spec(Part):
+    """A YAML file of mipnet: which network, which data, what to ask, how to solve it and where the results go."""
+
+    mipnet: Annotated[Literal[1], BeforeValidator(lambda v: None if isinstance(v, bool) else v), expects("1, the version of this format")]
+    task: Annotated[Literal["importance"], choice("importance"), BeforeValidator(_task)]
+    network: NetworkSpec
+    data: DataSpec
+    gates: GatesSpec = GatesSpec()
+    formulation: FormulationSpec = FormulationSpec()
+    objective: ObjectiveSpec = ObjectiveSpec()
+    solve: SolveSpec = SolveSpec()
+    prune: PruneSpec = PruneSpec()
+    output: Text | None = None
+
+    _source: Source | None = PrivateAttr(default=None)
+
+    def path(self, name: str) -> Path:
+        """A path of the file, relative to the file."""
+        return (self._source.folder if self._source else Path()) / Path(name).expanduser()
+
+    @contextmanager
+    def blame(self, *keys: str | int, only: type[MipnetError] = MipnetError) -> Iterator[None]:
+        """Whatever goes wrong inside is put down to these keys: their place in the file goes in front of the message."""
+        try:
+            yield
+        except only as error:
+            if isinstance(error, SpecError):
+                raise
+            name = ".".join(map(str, keys))
+            place = self._source.at(tuple(keys)) + ": " if self._source else ""
+            raise type(error)(f"{place}{name}: {error}") from error
+
+    def resolved(self) -> dict[str, Any]:
+        """The spec as plain data with every default filled in and every path absolute: it can be run again from anywhere."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        data["network"]["file"] = str(self.path(self.network.file))
+        if self.data.root is not None or self.data.source in ("npz", "idx"):
+            data["data"]["root"] = str(self.path(self.data.root or "."))
+        if self.output is not None:
+            data["output"] = str(Path(self.output).expanduser().absolute())
+        return data
+
+
+def load_spec(path: str | Path, overrides: Sequence[Override | str] = ()) -> Spec:
+    """The spec of a YAML file with ``key.sub=value`` overrides; raises `SpecError` in one line, naming file, line and key."""
+    source = read_source(path, [parse_set(o) if isinstance(o, str) else o for o in overrides])
+    try:
+        spec = Spec.model_validate(source.data)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise SpecError(_line_of(source, next((e for e in found if e["type"] == "extra_forbidden"), found[0]))) from None
+    except RecursionError:
+        raise SpecError(f"{source.name}: it is nested too deeply, or refers to itself") from None
+    spec._source = source
+    return spec
+
+
+def _line_of(source: Source, error: ErrorDetails) -> str:
+    keys: Keys = error["loc"]
+    name, place, got = ".".join(map(str, keys)), source.at(keys), shown(error["input"])
+    if error["type"] == "extra_forbidden":
+        return f"{place}: {name}: unknown key; {_suggestion(keys)}"
+    if error["type"] == "missing":
+        return f"{place}: {name}: this key is missing"
+    if error["type"] == "expected" and not error["msg"].startswith("expected"):
+        return f"{place}: {name}: {'' if isinstance(error['input'], dict) else f'got {got}; '}{error['msg']}"
+    expected = error["msg"] if error["type"] == "expected" else f"expected a mapping with {', '.join(_known(keys))}"
+    return f"{place}: {name}: got {got}; {expected}"
+
+
+def _known(keys: Keys) -> list[str]:
+    """The keys that the mapping at these keys may have."""
+    model: Any = Spec
+    for key in keys:
+        model = model.model_fields[str(key)].annotation if str(key) in getattr(model, "model_fields", {}) else None
+    return list(getattr(model, "model_fields", {}))
+
+
+def _suggestion(keys: Keys) -> str:
+    known = _known(keys[:-1])
+    close = difflib.get_close_matches(str(keys[-1]), known, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(known)}"

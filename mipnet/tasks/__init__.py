@@ -1,0 +1,1 @@
+"""Questions that mipnet asks of a network."""

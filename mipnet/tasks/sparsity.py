@@ -1,0 +1,71 @@
+"""Sparsity of an importance program: I_l for each gated layer, and S, the sum of the n - 1 largest of them or of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from linopy import LinearExpression
+from numpy.typing import NDArray
+
+from mipnet.affine import Affine
+from mipnet.block import add_rows
+from mipnet.build import Encoding
+from mipnet.gates import Gate
+from mipnet.ir import Array, Network
+from mipnet.layers.conv import Conv2d
+
+Normalize = Literal["units", "parameters", "paper"]
+Layers = Literal["paper", "all"]
+
+
+def layer_sizes(network: Network, gates: Sequence[Gate], normalize: Normalize) -> Array:
+    """N_l for each gate, in the sense of `Importance`."""
+    units = np.array([gate.units for gate in gates], dtype=np.float64)
+    layers = [network[gate.nodes[0]].layer for gate in gates]
+    if normalize == "paper":
+        kernels = [layer.weight.shape[2] * layer.weight.shape[3] if isinstance(layer, Conv2d) else 1 for layer in layers]
+        return np.asarray(units * np.array(kernels))
+    if normalize == "parameters":
+        counts = np.array([sum(w.numel() for w in layer.weights().values()) for layer in layers], dtype=np.float64)
+        return np.asarray(units * counts.mean() / counts)
+    return units
+
+
+def add_sparsity(encoding: Encoding, normalize: Normalize, layers: Layers) -> LinearExpression:
+    """S as an expression: adds the variables ``sparsity`` (I_l, one a gate) and, for the n - 1 largest, ``level`` q and ``above`` r."""
+    gates, model = encoding.gates, encoding.model
+    sizes = layer_sizes(encoding.network, gates, normalize)
+    units = np.array([gate.units for gate in gates])
+    level = _variable(encoding, "sparsity", -2 * units / sizes, -units / sizes)
+    owned = [encoding.scores[gate.name].labels.values for gate in gates]
+    for i, labels in enumerate(owned):  # one row a layer, a handful in all
+        total = Affine.of(labels, 1.0 / sizes[i])
+        row = Affine(type(total.terms)(total.terms.sum(axis=0)[None, :]), np.array([-2.0 * units[i] / sizes[i]]))
+        add_rows(model, f"sparsity_{gates[i].name}", Affine.of(level[i : i + 1]) - row, "=", 0.0, ("layer",), encoding.samples)
+    encoding.fills.append((level, lambda p: np.array([(p[labels] - 2).sum() / n for labels, n in zip(owned, sizes, strict=True)])))
+    if layers == "all" or len(gates) == 1:
+        return model.variables["sparsity"].sum()
+    return _largest(encoding, level)
+
+
+def _largest(encoding: Encoding, level: NDArray[np.int64]) -> LinearExpression:
+    """The sum of all but the smallest entry of ``sparsity``."""
+    n, model = len(level), encoding.model
+    lower, upper = (np.asarray(end.values) for end in (model.variables["sparsity"].lower, model.variables["sparsity"].upper))
+    q = model.add_variables(lower=float(lower.min()), upper=float(upper.max()), name="level")
+    r = _variable(encoding, "above", np.zeros(n), np.full(n, float(upper.max() - lower.min())))
+    qs = np.full(n, int(q.labels.values))
+    add_rows(model, "above_level", Affine.of(r) - Affine.of(level) + Affine.of(qs), ">=", 0.0, ("layer",), encoding.samples)
+    encoding.fills.append((np.asarray(q.labels.values), lambda p: np.sort(p[level])[1]))
+    encoding.fills.append((r, lambda p: np.maximum(p[level] - p[qs], 0.0)))
+    return (n - 1) * q + model.variables["above"].sum()
+
+
+def _variable(encoding: Encoding, name: str, lower: Array, upper: Array) -> NDArray[np.int64]:
+    coords = {"layer": [gate.name for gate in encoding.gates]}
+    low, high = (xr.DataArray(end, dims="layer", coords=coords) for end in (lower, upper))
+    labels: NDArray[np.int64] = encoding.model.add_variables(lower=low, upper=high, name=name).labels.values
+    return labels

@@ -1,0 +1,113 @@
+"""Does a layer keep its promises?  Shape, interval rule, linear map or encoding, all against its own forward pass in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mipnet.backend import Backend, Status
+from mipnet.block import formulations, is_affine, linear_map
+from mipnet.bounds.interval import Interval, interval
+from mipnet.build import encode
+from mipnet.engine import solve
+from mipnet.ir import INPUT, Array, Layer, Network, Shape, size
+from mipnet.layers import Dense, Reshape
+from mipnet.program import from_model
+from mipnet.sets import Box
+from mipnet.testing.checking import expect
+
+Check = tuple[str, Callable[[], None]]
+
+
+def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> list[Check]:
+    """Named checks of a layer for inputs of the given shapes with entries in ``[-reach, reach]``; each raises `AssertionError`."""
+    case = _Case(layer, shapes, backend, reach, seed)
+    checks: list[Check] = [("shape", case.shape), ("interval", case.interval)]
+    if is_affine(layer):
+        return [*checks, ("linear map", case.linear)]
+    for name in formulations(type(layer)):
+        checks.append((f"forward pass feasible ({name})", partial(case.feasible, name)))
+        checks.append((f"optimum attained and never beaten ({name})", partial(case.optimum, name)))
+    return checks
+
+
+def check_layer(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> None:
+    """Run `layer_checks`; raises `AssertionError` naming the first promise that is broken."""
+    checks = layer_checks(layer, *shapes, backend=backend, reach=reach, seed=seed)
+    expect(len(checks) > 2, f"`{layer.label}` has a rule in `linear_map` or at least one encoding")
+    for _, check in checks:
+        check()
+
+
+class _Case:
+    """One layer with its input shapes and a source of random inputs."""
+
+    def __init__(self, layer: Layer, shapes: tuple[Shape, ...], backend: str | Backend, reach: float, seed: int) -> None:
+        self.layer, self.shapes, self.backend, self.reach = layer, shapes, backend, reach
+        self.generator = np.random.default_rng(seed)
+
+    def inputs(self, count: int) -> list[Tensor]:
+        return [torch.tensor(self.generator.uniform(-self.reach, self.reach, (count, *shape))) for shape in self.shapes]
+
+    def shape(self) -> None:
+        stated, real = self.layer.shape(*self.shapes), tuple(self.layer.forward(*self.inputs(2)).shape)
+        expect(real == (2, *stated), f"`shape` says {stated} for one sample, `forward` of two samples gives {real}")
+
+    def interval(self) -> None:
+        ends = [(a, b) for a, b in zip(self.inputs(1), self.inputs(1), strict=True)]
+        boxes = [Interval(torch.minimum(a, b), torch.maximum(a, b)) for a, b in ends]
+        out = interval(self.layer, *boxes)
+        for _ in range(200):
+            x = [b.lower + torch.tensor(self.generator.uniform(0, 1, b.lower.shape)) * (b.upper - b.lower) for b in boxes]
+            y = self.layer.forward(*x)
+            inside = bool((y >= out.lower - 1e-9).all() and (y <= out.upper + 1e-9).all())
+            expect(inside, f"the interval rule of `{self.layer.label}` contains every output")
+
+    def linear(self) -> None:
+        x = self.inputs(3)
+        maps = linear_map(self.layer, *self.shapes)
+        zero = self.layer.forward(*(torch.zeros_like(v) for v in x)).reshape(3, -1).numpy()
+        total = zero + sum((m @ v.reshape(3, -1).numpy().T).T for m, v in zip(maps, x, strict=True))
+        off = float(np.abs(total - self.layer.forward(*x).reshape(3, -1).numpy()).max())
+        expect(off < 1e-9, f"`linear_map` of `{self.layer.label}` is its forward pass without the constant; off by {off:.1e}")
+
+    def network(self) -> Network:
+        """The layer behind one dense input that is cut into its inputs."""
+        sizes = [size(s) for s in self.shapes]
+        rows = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1])
+        parts = [(f"part{i}", Dense(torch.tensor(row)), (INPUT,)) for i, row in enumerate(rows)]
+        shaped = [(f"shaped{i}", Reshape(s), (f"part{i}",)) for i, s in enumerate(self.shapes)]
+        return Network.build((sum(sizes),), [*parts, *shaped, ("layer", self.layer, tuple(name for name, _, _ in shaped))])
+
+    def feasible(self, name: str) -> None:
+        network, x = self.network(), self.flat_inputs(4)
+        encoding = encode(network, Box(x - 1, x + 1), formulation={type(self.layer).__name__.lower(): name})
+        program = from_model(encoding.model)
+        for _ in range(10):
+            at = self.generator.uniform(x - 1, x + 1)
+            point = encoding.point(at)
+            expect(program.violation(point[program.labels]) < 1e-7, f"a forward pass meets every row of `{self.layer.label}` ({name})")
+            off = float(np.abs(encoding.value("layer", point) - network.forward(at)).max())
+            expect(off < 1e-7, f"the encoded value of `{self.layer.label}` ({name}) is its forward pass; off by {off:.1e}")
+
+    def optimum(self, name: str) -> None:
+        network, x = self.network(), self.flat_inputs(1)
+        region = Box(x - 1, x + 1)
+        weights = self.generator.normal(size=(1, *network.output_shape))
+        encoding = encode(network, region, formulation={type(self.layer).__name__.lower(): name})
+        encoding.model.add_objective((encoding.output * encoding.labelled(weights, ("sample", *network.output.dims))).sum())
+        result = solve(encoding, self.backend, start="none", time_limit=60)
+        expect(
+            result.status is Status.OPTIMAL and result.verified, f"`{self.layer.label}` ({name}) solves and replays: {result.status.value}"
+        )
+        tried = network.forward(self.generator.uniform(region.lower[0], region.upper[0], (2000, *network.input_shape)))
+        best = float((tried.reshape(len(tried), -1) @ weights.reshape(-1)).min())
+        expect(result.bound <= best + 1e-6, f"no input beats the bound of `{self.layer.label}` ({name}): {best} against {result.bound}")
+
+    def flat_inputs(self, count: int) -> Array:
+        flat: Array = np.concatenate([v.reshape(count, -1).numpy() for v in self.inputs(count)], axis=1)
+        return flat

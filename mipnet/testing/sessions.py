@@ -1,0 +1,125 @@
+"""Checks of what a session keeps: starts, added rows, changed objectives and bounds, and its end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mipnet.backend import Backend, Feature, Limits, Status
+from mipnet.errors import BackendError, InputError
+from mipnet.testing.checking import check, expect, expect_raises, optimum, sound
+from mipnet.testing.problems import INF, brute_force, knapsack, market_split, program, rows
+
+EXACT = Limits(gap=0.0)
+
+
+@check(Feature.INTEGER, Feature.START, Feature.TIME_LIMIT)
+def start_accepted(backend: Backend) -> None:
+    """A feasible start is the first incumbent: a solve that finds no point when cold returns at least that one."""
+    p, point = market_split()
+    with backend.open(p) as session:
+        session.start(point)
+        outcome = sound(p, session.solve(Limits(time=0.5)))
+        expect(outcome.start_accepted is True, "start_accepted is True", outcome)
+        limit = p.objective(point) + 1e-6
+        expect(outcome.objective is not None and outcome.objective <= limit, f"the objective is at most the start's, {limit}", outcome)
+
+
+@check(Feature.INTEGER, Feature.START)
+def infeasible_start(backend: Backend) -> None:
+    """An infeasible start is ignored, and said not to be accepted."""
+    p = knapsack()
+    with backend.open(p) as session:
+        session.start(np.ones(p.columns))
+        outcome = optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+        expect(outcome.start_accepted is not True, "start_accepted is not True for an infeasible start", outcome)
+        outcome = optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+        expect(outcome.start_accepted is None, "a start serves one solve only", outcome)
+
+
+@check(Feature.START)
+def start_of_wrong_size(backend: Backend) -> None:
+    """A start without a value for every column raises InputError."""
+    with backend.open(program([1.0, 1.0])) as session:
+        expect_raises(InputError, lambda: session.start(np.zeros(1)), "a start of the wrong size raises InputError")
+
+
+@check(Feature.ADD_ROWS)
+def added_rows(backend: Backend) -> None:
+    """Added rows hold for all later solves, and points that break them are forgotten."""
+    p = program([-1.0, -1.0], [[1, 2]], row_upper=4.0, upper=3.0)
+    with backend.open(p) as session:
+        optimum(p, session.solve(EXACT), -3.5, EXACT)
+        first, second = rows([[1, 0], [1, -1]], -INF, [2, 1.5], 2), rows([[1, 1]], -INF, 2.5, 2)
+        session.add_rows(first)
+        p = p.with_rows(first)
+        optimum(p, session.solve(EXACT), -3.0, EXACT)
+        session.add_rows(second)
+        p = p.with_rows(second)
+        optimum(p, session.solve(EXACT), -2.5, EXACT)
+        session.add_rows(rows([[1, 1]], 3.0, INF, 2))
+        outcome = session.solve(EXACT)
+        expect(outcome.status is Status.INFEASIBLE and outcome.x is None, "rows added later can make it infeasible", outcome)
+
+
+@check(Feature.INTEGER, Feature.ADD_ROWS)
+def added_rows_integer(backend: Backend) -> None:
+    """Cutting off the optimum of an integer program, again and again, gives the next best one."""
+    p = knapsack(items=10)
+    with backend.open(p) as session:
+        for _ in range(3):
+            outcome = optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+            x = np.zeros(p.columns) if outcome.x is None else outcome.x
+            cut = rows(np.where(x > 0.5, 1.0, -1.0), -INF, x.sum() - 1.0, p.columns)
+            session.add_rows(cut)
+            p = p.with_rows(cut)
+
+
+@check(Feature.CHANGE)
+def changed_objective(backend: Backend) -> None:
+    """A changed objective, offset included, holds for all later solves, and can be changed again."""
+    p = program([-1.0, -1.0], [[1, 2]], row_upper=4.0, upper=3.0, offset=1.0)
+    with backend.open(p) as session:
+        optimum(p, session.solve(EXACT), -2.5, EXACT)
+        for cost, offset, value in (([1.0, -3.0], 2.0, -4.0), ([0.0, 0.0], 5.0, 5.0), ([-1.0, 0.0], 0.0, -3.0)):
+            session.set_objective(np.array(cost), offset)
+            changed = program(cost, [[1, 2]], row_upper=4.0, upper=3.0, offset=offset)
+            optimum(changed, session.solve(EXACT), value, EXACT)
+
+
+@check(Feature.INTEGER, Feature.CHANGE)
+def changed_bounds(backend: Backend) -> None:
+    """Changed bounds hold for all later solves: tightened, relaxed beyond 0 and 1, crossed, and restored."""
+    integer = program([-1.0, -2.0], [[1, 1]], row_upper=6.0, upper=1.0, integer=True)
+    with backend.open(integer) as session:
+        optimum(integer, session.solve(EXACT), -3.0, EXACT)
+        for low, high, value in ((0.0, 0.0, -1.0), (0.0, 4.0, -9.0), (-3.0, -2.0, 3.0), (0.0, 1.0, -3.0)):
+            session.set_bounds(np.array([1]), np.array([low]), np.array([high]))
+            changed = program([-1.0, -2.0], [[1, 1]], row_upper=6.0, lower=[0, low], upper=[1, high], integer=True)
+            optimum(changed, session.solve(EXACT), value, EXACT)
+        session.set_bounds(np.array([1]), np.array([1.0]), np.array([0.0]))
+        outcome = session.solve(EXACT)
+        expect(outcome.status is Status.INFEASIBLE, "crossed bounds are infeasible", outcome)
+        session.set_bounds(np.array([1]), np.array([0.0]), np.array([1.0]))
+        optimum(integer, session.solve(EXACT), -3.0, EXACT)
+
+
+@check()
+def closed_twice(backend: Backend) -> None:
+    """A session may be closed twice, and raises BackendError when used after that."""
+    session = backend.open(program([1.0]))
+    session.solve()
+    session.close()
+    session.close()
+    expect_raises(BackendError, session.solve, "a closed session raises BackendError")
+
+
+@check()
+def sessions_are_independent(backend: Backend) -> None:
+    """Two sessions open at once do not touch one another, nor the program they were opened on."""
+    p = program([-1.0], upper=2.0)
+    with backend.open(p) as one, backend.open(p) as two:
+        if Feature.CHANGE in backend.features:
+            one.set_bounds(np.array([0]), np.array([0.0]), np.array([1.0]))
+            optimum(program([-1.0]), one.solve(), -1.0)
+        optimum(p, two.solve(), -2.0)
+        expect(p.upper[0] == 2.0, "the program is not written to")

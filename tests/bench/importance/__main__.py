@@ -1,0 +1,70 @@
+"""``make bench-importance``: every case, then docs/importance.md.  A second run reads what the first one kept.
+
+``--quick`` does seed 0 alone and prints the page; ``--only NAME`` fills the files of cases whose name holds NAME (``sizes``: of the
+tables of times); ``--fresh`` reads no file; ``--kept`` writes the page from the files that there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from tests.bench.importance.judge import case_row, kept, kept_row
+from tests.bench.importance.page import PAGE, page
+from tests.bench.importance.search import Case, Setting
+from tests.bench.importance.sizes import published, scale, scaling
+from tests.bench.importance.targets import BUDGETS
+from tests.bench.trained import DATA, NETS
+
+PLAIN, LIGHT = Setting(500, 1, 5.0), Setting(300, 1, 10.0)
+ANEW = Setting(300, 1, 50.0, normalize="parameters", path=(0.3, 0.42, 0.5))
+STEPS = Setting(500, 1, 20.0, path=(0.3, 0.42))
+SETTINGS = {"fc3": (LIGHT, ANEW), "fc4": (LIGHT,), "lenet5": (PLAIN, ANEW, STEPS)}
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    given = arguments()
+    if not os.environ.get("MIPNET_DATA"):
+        sys.exit("MIPNET_DATA is not set; it names the folder of the MNIST and Fashion-MNIST files")
+    if given.scale:
+        print(json.dumps(scale(given.scale)))
+        return
+    cases = [Case(source, net, seed) for seed in range(1 if given.quick else 3) for source in DATA for net in NETS]
+    wanted = [case for case in cases if given.only in case.name and not (given.kept and _kept(case) is None)]
+    rows = [_row(case, given.fresh) for case in wanted]
+    if given.only and given.only != "sizes":
+        return
+    sizes = kept("scaling", scaling, given.fresh), kept("published", published, given.fresh)
+    if given.only:
+        return
+    text = page(rows, *sizes)
+    print(text) if given.quick else PAGE.write_text(text)
+
+
+def arguments() -> argparse.Namespace:
+    """What is given on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.importance", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="seed 0 only, printed and not written")
+    parser.add_argument("--fresh", action="store_true", help="solve everything again")
+    parser.add_argument("--only", default="", metavar="NAME", help="fill the files of these cases, write no page")
+    parser.add_argument("--kept", action="store_true", help="leave out what was not solved before")
+    parser.add_argument("--scale", type=int, default=0, metavar="IMAGES", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _kept(case: Case) -> dict[str, Any] | None:
+    return kept_row(case, SETTINGS[case.net], BUDGETS[case.source, case.net])
+
+
+def _row(case: Case, fresh: bool) -> dict[str, Any]:
+    row = case_row(case, SETTINGS[case.net], BUDGETS[case.source, case.net], fresh)
+    print(f"{case.name}: {100 * row['share']:.1f} % pruned, {row['reference'] - row['masked']:.2f} points lost", file=sys.stderr)
+    return row
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The test set, looked at once: the chosen mask, its controls and its rivals; and what a case came to, kept in a file."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import mipnet as mn
+from mipnet.pruning.masks import critical_masks
+from mipnet.pruning.rivals import RANKINGS, get_rival
+from mipnet.pruning.surgery import prune
+from mipnet.pruning.tune import evaluate, fine_tune
+from tests.bench.importance.search import Case, Found, Quick, Setting, best
+from tests.bench.measure import ROOT
+from tests.bench.trained import CACHE
+
+RIVALS = ("random", "magnitude", "activation", "taylor", "fisher", "snip", "sipp", "pfp")
+REPEATS = 5
+
+
+def case_row(case: Case, settings: tuple[Setting, ...], budget: float, fresh: bool = False) -> dict[str, Any]:
+    """What a case came to: as kept, if the same settings were tried before and `fresh` is not asked for."""
+    if not fresh and (found := kept_row(case, settings, budget)) is not None:
+        return found
+    chosen, tried = best(case, settings, budget)
+    row = judged(case, chosen) | {"tried": [_tried(one) for one in tried], "budget": budget}
+    CACHE.mkdir(parents=True, exist_ok=True)
+    _file(case, settings, budget).write_text(json.dumps(row))
+    return row
+
+
+def kept_row(case: Case, settings: tuple[Setting, ...], budget: float) -> dict[str, Any] | None:
+    """What a case came to before, or None."""
+    path = _file(case, settings, budget)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _file(case: Case, settings: tuple[Setting, ...], budget: float) -> Path:
+    key = hashlib.sha256(repr((settings, budget)).encode()).hexdigest()[:12]
+    return CACHE / f"importance-{case.name}-{key}.json"
+
+
+def kept(name: str, run: Callable[[], Any], fresh: bool) -> Any:
+    """What `run` finds, or found before."""
+    path = CACHE / f"importance-{name}.json"
+    if fresh or not path.exists():
+        found = run()
+        path.write_text(json.dumps(found))
+    return json.loads(path.read_text())
+
+
+def judged(case: Case, found: Found) -> dict[str, Any]:
+    """Accuracies on the test set, in percent, and what the mask cost."""
+    test = Quick(case, *case.split.test)
+    rivals = {name: _contest(case, found, test, name) for name in RIVALS}
+    return {
+        "source": case.source,
+        "net": case.net,
+        "seed": case.seed,
+        "setting": asdict(found.setting),
+        "choose_lost": found.lost,
+        "share": found.share,
+        "reference": test.reference,
+        "masked": test.accuracy(found.masks),
+        "random": rivals["random"]["layers"],
+        "critical": test.accuracy(critical_masks(found.masks, found.scores)),
+        "tuned": _tuned(case, found),
+        "seconds": found.seconds,
+        "programs": len(found.results),
+        "optimal": sum(one.status is mn.Status.OPTIMAL for one in found.results),
+        "columns": found.results[0].size["columns"],
+        "cuts": max(one.cuts for one in found.results),
+        "rivals": rivals,
+        "commit": commit(),
+        "date": str(datetime.date.today()),
+    }
+
+
+def _contest(case: Case, found: Found, test: Quick, name: str) -> dict[str, float]:
+    """A rival's accuracy by each ranking, as `mipnet.pruning.compare` ranks, on all images that the mask was made from."""
+    rival, (images, labels) = get_rival(name), case.images(found.setting.images * found.setting.batches)
+    accuracies: dict[str, list[float]] = {ranking: [] for ranking in RANKINGS}
+    for seed in range(REPEATS if rival.drawn else 1):
+        ready = rival.prepared(case.network, case.gates, images, labels, seed=seed)
+        for ranking in RANKINGS:
+            made = rival.masks(case.network, case.gates, ready, ranking=ranking, like=found.masks, share=found.share, seed=seed)
+            accuracies[ranking].append(test.accuracy(made))
+    means = {ranking: mean(values) for ranking, values in accuracies.items()}
+    return means | {"accuracy": max(means.values())}
+
+
+def _tuned(case: Case, found: Found) -> float:
+    """Accuracy of the really smaller network after one more epoch of training."""
+    images, labels = case.split.train
+    small = prune(case.module, found.masks, images[:1])
+    return evaluate(fine_tune(small, images, labels, epochs=1, seed=case.seed), *case.split.test)[1]
+
+
+def _tried(found: Found) -> dict[str, Any]:
+    return asdict(found.setting) | {"share": found.share, "lost": found.lost, "seconds": found.seconds}
+
+
+def commit() -> str:
+    """The commit that is checked out, with a ``+`` if the library has been edited since."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "mipnet", "backends") else "")

@@ -1,0 +1,219 @@
+"""The page that `make bench-importance` writes: docs/importance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean, pstdev
+from typing import Any
+
+from tests.bench.importance.judge import RIVALS
+from tests.bench.importance.sizes import LIMIT, slope
+from tests.bench.importance.targets import FULL_GIB, FULL_MINUTE, OF, TARGETS, WINS
+from tests.bench.measure import ROOT
+from tests.bench.registry import _where
+
+PAGE = ROOT / "docs" / "importance.md"
+LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "fc3": "FC-3", "fc4": "FC-4", "lenet5": "LeNet-5"}
+Rows = Sequence[dict[str, Any]]
+
+HEAD = """# Importance, measured
+
+Written by `make bench-importance`, which needs `MIPNET_DATA`, the folder of the MNIST and Fashion-MNIST files. The networks are those of
+ElAraby, Wolf and Carvalho (CPAIOR 2023), trained by their recipe (RMSprop 1e-3, batch 128, 30 epochs, no augmentation): FC-3
+(784-300-100-10), FC-4 (784-200-100-100-10) and LeNet-5, here on 28x28 images.
+
+Of 60,000 training images 10,000 are put aside, drawn by the seed; networks and scores never see them. Scores are from the reduced-space
+program with `pattern: free`, on a few hundred training images, as many of each class. Among the settings below and thresholds in steps
+of 2 % of the parameters the one is taken that prunes most within the points of accuracy asked for, **on the images put aside**; where
+none is within them, the one that costs least. The test set takes no part in these choices. Parameters are counted over the really
+smaller network, with biases and outgoing weights. Seconds are CPU seconds.
+"""
+
+
+def page(rows: Rows, scaling: Rows, published: dict[str, dict[str, Any]]) -> str:
+    """All tables, each with what was asked for beside what was reached."""
+    parts = (HEAD, _accuracies(rows), _targets(rows), _settings(rows), _rivals(rows), _wins(rows), _scaling(scaling), _published(published))
+    return "\n".join((*parts, _end(rows, [*scaling, *published.values()])))
+
+
+def _table(heads: str, lines: Sequence[str]) -> str:
+    columns = heads.split(" | ")
+    ruler = "|---|" + "---:|" * (len(columns) - 1)
+    return "\n".join([f"| {heads} |", ruler, *(f"| {line} |" for line in lines)]) + "\n"
+
+
+def _groups(rows: Rows) -> dict[tuple[str, str], Rows]:
+    keys = dict.fromkeys((row["source"], row["net"]) for row in rows)
+    return {key: [row for row in rows if (row["source"], row["net"]) == key] for key in keys}
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"{LABELS[row['source']]} {LABELS[row['net']]}"
+
+
+def _accuracies(rows: Rows) -> str:
+    keys = ("reference", "masked", "random", "critical", "tuned")
+
+    def spread(values: list[float]) -> str:
+        return f"{mean(values):.2f} ± {pstdev(values):.2f}"
+
+    def line(group: Rows) -> str:
+        shares = spread([100 * row["share"] for row in group])
+        cells = [
+            _label(group[0]),
+            ", ".join(str(row["seed"]) for row in group),
+            shares,
+            *(spread([row[key] for row in group]) for key in keys),
+        ]
+        return " | ".join(
+            [*cells, f"{mean(row['seconds'] for row in group):.1f}", *(_range(group, key) for key in ("programs", "columns", "cuts"))]
+        )
+
+    heads = "network | seeds | pruned (%) | reference | masked | random | critical removed | fine-tuned"
+    text = """## Accuracy on the test set
+
+In percent, mean and standard deviation over seeds. *Random*: as many units of each layer, mean of five draws. *Critical removed*: as
+many, the highest scores. *Fine-tuned*: the smaller network after one more epoch. *Seconds* are those of all scores of the chosen
+setting, together: *programs* of so many *columns*, to each of which at most so many *rows* were added.
+"""
+    heads += " | seconds | programs | columns | rows"
+    return f"{text}\n{_table(heads, [line(group) for group in _groups(rows).values()])}"
+
+
+def _range(group: Rows, key: str) -> str:
+    low, high = (end(row[key] for row in group) for end in (min, max))
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _targets(rows: Rows) -> str:
+    lines = []
+    for key, group in _groups(rows).items():
+        if key in TARGETS:
+            share, points = TARGETS[key]
+            got, lost = mean(row["share"] for row in group), mean(row["reference"] - row["masked"] for row in group)
+            verdicts = _missed(100 * (share - got), "% of parameters") + _missed(lost - points, "points")
+            lines.append(f"{_label(group[0])} | {100 * share:.0f} % for {points} | {100 * got:.1f} % for {lost:.2f} | {_verdict(verdicts)}")
+    return f"""## Without fine-tuning: asked for and reached
+
+Share of parameters pruned, for points of accuracy lost on the test set, mean over seeds.
+
+{_table("network | asked for | reached | verdict", lines)}"""
+
+
+def _missed(by: float, unit: str) -> list[str]:
+    return [f"{by:.2f} {unit}"] if by > 0 else []
+
+
+def _short(won: int, cases: int) -> list[str]:
+    short = max(0, WINS - won)
+    return [f"{short} cases"] if short and cases == OF else [f"{OF - cases} cases not run"] if short else []
+
+
+def _verdict(missed: list[str]) -> str:
+    return f"**missed** by {' and '.join(missed)}" if missed else "reached"
+
+
+def _setting(one: dict[str, Any]) -> str:
+    path = f", anew at {', '.join(f'{100 * share:.0f} %' for share in one['path'])}" if one["path"] else ""
+    words = f"weight {one['weight']:g}, `normalize: {one['normalize']}`, `layers: {one['layers']}`{path}"
+    return f"{one['batches']} x {one['images']} images, {words}"
+
+
+def _settings(rows: Rows) -> str:
+    found: dict[str, list[tuple[bool, float, float]]] = {}
+    for row in rows:
+        for one in row["tried"]:
+            won = all(one[key] == row["setting"][key] for key in row["setting"])
+            found.setdefault(_setting(one), []).append((won, 100 * one["share"], one["lost"]))
+    lines = [
+        f"{name} | {sum(won for won, _, _ in seen)} of {len(seen)} | {mean(s for _, s, _ in seen):.1f} | {mean(p for _, _, p in seen):.2f}"
+        for name, seen in found.items()
+    ]
+    return f"""## Which settings were tried
+
+On the images put aside: how often a setting was chosen, and what it pruned at its best threshold, mean over the networks it was tried
+on. *Anew at*: the network that is left when so many parameters are pruned is frozen again and scored again.
+
+{_table("setting | chosen | pruned (%) | points lost", lines)}"""
+
+
+def _contests(rows: Rows) -> Rows:
+    return [row for row in rows if row["net"] in ("fc3", "lenet5")]
+
+
+def _rivals(rows: Rows) -> str:
+    def line(row: dict[str, Any]) -> str:
+        others = (_beaten(row, name, lambda cell, won: cell if won else f"**{cell}**") for name in RIVALS)
+        return " | ".join([f"{_label(row)}, seed {row['seed']}", f"{100 * row['share']:.1f}", f"{row['masked']:.2f}", *others])
+
+    return f"""## Rivals at the same share of pruned parameters
+
+Accuracy on the test set. Each rival sees the images that the mask was made from, and stands with the better, **on the test
+set**, of two rankings: as many units of each layer as the mask, or its own order over all layers. Bold: better than the mask.
+
+{_table("network | pruned (%) | mask | " + " | ".join(RIVALS), [line(row) for row in rows])}"""
+
+
+def _beaten(row: dict[str, Any], rival: str, show: Callable[[str, bool], str]) -> str:
+    accuracy = row["rivals"][rival]["accuracy"]
+    return show(f"{accuracy:.2f}", row["masked"] > accuracy)
+
+
+def _wins(rows: Rows) -> str:
+    cases = _contests(rows)
+    wins = {name: sum(row["masked"] > row["rivals"][name]["accuracy"] for row in cases) for name in RIVALS}
+    every = sum(all(row["masked"] > row["rivals"][name]["accuracy"] for name in RIVALS) for row in cases)
+    lines = [f"{name} | {won} of {len(cases)} | {_verdict(_short(won, len(cases)))}" for name, won in wins.items()]
+    lines.append(f"all of them at once | {every} of {len(cases)} | {_verdict(_short(every, len(cases)))}")
+    return f"""In how many cases of FC-3 and LeNet-5 the mask is strictly better; asked for were {WINS} of {OF}.
+
+{_table("rival | the mask is better | verdict", lines)}"""
+
+
+def _scaling(rows: Rows) -> str:
+    lines = [
+        f"{row['images']:,} | {row['seconds']:.2f} | {row['peak'] / 2**30:.2f} | {row['rounds']} | {row['cuts']} | {row['status']}"
+        for row in rows
+    ]
+    last = rows[-1]
+    missed = _missed(last["seconds"] - FULL_MINUTE, "seconds") + _missed(last["peak"] / 2**30 - FULL_GIB, "GiB")
+    return f"""## Time against images
+
+LeNet-5 on Fashion-MNIST, seed 0, weight 5: to pose and solve one program, each in a fresh process; memory is by how much it grew at most.
+Time grows with the power {slope(list(rows)):.2f} of the number of images. Asked for were {FULL_MINUTE:.0f} seconds and
+{FULL_GIB:.0f} GiB with 1,000 images: {_verdict(missed)}.
+
+{_table("images | seconds | peak memory (GiB) | rounds | rows added | status", lines)}"""
+
+
+def _published(both: dict[str, dict[str, Any]]) -> str:
+    names = {"reduced": "reduced space", "full": "every variable written out"}
+    lines = [
+        f"{names[key]} | {row['rows']:,} | {row['columns']:,} | {row['build']:.2f} | {row['solve']:.2f} | {_number(row['objective'])}"
+        f" | {_number(row['bound'])} | {row['status']}"
+        for key, row in both.items()
+    ]
+    reduced, full = (both[key]["build"] + both[key]["solve"] for key in ("reduced", "full"))
+    return f"""## The published constraints: reduced space against the full program
+
+FC-3 on Fashion-MNIST, seed 0, ten images, `pattern: paper`, `epsilon: 0`, at most {LIMIT:.0f} seconds; the best of three runs that
+took turns. Both are mipnet's on HiGHS, so this is no comparison with the published code: the full program, too, has lost every
+variable and row that the bounds decide. Building and solving it took {full / reduced:.2f} times as long as in reduced space.
+
+{_table("program | rows | columns | build (s) | solve (s) | objective | bound | status", lines)}"""
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5f}"
+
+
+def _end(rows: Rows, timed: Rows) -> str:
+    made = ", ".join(sorted({f"`{row['commit']}` ({row['date']})" for row in rows}))
+    times = ", ".join(sorted({f"`{row['commit']}`" for row in timed}))
+    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
+    return f"""## Where and when
+
+Seeds {seeds}; what a table does not show was not run. Scores and accuracies: commit {made}; times: commit {times}; a `+` means
+that the library had been edited since.
+{_where()}
+"""

@@ -1,0 +1,185 @@
+"""A mask for one network, chosen on training data alone: loss weight, objective and threshold.
+
+Scores come from 50,000 training images; the 10,000 put aside decide: of all settings the largest share of parameters
+pruned whose accuracy on them stays within the budget.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+import mipnet as mn
+from mipnet.gates import Gate, find_gates
+from mipnet.ir import Network
+from mipnet.pruning.count import pruned_share
+from mipnet.pruning.masks import make_masks
+from mipnet.tasks.importance import Importance, Scores
+from tests.bench.trained import Split, load_split, trained
+
+FROZEN = {"relu": "frozen"}
+SHARES = np.arange(0.80, 0.0, -0.02)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How scores are made: the mean over ``batches`` programs of ``images`` each, with a loss ``weight`` and objective.
+
+    ``path`` holds shares of parameters that are pruned before the network that is left is frozen and scored anew.
+    """
+
+    images: int
+    batches: int
+    weight: float
+    normalize: str = "units"
+    layers: str = "all"
+    path: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A trained network, its data, and how many points of accuracy a mask may cost."""
+
+    source: str
+    net: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As in file names."""
+        return f"{self.source}-{self.net}-{self.seed}"
+
+    @cached_property
+    def split(self) -> Split:
+        """The images."""
+        return load_split(self.source, self.seed)
+
+    @cached_property
+    def module(self) -> nn.Sequential:
+        """The trained network."""
+        return trained(self.source, self.net, self.seed)
+
+    @cached_property
+    def network(self) -> Network:
+        """The same, as mipnet holds it."""
+        return mn.from_torch(self.module, self.split.train[0][:1])
+
+    @cached_property
+    def gates(self) -> tuple[Gate, ...]:
+        """One a hidden layer."""
+        return tuple(find_gates(self.network))
+
+    def images(self, count: int, batch: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Training images, as many of each class, drawn by the seed; batches of the same size have no image in common."""
+        images, labels = self.split.train
+        rng, each = np.random.default_rng([self.seed, 2]), count // 10
+        drawn = [rng.permutation(np.flatnonzero(labels == digit)) for digit in range(10)]
+        index = np.concatenate([one[batch * each : (batch + 1) * each] for one in drawn])
+        return images[index], labels[index]
+
+
+class Quick:
+    """Accuracy on some images, in percent, by the module in float32, with or without masks."""
+
+    def __init__(self, case: Case, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images, self.labels = torch.tensor(images, dtype=torch.float32), torch.tensor(labels)
+        self.module, self.names = case.module, [gate.name for gate in case.gates]
+        self.right = self.hits()
+        self.reference = 100.0 * float(self.right.mean())
+
+    def lost(self, masks: xr.Dataset, budget: float) -> float:
+        """Points of accuracy lost, of the first 2,000 images alone if that is far too much."""
+        few = 100.0 * float((self.right[:2000] - self.hits(masks, 2000)).mean())
+        return few if few > budget + 1.5 else self.reference - self.accuracy(masks)
+
+    def accuracy(self, masks: xr.Dataset) -> float:
+        """In percent, with masks."""
+        return 100.0 * float(self.hits(masks).mean())
+
+    def hits(self, masks: xr.Dataset | None = None, first: int | None = None) -> Tensor:
+        """1 for each image that is right, 0 for the others."""
+        kept = iter([] if masks is None else [torch.tensor(masks[name].values) for name in self.names])
+        values = self.images[:first]
+        with torch.no_grad():
+            for layer in self.module:
+                values = layer(values)
+                if masks is not None and isinstance(layer, nn.ReLU):
+                    values *= _wide(next(kept), values)
+        return (values.argmax(dim=1) == self.labels[:first]).double()
+
+
+def _wide(kept: Tensor, values: Tensor) -> Tensor:
+    return kept.to(values.dtype).reshape(-1, *[1] * (values.ndim - 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Scores and masks of one setting: ``share`` pruned and points ``lost`` on the images put aside, CPU ``seconds`` for the scores."""
+
+    setting: Setting
+    scores: xr.Dataset
+    masks: xr.Dataset
+    share: float
+    lost: float
+    seconds: float
+    results: list[mn.Result]
+
+
+def solved(network: Network, images: np.ndarray, labels: np.ndarray, setting: Setting) -> Scores:
+    """The free frozen program of a setting."""
+    own = {"weight": setting.weight, "normalize": setting.normalize, "layers": setting.layers}
+    task = Importance(network, images, labels, formulation=FROZEN, pattern="free", **own)
+    posed = task.pose()
+    return task.read(posed, mn.solve(posed, time_limit=60, mip_gap=1e-3))
+
+
+def mean_scores(network: Network, case: Case, setting: Setting) -> tuple[xr.Dataset, list[mn.Result]]:
+    """The mean of the scores of each batch, and how the programs were solved."""
+    found = [solved(network, *case.images(setting.images, batch), setting) for batch in range(setting.batches)]
+    return sum(one.scores for one in found) / len(found), [one.result for one in found]
+
+
+def score(case: Case, setting: Setting) -> tuple[xr.Dataset, list[mn.Result]]:
+    """Scores of a setting; along a path what went stays below what is left."""
+    joined, results = mean_scores(case.network, case, setting)
+    example, rounds = case.images(10)[0], 1 + len(setting.path)
+    joined = joined / rounds
+    for done, share in enumerate(setting.path, start=1):
+        kept = make_masks(case.network, case.gates, joined, {"params": share})
+        smaller = mn.from_torch(mn.prune(case.module, kept, example), example)
+        again, more = mean_scores(smaller, case, setting)
+        results += more
+        for name, value in zip(list(joined), again.values(), strict=True):
+            joined[name].values[kept[name].values] = (done + value.values) / rounds
+    return joined, results
+
+
+def best(case: Case, settings: tuple[Setting, ...], budget: float) -> tuple[Found, list[Found]]:
+    """The setting that prunes most within the budget, and what each came to; with nothing within it, the least loss."""
+    quick = Quick(case, *case.split.choose)
+    tried = [_tried(case, quick, setting, budget) for setting in settings]
+    return max(tried, key=lambda one: _rank(one, budget)), tried
+
+
+def _rank(found: Found, budget: float) -> tuple[bool, float]:
+    within = found.lost <= budget
+    return within, found.share if within else -found.lost
+
+
+def _tried(case: Case, quick: Quick, setting: Setting, budget: float) -> Found:
+    """The largest share within the budget, from above in steps: the threshold of a setting."""
+    began = time.process_time()
+    scores, results = score(case, setting)
+    seconds = time.process_time() - began
+    for asked in SHARES:
+        masks = make_masks(case.network, case.gates, scores, {"params": float(asked)})
+        lost = quick.lost(masks, budget)
+        if lost <= budget:
+            break
+    return Found(setting, scores, masks, pruned_share(case.network, case.gates, masks), lost, seconds, results)

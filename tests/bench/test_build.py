@@ -1,0 +1,141 @@
+"""Build and hand-over to HiGHS: mipnet against arrays written by hand."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from itertools import pairwise
+
+import highspy
+import numpy as np
+import pytest
+
+import mipnet as mn
+from mipnet.backend import Session, get_backend
+from mipnet.lower import lower
+from mipnet.program import Program, from_model
+from tests.bench.measure import cpu_times, peak, peak_apart
+from tests.bench.raw import hand_over
+from tests.bench.registry import Bench, Row, Section
+from tests.nets import conv, dense
+
+SIZE = {"rows": "", "columns": "", "nonzeros": ""}
+BY_HAND = SIZE | {"mipnet": "s", "by hand": "s", "time": "ratio", "peak memory": "ratio"}
+HAND_OVER = SIZE | {"mipnet": "s", "hand-over alone": "s", "time": "ratio"}
+SIZES = (784, 300, 100, 10)
+
+
+def network() -> mn.Network:
+    g = np.random.default_rng(0)
+    layers: list[tuple[str, mn.Layer]] = []
+    for i, (before, after) in enumerate(pairwise(SIZES), start=1):
+        layers += [(f"fc{i}", dense(g, after, before)), (f"relu{i}", mn.ReLU())]
+    return mn.Network.build(SIZES[:1], layers[:-1])
+
+
+def boxes(samples: int) -> mn.Box:
+    return mn.LInf(np.random.default_rng(1).uniform(size=(samples, SIZES[0])), 0.1, lower=0, upper=1)
+
+
+def by_mipnet(net: mn.Network, region: mn.Box) -> Session:
+    return get_backend("highs").open(from_model(mn.encode(net, region).model))
+
+
+def by_hand(net: mn.Network, region: mn.Box) -> highspy.Highs:
+    owned = (n.layer.weights() for n in net.nodes if isinstance(n.layer, mn.Dense))
+    return hand_over([(w["weight"].numpy(), w["bias"].numpy()) for w in owned], region.lower, region.upper)
+
+
+def routes(samples: int) -> dict[str, partial[object]]:
+    net, region = network(), boxes(samples)
+    return {"mipnet": partial(by_mipnet, net, region), "hand": partial(by_hand, net, region)}
+
+
+def wake_up(route: str) -> None:
+    """Imports and first calls are not what is measured."""
+    g = np.random.default_rng(0)
+    net = mn.Network.build((3,), [("fc1", dense(g, 4, 3)), ("relu1", mn.ReLU()), ("fc2", dense(g, 2, 4))])
+    {"mipnet": by_mipnet, "hand": by_hand}[route](net, mn.Box(-np.ones((1, 3)), np.ones((1, 3))))
+
+
+def mlp(samples: int) -> Row:
+    ours, theirs = routes(samples).values()
+    program = from_model(mn.encode(network(), boxes(samples)).model)
+    check_same(program, by_hand(network(), boxes(samples)))
+    mine, raw = cpu_times(ours, theirs)
+    memory = [peak_apart("tests.bench.test_build", name, str(samples)) for name in ("mipnet", "hand")]
+    ratio = memory[0] / memory[1] if memory[0] and memory[1] else None
+    return {**size(program), "mipnet": mine, "by hand": raw, "time": mine / raw, "peak memory": ratio}
+
+
+def check_same(program: Program, highs: highspy.Highs) -> None:
+    """The two routes write the same program, up to the order of rows and columns."""
+    assert (highs.getNumRow(), highs.getNumCol(), highs.getNumNz()) == tuple(size(program).values())
+    lp = highs.getLp()
+    assert np.allclose(np.sort(lp.col_lower_), np.sort(program.lower))
+    assert np.allclose(np.sort(lp.col_upper_), np.sort(program.upper))
+    assert np.allclose(np.sort(lp.row_upper_), np.sort(program.rows.upper))
+    assert np.allclose(np.sort(lp.a_matrix_.value_), np.sort(program.rows.matrix.data))
+
+
+def size(program: Program) -> dict[str, float]:
+    return {key: program.size[key] for key in ("rows", "columns", "nonzeros")}
+
+
+def lenet5() -> mn.Network:
+    g = np.random.default_rng(0)
+    pool = mn.MaxPool2d(mn.Window((2, 2), (2, 2)))
+    convolutions = [("conv1", conv(g, 6, 1, (5, 5), padding=(2, 2, 2, 2))), ("relu1", mn.ReLU()), ("pool1", pool)]
+    convolutions += [("conv2", conv(g, 16, 6, (5, 5))), ("relu2", mn.ReLU()), ("pool2", pool), ("flatten", mn.Reshape((400,)))]
+    head = [("fc1", dense(g, 120, 400)), ("relu3", mn.ReLU()), ("fc2", dense(g, 84, 120)), ("relu4", mn.ReLU())]
+    return mn.Network.build((1, 28, 28), [*convolutions, *head, ("fc3", dense(g, 10, 84))])
+
+
+def lenet(images: int) -> Row:
+    """The importance program; what is compared is the hand-over of the finished arrays alone."""
+    pixels = np.random.default_rng(1).uniform(size=(images, 1, 28, 28))
+    task = mn.Importance(lenet5(), pixels, np.arange(images) % 10)
+    highs = get_backend("highs")
+
+    def program() -> Program:
+        return lower(from_model(task.pose().model), highs.features).program
+
+    finished = program()
+    whole, alone = cpu_times(lambda: highs.open(program()), lambda: highs.open(finished))
+    return {**size(finished), "mipnet": whole, "hand-over alone": alone, "time": whole / alone}
+
+
+DENSE = Section(
+    "Build and hand-over: 784-300-100-10 over boxes",
+    """
+From weights and input set to a program inside HiGHS: bounds, variables, rows, hand-over. The network has random weights, each sample a
+box of radius 0.1. *By hand* is a script (`tests/bench/raw.py`) that writes the same rows for this one architecture into numpy arrays
+and passes them to highspy; it knows no labels, no gates and no other layer. Peak memory is by how much a fresh process grows at most.
+""",
+    tuple(Bench(f"{n} {'sample' if n == 1 else 'samples'}", partial(mlp, n), BY_HAND) for n in (1, 10, 100)),
+)
+LENET = Section(
+    "Build and hand-over: importance program of LeNet-5",
+    """
+Ten images, all gates, the published bounds. It stands beside the hand-over of the finished arrays alone, which no way of building can beat;
+the difference is mostly the fixed cost of linopy for each group of variables and rows.
+""",
+    (Bench("10 images", partial(lenet, 10), HAND_OVER),),
+)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(
+    ("section", "bench"), [(s, b) for s in (DENSE, LENET) for b in s.benches], ids=lambda item: getattr(item, "name", "")
+)
+def test_build(section: Section, bench: Bench, measured: dict[Section, dict[str, Row]]) -> None:
+    found = bench.run()
+    assert set(found) == set(bench.unit)
+    measured.setdefault(section, {})[bench.name] = found
+    print(section.title, bench.name, found)
+
+
+if __name__ == "__main__":
+    route, samples = sys.argv[1], int(sys.argv[2])
+    wake_up(route)
+    print(peak(routes(samples)[route]))

@@ -1,0 +1,78 @@
+"""The house keeps its rules: imports go one way, the core knows no solver, and `import mipnet` is light."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mipnet
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"highspy", "pyscipopt", "rich", "typer", "matplotlib", "onnx", "onnxruntime", "dask", "distributed"}
+
+needs_checkout = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="the contracts stand in pyproject.toml of a checkout")
+
+
+def lint(root: Path) -> subprocess.CompletedProcess[str]:
+    """lint-imports on the two source roots below ``root``, in a process of its own (it keeps a graph of imports)."""
+    program = (
+        "import sys; sys.path[:0] = [sys.argv[1] + '/backends', sys.argv[1]];"
+        "from importlinter.cli import lint_imports;"
+        "sys.exit(lint_imports(config_filename=sys.argv[1] + '/pyproject.toml', no_cache=True, show_timings=False))"
+    )
+    return subprocess.run([sys.executable, "-c", program, str(root)], cwd=root, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The sources in a folder where something may be planted."""
+    for folder in ("mipnet", "backends"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@needs_checkout
+def test_every_contract_is_kept() -> None:
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_checkout
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("mipnet/sets.py", "import highspy", "the core knows no solver"),
+        ("mipnet/block.py", "import mipnet_highs", "the core knows no solver"),
+        ("mipnet/backend.py", "from rich import print", "only report, plots and cli"),
+        ("mipnet/ir.py", "from mipnet import backend", "imports go one way"),
+        ("backends/mipnet_scip/__init__.py", "from mipnet import block", "a backend knows"),
+    ],
+)
+def test_a_planted_import_breaks_its_contract(copy: Path, file: str, line: str, contract: str) -> None:
+    with (copy / file).open("a") as stream:
+        stream.write(f"\n{line}  # planted\n")
+    done = lint(copy)
+    assert done.returncode != 0, done.stdout
+    broken = done.stdout.split("Broken contracts")[-1]
+    assert contract in " ".join(broken.split())
+
+
+def test_importing_mipnet_is_light() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import mipnet"], capture_output=True, text=True, timeout=120, check=True
+    )
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "mipnet" in loaded
+    assert not loaded & HEAVY
+
+
+def test_every_public_name_exists() -> None:
+    assert mipnet.__all__
+    assert len(set(mipnet.__all__)) == len(mipnet.__all__)
+    for name in mipnet.__all__:
+        assert getattr(mipnet, name) is not None, name

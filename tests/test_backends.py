@@ -1,0 +1,265 @@
+"""Both backends against the contract, and what each adapter does with its own solver's traps."""
+
+from __future__ import annotations
+
+import math
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mipnet.backend import Backend, Event, Feature, Limits, Status, backends, get_backend
+from mipnet.errors import BackendError, OptionError, SolverFailure
+from mipnet.program import LogSumExp, Rows
+from mipnet.testing import backend_checks
+from mipnet.testing.problems import hard_knapsack, knapsack, market_split, program
+
+BOTH = ["highs", "scip"]
+CLAUSES = [
+    pytest.param(check, id=f"{found.name}-{name}")
+    for found in backends()
+    if found.backend is not None and not found.problem
+    for name, check in backend_checks(found.backend)
+]
+
+
+@pytest.mark.parametrize("check", CLAUSES)
+def test_contract(check: Callable[[], None], capfd: pytest.CaptureFixture[str]) -> None:
+    check()
+    assert capfd.readouterr().out == ""
+
+
+def test_both_backends_are_checked() -> None:
+    assert {"highs", "scip"} <= {found.name for found in backends() if not found.problem}
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_version_is_that_of_the_solver(name: str) -> None:
+    assert all(part.isdigit() for part in get_backend(name).version().split("."))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("highs", {"time_limitt": 1.0}, "time_limit"),
+        ("highs", {"presolve": "blah"}, "presolve"),
+        ("highs", {"threads": 2.5}, "threads"),
+        ("highs", {"threads": -1}, "threads"),
+        ("highs", {"mip_heuristic_effort": [1]}, "mip_heuristic_effort"),
+        ("highs", {"solver": "hipox"}, "solver"),
+        ("highs", {"mip_rel_gap": 0.1}, r"Limits\(gap="),
+        ("highs", {"objective_bound": 0.0}, "objective_bound"),
+        ("highs", {"log_to_console": True}, "on_event"),
+        ("scip", {"separating/maxround": 1}, "separating/maxrounds"),
+        ("scip", {"presolving/maxrounds": 2.7}, "presolving/maxrounds"),
+        ("scip", {"presolving/maxrounds": True}, "presolving/maxrounds"),
+        ("scip", {"branching/preferbinary": 3}, "branching/preferbinary"),
+        ("scip", {"lp/initalgorithm": "?"}, "lp/initalgorithm"),
+        ("scip", {"numerics/feastol": "small"}, "numerics/feastol"),
+        ("scip", {"numerics/feastol": -1.0}, "numerics/feastol"),
+        ("scip", {"limits/time": 3.0}, r"Limits\(time="),
+    ],
+)
+def test_wrong_option_is_named(name: str, options: dict[str, object], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        get_backend(name).open(knapsack(), options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("highs", {"presolve": "off", "random_seed": 3, "mip_heuristic_effort": np.float64(0.1)}),
+        ("highs", {"threads": 2}),
+        ("scip", {"presolving/maxrounds": 0, "randomization/randomseedshift": np.int64(3)}),
+        ("scip", {"separating/maxrounds": 0, "lp/initalgorithm": "d", "numerics/feastol": 1e-7}),
+    ],
+)
+def test_options_reach_the_solver(name: str, options: dict[str, object]) -> None:
+    backend, p = get_backend(name), knapsack()
+    with backend.open(p) as plain, backend.open(p, options) as other:
+        for _ in range(2):
+            assert plain.solve(Limits(gap=0.0)).objective == other.solve(Limits(gap=0.0)).objective
+
+
+def test_highs_takes_objective_bound_on_a_linear_program() -> None:
+    p = program([1.0], lower=1.0)
+    with get_backend("highs").open(p, {"objective_bound": 1e6}) as session:
+        assert session.solve().objective == 1.0
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_dropped_coefficients_warn(name: str) -> None:
+    p = program([-1.0, -1.0], [[1.0, 1e-10]], row_upper=1.0, upper=1.0)
+    with pytest.warns(RuntimeWarning, match="drops 1 coefficient"):
+        get_backend(name).open(p)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_duplicate_and_zero_entries_are_no_trouble(name: str) -> None:
+    p = program([-1.0, -1.0], [[1.0, 1.0]], row_upper=3.0, upper=5.0)
+    doubled = p.rows.matrix.__class__((np.array([0.5, 0.5, 1.0, 0.0]), np.array([0, 0, 1, 1]), np.array([0, 4])), shape=(1, 2))
+    with get_backend(name).open(replace(p, rows=Rows(doubled, p.rows.lower, p.rows.upper))) as session:
+        assert session.solve().objective == pytest.approx(-3.0)
+    assert doubled.nnz == 4, "the caller's matrix is left alone"
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_nan_is_refused(name: str) -> None:
+    with pytest.raises(BackendError, match=r"`cost`.*NaN"):
+        get_backend(name).open(program([math.nan, 1.0]))
+
+
+def test_memory_limit_is_refused_where_there_is_none() -> None:
+    with get_backend("highs").open(knapsack()) as session, pytest.raises(BackendError, match="memory limit"):
+        session.solve(Limits(memory=100.0))
+
+
+def test_scip_memory_limit() -> None:
+    with get_backend("scip").open(hard_knapsack()) as session:
+        outcome = session.solve(Limits(memory=1.0, time=20.0, gap=0.0))
+        assert outcome.status is Status.MEMORY_LIMIT
+        assert session.solve(Limits(gap=0.05)).status is Status.OPTIMAL, "the limit holds for one solve"
+
+
+def test_slow_handover_of_scip_gives_the_same_program(tmp_path: Path) -> None:
+    import pyscipopt
+    from mipnet_scip import native
+    from mipnet_scip.handover import hand_over
+
+    assert native.library() is not None
+    p = program(
+        [1.0, -2.0, 0.0], [[1, 2, 0], [0, 0, 0], [1, 0, -1], [0, 1, 1]], [-1, -1, 0, -math.inf], [4, 1, 0, math.inf], lower=-5.0, upper=5.0
+    )
+    texts = []
+    for fast in (True, False):
+        model = pyscipopt.Model("same")
+        model.hideOutput()
+        hand_over(model, p, fast)
+        model.optimize()
+        texts.append((model.getObjVal(), [model.getVal(v) for v in model.getVars()]))
+        model.freeTransform()
+        rows = {(*sorted(model.getValsLinear(c).items()), model.getLhs(c), model.getRhs(c)) for c in model.getConss()}
+        texts.append({r for r in rows if r[-2:] != (-1e20, 1e20) and len(r) > 2 and any(v for _, v in r[:-2])})
+    assert texts[0] == texts[2]
+    assert texts[1] == texts[3]
+
+
+def test_scip_without_its_library(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from mipnet_scip import native
+
+    monkeypatch.setattr(native, "library", lambda: None)
+    backend = get_backend("scip")
+    for name, check in backend_checks(backend):
+        if name in {"linear_program", "empty_and_fixed", "integer_optimum", "log_events", "added_rows", "indicators"}:
+            check()
+    assert capfd.readouterr().out == ""
+
+
+def test_scip_log_sum_exp_with_starts_and_changed_bounds() -> None:
+    p = program([0.0, 0.0, 1.0], lower=[0, 0, -9], upper=[1, 1, 9])
+    p = replace(p, convex=(LogSumExp(np.array([[0, 1]]), np.array([2])),))
+    with get_backend("scip").open(p) as session:
+        session.start(np.array([1.0, 1.0, 2.0]))
+        outcome = session.solve()
+        assert outcome.start_accepted
+        assert outcome.objective == pytest.approx(np.log(2.0), abs=1e-4)
+        session.set_bounds(np.array([0, 1, 2]), np.array([-60.0, -50.0, -99.0]), np.array([-60.0, -50.0, 99.0]))
+        assert session.solve().objective == pytest.approx(-50.0, abs=1e-4)
+
+
+def test_linear_program_stops_at_its_time_limit() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.random((600, 800)) * (rng.random((600, 800)) < 0.3)
+    p = program(-rng.random(800) - a.sum(axis=0) / 600, a, row_upper=a.sum(axis=1))
+    with get_backend("highs").open(p) as session:
+        full = session.solve()
+        session.set_objective(-p.cost[::-1] * np.array([-1.0, -2.0] * 400))  # so that there is work again
+        for _ in range(2):
+            outcome = session.solve(Limits(time=0.02))
+            assert outcome.status is Status.TIME_LIMIT
+            assert outcome.bound == -math.inf
+        assert session.solve(Limits(time=full.runtime * 20 + 5)).status is Status.OPTIMAL, "earlier solves do not count"
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_point_that_is_none_raises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = knapsack()
+    with get_backend(name).open(p) as session:
+        raw = session._raw
+
+        def zeros(*given: object) -> object:
+            return replace(raw(*given), x=np.full(p.columns, 1.0))
+
+        monkeypatch.setattr(session, "_raw", zeros)
+        with pytest.raises(SolverFailure, match="misses the program"):
+            session.solve()
+
+
+SCRIPT = """
+import sys
+from mipnet.backend import Limits, get_backend
+from mipnet.testing.problems import hard_knapsack
+with get_backend(sys.argv[1]).open(hard_knapsack()) as session:
+    tell = lambda event: print("go", flush=True) if event.kind == "incumbent" else None
+    outcome = session.solve(Limits(gap=0.0, time=60.0), tell)
+    print(outcome.status.name, outcome.x is not None)
+    print(session.solve(Limits(gap=0.2)).status.name)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child alone")
+@pytest.mark.parametrize("name", BOTH)
+def test_ctrl_c_keeps_the_best_point(name: str) -> None:
+    child = subprocess.Popen([sys.executable, "-c", SCRIPT, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "go\n"
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert [line for line in out.split("\n") if line not in ("", "go")] == ["INTERRUPTED True", "OPTIMAL"], out + err
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_log_lines_come_while_solving(name: str) -> None:
+    p, events = hard_knapsack(), list[Event]()
+    with get_backend(name).open(p) as session:
+        session.solve(Limits(time=0.5, gap=0.0), events.append)
+    times = [e.time for e in events if e.kind == "log"]
+    assert min(times) < 0.3, "the log is told live"
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_no_start_no_point(name: str) -> None:
+    p, point = market_split()
+    with get_backend(name).open(p) as session:
+        assert session.solve(Limits(time=0.2)).x is None
+        session.start(point)
+        outcome = session.solve(Limits(time=0.2))
+        assert outcome.start_accepted
+        assert outcome.objective is not None
+        assert outcome.objective <= p.objective(point) + 1e-6
+
+
+def test_core_backends_list_their_features() -> None:
+    highs, scip = get_backend("highs"), get_backend("scip")
+    assert scip.features == frozenset(Feature)
+    assert scip.features - highs.features == {Feature.SOS1, Feature.INDICATOR, Feature.LOG_SUM_EXP, Feature.MEMORY_LIMIT}
+
+
+def test_own_backend_example(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_backend.py"), run_name="__main__")
+    assert "keeps the contract" in capsys.readouterr().out
+
+
+def test_an_instance_serves_as_a_name() -> None:
+    backend = get_backend("highs")
+    assert isinstance(backend, Backend)
+    assert get_backend(backend) is backend

@@ -1,0 +1,113 @@
+"""`check_backend` has teeth: a backend that breaks one clause fails the check of that clause."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mipnet_highs import HiGHS
+
+from mipnet.adapter import DEFAULT
+from mipnet.backend import Limits, OnEvent, Options, Outcome, Session, Status
+from mipnet.program import Program
+from mipnet.testing import backend_checks, check_backend
+
+
+class Bent(HiGHS):
+    """HiGHS with something bent: the outcome, the program, the options, or what the session is told."""
+
+    def __init__(
+        self,
+        outcome: Callable[[Program, Outcome], Outcome] = lambda p, o: o,
+        program: Callable[[Program], Program] = lambda p: p,
+        deaf: str = "",
+        limits: Callable[[Limits], Limits] = lambda given: given,
+        handler: Callable[[OnEvent | None], OnEvent | None] = lambda h: h,
+    ) -> None:
+        self.bend, self.program, self.deaf, self.limits, self.handler = outcome, program, deaf, limits, handler
+
+    def open(self, program: Program, options: Options | None = None) -> Session:
+        session = super().open(self.program(program), {} if self.deaf == "options" else options)
+        solve = session.solve
+
+        def bent(limits: Limits = DEFAULT, on_event: OnEvent | None = None) -> Outcome:
+            return self.bend(program, solve(self.limits(limits), self.handler(on_event)))
+
+        session.solve = bent  # type: ignore[method-assign]
+        if self.deaf and self.deaf != "options":
+            setattr(session, self.deaf, lambda *given: None)
+        return session
+
+
+def zeros(p: Program, o: Outcome) -> Outcome:
+    return replace(o, x=np.zeros(p.columns), objective=p.offset) if o.x is None else o
+
+
+def swallow(handler: OnEvent | None) -> OnEvent | None:
+    def quiet(event) -> None:
+        with contextlib.suppress(Exception):
+            handler(event)
+
+    return handler and quiet
+
+
+def backwards(handler: OnEvent | None) -> OnEvent | None:
+    return handler and (lambda event: handler(replace(event, bound=event.bound and -1e6 * event.time)))
+
+
+BROKEN = {
+    "zeros for no point": (Bent(outcome=zeros), "time_limit_without_point"),
+    "zeros when infeasible": (Bent(outcome=zeros), "infeasible_linear"),
+    "1e20 for infinite": (Bent(outcome=lambda p, o: replace(o, bound=np.clip(o.bound, -1e20, 1e20))), "unbounded_linear"),
+    "a bound too good": (Bent(outcome=lambda p, o: replace(o, bound=o.bound + 1)), "linear_program"),
+    "no offset": (Bent(program=lambda p: replace(p, offset=0.0)), "linear_program"),
+    "integers not rounded": (Bent(outcome=lambda p, o: replace(o, x=o.x + 1e-7)), "integer_optimum"),
+    "integers taken for real": (Bent(program=lambda p: replace(p, integer=p.integer & False)), "integer_optimum"),
+    "free columns cut at zero": (Bent(program=lambda p: replace(p, lower=np.maximum(p.lower, 0.0))), "no_rows"),
+    "optimal too early": (Bent(limits=lambda given: replace(given, gap=0.5)), "gap_limit"),
+    "undecided": (
+        Bent(outcome=lambda p, o: replace(o, status=Status.INFEASIBLE) if o.status is Status.UNBOUNDED else o),
+        "unbounded_integer",
+    ),
+    "options ignored": (Bent(deaf="options"), "unknown_option"),
+    "rows forgotten": (Bent(deaf="add_rows"), "added_rows"),
+    "objective forgotten": (Bent(deaf="set_objective"), "changed_objective"),
+    "bounds forgotten": (Bent(deaf="set_bounds"), "changed_bounds"),
+    "start ignored": (Bent(deaf="start"), "start_accepted"),
+    "interrupt ignored": (Bent(deaf="interrupt", limits=lambda given: replace(given, time=min(given.time, 2.0))), "interrupt_from_thread"),
+    "time limit too long": (Bent(limits=lambda given: replace(given, time=given.time + 2.0)), "time_limit_each_solve"),
+    "node limit ignored": (Bent(limits=lambda given: replace(given, nodes=None, time=1.0)), "node_limit"),
+    "the incumbent for a bound": (
+        Bent(outcome=lambda p, o: o if o.objective is None else replace(o, bound=o.objective)),
+        "bound_of_stopped_solve",
+    ),
+    "targets ignored": (
+        Bent(limits=lambda given: replace(given, objective_stop=None, bound_stop=None, time=min(given.time, 1.0))),
+        "objective_stop",
+    ),
+    "exceptions swallowed": (Bent(handler=swallow, limits=lambda given: replace(given, time=min(given.time, 1.0))), "handler_raises"),
+    "bounds that fall": (Bent(handler=backwards), "events_in_order"),
+    "no events": (Bent(handler=lambda handler: None), "events_in_order"),
+    "never closed": (Bent(deaf="close"), "closed_twice"),
+}
+
+
+@pytest.mark.parametrize(("backend", "clause"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_backend_is_found_out(backend: Bent, clause: str) -> None:
+    with pytest.raises(AssertionError, match="contract: "):
+        dict(backend_checks(backend))[clause]()
+
+
+def test_all_failures_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mipnet.testing import backends
+
+    some = [c for c in backends.REGISTER if c.name in {"linear_program", "no_rows", "closed_twice", "unknown_option"}]
+    monkeypatch.setattr(backends, "REGISTER", some)
+    check_backend(HiGHS())
+    broken = Bent(outcome=lambda p, o: replace(o, bound=math.nan))
+    with pytest.raises(AssertionError, match=r"`highs` breaks 2 clauses of the contract:\n  linear_program .*\n  no_rows "):
+        check_backend(broken)

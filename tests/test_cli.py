@@ -1,0 +1,232 @@
+"""The command line: what it prints and where, how it ends, and that it answers at once."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+import mipnet
+from mipnet import backend, runs
+from mipnet.backend import Event, Found, Status
+from mipnet.cli import main
+from mipnet.report import Progress
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+DIGITS = str(EXAMPLES / "digits.yaml")
+HEAVY = {"torch", "numpy", "linopy", "xarray", "pydantic", "rich", "yaml", "highspy", "pyscipopt", "sklearn"}
+KEYS = (
+    "status objective bound gap runtime_s build_s verified max_error backend version size nodes rounds cuts rewritten layers "
+    "params_pruned_percent parameters accuracy notes"
+)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test in a folder of its own, on a screen of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+def shell(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mipnet", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_help_loads_next_to_nothing() -> None:
+    code = "import sys\nfrom mipnet.cli import main\nmain(['--help'])\nprint('LOADED', *sorted({m.partition('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    said, _, loaded = done.stdout.partition("LOADED")
+    assert not set(loaded.split()) & HEAVY
+    for command in ("solve", "inspect", "backends", "init", "schema"):
+        assert command in said
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mipnet {mipnet.__version__}\n"
+    assert main(["solve", "--help"]) == 0
+    assert "--time-limit" in capsys.readouterr().out
+    assert main([]) == 0
+    assert "Usage: mipnet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("solver", ["highs", "scip"])
+@pytest.mark.parametrize("name", ["digits", "digits_cnn"])
+def test_json_is_one_object_on_standard_output(name: str, solver: str, elsewhere: Path) -> None:
+    done = shell("solve", str(EXAMPLES / f"{name}.yaml"), "--backend", solver, "--json", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert set(KEYS.split()) <= set(data)
+    assert (data["verified"], data["backend"], data["status"]) == (True, solver, "optimal")
+    assert set(data["accuracy"]) == {"reference", "masked", "random", "critical"}
+    assert all(set(layer) == {"kept", "total"} for layer in data["layers"].values())
+    assert json.loads((elsewhere / "out" / "result.json").read_text()) == data
+    assert "warning" not in done.stderr
+    assert "incumbent" in done.stderr
+
+
+def test_tables_fit_eighty_columns(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
+    assert main(["solve", DIGITS, "--output", "a long name of a folder/run"]) == 0
+    said = capsys.readouterr()
+    assert max(map(len, said.out.splitlines())) <= 80
+    for words in ("status", "optimal", "verified", "fc1", "4,480", "Accuracy on 359 held-out images", "written to a long name"):
+        assert words in said.out
+    assert "\x1b" not in said.out + said.err
+    assert (elsewhere / "a long name of a folder" / "run" / "scores.nc").is_file()
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
+    assert main(["solve", DIGITS, "--quiet", "--output", "run", "--time-limit", "30", "--set", "objective.weight=1"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert json.loads((elsewhere / "run" / "result.json").read_text())["params_pruned_percent"] > 0
+
+
+def test_no_run_folder_unless_asked_for(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
+    assert main(["solve", DIGITS, "--set", "output=null"]) == 0
+    assert "written to" not in capsys.readouterr().out
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"verified": False, "max_error": 0.5}, 1, "does not survive its replay"),
+        ({"x": None, "objective": None, "gap": float("inf"), "verified": False, "max_error": None}, 1, "no point was found"),
+        ({"status": Status.INTERRUPTED}, 130, "interrupted"),
+        ({"status": Status.TIME_LIMIT, "gap": 0.4}, 0, "time limit"),
+    ],
+)
+def test_exit_status(
+    change: dict[str, Any], status: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solve = runs.solve
+    monkeypatch.setattr(runs, "solve", lambda *given, **options: replace(solve(*given, **options), **change))
+    assert main(["solve", DIGITS]) == status
+    said = capsys.readouterr()
+    assert words in " ".join(said.out.split())
+    assert main(["solve", DIGITS, "--json"]) == status
+    json.loads(capsys.readouterr().out)
+
+
+def test_ctrl_c_shows_the_best_point(elsewhere: Path) -> None:
+    sets = ("--set", "formulation.bounds=sound", "--set", "data.per_class=2")
+    command = [sys.executable, "-m", "mipnet", "solve", DIGITS, *sets, "--output", "run"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "incumbent" in line
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "interrupted" in out
+    assert "Accuracy on" in out
+    assert json.loads((elsewhere / "run" / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def pose(spec: Any) -> Any:
+        warnings.simplefilter("always")
+        warnings.warn("two\nlines", RuntimeWarning, stacklevel=1)
+        return posed(spec)
+
+    posed = runs.pose
+    monkeypatch.setattr(runs, "pose", pose)
+    assert main(["solve", DIGITS, "--quiet"]) == 0
+    assert capsys.readouterr().err == "warning: two lines\n"
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "mipnet", "schema"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+
+
+def test_backends_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["backends"]) == 0
+    table = capsys.readouterr().out
+    assert max(map(len, table.splitlines())) <= 80
+    assert "highs 1." in table
+    assert "scip 10" in table
+    assert main(["backends", "--json"]) == 0
+    listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)["backends"]}
+    assert listed["scip"]["available"]
+    assert "log-sum-exp" in listed["scip"]["features"]
+    monkeypatch.setattr(backend, "backends", lambda: [Found("mine", None, "cannot be loaded: no licence")])
+    assert main(["backends"]) == 0
+    assert capsys.readouterr().out == "mine: cannot be loaded: no licence\n"
+    assert main(["backends", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["backends"][0]["problem"] == "cannot be loaded: no licence"
+
+
+def test_inspect_a_yaml_file(capsys: pytest.CaptureFixture[str]) -> None:
+    cnn = str(EXAMPLES / "digits_cnn.yaml")
+    assert main(["inspect", cnn]) == 0
+    table = capsys.readouterr().out
+    assert max(map(len, table.splitlines())) <= 80
+    for words in ("1 x 8 x 8", "MaxPool2d", "1,226 parameters", "Gates", "Program"):
+        assert words in table
+    assert main(["inspect", cnn, "--json", "--set", "formulation.bounds=sound"]) == 0
+    sound = json.loads(capsys.readouterr().out)["program"]
+    assert sound["bounds"] == "sound"
+    assert sum(sound["unstable"].values()) > 0
+    assert sound["size"]["integers"] > 0
+
+
+def test_inspect_a_network(capsys: pytest.CaptureFixture[str]) -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    torch.export.save(torch.export.export(module, (torch.zeros(2, 3),)), "net.pt2")
+    assert main(["inspect", "net.pt2", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [gate["units"] for gate in data["gates"]] == [4]
+    assert main(["inspect", "net.pt2"]) == 0
+    assert "Program" not in capsys.readouterr().out
+
+
+def test_init_writes_a_file_that_runs(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
+    assert main(["init"]) == 0
+    assert "mipnet solve model.yaml" in capsys.readouterr().out
+    assert main(["init", "--force"]) == 0
+    shutil.copy(EXAMPLES / "digits.safetensors", elsewhere)
+    assert main(["solve", "model.yaml"]) == 0
+    assert (elsewhere / "runs" / "model" / "result.json").is_file()
+    assert main(["solve", "model.yaml"]) == 0
+
+
+def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["properties"]["solve"]
+
+
+def test_progress_is_a_line_a_second_without_a_terminal_and_live_with_one() -> None:
+    events = [Event("incumbent", 0.1 * k, -1.0, -1.5 + 0.01 * k, k, f"round {k}: {k} cuts") for k in range(20)]
+    for terminal in (False, True):
+        out = io.StringIO()
+        with Progress(Console(file=out, force_terminal=terminal, width=80, highlight=False)) as progress:
+            for event in events:
+                progress.hear(event)
+            progress.hear(Event("log", 3.0, text="noise"))
+            line = progress.line().plain
+        assert "incumbent -1  bound -1.31  gap 31 %  19 nodes  round 19: 19 cuts" in line
+        assert "noise" not in out.getvalue()
+        if not terminal:
+            assert out.getvalue().count("\n") == 1

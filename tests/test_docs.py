@@ -1,0 +1,85 @@
+"""What the documentation shows is true: its Python runs, its YAML loads, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mipnet.spec import load_spec
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "backends/README.md", "examples/README.md"))]
+
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the documentation is part of a checkout")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The fenced blocks of a language; those that include a file of examples/ are tests/test_examples.py's."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [block for block in found if not block.startswith("--8<--")]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    space = {"__name__": page.stem}
+    for number, block in enumerate(blocks(page, "python"), start=1):
+        exec(compile(block, f"{name_of(page)}, block {number}", "exec"), space)
+
+
+@pytest.mark.parametrize(
+    ("page", "block"), [pytest.param(p, b, id=name_of(p)) for p in PAGES for b in blocks(p, "yaml") if b.startswith("mipnet: 1")]
+)
+def test_yaml_loads(page: Path, block: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.yaml"
+    file.write_text(block)
+    assert load_spec(file).task == "importance"
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that headings get: lower case, without punctuation, blanks as hyphens."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", title.strip().lower())) for title in titles}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name_of)
+def test_links_resolve(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file) if file else page
+        assert there.exists(), f"{name_of(page)} links to {target}"
+        if page.parent.name == "docs":
+            assert there.parent == page.parent, f"{name_of(page)} links to {target}, which is no page of the site"
+        assert not anchor or anchor in anchors(there), f"{name_of(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_and_modules_that_are_named_exist(page: Path) -> None:
+    text = page.read_text()
+    for file in re.findall(r"`((?:mipnet|backends|examples|tests|docs)/[\w/.]+)`", text):
+        assert (ROOT / file).exists(), f"{name_of(page)} names {file}"
+    for module in re.findall(r"^::: (mipnet[\w.]*)", text, flags=re.MULTILINE):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), f"{name_of(page)} documents {module}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = set(re.findall(r"^  - .+: (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE))
+    assert listed == {p.name for p in (ROOT / "docs").glob("*.md")}
+
+
+def test_every_included_file_exists() -> None:
+    included = [file for page in PAGES for file in re.findall(r'^--8<-- "(.+)"$', page.read_text(), flags=re.MULTILINE)]
+    assert included
+    assert all((ROOT / file).is_file() for file in included)

@@ -1,0 +1,113 @@
+"""Independent programs: each runs until it is finished, and not once more, whatever happens to the processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mipnet import parallel
+from mipnet.errors import DataError, InputError, SolverFailure
+from mipnet.parallel import run_all
+from tests.programs import die, fail, square
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spawned processes find `tests.programs` too."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def finishes(folder: Path) -> list[int]:
+    """Which programs were finished, as often as they were."""
+    return sorted(int(path.name.split("-")[1]) for path in folder.glob("done-*"))
+
+
+def programs(folder: Path, victim: int | None = None) -> dict[str, partial[int]]:
+    return {f"p{n}": partial(square, folder, n, victim) for n in range(5)}
+
+
+SQUARES = {f"p{n}": n * n for n in range(5)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_finished_does_not_run(tmp_path: Path, workers: int) -> None:
+    told: dict[str, int] = {}
+    found = run_all(programs(tmp_path), workers=workers, on_done=told.__setitem__, finished={"p3": -1, "other": 7})
+    assert found == SQUARES | {"p3": -1}
+    assert list(found) == list(SQUARES)
+    assert told == {key: value for key, value in SQUARES.items() if key != "p3"}
+    assert finishes(tmp_path) == [0, 1, 2, 4]
+
+
+def test_a_killed_program_runs_again_and_a_finished_one_does_not(tmp_path: Path) -> None:
+    def kill() -> None:
+        until = time.monotonic() + 30
+        while not (tmp_path / "pid").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    assert run_all(programs(tmp_path, victim=2), workers=2) == SQUARES
+    killer.join(5)
+    assert finishes(tmp_path) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_exception_names_its_program(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(DataError, match=r"^program p7: no images$"):
+        run_all({"p7": partial(fail, DataError("no images"))}, workers=workers)
+    with pytest.raises(KeyError) as caught:
+        run_all({"p8": partial(fail, KeyError("x"))}, workers=workers)
+    assert caught.value.__notes__ == ["raised by program p8"]
+
+
+def test_a_program_that_kills_every_process_fails() -> None:
+    with pytest.raises(SolverFailure, match=r"^program p: 4 processes died while they ran it"):
+        run_all({"p": die}, workers=1)
+
+
+def test_wrong_workers_and_schedulers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="`workers` is -1"):
+        run_all({}, workers=-1)
+    monkeypatch.setattr(parallel, "PATIENCE", 0.2)
+    for address in ("nonsense://x", "tcp://127.0.0.1:9"):
+        with pytest.raises(InputError, match=f"`{address}` cannot be used"):
+            run_all({"p": die}, scheduler=address)
+
+
+def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
+    code = (
+        "import sys; from functools import partial; from pathlib import Path\n"
+        "from mipnet.parallel import run_all; from tests.programs import square\n"
+        "if __name__ == '__main__':\n"
+        "    run_all({1: partial(square, Path(sys.argv[1]), 1, 1)}, workers=1)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    worker = int((tmp_path / "pid").read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    error = process.communicate(timeout=30)[1]
+    assert error.rstrip().endswith("KeyboardInterrupt")
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+def test_in_this_process_distributed_is_not_needed() -> None:
+    code = "import sys; from mipnet.parallel import run_all; assert run_all({1: int}, workers=0) == {1: 0}"
+    check = "; assert 'distributed' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code + check], check=True, timeout=60)
