@@ -49,7 +49,8 @@ def test_what_is_finished_does_not_run(tmp_path: Path, workers: int) -> None:
     assert finishes(tmp_path) == [0, 1, 2, 4]
 
 
-def test_a_killed_program_runs_again_and_a_finished_one_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_program_runs_again_and_a_finished_one_does_not(tmp_path: Path, workers: int) -> None:
     def kill() -> None:
         until = time.monotonic() + 30
         while not (tmp_path / "pid").exists() and time.monotonic() < until:
@@ -58,7 +59,7 @@ def test_a_killed_program_runs_again_and_a_finished_one_does_not(tmp_path: Path)
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    assert run_all(programs(tmp_path, victim=2), workers=2) == SQUARES
+    assert run_all(programs(tmp_path, victim=2), workers=workers) == SQUARES
     killer.join(5)
     assert finishes(tmp_path) == [0, 1, 2, 3, 4]
 
