@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -25,6 +25,8 @@ LATER = ("verify", "reach", "agree", "compress")
 
 
 def _task(value: Any) -> Any:
+    if value == "compare":
+        raise says("such a file is for `mipnet compare`")
     if value in LATER:
         raise says("this task is not available in this version, which knows `importance`")
     return value
@@ -157,19 +159,11 @@ class PruneSpec(Part):
         return {"params": self.threshold.params} if isinstance(self.threshold, Share) else self.threshold
 
 
-class Spec(Part):
-    """A YAML file of mipnet: which network, which data, what to ask, how to solve it and where the results go."""
+Version = Annotated[Literal[1], BeforeValidator(lambda v: None if isinstance(v, bool) else v), expects("1, the version of this format")]
 
-    mipnet: Annotated[Literal[1], BeforeValidator(lambda v: None if isinstance(v, bool) else v), expects("1, the version of this format")]
-    task: Annotated[Literal["importance"], choice("importance"), BeforeValidator(_task)]
-    network: NetworkSpec
-    data: DataSpec
-    gates: GatesSpec = GatesSpec()
-    formulation: FormulationSpec = FormulationSpec()
-    objective: ObjectiveSpec = ObjectiveSpec()
-    solve: SolveSpec = SolveSpec()
-    prune: PruneSpec = PruneSpec()
-    output: Text | None = None
+
+class SpecFile(Part):
+    """A whole file: it knows where its keys stand."""
 
     _source: Source | None = PrivateAttr(default=None)
 
@@ -189,6 +183,24 @@ class Spec(Part):
             place = self._source.at(tuple(keys)) + ": " if self._source else ""
             raise type(error)(f"{place}{name}: {error}") from error
 
+
+F = TypeVar("F", bound=SpecFile)
+
+
+class Spec(SpecFile):
+    """A YAML file of mipnet: which network, which data, what to ask, how to solve it and where the results go."""
+
+    mipnet: Version
+    task: Annotated[Literal["importance"], choice("importance"), BeforeValidator(_task)]
+    network: NetworkSpec
+    data: DataSpec
+    gates: GatesSpec = GatesSpec()
+    formulation: FormulationSpec = FormulationSpec()
+    objective: ObjectiveSpec = ObjectiveSpec()
+    solve: SolveSpec = SolveSpec()
+    prune: PruneSpec = PruneSpec()
+    output: Text | None = None
+
     def resolved(self) -> dict[str, Any]:
         """The spec as plain data with every default filled in and every path absolute: it can be run again from anywhere."""
         data = self.model_dump(mode="json", exclude_none=True)
@@ -202,40 +214,47 @@ class Spec(Part):
 
 def load_spec(path: str | Path, overrides: Sequence[Override | str] = ()) -> Spec:
     """The spec of a YAML file with ``key.sub=value`` overrides; raises `SpecError` in one line, naming file, line and key."""
+    return load_as(Spec, path, overrides)
+
+
+def load_as(kind: type[F], path: str | Path, overrides: Sequence[Override | str] = ()) -> F:
+    """`load_spec` for a file of another kind."""
     source = read_source(path, [parse_set(o) if isinstance(o, str) else o for o in overrides])
     try:
-        spec = Spec.model_validate(source.data)
+        spec = kind.model_validate(source.data)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        raise SpecError(_line_of(source, next((e for e in found if e["type"] == "extra_forbidden"), found[0]))) from None
+        raise SpecError(_line_of(kind, source, next((e for e in found if e["type"] == "extra_forbidden"), found[0]))) from None
     except RecursionError:
         raise SpecError(f"{source.name}: it is nested too deeply, or refers to itself") from None
     spec._source = source
     return spec
 
 
-def _line_of(source: Source, error: ErrorDetails) -> str:
+def _line_of(kind: type[SpecFile], source: Source, error: ErrorDetails) -> str:
     keys: Keys = error["loc"]
     name, place, got = ".".join(map(str, keys)), source.at(keys), shown(error["input"])
     if error["type"] == "extra_forbidden":
-        return f"{place}: {name}: unknown key; {_suggestion(keys)}"
+        return f"{place}: {name}: unknown key; {_suggestion(kind, keys)}"
     if error["type"] == "missing":
         return f"{place}: {name}: this key is missing"
     if error["type"] == "expected" and not error["msg"].startswith("expected"):
         return f"{place}: {name}: {'' if isinstance(error['input'], dict) else f'got {got}; '}{error['msg']}"
-    expected = error["msg"] if error["type"] == "expected" else f"expected a mapping with {', '.join(_known(keys))}"
+    expected = error["msg"] if error["type"] == "expected" else f"expected a mapping with {', '.join(_known(kind, keys))}"
     return f"{place}: {name}: got {got}; {expected}"
 
 
-def _known(keys: Keys) -> list[str]:
+def _known(kind: type[SpecFile], keys: Keys) -> list[str]:
     """The keys that the mapping at these keys may have."""
-    model: Any = Spec
+    model: Any = kind
     for key in keys:
-        model = model.model_fields[str(key)].annotation if str(key) in getattr(model, "model_fields", {}) else None
+        field = getattr(model, "model_fields", {}).get(str(key))
+        given = field and (field.annotation, *get_args(field.annotation))
+        model = next((part for part in given or () if hasattr(part, "model_fields")), None)
     return list(getattr(model, "model_fields", {}))
 
 
-def _suggestion(keys: Keys) -> str:
-    known = _known(keys[:-1])
+def _suggestion(kind: type[SpecFile], keys: Keys) -> str:
+    known = _known(kind, keys[:-1])
     close = difflib.get_close_matches(str(keys[-1]), known, n=1)
     return f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(known)}"
