@@ -16,22 +16,30 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from mipnet.backend import Backend, Event, Limits, Options, Status, relative_gap
 from mipnet.engine import Result, Start, solve
 from mipnet.errors import DataError
 from mipnet.gates import find_gates
+from mipnet.ir import Array
 from mipnet.losses import check_labels
 from mipnet.parallel import run_all
 from mipnet.sets import Samples
 from mipnet.tasks.importance import Importance, Scores
 
+Key = int | str
+"""What a part is called: the number of its class, or the names of its gates."""
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The program of one class: its ``label``, how many images it has, and what came of it; ``result.x`` holds the scores alone."""
+    """One program: its ``label`` (a class, or the gates of a stage), how many images it has, and what came of it.
 
-    label: int
+    ``result.x`` holds the scores alone.
+    """
+
+    label: Key
     samples: int
     build_seconds: float
     result: Result
@@ -64,8 +72,8 @@ def by_class(
     start: Start = "forward",
     workers: int | None = 0,
     scheduler: str | None = None,
-    on_done: Callable[[int, Part], None] | None = None,
-    finished: Mapping[int, Part] | None = None,
+    on_done: Callable[[Key, Part], None] | None = None,
+    finished: Mapping[Key, Part] | None = None,
 ) -> ClassScores:
     """Solve one program for each class that the labels have, and average the scores.
 
@@ -73,22 +81,29 @@ def by_class(
     `mipnet.parallel.run_all`, by label.  Ctrl-C raises KeyboardInterrupt: the parts that were handed to ``on_done`` are whole.
     """
     settings = {"limits": limits or Limits(time=time_limit, gap=mip_gap), "options": options, "start": start}
-    programs = {label: partial(solve_part, label, part, backend, settings) for label, part in split(question).items()}
+    programs: dict[Key, Callable[[], Part]] = {
+        label: partial(solve_part, label, part, backend, settings) for label, part in split(question).items()
+    }
     parts = run_all(programs, workers=workers, scheduler=scheduler, on_done=on_done, finished=finished)
     return average(question, tuple(parts.values()))
 
 
-def split(question: Importance) -> dict[int, Importance]:
+def split(question: Importance) -> dict[Key, Importance]:
     """The question about each class, in the order of the labels."""
+    images, labels = labelled_images(question)
+    return {int(c): replace(question, images=images[labels == c], labels=labels[labels == c]) for c in np.unique(labels)}
+
+
+def labelled_images(question: Importance) -> tuple[Array, NDArray[np.int64]]:
+    """The images and labels of a question; raises `DataError` unless they fit the network and one another."""
     images = Samples(question.images).fit(question.network.input_shape).lower
     shape = question.network.output_shape
     if len(shape) != 1:
         raise DataError(f"the network's output has shape {shape} for one sample; labels need one number for each class")
-    labels = check_labels(question.labels, len(images), shape[0])
-    return {int(c): replace(question, images=images[labels == c], labels=labels[labels == c]) for c in np.unique(labels)}
+    return images, check_labels(question.labels, len(images), shape[0])
 
 
-def solve_part(label: int, question: Importance, backend: str | Backend, settings: Mapping[str, Any]) -> Part:
+def solve_part(label: Key, question: Importance, backend: str | Backend, settings: Mapping[str, Any]) -> Part:
     """One program, posed and solved; a solve that is interrupted is no part, and raises KeyboardInterrupt."""
     log: list[str] = []
 
@@ -114,10 +129,10 @@ def average(question: Importance, parts: tuple[Part, ...]) -> ClassScores:
     if len(found) == len(parts):
         means = {str(name): (array.dims, np.mean([one[name].values for one in found], axis=0)) for name, array in found[0].items()}
         scores = xr.Dataset(means, coords=found[0].coords, attrs=found[0].attrs)
-    return ClassScores(find_gates(question.network, question.gates), scores, _sum_up([p.result for p in parts], scores), parts)
+    return ClassScores(find_gates(question.network, question.gates), scores, sum_up([p.result for p in parts], scores), parts)
 
 
-def _sum_up(results: list[Result], scores: xr.Dataset | None) -> Result:
+def sum_up(results: list[Result], scores: xr.Dataset | None) -> Result:
     """Means of objective and bound, sums of work, the worst of the rest; ``x`` holds the averaged scores."""
     first, pointless = results[0], scores is None
     objective = None if pointless else float(np.mean([r.objective for r in results if r.objective is not None]))
