@@ -9,20 +9,20 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mipnet.errors import InputError
 
-FILES = ("model.yaml", "result.json", "scores.nc", "masks.nc", "solver.log")
-"""What a run folder holds: the spec, the numbers, the scores, the masks (if a point was found) and the solver's log."""
+FILES = ("model.yaml", "result.json", "scores.nc", "masks.nc", "parts.nc", "solver.log")
+"""What a run folder holds: the spec, the numbers, the scores and masks (if a point was found), those of each part, the solver's log."""
 
 
-def check_folder(folder: Path) -> None:
-    """Raise `InputError` unless a run folder may be written there."""
+def check_folder(folder: Path, files: Sequence[str] = FILES) -> None:
+    """Raise `InputError` unless a run folder with these files may be written there."""
     if folder.exists():
-        _check_ours(folder)
+        _check_ours(folder, files)
     try:
         above = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     except OSError as error:
@@ -38,11 +38,11 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"`{folder}` cannot be written ({_reason(error)}); name another folder") from None
 
 
-def _check_ours(folder: Path) -> None:
+def _check_ours(folder: Path, files: Sequence[str]) -> None:
     if not folder.is_dir():
         raise InputError(f"`{folder}` is a file; expected a folder that is new, empty or a run folder of mipnet")
     found = sorted(entry.name for entry in folder.iterdir())
-    foreign = [name for name in found if name not in FILES]
+    foreign = [name for name in found if name not in files]
     if found and (foreign or "result.json" not in found):
         raise InputError(f"`{folder}` holds `{(foreign or found)[0]}` and is no run folder of mipnet: name another, or move that away")
 
@@ -52,7 +52,7 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, files: Sequence[str] = FILES) -> Iterator[Path]:
     """A folder to write into; when the block ends without an error it takes the place of ``folder``, else it is gone."""
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
-        check_folder(folder)
+        check_folder(folder, files)
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)

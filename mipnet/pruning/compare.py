@@ -7,7 +7,7 @@ Each rival makes masks in two ways: with the layer counts of one's own mask (``l
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -21,7 +21,7 @@ from mipnet.ir import Network
 from mipnet.pruning.count import pruned_share
 from mipnet.pruning.masks import accuracy
 from mipnet.pruning.ranking import Normalize, at_share, check_scores
-from mipnet.pruning.rivals import RANKINGS, RIVALS, Rival, get_rival
+from mipnet.pruning.rivals import RANKINGS, Rival, get_rival, usable
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,22 @@ class Table:
         """The shares asked for."""
         return tuple(dict.fromkeys(row.target for row in self.rows))
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """One's own method and the rivals."""
+        return tuple(dict.fromkeys(row.rival for row in self.rows))
+
     def best(self, rival: str, target: float) -> Row:
         """A rival's most accurate row at a target; raises `InputError` if there is none."""
         found = [row for row in self.rows if row.rival == rival and row.target == target]
         if not found:
-            names = ", ".join(dict.fromkeys(row.rival for row in self.rows))
-            raise InputError(f"no row of `{rival}` at {target}; the table has {names} at {self.targets}")
+            raise InputError(f"no row of `{rival}` at {target}; the table has {', '.join(self.methods)} at {self.targets}")
         return max(found, key=lambda row: row.accuracy)
 
     def beaten(self, target: float) -> dict[str, bool]:
         """For each rival whether one's own mask is at least as accurate as the rival's better ranking."""
         own = self.best(self.name, target).accuracy
-        return {
-            rival: own >= self.best(rival, target).accuracy for rival in dict.fromkeys(r.rival for r in self.rows) if rival != self.name
-        }
+        return {rival: own >= self.best(rival, target).accuracy for rival in self.methods if rival != self.name}
 
     def to_markdown(self) -> str:
         """A table, the most accurate first within each target."""
@@ -116,15 +118,17 @@ def compare(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     repeats: int = 5,
     seed: int = 0,
+    on_rival: Callable[[str], None] | None = None,
 ) -> Table:
     """One's own masks or scores against rivals, at the same share of pruned parameters.
 
-    ``ours`` are masks (booleans, compared at the share that they prune) or scores (made into masks at each of ``shares``, by one ranking
-    over all layers with ``normalize``).  ``rivals`` are names of `RIVALS`, all if None; ``options`` has further arguments by name, such as
-    ``{"snip": {"at": network_before_training}}``.  A rival that draws is run with ``repeats`` seeds from ``seed`` on.
+    ``ours`` are masks (booleans, compared at the share that they prune) or scores (made into masks at each of ``shares``, by one
+    ranking over all layers with ``normalize``).  ``rivals`` are names of `RIVALS`, all that can run here if None; ``options`` has
+    further arguments by name, such as ``{"snip": {"at": network_before_training}}``.  A rival that draws is run with ``repeats``
+    seeds from ``seed`` on.  ``on_rival`` is called with the name of each rival before it is run.
     """
     check_scores(gates, ours)
-    names = list(RIVALS) if rivals is None else list(rivals)
+    names = usable() if rivals is None else list(rivals)
     chosen = [get_rival(rival) for rival in names]
     own = options or {}
     if unknown := sorted(set(own) - set(names)):
@@ -134,6 +138,8 @@ def compare(
     masks = list(_own_masks(network, gates, ours, shares, normalize))
     rows = [_row(name, "given", target, [_measured(network, gates, mask, holdout_images, holdout_labels)], 0.0) for target, mask in masks]
     for rival in chosen:
+        if on_rival is not None:
+            on_rival(rival.name)
         started = time.perf_counter()
         seeds = range(seed, seed + (repeats if rival.drawn else 1))
         found = [rival.prepared(network, gates, images, labels, seed=s, **own.get(rival.name, {})) for s in seeds]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ class Rival:
     """A rival: its ``score`` with ``options``, how it compares layers (``normalize``), one line ``about`` it and its ``source``.
 
     ``drawn`` says that the seed matters.  ``allocation`` is a kind of PFP, whose budgets replace the global
-    ranking; the drawn kinds draw exactly as many distinct units as the budget of the layer.
+    ranking; the drawn kinds draw exactly as many distinct units as the budget of the layer.  ``needs`` is a package of others.
     """
 
     name: str
@@ -110,17 +111,30 @@ class Rival:
     options: Mapping[str, Any] = field(default_factory=dict)
     drawn: bool = False
     allocation: str = ""
+    needs: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """False if the package that it ``needs`` is missing."""
+        return not self.needs or find_spec(self.needs.replace("-", "_")) is not None
+
+    def check(self) -> None:
+        """Raise `InputError` if the package that it needs is missing."""
+        if not self.installed:
+            raise InputError(f"the rival `{self.name}` needs `{self.needs}`, which is not installed: pip install mipnet[rivals]")
 
     def scores(
         self, network: Network, gates: Sequence[Gate], images: ArrayLike, labels: ArrayLike, *, seed: int = 0, **own: Any
     ) -> xr.Dataset:
         """The scores of every gate; ``own`` goes to the rival."""
+        self.check()
         return self.score(network, gates, images, labels, seed=seed, **{**self.options, **own})
 
     def prepared(
         self, network: Network, gates: Sequence[Gate], images: ArrayLike, labels: ArrayLike, *, seed: int = 0, **own: Any
     ) -> xr.Dataset:
         """What `masks` starts from: the scores, or for those with an `allocation` the sensitivities behind them."""
+        self.check()
         options = {} if self.allocation else self.options
         return self.score(network, gates, images, labels, seed=seed, **{**options, **own})
 
@@ -166,3 +180,8 @@ def get_rival(name: str) -> Rival:
     if name not in RIVALS:
         raise InputError(f"no rival is called `{name}`; expected one of {', '.join(RIVALS)}")
     return RIVALS[name]
+
+
+def usable() -> list[str]:
+    """The names of the rivals whose packages are installed."""
+    return [name for name, rival in RIVALS.items() if rival.installed]

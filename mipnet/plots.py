@@ -1,0 +1,79 @@
+"""Figures, drawn with matplotlib (``pip install mipnet[plots]``) and handed back as Figures; pyplot and its state take no part."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mipnet.errors import InputError
+from mipnet.pruning.compare import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Of Okabe and Ito, told apart by all eyes; black is for one's own method."""
+
+MARKERS, DASHES = "s^DvPX*<>hd", ("-", "--", "-.", ":")
+INSTALL = "matplotlib is not installed: pip install mipnet[plots]"
+OWN = {"color": "black", "marker": "o", "linewidth": 2.6, "markersize": 6, "zorder": 5}
+
+
+def curve(table: Table, *, lowest: float | None = None) -> Figure:
+    """Accuracy against the share of parameters pruned: a line a method, its better ranking at each share, best at the top of the legend.
+
+    One's own method is thick and black; a band shows mean ± standard deviation of a rival that draws; the dashed line is the network
+    without masks.  Colours are safe for colour-blind eyes, and markers tell the lines apart in grey.  ``lowest`` cuts the
+    accuracies below it off.  Raises `InputError` if matplotlib is missing.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError(INSTALL)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(table.reference, color="0.35", linestyle=(0, (6, 3)), linewidth=1, label="without masks")
+    looks = dict(zip([name for name in table.methods if name != table.name], _looks(), strict=False)) | {table.name: OWN}
+    for name in sorted(table.methods, key=lambda name: -table.best(name, table.targets[-1]).accuracy):
+        _line(axes, [table.best(name, target) for target in table.targets], looks[name], name)
+    axes.set(xlabel="parameters pruned (%)", ylabel=f"accuracy on {table.holdout:,} images (%)")
+    if lowest is not None:
+        axes.set_ylim(bottom=lowest)
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
+    for text in legend.get_texts():
+        text.set_fontweight("bold" if text.get_text() == table.name else "normal")
+    return figure
+
+
+def _looks() -> Iterator[dict[str, Any]]:
+    """A look for each rival, so that no two of sixty are alike."""
+    for colour, marker, dash in zip(cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False):
+        yield {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 1.2, "markersize": 4.5}
+
+
+def _line(axes: Any, rows: list[Row], look: dict[str, Any], name: str) -> None:
+    shares, means, spreads = (np.array([getattr(row, key) for row in rows]) for key in ("share", "accuracy", "spread"))
+    axes.plot(100 * shares, means, label=name, **look)
+    if spreads.any():
+        axes.fill_between(100 * shares, means - spreads, means + spreads, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def save_curve(table: Table, *paths: Path) -> None:
+    """Write `curve` to files, each by its suffix, alike for equal tables; without matplotlib there is a warning and no file."""
+    if find_spec("matplotlib") is None:
+        warnings.warn(f"there is no curve: {INSTALL}", RuntimeWarning, stacklevel=2)
+        return
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "mipnet", "svg.fonttype": "none"}):
+        figure = curve(table)
+        for path in paths:
+            figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
