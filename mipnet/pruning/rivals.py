@@ -20,6 +20,7 @@ from torch import Tensor
 from mipnet.errors import InputError
 from mipnet.gates import Gate, way_to_site
 from mipnet.ir import Network
+from mipnet.pruning.dependency import torch_pruning
 from mipnet.pruning.flow import as_scores, check_gates, check_images, matrix, norms_behind, outgoing, pieces, weight_nodes
 from mipnet.pruning.gradients import fisher, snip, taylor
 from mipnet.pruning.pfp import allocate, drawn_keys, pfp
@@ -152,6 +153,7 @@ class Rival:
 
 
 _SIPP, _PFP = "Baykal et al., SIAM J. Math. Data Sci. 2022", "Liebenwein et al., ICLR 2020"
+_GROUP = "Fang et al., CVPR 2023"
 
 RIVALS: dict[str, Rival] = {
     rival.name: rival
@@ -169,7 +171,8 @@ RIVALS: dict[str, Rival] = {
         Rival("pfp", pfp, "largest sensitivity of outgoing weights", _PFP, allocation="deterministic"),
         Rival("pfp-random", pfp, "the same, drawn", _PFP, options={"kind": "random"}, drawn=True, allocation="random"),
         Rival("pfp-top", pfp, "the same, the surest kept and the rest drawn", _PFP, options={"kind": "top"}, drawn=True, allocation="top"),
-        Rival("group", group, "L2 norm of all weights that leave with a unit", "Fang et al., CVPR 2023", "mean"),
+        Rival("group", group, "L2 norm of all weights that leave with a unit", _GROUP, "mean"),
+        Rival("torch-pruning", torch_pruning, "the group importance of that package, by its own code", _GROUP, needs="torch-pruning"),
     )
 }
 """All rivals by name."""

@@ -11,7 +11,7 @@ from mipnet.errors import InputError
 from mipnet.pruning.compare import Row, Table, compare
 from mipnet.pruning.count import pruned_share
 from mipnet.pruning.ranking import at_share, same_counts
-from mipnet.pruning.rivals import RIVALS, get_rival
+from mipnet.pruning.rivals import get_rival, usable
 from tests.pruning.nets import case, mlp
 
 
@@ -33,7 +33,7 @@ def test_masks_against_every_rival_at_the_same_share(given):
     target = pruned_share(network, gates, ours)
     assert table.targets == (target,)
     assert table.reference == mn.accuracy(network, *holdout)
-    assert len(table.rows) == 1 + 2 * len(RIVALS)
+    assert len(table.rows) == 1 + 2 * len(usable())
     assert table.rows[0].accuracy == mn.accuracy(network, *holdout, gates, ours)
     for row in table.rows:
         assert row.share == pytest.approx(target) if row.ranking != "global" else row.share >= target - 1e-12

@@ -10,7 +10,7 @@ import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.pruning.count import pruned_share
 from mipnet.pruning.ranking import at_share, normalised, same_counts
-from mipnet.pruning.rivals import RIVALS, get_rival
+from mipnet.pruning.rivals import get_rival, usable
 from tests.pruning.nets import case, cnn, mlp, plain_cnn, residual
 
 
@@ -63,7 +63,7 @@ def test_at_share_prunes_unit_by_unit_until_the_share_is_reached(family, share, 
         assert np.array_equal(found[gate.name], masks[gate.name])
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", usable())
 @pytest.mark.parametrize("family", [mlp, plain_cnn])
 def test_every_rival_keeps_both_budgets(family, name):
     network, gates, images, labels = case(family)
