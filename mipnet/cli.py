@@ -98,6 +98,9 @@ def solve(
     time_limit: Annotated[float | None, typer.Option(metavar="SECONDS", help="When to stop.")] = None,
     set_: Set = None,
     output: Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Decoupled: processes; one a core if left out, 0 for none.")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Decoupled: a running dask scheduler, tcp://...")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Decoupled: keep what an earlier run has finished.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables; only warnings and errors.")] = False,
 ) -> int:
@@ -105,27 +108,46 @@ def solve(
 
     Exit status: 0 solved, 1 no point or a wrong one, 2 wrong input, 130 after Ctrl-C.
     """
-    from mipnet import records, report, runs
+    from mipnet import parts, records, report, runs
     from mipnet.specfile import Override
 
     given = (
         (("solve", "backend"), backend, "--backend"),
         (("solve", "time_limit"), time_limit, "--time-limit"),
+        (("solve", "workers"), workers, "--workers"),
+        (("solve", "scheduler"), scheduler, "--scheduler"),
         (("output",), output, "--output"),
     )
     overrides = [Override(keys, value, f"{option} {value}") for keys, value, option in given if value is not None]
     spec = _spec(file, set_, overrides)
-    progress = None if quiet else report.Progress(report.make_console(stderr=True))
-    with progress or nullcontext():
-        run = runs.run_importance(spec, None if progress is None else progress.hear)
-    if as_json:
-        _print_json(records.to_json(run))
-    elif not quiet:
-        report.make_console().print(report.run_report(run))
-    folder = runs.save(run)
+    try:
+        run = _run(spec, resume, quiet)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted{parts.what_is_kept(spec)}", 130)
+    try:
+        if as_json:
+            _print_json(records.to_json(run))
+        elif not quiet:
+            report.make_console().print(report.run_report(run))
+    finally:  # also if nobody reads any more
+        folder = runs.save(run)
     if folder is not None and not as_json and not quiet:
         print(f"written to {folder}")
     return _status(run)
+
+
+def _run(spec: Spec, resume: bool, quiet: bool) -> Run:
+    """The run of a spec, with progress on standard error unless it is to be quiet."""
+    from mipnet import live, report, runs
+
+    if quiet:
+        return runs.run_importance(spec, resume=resume)
+    console = report.make_console(stderr=True)
+    if spec.solve.decouple != "none":
+        with live.PartsProgress(console, spec.solve.decouple) as watch:
+            return runs.run_importance(spec, watch=watch, resume=resume)
+    with report.Progress(console) as progress:
+        return runs.run_importance(spec, progress.hear, resume=resume)
 
 
 def _spec(file: Path, sets: Sequence[str] | None, overrides: Sequence[Override] = ()) -> Spec:
@@ -147,7 +169,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show a network, its gates and its program's size."""
-    from mipnet import records, report, runs
+    from mipnet import questions, records, report
     from mipnet.readers.files import WEIGHTS, read
 
     if file.suffix.lower() in (".pt2", ".onnx", *WEIGHTS):
@@ -155,8 +177,9 @@ def inspect(
             raise InputError(f"--set changes keys of a YAML file, and `{file}` is a network; leave it out")
         description = records.describe(read(file))
     else:
-        posed = runs.pose(_spec(file, set_))
-        description = records.describe(posed.network, posed.problem)
+        spec = _spec(file, set_)
+        asked = questions.ask(spec)
+        description = records.describe(asked.network, questions.pose(spec, asked))
     if as_json:
         _print_json(description)
     else:
@@ -207,3 +230,33 @@ def schema() -> None:
     from mipnet.spec import Spec
 
     _print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()})
+
+
+@app.command()
+def compare(
+    file: Annotated[Path, typer.Argument(metavar="COMPARE.YAML", help="Whose scores, which rivals, which shares.")],
+    set_: Set = None,
+    output: Annotated[str | None, typer.Option(metavar="DIR", help="The folder for table and curve.")] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table; only warnings and errors.")] = False,
+) -> int:
+    """Compare scores with rivals at the same share of pruned parameters.
+
+    Exit status as that of `solve`.
+    """
+    from mipnet import comparison, report
+    from mipnet.specfile import Override
+
+    overrides = [] if output is None else [Override(("output",), output, f"--output {output}")]
+    spec = comparison.load_comparison(file, [*(set_ or []), *overrides])
+    progress = None if quiet else report.Progress(report.make_console(stderr=True))
+    with progress or nullcontext():
+        done = comparison.run_comparison(spec, *(() if progress is None else (progress.hear, progress.tell)))
+    if as_json:
+        _print_json(comparison.to_record(done))
+    elif not quiet:
+        report.make_console().print(report.comparison_report(done))
+    folder = comparison.save(done)
+    if folder is not None and not as_json and not quiet:
+        print(f"written to {folder}")
+    return done.status

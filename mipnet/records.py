@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -15,6 +16,7 @@ from mipnet.gates import find_gates
 from mipnet.ir import Network, Node
 from mipnet.program import from_model
 from mipnet.spec import Spec
+from mipnet.tasks.decouple import Key, Part
 from mipnet.tasks.reduced import Reduced
 
 
@@ -41,7 +43,11 @@ class Accuracy:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """All that a run found out.  Without a point there are no scores and no masks, and nothing counts as pruned."""
+    """All that a run found out.  Without a point there are no scores and no masks, and nothing counts as pruned.
+
+    A decoupled run has ``parts``, and ``result`` sums them up; those that are ``resumed`` were solved by an earlier run.  They are
+    ``kept`` in a folder of their own until the run folder is written.
+    """
 
     spec: Spec
     result: Result
@@ -54,6 +60,9 @@ class Run:
     accuracy: Accuracy
     notes: tuple[str, ...]
     log: tuple[str, ...]
+    parts: tuple[Part, ...] = ()
+    resumed: frozenset[Key] = frozenset()
+    kept: Path | None = None
 
     @property
     def before(self) -> int:
@@ -90,6 +99,8 @@ def to_json(run: Run) -> dict[str, Any]:
         "size": dict(r.size),
         "rewritten": r.rewritten,
         "start_accepted": r.start_accepted,
+        "decouple": run.spec.solve.decouple,
+        "parts": [_part(part, part.label in run.resumed) for part in run.parts],
         "samples": run.samples,
         "holdout": run.held,
         "layers": {c.name: {"kept": c.kept, "total": c.units} for c in run.layers if c.units is not None},
@@ -100,6 +111,22 @@ def to_json(run: Run) -> dict[str, Any]:
         "output": run.spec.output,
     }
     return {key: plain(value) for key, value in record.items()}
+
+
+def _part(part: Part, resumed: bool) -> dict[str, Any]:
+    r = part.result
+    return {
+        "key": part.label,
+        "samples": part.samples,
+        "status": r.status.value,
+        "objective": r.objective,
+        "bound": r.bound,
+        "gap": r.gap,
+        "runtime_s": r.runtime,
+        "build_s": part.build_seconds,
+        "verified": r.verified,
+        "resumed": resumed,
+    }
 
 
 def plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -16,8 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mipnet.backend import Event, Feature, Found, Status, relative_gap
+from mipnet.judging import DRAWS
 from mipnet.records import Run
-from mipnet.runs import DRAWS
+
+if TYPE_CHECKING:
+    from mipnet.comparison import Compared
+    from mipnet.pruning.compare import Table as Contest
 
 EVERY = 1.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -48,7 +52,7 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
 
 
-def _table(*columns: str, left: int = 1) -> Table:
+def make_table(*columns: str, left: int = 1) -> Table:
     """A table without vertical lines; all columns but the first ``left`` are aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for place, name in enumerate(columns):
@@ -71,7 +75,10 @@ def _pairs(rows: Sequence[tuple[str, str | Text]]) -> Table:
 
 def run_report(run: Run) -> RenderableType:
     """All tables of a run, and its notes."""
-    parts = [_section("Solve", solve_table(run)), _section("What is left", layer_table(run))]
+    parts = [_section("Solve", solve_table(run))]
+    if run.parts:
+        parts.append(_section(f"Programs, one a {run.spec.solve.decouple}", part_table(run)))
+    parts.append(_section("What is left", layer_table(run)))
     if run.accuracy.reference is not None:
         parts.append(_section(f"Accuracy on {run.held:,} held-out images", accuracy_table(run)))
     return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in run.notes))
@@ -87,13 +94,31 @@ def solve_table(run: Run) -> Table:
         ("gap", gap_text(r.gap)),
         ("time", f"{seconds(r.runtime)} to solve, {seconds(run.build_seconds)} to build"),
         ("search", ", ".join((_count(r.nodes, "node"), _count(r.rounds, "round"), _count(r.cuts, "cut")))),
-        ("images", f"{run.samples:,} in the program"),
-        ("program", size_text(r.size)),
+        ("images", _images(run)),
+        ("programs" if run.parts else "program", size_text(r.size)),
         *(("rewritten", text) for text in r.rewritten),
         ("backend", f"{r.backend} {r.version}"),
         ("verified", _verified(run)),
     ]
     return _pairs(rows)
+
+
+def _images(run: Run) -> str:
+    if not run.parts:
+        return f"{run.samples:,} in the program"
+    each = "each of " if all(part.samples == run.samples for part in run.parts) else ""
+    return f"{run.samples:,} in {each}{_count(len(run.parts), 'program')}"
+
+
+def part_table(run: Run) -> Table:
+    """What came of each program of a decoupled run."""
+    table = make_table(run.spec.solve.decouple, "images", "status", "objective", "gap", "time", "verified", "")
+    for part in run.parts:
+        r = part.result
+        told = (r.status.value, number(r.objective), gap_text(r.gap), seconds(r.runtime))
+        verified = Text("yes") if r.verified else Text("NO", style="bold red")
+        table.add_row(str(part.label), f"{part.samples:,}", *told, verified, "resumed" if part.label in run.resumed else "")
+    return table
 
 
 def _count(number: int, what: str) -> str:
@@ -115,7 +140,7 @@ def _verified(run: Run) -> Text:
 
 def layer_table(run: Run) -> Table:
     """Units and parameters of each layer, before and after."""
-    table = _table("layer", "units", "kept", "", "parameters", "kept", "")
+    table = make_table("layer", "units", "kept", "", "parameters", "kept", "")
     for c in run.layers:
         units = ("-", "-", "") if c.units is None or c.kept is None else (f"{c.units:,}", f"{c.kept:,}", percent(100 * c.kept / c.units, 0))
         table.add_row(c.name, *units, f"{c.before:,}", f"{c.after:,}", percent(100 * c.after / c.before, 0))
@@ -129,7 +154,7 @@ def layer_table(run: Run) -> Table:
 
 def accuracy_table(run: Run) -> Table:
     """Accuracy of the whole network and of three smaller ones, with as many units gone in each layer."""
-    table, a = _table("network", "right", "change"), run.accuracy
+    table, a = make_table("network", "right", "change"), run.accuracy
     rows = [("whole", a.reference, False)]
     if a.masked is not None:
         threshold = run.spec.prune.value
@@ -148,7 +173,7 @@ def accuracy_table(run: Run) -> Table:
 def backends_table(found: Sequence[Found]) -> RenderableType:
     """Which backend can do what; those that cannot be used are listed with the reason."""
     usable = [f.backend for f in found if f.backend is not None and not f.problem]
-    table = _table("feature", *(f"{b.name} {b.version()}" for b in usable))
+    table = make_table("feature", *(f"{b.name} {b.version()}" for b in usable))
     for feature in Feature:
         table.add_row(feature.value, *("yes" if feature in b.features else "-" for b in usable))
     problems = [Text(f"{f.name}: {f.problem}", style="yellow") for f in found if f.problem]
@@ -177,7 +202,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _node_table(nodes: Sequence[Mapping[str, Any]], *, program: bool) -> Table:
-    table = _table("node", "layer", "reads", "shape", "parameters", *(["unstable"] if program else []), left=3)
+    table = make_table("node", "layer", "reads", "shape", "parameters", *(["unstable"] if program else []), left=3)
     for node in nodes:
         unstable = [f"{node['unstable']:,}" if "unstable" in node else ""] if program else []
         parameters = f"{node['parameters']:,}" if node["parameters"] else ""
@@ -188,9 +213,31 @@ def _node_table(nodes: Sequence[Mapping[str, Any]], *, program: bool) -> Table:
 def _gate_table(gates: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not gates:
         return Text("none: no layer can carry scores")
-    table = _table("layer", "acts behind", "scores", left=2)
+    table = make_table("layer", "acts behind", "scores", left=2)
     for gate in gates:
         table.add_row(gate["name"], ", ".join(gate["sites"]), f"{gate['units']:,}")
+    return table
+
+
+def comparison_report(done: Compared) -> RenderableType:
+    """At each share the better ranking of every method, best first; then how often one's own is not beaten."""
+    parts: list[RenderableType] = [Text(f"note: {note}", style="yellow") for note in done.notes]
+    if (found := done.table) is None:
+        return Group(*parts)
+    title = f"Accuracy on {found.holdout:,} held-out images, {percent(found.reference, 2)} without masks"
+    words = [f"{sum(found.beaten(t).values())} of {len(found.beaten(t))} rivals at {percent(100 * t, 0)}" for t in found.targets]
+    return Group(_section(title, _contest_table(found)), Text(f"{found.name} is at least as accurate as {', '.join(words)}."), *parts)
+
+
+def _contest_table(found: Contest) -> Table:
+    table = make_table("share", "method", "ranking", "pruned", "accuracy", "spread", "lost", left=3)
+    for target in found.targets:
+        for place, row in enumerate(sorted((found.best(name, target) for name in found.methods), key=lambda row: -row.accuracy)):
+            cells = (percent(100 * row.share), percent(row.accuracy, 2), f"{row.spread:.2f}" if row.spread else "")
+            first = "" if place else percent(100 * target, 0)
+            style = "bold" if row.rival == found.name else None
+            table.add_row(first, row.rival, row.ranking, *cells, f"{found.reference - row.accuracy:.2f}", style=style)
+        table.add_section()
     return table
 
 
@@ -203,7 +250,7 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self.console, self.began, self.printed = console, time.perf_counter(), 0.0
         self.last: Event | None = None
-        self.text = ""
+        self.text = self.doing = ""
         self.live = Live(console=console, get_renderable=self.line, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Progress:
@@ -220,6 +267,14 @@ class Progress:
         if event.kind == "log":
             return
         self.last, self.text = event, event.text or self.text
+        self._show()
+
+    def tell(self, what: str) -> None:
+        """Say what is being done, after a solve or without one."""
+        self.doing = what
+        self._show()
+
+    def _show(self) -> None:
         now = time.perf_counter()
         if self.live is None and now - self.printed >= EVERY:
             self.printed = now
@@ -228,6 +283,8 @@ class Progress:
     def line(self) -> Text:
         """The state as one line."""
         clock = f"{time.perf_counter() - self.began:6.1f} s"
+        if self.doing:
+            return Text.assemble((clock, "dim"), "  ", self.doing)
         if self.last is None:
             return Text.assemble((clock, "dim"), "  building the program")
         objective, bound, nodes = self.last.objective, self.last.bound, self.last.nodes

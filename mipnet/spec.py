@@ -121,7 +121,11 @@ class ObjectiveSpec(Part):
 
 
 class SolveSpec(Part):
-    """The solver, when it stops (seconds, relative gap, nodes, MiB; no limit if left out), and its own options by its own names."""
+    """The solver, when it stops (seconds, relative gap, nodes, MiB; no limit if left out), and its own options by its own names.
+
+    ``decouple`` makes many small programs of the large one, in ``workers`` processes (one a core if left out, 0 for none of their
+    own), or wherever a running dask ``scheduler`` sends them; limits hold for each of them.
+    """
 
     backend: Text = "highs"
     time_limit: Positive | None = None
@@ -129,9 +133,19 @@ class SolveSpec(Part):
     nodes: Whole | None = None
     memory: Annotated[float, Field(ge=1, allow_inf_nan=False), expects("a number of MiB, at least 1")] | None = None
     start: Annotated[Literal["forward", "none"], choice("forward", "none")] = "forward"
+    decouple: Annotated[Literal["none", "class", "layer"], choice("none", "class", "layer")] = "none"
+    workers: Whole | None = None
+    scheduler: Text | None = None
     options: Annotated[dict[str, Option], expects("a mapping with the solver's own options, by its own names")] = Field(
         default_factory=dict
     )
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self) -> SolveSpec:
+        for key in ("workers", "scheduler"):
+            if self.decouple == "none" and getattr(self, key) is not None:
+                raise says("`{key}` is for many programs, and there is one without `decouple`; leave it out", key=key)
+        return self
 
     @property
     def seconds(self) -> float:

@@ -140,10 +140,10 @@ def test_ctrl_c_shows_the_best_point(elsewhere: Path) -> None:
 
 
 def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def pose(spec: Any) -> Any:
+    def pose(spec: Any, asked: Any) -> Any:
         warnings.simplefilter("always")
         warnings.warn("two\nlines", RuntimeWarning, stacklevel=1)
-        return posed(spec)
+        return posed(spec, asked)
 
     posed = runs.pose
     monkeypatch.setattr(runs, "pose", pose)

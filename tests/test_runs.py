@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from mipnet import runfolder, runs
+from mipnet import questions, runfolder, runs
 from mipnet.backend import Event, Status
 from mipnet.errors import InputError
 from mipnet.readers.data import load
@@ -105,7 +105,7 @@ def test_the_run_folder_holds_it_all(done: dict[tuple[str, str], Run]) -> None:
     run = done["digits", "highs"]
     folder = save(run)
     assert folder is not None
-    assert {path.name for path in folder.iterdir()} == set(runfolder.FILES)
+    assert {path.name for path in folder.iterdir()} == set(runfolder.FILES) - {"parts.nc"}
     assert run.scores is not None
     assert run.masks is not None
     for name, held in (("scores.nc", run.scores), ("masks.nc", run.masks)):
@@ -177,23 +177,24 @@ def test_holdout_may_be_the_same_split_or_none(tmp_path: Path) -> None:
 
 
 def test_confident_images_are_those_the_network_is_surest_of(tmp_path: Path) -> None:
-    posed = runs.pose(spec_of("digits", tmp_path))
+    asked = questions.ask(spec_of("digits", tmp_path))
     train = load("digits", shape=(64,))
-    shares = torch.softmax(torch.tensor(posed.network.forward(train.images)), 1).numpy()
-    for image, label in zip(posed.images.images, posed.images.labels, strict=True):
+    shares = torch.softmax(torch.tensor(asked.network.forward(train.images)), 1).numpy()
+    for image, label in zip(asked.images.images, asked.images.labels, strict=True):
         best = train.images[train.labels == label][shares[train.labels == label, label].argmax()]
         assert np.array_equal(image, best)
 
 
 def test_a_network_is_described(tmp_path: Path) -> None:
-    posed = runs.pose(spec_of("digits_cnn", tmp_path))
-    data = json.loads(json.dumps(describe(posed.network, posed.problem)))
+    spec = spec_of("digits_cnn", tmp_path)
+    asked = questions.ask(spec)
+    data = json.loads(json.dumps(describe(asked.network, questions.pose(spec, asked))))
     assert [gate["name"] for gate in data["gates"]] == ["conv1", "conv2", "fc1"]
     assert [gate["sites"] for gate in data["gates"]] == [["relu1"], ["relu2"], ["relu3"]]
     assert sum(node["parameters"] for node in data["nodes"]) == data["parameters"]
     assert set(data["program"]["unstable"]) == {"relu1", "relu2", "relu3"}
     assert data["program"]["size"]["rows"] > 0
-    assert "program" not in describe(posed.network)
+    assert "program" not in describe(asked.network)
 
 
 # run folders

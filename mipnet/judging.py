@@ -1,0 +1,93 @@
+"""What scores are worth: masks, what is left of each layer, and the accuracies on the held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from mipnet.gates import Gate
+from mipnet.ir import Network
+from mipnet.pruning.count import remaining_parameters
+from mipnet.pruning.masks import accuracy, critical_masks, make_masks, random_masks
+from mipnet.questions import Asked
+from mipnet.records import Accuracy, LayerCount, Run
+from mipnet.spec import Spec
+from mipnet.tasks.decouple import Key, Part
+from mipnet.tasks.importance import Scores
+
+DRAWS = 5
+"""Over how many draws the accuracy with random masks is averaged."""
+
+
+def judge(
+    spec: Spec,
+    asked: Asked,
+    found: Scores,
+    build_seconds: float,
+    log: Sequence[str],
+    parts: Sequence[Part] = (),
+    resumed: frozenset[Key] = frozenset(),
+    kept: Path | None = None,
+) -> Run:
+    """All that there is to say about the scores of a solved question."""
+    masks = None if found.scores is None else make_masks(asked.network, found.gates, found.scores, spec.prune.value)
+    return Run(
+        spec=spec,
+        result=found.result,
+        build_seconds=build_seconds,
+        samples=len(asked.images),
+        held=0 if asked.holdout is None else len(asked.holdout),
+        scores=found.scores,
+        masks=masks,
+        layers=count_layers(asked.network, found.gates, masks),
+        accuracy=_accuracies(asked, found, masks, spec.data.seed),
+        notes=_notes(spec, asked.network, found, masks),
+        log=tuple(log),
+        parts=tuple(parts),
+        resumed=resumed,
+        kept=kept,
+    )
+
+
+def count_layers(network: Network, gates: Sequence[Gate], masks: xr.Dataset | None) -> tuple[LayerCount, ...]:
+    """For every layer with parameters: units kept, and parameters before and after; a module used twice counts once."""
+    gate_of = {node: gate for gate in gates for node in gate.nodes}
+    after = {} if masks is None else remaining_parameters(network, gates, masks)
+    counts: dict[str, LayerCount] = {}
+    for node in network.nodes:
+        before, gate = sum(w.numel() for w in node.layer.weights().values()), gate_of.get(node.name)
+        if before and node.origin not in counts:
+            units = gate.units if gate else None
+            kept = units if gate is None or masks is None else int(masks[gate.name].sum())
+            counts[node.origin] = LayerCount(gate.name if gate else node.name, kept, units, before, after.get(node.name, before))
+    return tuple(counts.values())
+
+
+def _accuracies(asked: Asked, found: Scores, masks: xr.Dataset | None, seed: int) -> Accuracy:
+    network, holdout = asked.network, asked.holdout
+    if holdout is None:
+        return Accuracy()
+
+    def right(chosen: xr.Dataset | None) -> float:
+        return accuracy(network, holdout.images, holdout.labels, found.gates, chosen)
+
+    reference = right(None)
+    if found.scores is None or masks is None:
+        return Accuracy(reference)
+    drawn = [right(random_masks(masks, seed + draw)) for draw in range(DRAWS)]
+    return Accuracy(reference, right(masks), sum(drawn) / DRAWS, right(critical_masks(masks, found.scores)))
+
+
+def _notes(spec: Spec, network: Network, found: Scores, masks: xr.Dataset | None) -> tuple[str, ...]:
+    notes, result = list(network.notes), found.result
+    if found.scores is None:
+        notes.append("no point was found, so there are no scores: give it more time, or fewer images")
+    elif not result.verified:
+        notes.append(f"the point does not survive its replay (it differs by {result.max_error:.1g}): do not use these scores")
+    elif masks is not None and all(bool(kept.all()) for kept in masks.values()):
+        notes.append("no unit scores below the threshold, so nothing goes: a smaller `objective.weight` prunes more")
+    if spec.data.holdout == spec.data.split:
+        notes.append(f"accuracy is that on the `{spec.data.split}` split, which holds the images of the program too")
+    return tuple(notes)
