@@ -238,11 +238,16 @@ def load_as(kind: type[F], path: str | Path, overrides: Sequence[Override | str]
         spec = kind.model_validate(source.data)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        raise SpecError(_line_of(kind, source, next((e for e in found if e["type"] == "extra_forbidden"), found[0]))) from None
+        raise SpecError(_line_of(kind, source, min(found, key=_urgency))) from None
     except RecursionError:
         raise SpecError(f"{source.name}: it is nested too deeply, or refers to itself") from None
     spec._source = source
     return spec
+
+
+def _urgency(error: ErrorDetails) -> int:
+    """What to tell first: a file for another task, then a key that is not known."""
+    return 0 if error["loc"] == ("task",) and error["type"] == "expected" else 1 if error["type"] == "extra_forbidden" else 2
 
 
 def _line_of(kind: type[SpecFile], source: Source, error: ErrorDetails) -> str:
