@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from mipnet.losses import Loss as Loss
     from mipnet.program import Program as Program
     from mipnet.program import Rows as Rows
+    from mipnet.pruning.compare import compare as compare
     from mipnet.pruning.export import export as export
     from mipnet.pruning.footprint import Footprint as Footprint
     from mipnet.pruning.footprint import measure as measure
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from mipnet.pruning.masks import critical_masks as critical_masks
     from mipnet.pruning.masks import make_masks as make_masks
     from mipnet.pruning.masks import random_masks as random_masks
+    from mipnet.pruning.rivals import RIVALS as RIVALS
     from mipnet.pruning.surgery import prune as prune
     from mipnet.pruning.tune import fine_tune as fine_tune
     from mipnet.pruning.tune import train as train
@@ -96,8 +98,10 @@ _HOME = {
     "mipnet.losses": "Loss",
     "mipnet.program": "Program Rows",
     "mipnet.pruning.masks": "accuracy critical_masks make_masks random_masks",
+    "mipnet.pruning.compare": "compare",
     "mipnet.pruning.export": "export",
     "mipnet.pruning.footprint": "Footprint measure",
+    "mipnet.pruning.rivals": "RIVALS",
     "mipnet.pruning.surgery": "prune",
     "mipnet.pruning.tune": "fine_tune train",
     "mipnet.readers.data": "load",

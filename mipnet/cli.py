@@ -225,11 +225,13 @@ def init(
 
 
 @app.command()
-def schema() -> None:
+def schema(for_compare: Annotated[bool, typer.Option("--compare", help="That of a file for `mipnet compare`.")] = False) -> None:
     """Print the JSON schema of the YAML file."""
+    from mipnet.comparison import Comparison
     from mipnet.spec import Spec
 
-    _print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()})
+    kind = Comparison if for_compare else Spec
+    _print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()})
 
 
 @app.command()

@@ -223,6 +223,11 @@ def test_a_compare_file_is_not_for_solve(capsys: pytest.CaptureFixture[str]) -> 
     assert "such a file is for `mipnet compare`" in capsys.readouterr().err
 
 
+def test_the_schema_is_that_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--compare"]) == 0
+    assert {"scores", "compare", "network"} <= set(json.loads(capsys.readouterr().out)["properties"])
+
+
 def test_a_solve_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", str(EXAMPLES / "digits.yaml"), "--quiet"]) == 0
     assert main(["compare", str(EXAMPLE), *SMALL, "--output", "runs/digits"]) == 2

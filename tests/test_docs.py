@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mipnet.comparison import load_comparison
 from mipnet.spec import load_spec
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,8 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_yaml_loads(page: Path, block: str, tmp_path: Path) -> None:
     file = tmp_path / "model.yaml"
     file.write_text(block)
-    assert load_spec(file).task == "importance"
+    loaded = load_comparison(file) if "task: compare" in block else load_spec(file)
+    assert loaded.mipnet == 1
 
 
 def anchors(path: Path) -> set[str]:
