@@ -41,13 +41,14 @@ class PartsProgress:
             self.live.stop()
 
     def begin(self, keys: Sequence[Key], finished: Mapping[Key, Part], side_by_side: int | None) -> None:
-        """Take note of the programs, and tell how many there are."""
+        """Take note of the programs."""
         self.keys, self.parts, self.resumed, self.side_by_side = keys, dict(finished), frozenset(finished), side_by_side
-        known = f", {len(finished)} of them resumed" if finished else ""
-        self._tell(f"{len(keys)} programs, one a {self.each}{known}")
 
     def done(self, key: Key, part: Part) -> None:
         """Take note of a part, and tell of it."""
+        if len(self.parts) == len(self.resumed):
+            known = f", {len(self.resumed)} of them resumed" if self.resumed else ""
+            self._tell(f"{len(self.keys)} programs, one a {self.each}{known}")
         self.parts[key] = part
         r = part.result
         numbers = f"objective {number(r.objective)}, gap {gap_text(r.gap)}, {seconds(r.runtime)}"

@@ -93,7 +93,7 @@ def check_parts(folder: Path, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`{folder}` is a file, and parts of the run are to be kept there; move it away, or name another output")
     if folder.exists() and not resume:
-        raise InputError(f"`{folder}` holds parts of a run that did not come to its end; continue it with --resume, or remove that folder")
+        raise InputError(f"`{folder}` holds parts of a run that has not come to its end; continue it with --resume, or remove that folder")
 
 
 def what_is_kept(spec: Spec) -> str:
@@ -187,8 +187,9 @@ def _difference(found: Path, question: Mapping[str, Any]) -> str:
     except (OSError, ValueError, AttributeError):
         return f"`{found.name}`, which no run of mipnet left there: move it away"
     mine = _flat(question)
-    changed = [name.removeprefix("spec.") for name in sorted(mine.keys() | other.keys()) if mine.get(name) != other.get(name)]
-    return f"parts of another run ({', '.join(f'`{name}`' for name in changed[:3])} differs): give back what was changed"
+    changed = [name for name in sorted(mine.keys() | other.keys()) if mine.get(name) != other.get(name)]
+    keys = [name.removeprefix("spec.") for name in changed if name.startswith("spec.")] or changed
+    return f"parts of another run, with other {' and '.join(f'`{key}`' for key in keys[:3])}: give back what was changed"
 
 
 def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -76,6 +76,13 @@ def layer(text: str) -> Prepare:
     return edited("- {name: relu1, type: ReLU}", f"- {text}")
 
 
+DECOUPLED = ("solve", "model.yaml", "--set", "solve.decouple=class", "--set", "solve.workers=0")
+
+
+def decoupled(*more: str) -> Prepare:
+    return lambda: [*DECOUPLED, *more]
+
+
 NAN = {"fc2.bias": torch.full((20,), float("nan"))}
 
 CASES: dict[str, tuple[Prepare, str]] = {
@@ -199,6 +206,30 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "option that is a limit": (solve("solve.options={time_limit: 3}"), "set by every solve from its limits"),
     "option that is a list": (solve("solve.options={threads: [1]}"), "solve.options.threads: got [1]; expected a number"),
     "limit that highs lacks": (solve("solve.memory=1000"), "--set solve.memory=1000: solve: backend `highs` has no memory limit"),
+    # decoupled runs
+    "unknown way": (solve("solve.decouple=unit"), "solve.decouple: got 'unit'; expected `none`, `class` or `layer`"),
+    "workers of one program": (lambda: ["solve", "model.yaml", "--workers", "2"], "line 20, --workers 2: solve: `workers` is for many"),
+    "scheduler of one program": (lambda: ["solve", "model.yaml", "--scheduler", "tcp://x:1"], "`scheduler` is for many programs"),
+    "negative workers": (decoupled("--workers", "-1"), "--workers -1: solve.workers: got -1; expected a whole number of at least 0"),
+    "workers not a number": (decoupled("--workers", "all"), "Invalid value for '--workers'"),
+    "boolean workers": (solve("solve.decouple=class", "solve.workers=true"), "solve.workers: got True"),
+    "scheduler of no kind": (decoupled("--scheduler", "nonsense://x"), "the scheduler at `nonsense://x` cannot be used"),
+    "resume of one program": (lambda: ["solve", "model.yaml", "--resume"], "--resume takes up the parts of a decoupled run, and"),
+    "resume without output": (decoupled("--resume", "--set", "output=null"), "no `output` is given; name it, or leave --resume out"),
+    "parts of before": (file("runs/digits.parts/x/part-1.json", b"{}", *DECOUPLED), "has not come to its end; continue it with --resume"),
+    "parts not ours": (
+        file("runs/digits.parts/x", b"", *DECOUPLED, "--resume"),
+        "line 23: output: `runs/digits.parts` holds `x`, which no run of mipnet left there: move it away, or remove that folder",
+    ),
+    "parts a file": (file("runs/digits.parts", b"", *DECOUPLED, "--resume"), "`runs/digits.parts` is a file"),
+    "no place to cut": (
+        decoupled("--set", "solve.decouple=layer", "--set", "gates.layers=[fc1]"),
+        "solve.decouple: the network has no place to",
+    ),
+    "decoupled formulation": (
+        decoupled("--set", "formulation.relu=magic"),
+        "formulation: program 0: layer `relu` has no formulation `magic`",
+    ),
     # the run folder
     "output is a file": (file("runs", b"", "solve", "model.yaml", "--output", "runs"), "`runs` is a file"),
     "output below a file": (file("mine", b"", "solve", "model.yaml", "--output", "mine/run"), "`mine/run` cannot be made"),

@@ -23,7 +23,9 @@ import mipnet
 from mipnet import backend, runs
 from mipnet.backend import Event, Found, Status
 from mipnet.cli import main
+from mipnet.live import PartsProgress
 from mipnet.report import Progress
+from mipnet.spec import load_spec
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = str(EXAMPLES / "digits.yaml")
@@ -88,6 +90,16 @@ def test_tables_fit_eighty_columns(capsys: pytest.CaptureFixture[str], elsewhere
         assert words in said.out
     assert "\x1b" not in said.out + said.err
     assert (elsewhere / "a long name of a folder" / "run" / "scores.nc").is_file()
+
+
+def test_a_decoupled_run_fits_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", DIGITS, "--set", "solve.decouple=class", "--workers", "0", "--output", "run"]) == 0
+    said = capsys.readouterr()
+    assert max(map(len, said.out.splitlines())) <= 80
+    for words in ("10 in 10 programs", "Programs, one a class", "verified"):
+        assert words in said.out
+    assert "10 programs, one a class" in said.err
+    assert "(10 of 10)" in said.err
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
@@ -215,6 +227,26 @@ def test_init_writes_a_file_that_runs(capsys: pytest.CaptureFixture[str], elsewh
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["properties"]["solve"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_state_of_every_program_is_shown(terminal: bool) -> None:
+    sets = ("solve.decouple=class", "solve.workers=0", "output=null", "formulation.relu=frozen")
+    parts = {part.label: part for part in runs.run_importance(load_spec(DIGITS, sets)).parts}
+    keys = list(parts)
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80, highlight=False)
+    with PartsProgress(console, "class") as progress:
+        assert "reading network and images" in str(progress.table())
+        progress.begin(keys, {keys[0]: parts[keys[0]]}, 2)
+        assert [progress.state(key) for key in keys] == ["resumed", "running", "running", *["waiting"] * 7]
+        progress.done(keys[2], parts[keys[2]])
+        assert [progress.state(key) for key in keys] == ["resumed", "running", "done", "running", *["waiting"] * 6]
+        with console.capture() as shown:
+            console.print(progress.table())
+        assert max(map(len, shown.get().splitlines())) <= 80 or terminal
+        assert "2 of 10 done, 2 optimal" in shown.get()
+        progress.begin(keys, {}, None)
+        assert {progress.state(key) for key in keys} == {"at the scheduler"}
 
 
 def test_progress_is_a_line_a_second_without_a_terminal_and_live_with_one() -> None:

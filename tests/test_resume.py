@@ -1,0 +1,325 @@
+"""A decoupled run that is killed goes on from its finished parts: none of them is solved twice, and the scores are the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import xarray as xr
+
+from mipnet.decoupled import run_decoupled, store_of
+from mipnet.errors import InputError
+from mipnet.questions import ask
+from mipnet.records import to_json
+from mipnet.runs import run_importance, save
+from mipnet.spec import load_spec
+from mipnet.tasks.decouple import Key, Part
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+BY_CLASS = ("--set", "solve.decouple=class", "--set", "data.per_class=60", "--output", "run", "--json")
+"""Ten programs of about half a second each."""
+
+Command = subprocess.Popen[str]
+
+
+def start(folder: Path, *more: str) -> Command:
+    """The command in a process group of its own."""
+    words = [sys.executable, "-m", "mipnet", "solve", str(EXAMPLES / "digits.yaml"), *BY_CLASS, *more]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, cwd=folder, start_new_session=True, **pipes)
+
+
+def finish(command: Command) -> tuple[dict[str, Any], str]:
+    """What a command that succeeds prints, and what it says meanwhile."""
+    out, err = command.communicate(timeout=200)
+    assert command.returncode == 0, err
+    return json.loads(out), err
+
+
+def solve(folder: Path, *more: str) -> tuple[dict[str, Any], str]:
+    return finish(start(folder, *more))
+
+
+def parts_in(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """The files of finished parts, with the times they were written at and what is in them."""
+    found = {path.with_suffix(suffix) for path in folder.glob("run.parts/*/part-*.json") for suffix in (".json", ".nc")}
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+
+
+def wait_for_parts(folder: Path, count: int, command: Command) -> None:
+    until = time.monotonic() + 120
+    while len(list(folder.glob("run.parts/*/part-*.json"))) < count:
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < until, "no parts came"
+        time.sleep(0.02)
+
+
+def kill(command: Command, sent: signal.Signals = signal.SIGKILL) -> str:
+    os.killpg(command.pid, sent)
+    return command.communicate(timeout=60)[1]
+
+
+def numbers(found: dict[Path, tuple[int, bytes]]) -> dict[Key, float]:
+    """The solve time of each finished part, which no second solve would repeat."""
+    records = [json.loads(content) for path, (_, content) in found.items() if path.suffix == ".json"]
+    return {record["key"]: record["result"]["runtime"] for record in records}
+
+
+def same_scores(one: Path, other: Path) -> None:
+    for name in ("scores.nc", "masks.nc"):
+        with xr.open_dataset(one / name) as a, xr.open_dataset(other / name) as b:
+            xr.testing.assert_allclose(a, b, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The run folder of a command that nobody disturbs, and what it prints."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder / "run", solve(folder, "--workers", "0")[0]
+
+
+def test_the_run_folder_has_every_part(whole: tuple[Path, dict[str, Any]]) -> None:
+    folder, data = whole
+    assert [(part["key"], part["samples"], part["status"]) for part in data["parts"]] == [(c, 60, "optimal") for c in range(10)]
+    assert not any(part["resumed"] for part in data["parts"])
+    assert all(part["verified"] and part["bound"] <= part["objective"] and part["build_s"] > 0 for part in data["parts"])
+    assert data["objective"] == pytest.approx(sum(part["objective"] for part in data["parts"]) / 10)
+    assert json.loads((folder / "result.json").read_text()) == data
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]
+    each = [xr.load_dataset(folder / "parts.nc", group=str(c)) for c in range(10)]
+    with xr.open_dataset(folder / "scores.nc") as scores:
+        xr.testing.assert_allclose(sum(each) / 10, scores, atol=1e-12)
+    assert (folder / "solver.log").read_text().startswith("--- class 0 ---\n")
+
+
+def test_the_whole_command_is_killed_twice_and_taken_up(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
+    """On two workers, one of which is killed as well."""
+    command = start(tmp_path, "--workers", "2")
+    wait_for_parts(tmp_path, 1, command)
+    workers = [p for p in psutil.Process(command.pid).children() if "multiprocessing.spawn" in " ".join(p.cmdline())]
+    assert len(workers) == 2
+    workers[0].kill()
+    wait_for_parts(tmp_path, 3, command)
+    kill(command)
+    first = parts_in(tmp_path)
+    assert 3 <= len(numbers(first)) < 10
+
+    command = start(tmp_path, "--workers", "0", "--resume")
+    wait_for_parts(tmp_path, len(numbers(first)) + 2, command)
+    kill(command)
+    second = parts_in(tmp_path)
+    assert {path: second[path] for path in first} == first
+    assert not (tmp_path / "run").exists()
+
+    data, said = solve(tmp_path, "--workers", "2", "--resume")
+    assert f"10 programs, one a class, {len(numbers(second))} of them resumed" in said
+    resumed = {part["key"]: part["runtime_s"] for part in data["parts"] if part["resumed"]}
+    assert resumed == numbers(second)
+    assert (len(data["parts"]), data["verified"]) == (10, True)
+    same_scores(tmp_path / "run", whole[0])
+    assert data["objective"] == pytest.approx(whole[1]["objective"], abs=1e-9)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_keeps_the_finished_parts(tmp_path: Path, workers: str) -> None:
+    command = start(tmp_path, "--workers", workers)
+    wait_for_parts(tmp_path, 2, command)
+    said = kill(command, signal.SIGINT)
+    kept = len(numbers(parts_in(tmp_path)))
+    assert command.returncode == 130
+    assert "Traceback" not in said
+    last = said.strip().splitlines()[-1]
+    assert last == f"error: interrupted; {kept} finished parts are kept in `run.parts`: the same command with --resume goes on from there"
+    assert kept < 10
+
+
+def test_a_scheduler_of_ones_own(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
+    with scheduler(tmp_path / "dask") as address:
+        (tmp_path / "here").mkdir()
+        data, said = solve(tmp_path / "here", "--scheduler", address)
+    assert "10 of 10" in said
+    assert data["verified"]
+    same_scores(tmp_path / "here" / "run", whole[0])
+
+
+@contextmanager
+def scheduler(folder: Path) -> Iterator[str]:
+    """The address of a scheduler with one worker, both processes of their own."""
+    folder.mkdir()
+    dask = [sys.executable, "-m", "dask"]
+    file, quiet = folder / "scheduler.json", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    where = ["--host", "127.0.0.1", "--no-dashboard"]
+    commands = [[*dask, "scheduler", *where, "--port", "0"], [*dask, "worker", *where, "--nthreads", "1", "--no-nanny"]]
+    processes = [subprocess.Popen([*command, "--scheduler-file", str(file)], **quiet) for command in commands]  # type: ignore[call-overload]
+    try:
+        until = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        yield json.loads(file.read_text())["address"]
+    finally:
+        for process in processes[::-1]:
+            process.terminate()
+            process.wait(30)
+
+
+# parts, one by one
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A run that was stopped when three of its ten parts were finished; gives the folder that these are in."""
+
+    class Enough(Exception):
+        pass
+
+    class Stop:
+        def __init__(self) -> None:
+            self.count = 0
+
+        def begin(self, keys: list[Key], finished: dict[Key, Part], side_by_side: int | None) -> None:
+            assert side_by_side == 1
+
+        def done(self, key: Key, part: Part) -> None:
+            self.count += 1
+            if self.count == 3:
+                raise Enough
+
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
+    with pytest.raises(Enough):
+        run_importance(spec, watch=Stop())
+    (own,) = (tmp_path / "run.parts").iterdir()
+    return own
+
+
+def sets(folder: Path, *more: str) -> list[str]:
+    return ["solve.decouple=class", "solve.workers=0", f"output={folder / 'run'}", "formulation.relu=frozen", *more]
+
+
+def again(folder: Path, *more: str) -> list[Key]:
+    """The keys of the parts that are resumed."""
+    run = run_importance(load_spec(EXAMPLES / "digits.yaml", sets(folder, *more)), resume=True)
+    save(run)
+    assert not (folder / "run.parts").exists()
+    return [part["key"] for part in to_json(run)["parts"] if part["resumed"]]
+
+
+def test_finished_parts_are_taken_up(tmp_path: Path, stopped: Path) -> None:
+    assert {path.name for path in stopped.glob("part-*")} == {f"part-{c}.{kind}" for c in range(3) for kind in ("nc", "json")}
+    assert again(tmp_path, "prune.threshold=mean", "data.holdout=none") == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda own: (own / "part-1.json").write_bytes((own / "part-1.json").read_bytes()[:100]),
+        lambda own: (own / "part-1.json").write_text("[]"),
+        lambda own: (own / "part-1.json").write_bytes((own / "part-0.json").read_bytes()),
+        lambda own: (own / "part-1.nc").unlink(),
+        lambda own: (own / "part-1.nc").write_bytes((own / "part-1.nc").read_bytes()[:-1]),
+        lambda own: shutil.copy(own / "part-0.nc", own / "part-1.nc"),
+    ],
+)
+def test_a_damaged_part_is_solved_again(tmp_path: Path, stopped: Path, damage: Callable[[Path], Any]) -> None:
+    damage(stopped)
+    with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its scores are damaged"):
+        assert again(tmp_path) == [0, 2]
+
+
+def test_scores_without_numbers_are_no_part(tmp_path: Path, stopped: Path) -> None:
+    (stopped / "part-1.json").unlink()
+    assert again(tmp_path) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("objective.weight=4", "`objective.weight`"),
+        ("data.pick=first", "`data.pick`"),
+        ("solve={mip_gap: 0, start: none, time_limit: 60, decouple: class}", "`solve.mip_gap` and `solve.start`"),
+    ],
+)
+def test_parts_of_another_question_are_refused(tmp_path: Path, stopped: Path, change: str, named: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run.parts").rglob("*")}
+    with pytest.raises(
+        InputError, match=f"holds parts of another run, with other {named}: give back what was changed, or remove that folder"
+    ):
+        again(tmp_path, change)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run.parts").rglob("*")} == before
+
+
+def test_other_weights_are_another_question(tmp_path: Path, stopped: Path) -> None:
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
+    (tmp_path / "copy").mkdir()
+    for name in ("digits.yaml", "digits.safetensors"):
+        shutil.copy(EXAMPLES / name, tmp_path / "copy")
+    moved = load_spec(tmp_path / "copy" / "digits.yaml", sets(tmp_path))
+    one, other = store_of(spec, ask(spec)), store_of(moved, ask(moved))
+    assert one is not None
+    assert other is not None
+    assert one.own == stopped
+    changed = {key for key in one.question if one.question[key] != other.question[key]}
+    assert changed == {"spec"}
+    with (tmp_path / "copy" / "digits.safetensors").open("ab") as stream:
+        stream.write(b" ")
+    assert store_of(moved, ask(spec)).question["weights"] != one.question["weights"]  # type: ignore[union-attr]
+
+
+def test_resume_without_parts_just_starts(tmp_path: Path) -> None:
+    assert again(tmp_path) == []
+    (tmp_path / "run.parts").mkdir()
+    assert again(tmp_path) == []
+
+
+def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
+    run = run_decoupled(spec, ask(spec))
+    (tmp_path / "run.parts" / "notes.txt").write_text("mine")
+    save(run)
+    assert [path.name for path in (tmp_path / "run.parts").iterdir()] == ["notes.txt"]
+    with pytest.raises(InputError, match=r"holds `notes\.txt`, which no run of mipnet left there"):
+        again(tmp_path)
+
+
+def test_a_part_without_a_point_is_a_part(tmp_path: Path) -> None:
+    """No start and no node: SCIP finds nothing, and knows no bound."""
+    nothing = ("solve.backend=scip", "formulation.relu=big-m", "solve.start=none", "solve.nodes=0")
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path, *nothing))
+    asked = ask(spec)
+    first = run_decoupled(spec, asked)
+    store = store_of(spec, asked)
+    assert store is not None
+    read = store.finished(range(10))
+    for part in first.parts:
+        kept = read[part.label]
+        assert (kept.scores, part.scores) == (None, None)
+        assert (kept.result.bound, kept.result.gap, kept.result.status) == (-math.inf, math.inf, part.result.status)
+
+
+def test_layers_are_taken_up_too(tmp_path: Path) -> None:
+    more = ("solve.decouple=layer", "data.holdout=none")
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path, *more))
+    asked = ask(spec)
+    one = run_decoupled(spec, asked)
+    assert [part.label for part in one.parts] == ["fc1", "fc2"]
+    assert one.kept is not None
+    (one.kept / "part-fc2.json").unlink()
+    other = run_decoupled(spec, asked)
+    assert other.resumed == {"fc1"}
+    assert one.scores is not None
+    xr.testing.assert_allclose(other.scores, one.scores, atol=1e-9)
+    save(other)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["decouple"] == "layer"
