@@ -1,7 +1,8 @@
 """``make bench-importance``: every case, then docs/importance.md.  A second run reads what the first one kept.
 
 ``--quick`` does seed 0 alone and prints the page; ``--only NAME`` fills the files of cases whose name holds NAME (``sizes``: of the
-tables of times); ``--fresh`` reads no file; ``--kept`` writes the page from the files that there are.
+tables of times; ``stability``, ``lucky``: of the tables of those names); ``--fresh`` reads no file; ``--kept`` writes the page from the
+files that there are.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import argparse
 import json
 import os
 import sys
+from types import ModuleType
 from typing import Any
 
-from tests.bench.importance.judge import case_row, kept, kept_row
+from tests.bench.importance import stability, transfer
+from tests.bench.importance.judge import case_row, is_kept, kept, kept_row
 from tests.bench.importance.page import PAGE, page
 from tests.bench.importance.search import Case, Setting
 from tests.bench.importance.sizes import published, scale, scaling
@@ -23,6 +26,7 @@ PLAIN, LIGHT = Setting(500, 1, 5.0), Setting(300, 1, 10.0)
 ANEW = Setting(300, 1, 50.0, normalize="parameters", path=(0.3, 0.42, 0.5))
 STEPS = Setting(500, 1, 20.0, path=(0.3, 0.42))
 SETTINGS = {"fc3": (LIGHT, ANEW), "fc4": (LIGHT,), "lenet5": (PLAIN, ANEW, STEPS)}
+MORE = {"stability": stability, "lucky": transfer}
 
 
 def main() -> None:
@@ -36,12 +40,13 @@ def main() -> None:
     cases = [Case(source, net, seed) for seed in range(1 if given.quick else 3) for source in DATA for net in NETS]
     wanted = [case for case in cases if given.only in case.name and not (given.kept and _kept(case) is None)]
     rows = [_row(case, given.fresh) for case in wanted]
+    more = [_section(module, given) for name, module in MORE.items() if given.only in ("", name)]
     if given.only and given.only != "sizes":
         return
     sizes = kept("scaling", scaling, given.fresh), kept("published", published, given.fresh)
     if given.only:
         return
-    text = page(rows, *sizes)
+    text = page(rows, *sizes, [section for section in more if section])
     print(text) if given.quick else PAGE.write_text(text)
 
 
@@ -58,6 +63,13 @@ def arguments() -> argparse.Namespace:
 
 def _kept(case: Case) -> dict[str, Any] | None:
     return kept_row(case, SETTINGS[case.net], BUDGETS[case.source, case.net])
+
+
+def _section(module: ModuleType, given: argparse.Namespace) -> str:
+    """What a module measures, as its section of the page; empty if nothing was kept and nothing should be measured."""
+    wanted = {name: job for name, job in module.jobs().items() if is_kept(name) or not (given.kept or given.quick)}
+    rows = [kept(name, job, given.fresh) for name, job in wanted.items()]
+    return module.section(rows) if rows else ""
 
 
 def _row(case: Case, fresh: bool) -> dict[str, Any]:

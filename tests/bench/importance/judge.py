@@ -47,6 +47,11 @@ def _file(case: Case, settings: tuple[Setting, ...], budget: float) -> Path:
     return CACHE / f"importance-{case.name}-{key}.json"
 
 
+def is_kept(name: str) -> bool:
+    """True if `kept` would read a file."""
+    return (CACHE / f"importance-{name}.json").exists()
+
+
 def kept(name: str, run: Callable[[], Any], fresh: bool) -> Any:
     """What `run` finds, or found before."""
     path = CACHE / f"importance-{name}.json"

@@ -30,16 +30,32 @@ smaller network, with biases and outgoing weights. Seconds are CPU seconds.
 """
 
 
-def page(rows: Rows, scaling: Rows, published: dict[str, dict[str, Any]]) -> str:
-    """All tables, each with what was asked for beside what was reached."""
-    parts = (HEAD, _accuracies(rows), _targets(rows), _settings(rows), _rivals(rows), _wins(rows), _scaling(scaling), _published(published))
+def page(rows: Rows, scaling: Rows, published: dict[str, dict[str, Any]], more: Sequence[str] = ()) -> str:
+    """All tables, each with what was asked for beside what was reached; ``more`` are sections of other modules."""
+    parts = (
+        HEAD,
+        _accuracies(rows),
+        _targets(rows),
+        _settings(rows),
+        _rivals(rows),
+        _wins(rows),
+        _scaling(scaling),
+        _published(published),
+        *more,
+    )
     return "\n".join((*parts, _end(rows, [*scaling, *published.values()])))
 
 
-def _table(heads: str, lines: Sequence[str]) -> str:
+def table(heads: str, lines: Sequence[str]) -> str:
+    """A table of Markdown; the first column is text."""
     columns = heads.split(" | ")
     ruler = "|---|" + "---:|" * (len(columns) - 1)
     return "\n".join([f"| {heads} |", ruler, *(f"| {line} |" for line in lines)]) + "\n"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{mean(values):.2f} ± {pstdev(values):.2f}"
 
 
 def _groups(rows: Rows) -> dict[tuple[str, str], Rows]:
@@ -53,9 +69,6 @@ def _label(row: dict[str, Any]) -> str:
 
 def _accuracies(rows: Rows) -> str:
     keys = ("reference", "masked", "random", "critical", "tuned")
-
-    def spread(values: list[float]) -> str:
-        return f"{mean(values):.2f} ± {pstdev(values):.2f}"
 
     def line(group: Rows) -> str:
         shares = spread([100 * row["share"] for row in group])
@@ -77,7 +90,7 @@ many, the highest scores. *Fine-tuned*: the smaller network after one more epoch
 setting, together: *programs* of so many *columns*, to each of which at most so many *rows* were added.
 """
     heads += " | seconds | programs | columns | rows"
-    return f"{text}\n{_table(heads, [line(group) for group in _groups(rows).values()])}"
+    return f"{text}\n{table(heads, [line(group) for group in _groups(rows).values()])}"
 
 
 def _range(group: Rows, key: str) -> str:
@@ -97,7 +110,7 @@ def _targets(rows: Rows) -> str:
 
 Share of parameters pruned, for points of accuracy lost on the test set, mean over seeds.
 
-{_table("network | asked for | reached | verdict", lines)}"""
+{table("network | asked for | reached | verdict", lines)}"""
 
 
 def _missed(by: float, unit: str) -> list[str]:
@@ -134,7 +147,7 @@ def _settings(rows: Rows) -> str:
 On the images put aside: how often a setting was chosen, and what it pruned at its best threshold, mean over the networks it was tried
 on. *Anew at*: the network that is left when so many parameters are pruned is frozen again and scored again.
 
-{_table("setting | chosen | pruned (%) | points lost", lines)}"""
+{table("setting | chosen | pruned (%) | points lost", lines)}"""
 
 
 def _contests(rows: Rows) -> Rows:
@@ -151,7 +164,7 @@ def _rivals(rows: Rows) -> str:
 Accuracy on the test set. Each rival sees the images that the mask was made from, and stands with the better, **on the test
 set**, of two rankings: as many units of each layer as the mask, or its own order over all layers. Bold: better than the mask.
 
-{_table("network | pruned (%) | mask | " + " | ".join(RIVALS), [line(row) for row in rows])}"""
+{table("network | pruned (%) | mask | " + " | ".join(RIVALS), [line(row) for row in rows])}"""
 
 
 def _beaten(row: dict[str, Any], rival: str, show: Callable[[str, bool], str]) -> str:
@@ -167,7 +180,7 @@ def _wins(rows: Rows) -> str:
     lines.append(f"all of them at once | {every} of {len(cases)} | {_verdict(_short(every, len(cases)))}")
     return f"""In how many cases of FC-3 and LeNet-5 the mask is strictly better; asked for were {WINS} of {OF}.
 
-{_table("rival | the mask is better | verdict", lines)}"""
+{table("rival | the mask is better | verdict", lines)}"""
 
 
 def _scaling(rows: Rows) -> str:
@@ -183,7 +196,7 @@ LeNet-5 on Fashion-MNIST, seed 0, weight 5: to pose and solve one program, each 
 Time grows with the power {slope(list(rows)):.2f} of the number of images. Asked for were {FULL_MINUTE:.0f} seconds and
 {FULL_GIB:.0f} GiB with 1,000 images: {_verdict(missed)}.
 
-{_table("images | seconds | peak memory (GiB) | rounds | rows added | status", lines)}"""
+{table("images | seconds | peak memory (GiB) | rounds | rows added | status", lines)}"""
 
 
 def _published(both: dict[str, dict[str, Any]]) -> str:
@@ -200,7 +213,7 @@ FC-3 on Fashion-MNIST, seed 0, ten images, `pattern: paper`, `epsilon: 0`, at mo
 took turns. Both are mipnet's on HiGHS, so this is no comparison with the published code: the full program, too, has lost every
 variable and row that the bounds decide. Building and solving it took {full / reduced:.2f} times as long as in reduced space.
 
-{_table("program | rows | columns | build (s) | solve (s) | objective | bound | status", lines)}"""
+{table("program | rows | columns | build (s) | solve (s) | objective | bound | status", lines)}"""
 
 
 def _number(value: float | None) -> str:
