@@ -227,11 +227,15 @@ def init(
 @app.command()
 def schema(for_compare: Annotated[bool, typer.Option("--compare", help="That of a file for `mipnet compare`.")] = False) -> None:
     """Print the JSON schema of the YAML file."""
-    from mipnet.comparison import Comparison
-    from mipnet.spec import Spec
+    if for_compare:
+        from mipnet.comparison import Comparison
 
-    kind = Comparison if for_compare else Spec
-    _print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema()})
+        described = Comparison.model_json_schema()
+    else:
+        from mipnet.spec import Spec
+
+        described = Spec.model_json_schema()
+    _print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **described})
 
 
 @app.command()

@@ -225,8 +225,8 @@ def comparison_report(done: Compared) -> RenderableType:
     if (found := done.table) is None:
         return Group(*parts)
     title = f"Accuracy on {found.holdout:,} held-out images, {percent(found.reference, 2)} without masks"
-    words = [f"{sum(found.beaten(t).values())} of {len(found.beaten(t))} rivals at {percent(100 * t, 0)}" for t in found.targets]
-    return Group(_section(title, _contest_table(found)), Text(f"{found.name} is at least as accurate as {', '.join(words)}."), *parts)
+    won = [f"{sum(found.beaten(t).values())} of {len(found.beaten(t))} at {percent(100 * t, 0)}" for t in found.targets]
+    return Group(_section(title, _contest_table(found)), Text(f"Rivals that {found.name} equals or beats: {', '.join(won)}."), *parts)
 
 
 def _contest_table(found: Contest) -> Table:
