@@ -155,6 +155,7 @@ def _record(key: Key, part: Part, scores: Path) -> dict[str, Any]:
             "build_seconds": part.build_seconds,
             "result": result | {"status": part.result.status.value, "size": dict(part.result.size)},
             "log": part.log,
+            "warnings": part.warnings,
         }
     )
     return record | {"scores": None if part.scores is None else _digest(scores.read_bytes())}
@@ -177,7 +178,7 @@ def _part(key: Key, record: Mapping[str, Any], scores: Path) -> Part:
         "rewritten": tuple(given["rewritten"]),
     }
     result = Result(**given | known, x=x, point=None)
-    return Part(key, record["samples"], record["build_seconds"], result, tuple(record["log"]))
+    return Part(key, record["samples"], record["build_seconds"], result, tuple(record["log"]), tuple(record["warnings"]))
 
 
 def _difference(found: Path, question: Mapping[str, Any]) -> str:

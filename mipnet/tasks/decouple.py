@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -36,7 +37,7 @@ Key = int | str
 class Part:
     """One program: its ``label`` (a class, or the gates of a stage), how many images it has, and what came of it.
 
-    ``result.x`` holds the scores alone.
+    ``result.x`` holds the scores alone; ``warnings`` are those that were given on the way, maybe in another process.
     """
 
     label: Key
@@ -44,6 +45,7 @@ class Part:
     build_seconds: float
     result: Result
     log: tuple[str, ...] = field(default=(), repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def scores(self) -> xr.Dataset | None:
@@ -85,6 +87,7 @@ def by_class(
         label: partial(solve_part, label, part, backend, settings) for label, part in split(question).items()
     }
     parts = run_all(programs, workers=workers, scheduler=scheduler, on_done=on_done, finished=finished)
+    retell(parts.values())
     return average(question, tuple(parts.values()))
 
 
@@ -111,15 +114,23 @@ def solve_part(label: Key, question: Importance, backend: str | Backend, setting
         if event.kind == "log":
             log.append(event.text)
 
-    began = time.perf_counter()
-    posed = question.pose()
-    built = time.perf_counter() - began
-    result = solve(posed, backend, on_event=hear, **settings)
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        began = time.perf_counter()
+        posed = question.pose()
+        built = time.perf_counter() - began
+        result = solve(posed, backend, on_event=hear, **settings)
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     found = question.read(posed, result)
     kept = replace(result, x=found.scores, point=None, trace=())
-    return Part(label, len(np.asarray(question.labels)), built, kept, tuple(log))
+    return Part(label, len(np.asarray(question.labels)), built, kept, tuple(log), tuple(str(each.message) for each in given))
+
+
+def retell(parts: Iterable[Part]) -> None:
+    """Give the warnings of all parts here, each once."""
+    for text in dict.fromkeys(text for part in parts for text in part.warnings):
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def average(question: Importance, parts: tuple[Part, ...]) -> ClassScores:

@@ -26,7 +26,7 @@ from mipnet.gates import find_gates
 from mipnet.ir import INPUT
 from mipnet.parallel import run_all
 from mipnet.sets import Samples
-from mipnet.tasks.decouple import Key, Part, labelled_images, solve_part, sum_up
+from mipnet.tasks.decouple import Key, Part, labelled_images, retell, solve_part, sum_up
 from mipnet.tasks.heads import BATCH, EPOCHS, Head, train_heads
 from mipnet.tasks.importance import Importance, Scores
 from mipnet.tasks.stages import Stage, between, chained, find_stages
@@ -79,6 +79,7 @@ def by_layer(
         s.name: partial(solve_stage, s, question, known.get(s.end), backend, settings) for s in stages
     }
     parts = run_all(programs, workers=workers, scheduler=scheduler, on_done=on_done, finished=finished)
+    retell(parts.values())
     return joined(question, tuple(parts.values()), known)
 
 

@@ -74,3 +74,12 @@ def test_one_bad_part_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_labels_are_checked_before_anything_is_solved() -> None:
     with pytest.raises(DataError):
         by_class(replace(question({"relu": "frozen"}), labels=[0, 1, 2, 3, 9]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_warning_of_many_programs_is_given_once(workers: int) -> None:
+    asked = replace(question({"relu": "big-m"}), kind="binary")
+    with pytest.warns(RuntimeWarning, match="binary scores under the paper's bounds") as given:
+        found = by_class(asked, workers=workers)
+    assert len(given) == 1
+    assert all(part.warnings == (str(given[0].message),) for part in found.parts)
