@@ -130,8 +130,8 @@ class Compared:
 
     @property
     def status(self) -> int:
-        """As exit status: 0 if the scores come from a point that survived its replay, 1 if not, 130 after Ctrl-C."""
-        interrupted = self.run["status"] == Status.INTERRUPTED.value
+        """As exit status: 0 if the scores come from a point that survived its replay, 1 if not, 130 after Ctrl-C in the solve."""
+        interrupted = self.file.scores is None and self.run["status"] == Status.INTERRUPTED.value
         return 130 if interrupted else 0 if self.table is not None and self.run["verified"] else 1
 
     @property

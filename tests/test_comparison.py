@@ -93,10 +93,12 @@ def test_stored_scores_are_not_solved_again(capsys: pytest.CaptureFixture[str], 
 def test_scores_of_a_wrong_point_are_told(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
     assert main(["solve", str(EXAMPLES / "digits.yaml"), "--quiet"]) == 0
     result = elsewhere / "runs" / "digits" / "result.json"
-    result.write_text(json.dumps(json.loads(result.read_text()) | {"verified": False}))
+    record = json.loads(result.read_text())
     (elsewhere / "compare.yaml").write_text(STORED)
-    assert main(["compare", "compare.yaml"]) == 1
-    assert "did not survive its replay" in " ".join(capsys.readouterr().out.split())
+    for change, status in (({"status": "interrupted"}, 0), ({"verified": False}, 1)):
+        result.write_text(json.dumps(record | change))
+        assert main(["compare", "compare.yaml"]) == status
+        assert ("did not survive its replay" in " ".join(capsys.readouterr().out.split())) == bool(status)
 
 
 @pytest.mark.parametrize(
