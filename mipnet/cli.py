@@ -1,8 +1,8 @@
 """The command line: ``mipnet solve model.yaml`` and what helps to write that file.
 
 Exit status: 0 solved, with a point that survived its replay; 1 no point, or it did not survive; 2 wrong input, in one line on
-standard error; 130 after Ctrl-C (the best point so far is shown first).  Heavy modules are imported inside the commands, so that
-``mipnet --help`` answers at once.
+standard error; 130 after Ctrl-C (the best point so far is shown first, or finished parts are kept for ``--resume``).  Heavy modules
+are imported inside the commands, so that ``mipnet --help`` answers at once.
 """
 
 from __future__ import annotations

@@ -76,10 +76,10 @@ class PartsProgress:
         table = make_table(self.each, "state", "status", "objective", "gap", "time", left=3)
         for key in self.keys:
             state, part = self.state(key), self.parts.get(key)
-            told = ("", "", "", "")
-            if part is not None:
-                r = part.result
-                told = (r.status.value, number(r.objective), gap_text(r.gap), seconds(r.runtime))
-            table.add_row(str(key), Text(state, style=STYLES[state]), *told)
+            r = None if part is None else part.result
+            cells = () if r is None else (r.status.value, number(r.objective), gap_text(r.gap), seconds(r.runtime))
+            table.add_row(str(key), Text(state, style=STYLES[state]), *cells)
         solved = sum(part.result.status is Status.OPTIMAL for part in self.parts.values())
-        return Group(table, Text(f"{self._clock()}  {len(self.parts)} of {len(self.keys)} done, {solved} optimal", style="dim"))
+        told = f"{len(self.parts)} of {len(self.keys)} done, {solved} optimal"
+        heads = "; heads are trained before the first one starts" if self.each == "layer" and len(self.parts) == len(self.resumed) else ""
+        return Group(table, Text(f"{self._clock()}  {told}{heads}", style="dim"))
