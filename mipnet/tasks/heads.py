@@ -25,9 +25,11 @@ from mipnet.pruning.tune import evaluate, train
 from mipnet.readers.torch import from_torch
 from mipnet.tasks.stages import between
 
-EPOCHS = 5
 BATCH = 128
-"""Images at a time through the network, as all values between its layers are held."""
+"""Images at a time, through the network (all values between its layers are held) and in training."""
+
+STEPS = 2_000
+"""Training ends with the epoch in which a head has taken so many steps, unless epochs are given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,14 @@ class Head:
 
 
 def train_heads(
-    network: Network, places: Sequence[str], images: ArrayLike, labels: ArrayLike, *, epochs: int = EPOCHS, seed: int = 0, lr: float = 1e-3
+    network: Network,
+    places: Sequence[str],
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    epochs: int | None = None,
+    seed: int = 0,
+    lr: float = 1e-3,
 ) -> dict[str, Head]:
     """A head behind each of the named nodes, trained on cross-entropy by RMSprop in batches of 128, each by itself.
 
@@ -54,11 +63,12 @@ def train_heads(
             f"the training images have shape {given.shape}; the network takes (samples, {', '.join(map(str, network.input_shape))})"
         )
     truth = torch.tensor(check_labels(labels, len(given), classes))
+    passes = math.ceil(STEPS / math.ceil(len(given) / BATCH)) if epochs is None else epochs
     heads = {place: make_head(network.shape_of(place), classes, seed) for place in places}
     found = {}
     for place, features in _features(network, heads, given).items():
         trained = heads[place][1:]
-        losses = train(trained, features, truth, epochs=epochs, seed=seed, lr=lr)
+        losses = train(trained, features, truth, epochs=passes, batch=BATCH, seed=seed, lr=lr)
         whole = from_torch(heads[place], torch.zeros(1, *network.shape_of(place)))
         found[place] = Head(whole, tuple(losses), evaluate(trained, features, truth)[1])
     return found

@@ -27,7 +27,7 @@ from mipnet.ir import INPUT
 from mipnet.parallel import run_all
 from mipnet.sets import Samples
 from mipnet.tasks.decouple import Key, Part, labelled_images, retell, solve_part, sum_up
-from mipnet.tasks.heads import BATCH, EPOCHS, Head, train_heads
+from mipnet.tasks.heads import BATCH, Head, train_heads
 from mipnet.tasks.importance import Importance, Scores
 from mipnet.tasks.stages import Stage, between, chained, find_stages
 
@@ -50,7 +50,7 @@ def by_layer(
     train_labels: ArrayLike,
     *,
     heads: Mapping[str, Head] | None = None,
-    epochs: int = EPOCHS,
+    epochs: int | None = None,
     seed: int = 0,
     backend: str | Backend = "highs",
     time_limit: float = math.inf,
