@@ -131,7 +131,7 @@ def question_of(spec: Spec, *images: Dataset) -> dict[str, Any]:
 def _digest(*data: Any) -> str:
     digest = hashlib.sha256()
     for each in data:
-        digest.update(each.tobytes() if isinstance(each, np.ndarray) else each)
+        digest.update(np.ascontiguousarray(each).data if isinstance(each, np.ndarray) else each)
     return digest.hexdigest()
 
 
