@@ -63,7 +63,7 @@ LeNet-5 on Fashion-MNIST, seeds {seeds}, mean: accuracy on the test set, in perc
 all layers. Each way sees the same {COUNT} images; heads are trained on all 50,000 training images. The loss weight, of
 {_weights()}, is the one that is best at that share on images put aside. *Random* ({DRAWS} draws) and *critical removed* prune as many
 units of each layer. *Columns* and *rows* (added) are sums over the programs, *seconds* CPU seconds at the weight that took longest.
-Without masks it is {_reference(rows)}. {_sound(rows)} {_made(rows)}.
+The network without masks has {_reference(rows)}. {_sound(rows)} {_made(rows)}.
 
 {_accuracies(rows)}"""
 
@@ -80,14 +80,13 @@ def _large(rows: Rows) -> str:
     return f"""## A larger network
 
 In the style of VGG: 3x3 convolutions 32-32-64-64-128-128 with batch norm, max pooling behind each pair, dense 512-256-10, in all
-{layered["parameters"]:,} parameters, trained on {IMAGES:,} images of Fashion-MNIST for {EPOCHS} epochs of Adam, seed {layered["seed"]}.
-Heads are
-trained on the same images. Without masks it is {_reference(rows)}; the columns are those of the table above. {_sound(rows)} {_made(rows)}.
+{layered["parameters"]:,} parameters, trained on {IMAGES:,} images of Fashion-MNIST for {EPOCHS} epochs of Adam, seed {layered["seed"]},
+its heads on the same images. The columns are those of the table above. The network without masks has {_reference(rows)}. {_sound(rows)}
+{_made(rows)}.
 
 {_accuracies(rows)}
 All scores by layer took {total:.0f} CPU seconds, heads included; asked for were {FULL_SECONDS:.0f}: {_verdict(missed)}.
-Stage by stage, with the
-accuracy of its head on the training images (the last stage ends with the network itself):
+Stage by stage, with the accuracy of its head on the training images (the last stage ends with the network itself):
 
 {table("stage | head (%) | columns | rows added | build (s) | solve (s) | status", _stages(layered["parts"]))}"""
 
