@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from mipnet.build import Encoding as Encoding
     from mipnet.build import add_network as add_network
     from mipnet.build import encode as encode
+    from mipnet.engine import OpenProblem as OpenProblem
     from mipnet.engine import Result as Result
+    from mipnet.engine import open_problem as open_problem
     from mipnet.engine import solve as solve
     from mipnet.errors import MipnetError as MipnetError
     from mipnet.gates import Gate as Gate
@@ -108,7 +110,7 @@ _HOME = {
     "mipnet.readers.files": "read",
     "mipnet.readers.torch": "from_torch",
     "mipnet.sets": "Box LInf Samples",
-    "mipnet.engine": "Result solve",
+    "mipnet.engine": "OpenProblem Result open_problem solve",
     "mipnet.tasks.importance": "Importance Scores importance",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}

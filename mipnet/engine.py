@@ -8,32 +8,37 @@ recomputed point.  `Result.max_error` is the largest difference between the solv
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial, reduce
-from typing import Literal
+from collections import deque
+from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from types import TracebackType
+from typing import Any, Literal
 
 import linopy
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
+from mipnet.adapter import with_bounds, with_cost
 from mipnet.backend import Backend, Event, Limits, OnEvent, Options, Outcome, Status, get_backend, relative_gap
-from mipnet.build import Encoding, networks_in
+from mipnet.build import Encoding
 from mipnet.errors import InputError, SolverFailure
-from mipnet.ir import INPUT, Array
-from mipnet.lower import Lowered, lower
-from mipnet.program import Program, column_lookup, from_model
-from mipnet.replay import labelled, replay
-from mipnet.rounds import Run, Separator, Tangents
+from mipnet.held import Held
+from mipnet.ir import Array
+from mipnet.lower import lower
+from mipnet.problem import Modelled
+from mipnet.problem import Problem as Problem
+from mipnet.problem import Start as Start
+from mipnet.problem import if_feasible as if_feasible
+from mipnet.rounds import Run, Tangents
 
 TOLERANCE = 1e-5
 """`Result.verified` needs the replay to agree within this, relative to 1 + the size of the value."""
 
-ROUNDING = 1e-9
-"""A point that is not the solver's own counts as feasible if it misses no constraint by more, relative to the constraint's size."""
-
-Start = Literal["forward", "none"] | Array
+POINTS = 16
+"""As many best points of earlier solves are kept as starts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,102 +100,125 @@ def solve(
     on_event
         Called with every `Event`; an exception it raises stops the solve and is raised here.
 
-    Ctrl-C returns the best point so far with status `interrupted`.
+    Ctrl-C returns the best point so far with status `interrupted`.  To solve one problem many times, see `open_problem`.
     """
-    chosen = get_backend(backend)
-    posed = problem if isinstance(problem, Problem) else Modelled.of(problem)
-    lowered = lower(posed.program, chosen.features)
-    separators = [*(Tangents(term) for term in lowered.cuts), *posed.separators]
-    until = limits or Limits(time=time_limit, gap=mip_gap)
-    run = Run(lowered.program, separators, chosen, until, on_event, partial(_repair, posed, lowered))
-    first = posed.start(start)
-    outcome = run.solve(options, None if first is None else lowered.complete(first))
-    _check_claims(run, outcome)
-    return _result(posed, run, outcome, lowered.rewritten)
+    with open_problem(problem, backend, options=options) as opened:
+        return opened.solve(time_limit=time_limit, mip_gap=mip_gap, limits=limits, start=start, on_event=on_event)
 
 
-class Problem(ABC):
-    """What the engine solves: a program, what was left out of it, and how to read a point of it."""
+def open_problem(
+    problem: Encoding | linopy.Model | Problem, backend: str | Backend = "highs", *, options: Options | None = None
+) -> OpenProblem:
+    """A problem that is handed to a solver once and solved many times, with other objectives and bounds.
 
-    program: Program
-    separators: Sequence[Separator]
+        with mn.open_problem(encoding, "highs") as opened:
+            for unit in range(10):
+                opened.set_objective(encoding.output.isel(fc3_unit=unit).sum(), sense="max")
+                print(opened.solve(time_limit=60).bound)
 
-    @abstractmethod
-    def start(self, wanted: Start) -> Array | None:
-        """The start by column, or None if there is none that is feasible."""
-
-    @abstractmethod
-    def replay(self, x: Array, *, compare: bool = True) -> tuple[Array, float | None]:
-        """The point computed again by the network, and with ``compare`` its largest relative distance from ``x``."""
-
-    @abstractmethod
-    def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
-        """The point as labelled arrays, and by variable label."""
+    What is added to the model later takes no part.
+    """
+    return OpenProblem(problem, get_backend(backend), options)
 
 
-@dataclass(eq=False)
-class Modelled(Problem):
-    """A linopy model and the networks that are written in it, in the order in which they were."""
+class OpenProblem:
+    """A problem on an open session.  Every cut stays, for cuts hold whatever the objective; no bound does.
 
-    model: linopy.Model
-    encodings: tuple[Encoding, ...]
-    program: Program
-    separators: Sequence[Separator] = ()
+    A solve starts from where the one before it ended: the session's basis where the solver keeps one, and the best points so far.
+    Use it as a context manager; `open_problem` makes one.
+    """
 
-    @staticmethod
-    def of(problem: Encoding | linopy.Model) -> Modelled:
-        """The problem of a model, or of the model that an encoding is part of."""
-        model = problem.model if isinstance(problem, Encoding) else problem
-        encodings = tuple(networks_in(model))
-        program = from_model(model, [term for encoding in encodings for term in encoding.convex])
-        for encoding in encodings:
-            _check_region(encoding, program)
-        return Modelled(model, encodings, program)
+    def __init__(self, problem: Encoding | linopy.Model | Problem, backend: Backend, options: Options | None = None) -> None:
+        self.problem = copy(problem) if isinstance(problem, Problem) else Modelled.of(problem)
+        self._lowered = lower(self.problem.program, backend.features)
+        self._separators = [*(Tangents(term) for term in self._lowered.cuts), *self.problem.separators]
+        self._held = Held(self._lowered.program, backend, options)
+        self._widest = self.problem.program
+        self._points: deque[Array] = deque(maxlen=POINTS)
 
-    def start(self, wanted: Start) -> Array | None:
-        """The forward pass at the centre of the input sets, or the point given by label."""
-        if isinstance(wanted, str):
-            if wanted not in ("forward", "none"):
-                raise InputError(f"the start is `{wanted}`; expected `forward`, `none` or a point by variable label")
-            if wanted == "none" or not self.encodings:
-                return None
-            centres = (encoding.point(encoding.region.centre) for encoding in self.encodings)
-            point: Array = reduce(lambda first, later: np.where(np.isnan(first), later, first), centres)
-        else:
-            point = np.asarray(wanted, dtype=np.float64)
-        if point.shape != (self.model._xCounter,):
-            raise InputError(f"the start has shape {point.shape}; expected one number for each of {self.model._xCounter} variable labels")
-        return if_feasible(self.program, point[self.program.labels])
+    def __enter__(self) -> OpenProblem:
+        return self
 
-    def replay(self, x: Array, *, compare: bool = True) -> tuple[Array, float | None]:
-        """Network after network by `mipnet.replay.replay`; the distance is the largest, or None without a network."""
-        errors: list[float] = []
-        for encoding in self.encodings:
-            x, error = replay(encoding, self.program, x, compare=compare)
-            errors.append(error)
-        return x, max(errors, default=None)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
-    def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
-        """One array a variable."""
-        point = np.full(self.model._xCounter, np.nan)
-        point[self.program.labels] = x
-        return labelled(self.model, point), point
+    def close(self) -> None:
+        """Give the solver's memory back; another solve would hand the problem over again."""
+        self._held.close()
 
+    def set_objective(self, objective: Any, offset: float = 0.0, *, sense: Literal["min", "max"] | None = None) -> None:
+        """Replace the objective for all later solves.
 
-def _check_region(encoding: Encoding, program: Program) -> None:
-    """Raise `InputError` if a variable that the network reads may leave the input set that its bounds were computed for."""
-    source = encoding.values[INPUT]
-    if source.is_fixed:
-        return
-    labels = np.asarray(program.labels)
-    columns = column_lookup(labels)[source.terms.indices]
-    lower, upper = encoding.region.lower.reshape(-1) - ROUNDING, encoding.region.upper.reshape(-1) + ROUNDING
-    wider = (program.lower[columns] < lower) | (program.upper[columns] > upper)
-    if wider.any():
-        raise InputError(
-            f"{np.count_nonzero(wider)} inputs of the network have wider bounds than when it was written into the model, and its big-Ms"
-            " hold for those only; set bounds first and add the network then"
+        It is a linopy expression or variable of the model, summed over its dimensions, or an array with a number for each column of
+        the program; ``sense`` stays as it was if left out.
+        """
+        if sense not in (None, "min", "max"):
+            raise InputError(f"the sense is `{sense}`; expected `min` or `max`")
+        cost, constant = self.problem.costs(objective)
+        if not np.isfinite([*cost, constant, offset]).all():
+            raise InputError("the objective holds numbers that are not finite; expected finite ones")
+        maximise = self.problem.program.maximise if sense is None else sense == "max"
+        sign = -1.0 if maximise else 1.0
+        padded = np.zeros(self._held.program.columns)
+        padded[: len(cost)] = sign * cost
+        for each in (self.problem, self._held):
+            changed = with_cost(each.program, padded[: each.program.columns], sign * (constant + offset))
+            each.program = replace(changed, maximise=maximise)
+
+    def set_bounds(self, variables: Any, lower: ArrayLike | None = None, upper: ArrayLike | None = None) -> None:
+        """Replace the bounds of a linopy variable, or of some columns, for all later solves; what is None stays as it was.
+
+        Big-Ms hold for the bounds that the problem was opened with, so none may be wider than those.
+        """
+        columns, now, widest = self.problem.columns(variables), self.problem.program, self._widest
+        low, high = (
+            program_end[columns] if given is None else np.broadcast_to(np.asarray(given, dtype=np.float64), columns.shape)
+            for given, program_end in ((lower, now.lower), (upper, now.upper))
         )
+        if not ((low >= widest.lower[columns]) & (high <= widest.upper[columns])).all():
+            raise InputError("the bounds are wider than those that the problem was opened with; open it again with the wider ones")
+        for each in (self.problem, self._held):
+            each.program = with_bounds(each.program, columns, low, high)
+
+    def solve(
+        self,
+        *,
+        time_limit: float = math.inf,
+        mip_gap: float = 1e-4,
+        limits: Limits | None = None,
+        start: Start = "forward",
+        on_event: OnEvent | None = None,
+    ) -> Result:
+        """Solve the problem as it stands now; arguments as those of `mipnet.solve`.
+
+        The best points of earlier solves are starts too, as far as they are feasible now, unless ``start`` is ``"none"``.
+        Rounds, cuts, nodes and the bound of the result are those of this solve alone.
+        """
+        run = Run(self._held, self._separators, limits or Limits(time=time_limit, gap=mip_gap), on_event, self._repaired)
+        outcome = run.solve(self._starts(start, self.problem.start(start)))
+        if run.best is not None:
+            self._points.append(run.best[: self.problem.program.columns])
+        _check_claims(run, outcome)
+        return _result(self.problem, run, outcome, self._lowered.rewritten)
+
+    def _starts(self, wanted: Start, first: Array | None) -> Iterator[Array]:
+        found = [] if first is None else [self._lifted(first)]
+        earlier = () if isinstance(wanted, str) and wanted == "none" else reversed(self._points)
+        yield from (x for x in chain(found, map(self._repaired, earlier)) if x is not None)
+
+    def _repaired(self, x: Array) -> Array | None:
+        """The forward pass from a point's input and scores (rounded if they are binary), if that is a feasible point."""
+        program = self.problem.program
+        inside = np.clip(x[: program.columns], program.lower, program.upper)
+        return self._lifted(self.problem.replay(inside, compare=False)[0])
+
+    def _lifted(self, x: Array) -> Array | None:
+        """The point as the backend takes it, lifted by the problem's own separators, if it is feasible."""
+        point: Array | None = x
+        for separator in self.problem.separators:
+            point = None if point is None else separator.lift(point)
+        feasible = None if point is None else if_feasible(self.problem.program, point)
+        return None if feasible is None else self._lowered.complete(feasible)
 
 
 def _check_claims(run: Run, outcome: Outcome) -> None:
@@ -198,23 +226,11 @@ def _check_claims(run: Run, outcome: Outcome) -> None:
     if run.best is None:
         return
     if outcome.status is Status.INFEASIBLE:
-        raise SolverFailure(f"{run.backend.name} says infeasible, but a point with objective {run.objective:g} is known")
+        raise SolverFailure(f"{run.held.backend.name} says infeasible, but a point with objective {run.objective:g} is known")
     if run.bound - run.objective > 1e-3 * max(1.0, abs(run.objective)):
-        raise SolverFailure(f"{run.backend.name} claims a bound of {run.bound:g}, but a point with objective {run.objective:g} is known")
-
-
-def _repair(problem: Problem, lowered: Lowered, x: Array) -> Array | None:
-    """The forward pass from a point's input and scores (rounded if they are binary), if that is a feasible point."""
-    point: Array | None = problem.replay(x[: problem.program.columns], compare=False)[0]
-    for separator in problem.separators:
-        point = None if point is None else separator.lift(point)
-    feasible = None if point is None else if_feasible(problem.program, point)
-    return None if feasible is None else lowered.complete(feasible)
-
-
-def if_feasible(program: Program, point: Array) -> Array | None:
-    """The point, if it is known in full and meets every constraint; a forward pass does so up to rounding, not to a tolerance."""
-    return None if np.isnan(point).any() or program.misses(point) > ROUNDING else point
+        raise SolverFailure(
+            f"{run.held.backend.name} claims a bound of {run.bound:g}, but a point with objective {run.objective:g} is known"
+        )
 
 
 def final_status(run: Run, outcome: Outcome, gap: float) -> Status:
@@ -252,8 +268,8 @@ def _result(problem: Problem, run: Run, outcome: Outcome, rewritten: tuple[str, 
         iterations=run.iterations,
         rounds=run.rounds,
         cuts=run.cuts,
-        backend=run.backend.name,
-        version=run.backend.version(),
+        backend=run.held.backend.name,
+        version=run.held.backend.version(),
         size=program.size,
         max_error=max_error,
         verified=verified,

@@ -1,4 +1,4 @@
-"""Cut rounds: solve, add the rows that the point violates, solve again, on one open session.
+"""Cut rounds: solve, add the rows that the point violates, solve again, on sessions that stay open.
 
 What a program leaves out (log-sum-exp terms that the backend lacks, rows too many to write down) is a `Separator`.  Every round
 solves a relaxation, so its bound is a bound; a point counts only once every separator has lifted it to a true one.  Rounds are
@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
-from mipnet.backend import Backend, Event, Limits, OnEvent, Options, Outcome, Session, Status, relative_gap
+from mipnet.backend import Event, Limits, OnEvent, Outcome, Session, Status, relative_gap
+from mipnet.held import Held
 from mipnet.ir import Array
 from mipnet.program import LogSumExp, Program, Rows
 
 CUT_TOLERANCE = 1e-7
+LIFTED = 1e-6
+"""A lifted point counts if it misses no other constraint by more, relative to the constraint's size: as much as solvers do."""
+
 ROUNDS = 500
 FIRST_SLICE = 2.0
 """Seconds of the first integer round; each later one that is stopped by its slice has twice as many."""
@@ -66,13 +70,12 @@ class Tangents:
 class Run:
     """One solve under way: its rounds, and the best that is known across them.
 
-    ``program`` is what the backend takes, ``separators`` what was left out of it; points have the columns of ``program``.
+    ``held`` is the program that the backend takes, ``separators`` what was left out of it; points have the columns of the program.
     ``repair`` makes a true point of any point, integral or not (a forward pass from its input and scores), or says None.
     """
 
-    program: Program
+    held: Held
     separators: Sequence[Separator]
-    backend: Backend
     limits: Limits
     on_event: OnEvent | None = None
     repair: Callable[[Array], Array | None] | None = None
@@ -88,6 +91,11 @@ class Run:
     trace: list[Event] = field(default_factory=list)
 
     @property
+    def program(self) -> Program:
+        """The program as it stands, without the rows that were added."""
+        return self.held.program
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the solve began."""
         return time.perf_counter() - self.began
@@ -97,63 +105,65 @@ class Run:
         """True once objective and bound are within the gap limit."""
         return self.best is not None and relative_gap(self.objective, self.bound) <= self.limits.gap
 
-    def solve(self, options: Options | None, start: Array | None) -> Outcome:
-        """The last round's outcome; Ctrl-C outside of a round, where no session hears it, keeps the best point as well."""
+    def solve(self, starts: Iterable[Array] = ()) -> Outcome:
+        """The last round's outcome; Ctrl-C outside of a round, where no session hears it, keeps the best point as well.
+
+        ``starts`` are true points.  Whatever else ends this by an exception closes the sessions: they may have heard half of a change.
+        """
         try:
-            if start is not None:
+            for start in starts:
                 self._offer(start)
-            found = [separator.first(start, self.program.columns) for separator in self.separators]
-            self.cuts += sum(len(rows) for rows in found)
+            if self.separators and not self.held.rows:
+                self._add([separator.first(self.best, self.program.columns) for separator in self.separators])
             if self.separators and self.program.integer.any():
-                found += self._relax(found, options)
-            return self._rounds(self.program.with_rows(*found) if found else self.program, options)
+                self._relax()
+            return self._rounds()
         except KeyboardInterrupt:
+            self.held.close()
             return Outcome(Status.INTERRUPTED, None, None, self.bound, self.elapsed, message="interrupted")
+        except BaseException:
+            self.held.close()
+            raise
 
-    def _relax(self, found: list[Rows], options: Options | None) -> list[Rows]:
-        """The rows that rounds without integrality add, within a fifth of the time."""
-        more: list[Rows] = []
-        relaxed = replace(self.program.with_rows(*found), integer=np.zeros_like(self.program.integer))
+    def _relax(self) -> None:
+        """Rounds without integrality, within a fifth of the time; what they cut off is cut off for good."""
         stop = 0.2 * self.limits.time
-        with self.backend.open(relaxed, options) as session:
-            while self.rounds < ROUNDS and self.elapsed < stop:
-                last = self.bound
-                outcome = session.solve(Limits(time=stop - self.elapsed), self._hear(self.elapsed, integral=False))
-                self.rounds += 1
-                self.iterations += outcome.iterations
-                if outcome.interrupted:
-                    raise KeyboardInterrupt
-                if outcome.x is None or outcome.status is not Status.OPTIMAL:
-                    break
-                self._offer_repaired(outcome.x)
-                self.bound = max(self.bound, outcome.bound)
-                cuts = self._separate(outcome.x)
-                if not cuts or relative_gap(self.bound, last) < self.limits.gap:
-                    break
-                more += cuts
-                self._add(session, cuts)
-        return more
+        while self.rounds < ROUNDS and self.elapsed < stop:
+            session, last = self.held.session(relaxed=True), self.bound
+            outcome = session.solve(Limits(time=max(0.0, stop - self.elapsed)), self._hear(self.elapsed, integral=False))
+            self.rounds += 1
+            self.iterations += outcome.iterations
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            if outcome.x is None or outcome.status is not Status.OPTIMAL:
+                break
+            self._offer_repaired(outcome.x)
+            self.bound = max(self.bound, outcome.bound)
+            cuts = self._separate(outcome.x)
+            if not cuts or relative_gap(self.bound, last) < self.limits.gap:
+                break
+            self._add(cuts)
 
-    def _rounds(self, program: Program, options: Options | None) -> Outcome:
-        slice_s, plain = FIRST_SLICE, not self.separators or not program.integer.any()
-        with self.backend.open(program, options) as session:
-            while True:
-                rest = max(0.0, self.limits.time - self.elapsed)
-                outcome = self._round(session, rest if plain else min(rest, slice_s))
-                sliced = outcome.status is Status.TIME_LIMIT and self.elapsed < self.limits.time
-                if self.separators and self.reached:
-                    return replace(outcome, status=Status.TARGET)
-                if not self.separators or self.closed or self.rounds >= ROUNDS:
-                    return outcome
-                if outcome.interrupted:
-                    return replace(outcome, status=Status.INTERRUPTED)
-                if outcome.status is not Status.OPTIMAL and not sliced:
-                    return outcome
-                cuts = [] if outcome.x is None else self._separate(outcome.x)
-                if not cuts and not sliced:
-                    return outcome
-                slice_s *= 2 if sliced else 1
-                self._add(session, cuts)
+    def _rounds(self) -> Outcome:
+        slice_s, plain = FIRST_SLICE, not self.separators or not self.program.integer.any()
+        while True:
+            session = self.held.session()
+            rest = max(0.0, self.limits.time - self.elapsed)
+            outcome = self._round(session, rest if plain else min(rest, slice_s))
+            sliced = outcome.status is Status.TIME_LIMIT and self.elapsed < self.limits.time
+            if self.separators and self.reached:
+                return replace(outcome, status=Status.TARGET)
+            if not self.separators or self.closed or self.rounds >= ROUNDS:
+                return outcome
+            if outcome.interrupted:
+                return replace(outcome, status=Status.INTERRUPTED)
+            if outcome.status is not Status.OPTIMAL and not sliced:
+                return outcome
+            cuts = [] if outcome.x is None else self._separate(outcome.x)
+            if not cuts and not sliced:
+                return outcome
+            slice_s *= 2 if sliced else 1
+            self._add(cuts)
 
     def _round(self, session: Session, seconds: float) -> Outcome:
         if self.best is not None:
@@ -183,17 +193,18 @@ class Run:
     def _separate(self, x: Array) -> list[Rows]:
         return [rows for rows in (s.separate(x, self.program.columns) for s in self.separators) if len(rows)]
 
-    def _add(self, session: Session, cuts: list[Rows]) -> None:
-        for rows in cuts:
-            session.add_rows(rows)
-            self.cuts += len(rows)
-        self._emit(Event("bound", self.elapsed, self._known(), self.bound, self.nodes, f"round {self.rounds}: {self.cuts} cuts"))
+    def _add(self, cuts: list[Rows]) -> None:
+        self.held.rows += cuts
+        self.cuts += sum(len(rows) for rows in cuts)
+        if self.rounds:
+            self._emit(Event("bound", self.elapsed, self._known(), self.bound, self.nodes, f"round {self.rounds}: {self.cuts} cuts"))
 
     def _offer_lifted(self, x: Array) -> None:
         lifted: Array | None = x
         for separator in self.separators:
             lifted = None if lifted is None else separator.lift(lifted)
-        if lifted is not None:
+        # what was lifted may now miss the program itself, a budget on the loss for one
+        if lifted is not None and (lifted is x or self.program.misses(lifted) <= LIFTED):
             self._offer(lifted)
         self._offer_repaired(x)
 

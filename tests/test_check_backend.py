@@ -47,6 +47,17 @@ def zeros(p: Program, o: Outcome) -> Outcome:
     return replace(o, x=np.zeros(p.columns), objective=p.offset) if o.x is None else o
 
 
+def keep_best_bound() -> Callable[[Program, Outcome], Outcome]:
+    best = -math.inf
+
+    def keep(p: Program, o: Outcome) -> Outcome:
+        nonlocal best
+        best = max(best, o.bound)
+        return replace(o, bound=best if o.objective is None else min(best, o.objective))
+
+    return keep
+
+
 def swallow(handler: OnEvent | None) -> OnEvent | None:
     def quiet(event) -> None:
         with contextlib.suppress(Exception):
@@ -85,6 +96,7 @@ BROKEN = {
         Bent(outcome=lambda p, o: o if o.objective is None else replace(o, bound=o.objective)),
         "bound_of_stopped_solve",
     ),
+    "a bound kept from before": (Bent(outcome=keep_best_bound()), "bound_of_another_objective"),
     "targets ignored": (
         Bent(limits=lambda given: replace(given, objective_stop=None, bound_stop=None, time=min(given.time, 1.0))),
         "objective_stop",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from itertools import pairwise
 
 import linopy
@@ -12,6 +13,7 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import BackendMissing, InputError, OptionError, UnboundedError, UnsupportedError
+from mipnet.held import Held
 from mipnet.losses import Loss, add_loss
 from mipnet.lower import lower
 from mipnet.program import from_model
@@ -295,9 +297,11 @@ def test_rounds_without_integrality_go_on_while_the_bound_moves_and_give_no_incu
     encoding.model.add_objective(1.0 * add_loss(encoding, [0], Loss()))
     backend = mn.get_backend("highs")
     lowered = lower(from_model(encoding.model, encoding.convex), backend.features)
-    run = Run(lowered.program, [Tangents(term) for term in lowered.cuts], backend, mn.Limits(time=60))
-    first = [separator.first(None, run.program.columns) for separator in run.separators]
-    assert run._relax(first, None)
+    with closing(Held(lowered.program, backend)) as held:
+        run = Run(held, [Tangents(term) for term in lowered.cuts], mn.Limits(time=60))
+        held.rows += [separator.first(None, run.program.columns) for separator in run.separators]
+        run._relax()
+        assert len(held.rows) > 1
     assert run.rounds > 2
     assert run.best is None
     assert run.bound <= mn.solve(encoding, "scip", mip_gap=1e-6).objective + 1e-6

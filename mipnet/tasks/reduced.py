@@ -11,11 +11,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from mipnet.engine import Problem, Start, if_feasible
+from mipnet.errors import InputError
 from mipnet.frozen import BUNDLES, Frozen, LossRows, derivative_along, freeze, frozen_actions, nominal, pattern_rows
 from mipnet.gates import Gate, find_gates
 from mipnet.ir import Array, Network
 from mipnet.losses import check_labels
+from mipnet.problem import Problem, Start
 from mipnet.program import Csr, Program, Rows
 from mipnet.rounds import Separator
 from mipnet.sets import Samples
@@ -51,10 +52,13 @@ class Reduced(Problem):
         return int(self.frozen.jacobian.shape[2])
 
     def start(self, wanted: Start) -> Array | None:
-        """All gates open, which is always feasible."""
+        """All gates open, as far as their bounds let them, or the scores of a point given by column."""
         if isinstance(wanted, str):
-            return self.completed(np.ones(self.count)) if wanted == "forward" else None
-        return if_feasible(self.program, wanted)
+            opened = np.clip(1.0, self.program.lower[: self.count], self.program.upper[: self.count])
+            return self.completed(opened) if wanted == "forward" else None
+        if wanted.shape != self.program.cost.shape:
+            raise InputError(f"the start has shape {wanted.shape}; expected one number for each of {self.program.columns} columns")
+        return self.completed(wanted[: self.count])
 
     def completed(self, scores: Array) -> Array:
         """The point with these scores and everything else as small as it may be."""

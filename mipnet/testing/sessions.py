@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mipnet.backend import Backend, Feature, Limits, Status
@@ -101,6 +103,40 @@ def changed_bounds(backend: Backend) -> None:
         expect(outcome.status is Status.INFEASIBLE, "crossed bounds are infeasible", outcome)
         session.set_bounds(np.array([1]), np.array([0.0]), np.array([1.0]))
         optimum(integer, session.solve(EXACT), -3.0, EXACT)
+
+
+@check(Feature.CHANGE, Feature.TIME_LIMIT)
+def bound_of_another_objective(backend: Backend) -> None:
+    """What was proved of one objective is not said of the next: a solve without time knows no bound but a true one."""
+    for p in (knapsack(items=10), program([-1.0, -1.0], [[1, 2]], row_upper=4.0, upper=3.0)):
+        if p.integer.any() and Feature.INTEGER not in backend.features:
+            continue
+        with backend.open(p) as session:
+            first = optimum(p, session.solve(EXACT), brute_force(p) if p.integer.any() else -3.5, EXACT)
+            low = replace(p, offset=p.offset - 100.0)
+            session.set_objective(low.cost, low.offset)
+            outcome = sound(low, session.solve(Limits(time=0.0)))
+            truth = (first.objective or 0.0) - 100.0
+            expect(outcome.bound <= truth + 1e-6 * abs(truth), f"the bound is at most {truth}, the optimum of the new objective", outcome)
+
+
+@check(Feature.INTEGER, Feature.CHANGE, Feature.ADD_ROWS)
+def solved_again_and_again(backend: Backend) -> None:
+    """Objective, bounds and rows change between many solves of one session, and each has the optimum of the program as it stands."""
+    rng, p = np.random.default_rng(0), knapsack(items=8)
+    with backend.open(p) as session:
+        for _ in range(6):
+            cost, column = rng.integers(-20, 10, p.columns).astype(float), rng.integers(p.columns, size=1)
+            value = rng.integers(2, size=1).astype(float)
+            row = rows(rng.integers(0, 3, (1, p.columns)), -INF, float(p.columns), p.columns)
+            session.set_objective(cost, 1.0)
+            session.set_bounds(np.arange(p.columns), np.zeros(p.columns), np.ones(p.columns))
+            session.set_bounds(column, value, value)
+            session.add_rows(row)
+            low, high = np.zeros(p.columns), np.ones(p.columns)
+            low[column] = high[column] = value
+            p = replace(p.with_rows(row), cost=cost, offset=1.0, lower=low, upper=high)
+            optimum(p, session.solve(EXACT), brute_force(p), EXACT)
 
 
 @check()
