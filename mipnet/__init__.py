@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from mipnet.pruning.masks import make_masks as make_masks
     from mipnet.pruning.masks import random_masks as random_masks
     from mipnet.pruning.rivals import RIVALS as RIVALS
+    from mipnet.pruning.stepwise import prune_stepwise as prune_stepwise
     from mipnet.pruning.surgery import prune as prune
     from mipnet.pruning.tune import fine_tune as fine_tune
     from mipnet.pruning.tune import train as train
@@ -104,6 +105,7 @@ _HOME = {
     "mipnet.pruning.export": "export",
     "mipnet.pruning.footprint": "Footprint measure",
     "mipnet.pruning.rivals": "RIVALS",
+    "mipnet.pruning.stepwise": "prune_stepwise",
     "mipnet.pruning.surgery": "prune",
     "mipnet.pruning.tune": "fine_tune train",
     "mipnet.readers.data": "load",

@@ -96,3 +96,9 @@ def gated_value(value: Tensor, score: Tensor, tops: Mapping[str, NDArray[np.floa
         return value - closed * torch.as_tensor(tops["published"])
     above, below = (closed * torch.as_tensor(tops.get(side, np.zeros(1))) for side in ("above", "below"))
     return torch.relu(value - above) - torch.relu(-value - below)
+
+
+def scaled(value: Tensor, score: Tensor) -> Tensor:
+    """A value times its scores, ``(unit,)`` or ``(sample, unit)``: what every gate does at scores 0 and 1."""
+    lead = score if score.ndim > 1 else score[None]
+    return value * lead.to(value.dtype).reshape(*lead.shape, *[1] * (value.ndim - 2))

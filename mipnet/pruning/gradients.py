@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.errors import InputError
-from mipnet.gates import Gate
+from mipnet.gates import Gate, scaled
 from mipnet.ir import Network
 from mipnet.pruning.flow import as_scores, by_patch, check_classes, check_gates, check_images, matrix, patches, pieces, weight_nodes
 
@@ -44,13 +44,9 @@ def _gradients(network: Network, gates: Sequence[Gate], x: Tensor, y: Tensor) ->
     scores = [torch.ones(len(x), gate.units, dtype=torch.float64, requires_grad=True) for gate in gates]
     after: dict[str, Callable[[Tensor], Tensor]] = {}
     for gate, score in zip(gates, scores, strict=True):
-        after |= {site: partial(_times, score=score) for site in gate.sites}
+        after |= {site: partial(scaled, score=score) for site in gate.sites}
     logits = network.values(x, after)[network.output.name]
     return torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), scores)
-
-
-def _times(value: Tensor, score: Tensor) -> Tensor:
-    return value * score.reshape(*score.shape, *[1] * (value.ndim - 2))
 
 
 def taylor(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.errors import InputError
-from mipnet.gates import Gate
+from mipnet.gates import Gate, scaled
 from mipnet.ir import Array, Network
 from mipnet.losses import check_labels
 from mipnet.pruning.count import pruned_share
@@ -83,12 +83,8 @@ def mask_actions(gates: Sequence[Gate], masks: xr.Dataset) -> dict[str, Callable
     actions: dict[str, Callable[[Tensor], Tensor]] = {}
     for gate in gates:
         kept = torch.tensor(masks[gate.name].values)
-        actions |= {site: partial(_silence, kept=kept) for site in gate.sites}
+        actions |= {site: partial(scaled, score=kept) for site in gate.sites}
     return actions
-
-
-def _silence(value: Tensor, kept: Tensor) -> Tensor:
-    return value * kept.to(value.dtype).reshape(-1, *[1] * (value.ndim - 2))
 
 
 def accuracy(network: Network, images: ArrayLike, labels: ArrayLike, gates: Sequence[Gate] = (), masks: xr.Dataset | None = None) -> float:

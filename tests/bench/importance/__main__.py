@@ -17,15 +17,16 @@ from typing import Any
 from tests.bench.importance import layers_page, stability, transfer
 from tests.bench.importance.judge import case_row, is_kept, kept, kept_row
 from tests.bench.importance.page import PAGE, page
-from tests.bench.importance.search import Case, Setting
+from tests.bench.importance.search import Case, Setting, Stepwise
 from tests.bench.importance.sizes import published, scale, scaling
 from tests.bench.importance.targets import BUDGETS
 from tests.bench.trained import DATA, NETS
 
-PLAIN, LIGHT = Setting(500, 1, 5.0), Setting(300, 1, 10.0)
-ANEW = Setting(300, 1, 50.0, normalize="parameters", path=(0.3, 0.42, 0.5))
-STEPS = Setting(500, 1, 20.0, path=(0.3, 0.42))
-SETTINGS = {"fc3": (LIGHT, ANEW), "fc4": (LIGHT,), "lenet5": (PLAIN, ANEW, STEPS)}
+SETTINGS = {
+    "fc3": (Setting(300, 1, 10.0), Stepwise(10000, 0.5), Stepwise(10000, 1.0)),
+    "fc4": (Setting(300, 1, 10.0), Stepwise(10000, 0.5), Stepwise(10000, 1.0)),
+    "lenet5": (Setting(500, 1, 5.0), Stepwise(10000, 0.5), Stepwise(10000, 1.0)),
+}
 MORE = {"layers": layers_page, "stability": stability, "lucky": transfer}
 
 

@@ -7,25 +7,27 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import mipnet as mn
 from mipnet.pruning.masks import critical_masks
 from mipnet.pruning.rivals import RANKINGS, get_rival
 from mipnet.pruning.surgery import prune
 from mipnet.pruning.tune import evaluate, fine_tune
-from tests.bench.importance.search import Case, Found, Quick, Setting, best
+from tests.bench.importance.search import Case, Found, Quick, Setting, Stepwise, best
 from tests.bench.measure import ROOT
 from tests.bench.trained import CACHE
 
 RIVALS = ("random", "magnitude", "activation", "taylor", "fisher", "snip", "sipp", "pfp")
 REPEATS = 5
+MOST = 2000
+"""Images that a rival sees at most: SiPP and PFP take minutes with more."""
+
+Settings = tuple[Setting | Stepwise, ...]
 
 
-def case_row(case: Case, settings: tuple[Setting, ...], budget: float, fresh: bool = False) -> dict[str, Any]:
+def case_row(case: Case, settings: Settings, budget: float, fresh: bool = False) -> dict[str, Any]:
     """What a case came to: as kept, if the same settings were tried before and `fresh` is not asked for."""
     if not fresh and (found := kept_row(case, settings, budget)) is not None:
         return found
@@ -36,13 +38,13 @@ def case_row(case: Case, settings: tuple[Setting, ...], budget: float, fresh: bo
     return row
 
 
-def kept_row(case: Case, settings: tuple[Setting, ...], budget: float) -> dict[str, Any] | None:
+def kept_row(case: Case, settings: Settings, budget: float) -> dict[str, Any] | None:
     """What a case came to before, or None."""
     path = _file(case, settings, budget)
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _file(case: Case, settings: tuple[Setting, ...], budget: float) -> Path:
+def _file(case: Case, settings: Settings, budget: float) -> Path:
     key = hashlib.sha256(repr((settings, budget)).encode()).hexdigest()[:12]
     return CACHE / f"importance-{case.name}-{key}.json"
 
@@ -69,7 +71,7 @@ def judged(case: Case, found: Found) -> dict[str, Any]:
         "source": case.source,
         "net": case.net,
         "seed": case.seed,
-        "setting": asdict(found.setting),
+        "setting": found.setting.words,
         "choose_lost": found.lost,
         "share": found.share,
         "reference": test.reference,
@@ -78,10 +80,9 @@ def judged(case: Case, found: Found) -> dict[str, Any]:
         "critical": test.accuracy(critical_masks(found.masks, found.scores)),
         "tuned": _tuned(case, found),
         "seconds": found.seconds,
-        "programs": len(found.results),
-        "optimal": sum(one.status is mn.Status.OPTIMAL for one in found.results),
-        "columns": found.results[0].size["columns"],
-        "cuts": max(one.cuts for one in found.results),
+        "programs": found.programs,
+        "columns": found.columns,
+        "cuts": found.cuts,
         "rivals": rivals,
         "commit": commit(),
         "date": str(datetime.date.today()),
@@ -90,7 +91,7 @@ def judged(case: Case, found: Found) -> dict[str, Any]:
 
 def _contest(case: Case, found: Found, test: Quick, name: str) -> dict[str, float]:
     """A rival's accuracy by each ranking, as `mipnet.pruning.compare` ranks, on all images that the mask was made from."""
-    rival, (images, labels) = get_rival(name), case.images(found.setting.images * found.setting.batches)
+    rival, (images, labels) = get_rival(name), case.images(min(found.setting.seen, MOST))
     accuracies: dict[str, list[float]] = {ranking: [] for ranking in RANKINGS}
     for seed in range(REPEATS if rival.drawn else 1):
         ready = rival.prepared(case.network, case.gates, images, labels, seed=seed)
@@ -109,7 +110,7 @@ def _tuned(case: Case, found: Found) -> float:
 
 
 def _tried(found: Found) -> dict[str, Any]:
-    return asdict(found.setting) | {"share": found.share, "lost": found.lost, "seconds": found.seconds}
+    return {"setting": found.setting.words, "share": found.share, "lost": found.lost, "seconds": found.seconds}
 
 
 def commit() -> str:

@@ -126,18 +126,12 @@ def _verdict(missed: list[str]) -> str:
     return f"**missed** by {' and '.join(missed)}" if missed else "reached"
 
 
-def _setting(one: dict[str, Any]) -> str:
-    path = f", anew at {', '.join(f'{100 * share:.0f} %' for share in one['path'])}" if one["path"] else ""
-    words = f"weight {one['weight']:g}, `normalize: {one['normalize']}`, `layers: {one['layers']}`{path}"
-    return f"{one['batches']} x {one['images']} images, {words}"
-
-
 def _settings(rows: Rows) -> str:
     found: dict[str, list[tuple[bool, float, float]]] = {}
     for row in rows:
         for one in row["tried"]:
-            won = all(one[key] == row["setting"][key] for key in row["setting"])
-            found.setdefault(_setting(one), []).append((won, 100 * one["share"], one["lost"]))
+            won = one["setting"] == row["setting"]
+            found.setdefault(one["setting"], []).append((won, 100 * one["share"], one["lost"]))
     lines = [
         f"{name} | {sum(won for won, _, _ in seen)} of {len(seen)} | {mean(s for _, s, _ in seen):.1f} | {mean(p for _, _, p in seen):.2f}"
         for name, seen in found.items()

@@ -1,12 +1,13 @@
-"""A mask for one network, chosen on training data alone: loss weight, objective and threshold.
+"""A mask for one network, chosen on training data alone: the way to make masks, and how far to prune.
 
-Scores come from 50,000 training images; the 10,000 put aside decide: of all settings the largest share of parameters
+Masks come from 50,000 training images; the 10,000 put aside decide: of all settings the largest share of parameters
 pruned whose accuracy on them stays within the budget.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from mipnet.gates import Gate, find_gates
 from mipnet.ir import Network
 from mipnet.pruning.count import pruned_share
 from mipnet.pruning.masks import make_masks
+from mipnet.pruning.stepwise import prune_stepwise
 from mipnet.tasks.importance import Importance, Scores
 from tests.bench.trained import Split, load_split, trained
 
@@ -40,6 +42,36 @@ class Setting:
     normalize: str = "units"
     layers: str = "all"
     path: tuple[float, ...] = ()
+
+    @property
+    def seen(self) -> int:
+        """How many images the scores are made from."""
+        return self.images * self.batches
+
+    @property
+    def words(self) -> str:
+        """For the page."""
+        path = f", anew at {', '.join(f'{100 * share:.0f} %' for share in self.path)}" if self.path else ""
+        told = f"weight {self.weight:g}, `normalize: {self.normalize}`, `layers: {self.layers}`{path}"
+        return f"one look: {self.batches} x {self.images:,} images, {told}"
+
+
+@dataclass(frozen=True)
+class Stepwise:
+    """`mipnet.prune_stepwise` over some ``images`` with a share of ``hard`` labels in the targets."""
+
+    images: int
+    hard: float
+
+    @property
+    def seen(self) -> int:
+        """How many images the scores are made from."""
+        return self.images
+
+    @property
+    def words(self) -> str:
+        """For the page."""
+        return f"stepwise: {self.images:,} images, {100 * self.hard:.0f} % hard labels"
 
 
 @dataclass(frozen=True)
@@ -120,15 +152,31 @@ def _wide(kept: Tensor, values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Scores and masks of one setting: ``share`` pruned and points ``lost`` on the images put aside, CPU ``seconds`` for the scores."""
+    """Scores and masks of one setting: ``share`` pruned and points ``lost`` on the images put aside, CPU ``seconds`` for the scores.
 
-    setting: Setting
+    ``programs`` of so many ``columns`` were solved, with at most so many ``cuts`` added to one.
+    """
+
+    setting: Setting | Stepwise
     scores: xr.Dataset
     masks: xr.Dataset
     share: float
     lost: float
     seconds: float
-    results: list[mn.Result]
+    programs: int
+    columns: int
+    cuts: int
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """What a setting makes: scores, masks from the most pruned to the least, and its programs as in `Found`."""
+
+    scores: xr.Dataset
+    masks: Iterable[xr.Dataset]
+    programs: int
+    columns: int
+    cuts: int
 
 
 def solved(network: Network, images: np.ndarray, labels: np.ndarray, setting: Setting) -> Scores:
@@ -160,7 +208,17 @@ def score(case: Case, setting: Setting) -> tuple[xr.Dataset, list[mn.Result]]:
     return joined, results
 
 
-def best(case: Case, settings: tuple[Setting, ...], budget: float) -> tuple[Found, list[Found]]:
+def ranked(case: Case, setting: Setting | Stepwise) -> Ranked:
+    """Scores and masks of a setting."""
+    if isinstance(setting, Stepwise):
+        path = prune_stepwise(case.network, *case.images(setting.images), hard=setting.hard)
+        return Ranked(path.scores(), [step.masks for step in path.steps[::-1]], len(path.steps), sum(g.units for g in case.gates), 0)
+    scores, results = score(case, setting)
+    masks = (make_masks(case.network, case.gates, scores, {"params": float(share)}) for share in SHARES)
+    return Ranked(scores, masks, len(results), results[0].size["columns"], max(one.cuts for one in results))
+
+
+def best(case: Case, settings: Sequence[Setting | Stepwise], budget: float) -> tuple[Found, list[Found]]:
     """The setting that prunes most within the budget, and what each came to; with nothing within it, the least loss."""
     quick = Quick(case, *case.split.choose)
     tried = [_tried(case, quick, setting, budget) for setting in settings]
@@ -172,14 +230,14 @@ def _rank(found: Found, budget: float) -> tuple[bool, float]:
     return within, found.share if within else -found.lost
 
 
-def _tried(case: Case, quick: Quick, setting: Setting, budget: float) -> Found:
+def _tried(case: Case, quick: Quick, setting: Setting | Stepwise, budget: float) -> Found:
     """The largest share within the budget, from above in steps: the threshold of a setting."""
     began = time.process_time()
-    scores, results = score(case, setting)
+    made = ranked(case, setting)
     seconds = time.process_time() - began
-    for asked in SHARES:
-        masks = make_masks(case.network, case.gates, scores, {"params": float(asked)})
+    for masks in made.masks:
         lost = quick.lost(masks, budget)
         if lost <= budget:
             break
-    return Found(setting, scores, masks, pruned_share(case.network, case.gates, masks), lost, seconds, results)
+    share = pruned_share(case.network, case.gates, masks)
+    return Found(setting, made.scores, masks, share, lost, seconds, made.programs, made.columns, made.cuts)
