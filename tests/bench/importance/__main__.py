@@ -25,7 +25,7 @@ from tests.bench.trained import DATA, NETS
 SETTINGS = {
     "fc3": (Setting(300, 1, 10.0), Stepwise(10000, 0.5), Stepwise(10000, 1.0)),
     "fc4": (Setting(300, 1, 10.0), Stepwise(10000, 0.5), Stepwise(10000, 1.0)),
-    "lenet5": (Setting(500, 1, 5.0), Stepwise(10000, 0.5), Stepwise(10000, 1.0)),
+    "lenet5": (Setting(500, 1, 5.0), Stepwise(5000, 0.5, 0.7), Stepwise(5000, 1.0, 0.7)),
 }
 MORE = {"layers": layers_page, "stability": stability, "lucky": transfer}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean, pstdev
 from typing import Any
 
-from tests.bench.importance.judge import RIVALS
+from tests.bench.importance.judge import MOST, RIVALS
 from tests.bench.importance.sizes import LIMIT, slope
 from tests.bench.importance.targets import FULL_GIB, FULL_MINUTE, OF, TARGETS, WINS
 from tests.bench.measure import ROOT
@@ -22,11 +22,12 @@ Written by `make bench-importance`, which needs `MIPNET_DATA`, the folder of the
 ElAraby, Wolf and Carvalho (CPAIOR 2023), trained by their recipe (RMSprop 1e-3, batch 128, 30 epochs, no augmentation): FC-3
 (784-300-100-10), FC-4 (784-200-100-100-10) and LeNet-5, here on 28x28 images.
 
-Of 60,000 training images 10,000 are put aside, drawn by the seed; networks and scores never see them. Scores are from the reduced-space
-program with `pattern: free`, on a few hundred training images, as many of each class. Among the settings below and thresholds in steps
-of 2 % of the parameters the one is taken that prunes most within the points of accuracy asked for, **on the images put aside**; where
-none is within them, the one that costs least. The test set takes no part in these choices. Parameters are counted over the really
-smaller network, with biases and outgoing weights. Seconds are CPU seconds.
+Of 60,000 training images 10,000 are put aside, drawn by the seed; networks and scores never see them. Masks are made in two ways, from
+as many training images of each class: by *one look*, which is the importance program in reduced space with `pattern: free`, on a few
+hundred images, with thresholds in steps of 2 % of the parameters; and *stepwise* by `mipnet.prune_stepwise`, in steps of 2.5 %, on
+thousands. Among the settings below and their steps the one is taken that prunes most within the points of accuracy asked for, **on
+the images put aside**; where none is within them, the one that costs least. The test set takes no part in these choices. Parameters
+are counted over the really smaller network, with biases and outgoing weights. Seconds are CPU seconds.
 """
 
 
@@ -87,7 +88,8 @@ def _accuracies(rows: Rows) -> str:
 
 In percent, mean and standard deviation over seeds. *Random*: as many units of each layer, mean of five draws. *Critical removed*: as
 many, the highest scores. *Fine-tuned*: the smaller network after one more epoch. *Seconds* are those of all scores of the chosen
-setting, together: *programs* of so many *columns*, to each of which at most so many *rows* were added.
+setting, together: *programs* of so many *columns*, to each of which at most so many *rows* were added. A stepwise mask comes from one
+program a step, of binary scores alone, which its search answers.
 """
     heads += " | seconds | programs | columns | rows"
     return f"{text}\n{table(heads, [line(group) for group in _groups(rows).values()])}"
@@ -139,7 +141,7 @@ def _settings(rows: Rows) -> str:
     return f"""## Which settings were tried
 
 On the images put aside: how often a setting was chosen, and what it pruned at its best threshold, mean over the networks it was tried
-on. *Anew at*: the network that is left when so many parameters are pruned is frozen again and scored again.
+on. *Hard labels*: how much of the targets are the true classes; the rest are the network's own probabilities.
 
 {table("setting | chosen | pruned (%) | points lost", lines)}"""
 
@@ -155,7 +157,7 @@ def _rivals(rows: Rows) -> str:
 
     return f"""## Rivals at the same share of pruned parameters
 
-Accuracy on the test set. Each rival sees the images that the mask was made from, and stands with the better, **on the test
+Accuracy on the test set. Each rival sees the images that the mask was made from, at most {MOST:,} of them, and stands with the better, **on the test
 set**, of two rankings: as many units of each layer as the mask, or its own order over all layers. Bold: better than the mask.
 
 {table("network | pruned (%) | mask | " + " | ".join(RIVALS), [line(row) for row in rows])}"""

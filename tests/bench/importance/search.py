@@ -19,9 +19,9 @@ from torch import Tensor, nn
 import mipnet as mn
 from mipnet.gates import Gate, find_gates
 from mipnet.ir import Network
+from mipnet.pruning import stepwise
 from mipnet.pruning.count import pruned_share
 from mipnet.pruning.masks import make_masks
-from mipnet.pruning.stepwise import prune_stepwise
 from mipnet.tasks.importance import Importance, Scores
 from tests.bench.trained import Split, load_split, trained
 
@@ -58,10 +58,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Stepwise:
-    """`mipnet.prune_stepwise` over some ``images`` with a share of ``hard`` labels in the targets."""
+    """`mipnet.prune_stepwise` over some ``images`` with a share of ``hard`` labels in the targets, to a share of ``until``."""
 
     images: int
     hard: float
+    until: float = 0.8
 
     @property
     def seen(self) -> int:
@@ -211,7 +212,8 @@ def score(case: Case, setting: Setting) -> tuple[xr.Dataset, list[mn.Result]]:
 def ranked(case: Case, setting: Setting | Stepwise) -> Ranked:
     """Scores and masks of a setting."""
     if isinstance(setting, Stepwise):
-        path = prune_stepwise(case.network, *case.images(setting.images), hard=setting.hard)
+        shares = [share for share in stepwise.SHARES if share <= setting.until]
+        path = stepwise.prune_stepwise(case.network, *case.images(setting.images), shares=shares, hard=setting.hard)
         return Ranked(path.scores(), [step.masks for step in path.steps[::-1]], len(path.steps), sum(g.units for g in case.gates), 0)
     scores, results = score(case, setting)
     masks = (make_masks(case.network, case.gates, scores, {"params": float(share)}) for share in SHARES)
