@@ -158,7 +158,8 @@ def _rivals(rows: Rows) -> str:
     return f"""## Rivals at the same share of pruned parameters
 
 Accuracy on the test set. Each rival sees the images that the mask was made from, at most {MOST:,} of them, and stands with the
-better, **on the test set**, of two rankings: as many units of each layer as the mask, or its own order over all layers. Bold: better than the mask.
+better, **on the test set**, of two rankings: as many units of each layer as the mask, or its own order over all layers.
+Bold: better than the mask.
 
 {table("network | pruned (%) | mask | " + " | ".join(RIVALS), [line(row) for row in rows])}"""
 
