@@ -35,28 +35,33 @@ def find_stages(network: Network, gates: Sequence[Gate]) -> tuple[Stage, ...]:
     Of several places between the same layers the first is taken behind their sites and what is unit-wise there, such as an activation:
     a pooling layer belongs to the stage that reads it.  Raises `InputError` if there is none.
     """
-    place = {node.name: i for i, node in enumerate(network.nodes)}
-    ends = {gate.name: max(place[name] for name in (*gate.nodes, *gate.sites)) for gate in gates}
-    firsts = {gate.name: min(place[name] for name in gate.nodes) for gate in gates}
-    first_cut: dict[int, int] = {}
-    for cut in find_cuts(network):
-        done = sum(end <= place[cut] for end in ends.values())
-        if done == sum(first <= place[cut] for first in firsts.values()) and 0 < done < len(gates):
-            behind = first_cut.get(done)
-            unitwise = behind == place[cut] - 1 and network[cut].layer.unitwise
-            first_cut[done] = place[cut] if behind is None or unitwise else behind
-    if not first_cut:
+    chosen = _chosen_cuts(network, gates)
+    if not chosen:
         names = ", ".join(gate.name for gate in gates)
         raise InputError(
             f"the network has no place to cut between its gated layers ({names or 'none'}): no node there carries its whole value, or there"
             " are fewer than two; solve it as one program, not decoupled by layer"
         )
-    sources, stages = [INPUT, *(network.nodes[i].name for i in first_cut.values())], []
-    for source, end in zip(sources, [*sources[1:], network.output.name], strict=True):
-        after = place.get(source, -1)
-        inside = tuple(gate.name for gate in gates if after < firsts[gate.name] <= place[end])
+    place = {INPUT: -1} | {node.name: i for i, node in enumerate(network.nodes)}
+    stages = []
+    for source, end in zip([INPUT, *chosen], [*chosen, network.output.name], strict=True):
+        inside = tuple(gate.name for gate in gates if place[source] < place[gate.nodes[0]] <= place[end])
         stages.append(Stage(inside, source, end))
     return tuple(stages)
+
+
+def _chosen_cuts(network: Network, gates: Sequence[Gate]) -> list[str]:
+    """Of the places between the same gates one each: those in front of a place and those behind it have no gate in common."""
+    place = {node.name: i for i, node in enumerate(network.nodes)}
+    spans = [[place[name] for name in (*gate.nodes, *gate.sites)] for gate in gates]
+    chosen: dict[int, str] = {}
+    for cut in find_cuts(network):
+        begun, ended = (sum(end(span) <= place[cut] for span in spans) for end in (min, max))
+        if begun == ended and 0 < ended < len(gates):
+            before = chosen.get(ended)
+            follows = network[cut].inputs == (before,) and network[cut].layer.unitwise
+            chosen[ended] = cut if before is None or follows else before
+    return list(chosen.values())
 
 
 def find_cuts(network: Network) -> list[str]:
