@@ -20,7 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mipnet.bounds.interval import propagate
+from mipnet.bounds.sweep import propagate
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.gates import Gate
 from mipnet.ir import Array, Network
@@ -185,10 +185,19 @@ class PatternRows:
         return x if all(float(self._missed(name, value).max()) <= 1e-6 for name, value in values.items()) else None
 
     def values(self, scores: Tensor) -> dict[str, Tensor]:
-        """The arguments at some scores: one forward-mode pass along ``scores - 1``."""
-        call = partial(self._arguments, images=self.frozen.images, at_one=self.at_one)
-        values, moved = derivative_along(call, torch.ones_like(scores), scores - 1)
-        return {name: values[name] + moved[name] for name in values}
+        """The arguments at some scores, by the derivative along ``scores - 1``."""
+        at_one, probes, slopes = self._linear
+        moved = torch.autograd.grad(slopes, list(probes.values()), scores - 1, retain_graph=True)
+        return {name: at_one[name] + move for name, move in zip(probes, moved, strict=True)}
+
+    @cached_property
+    def _linear(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """The arguments at s = 1, a probe u for each, and ``J' u``, kept with its graph: its derivative by u along a step is ``J step``."""
+        ones = torch.ones(self.frozen.jacobian.shape[2], dtype=torch.float64, requires_grad=True)
+        values = self._arguments(ones, self.frozen.images, self.at_one)
+        probes = {name: torch.zeros_like(value, requires_grad=True) for name, value in values.items()}
+        (slopes,) = torch.autograd.grad(list(values.values()), ones, list(probes.values()), create_graph=True)
+        return {name: value.detach() for name, value in values.items()}, probes, slopes
 
     def _missed(self, name: str, value: Tensor) -> Tensor:
         lower, upper = self.ends[name]
