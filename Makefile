@@ -14,10 +14,10 @@ demo: .venv/.installed-test ## score the neurons of a small network, and prune i
 test: .venv/.installed-test ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-bench: .venv/.installed-test ## run the benchmarks and write docs/benchmarks.md (MIPNET_DATA names the folder of MNIST files)
+bench: .venv/.installed-bench ## run the benchmarks and write docs/benchmarks.md (MIPNET_DATA names the folder of MNIST files)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m bench tests/bench $(ARGS)
 
-bench-importance: .venv/.installed-test ## score and prune the paper's networks and write docs/importance.md (needs MIPNET_DATA, too)
+bench-importance: .venv/.installed-bench ## score and prune the paper's networks and write docs/importance.md (needs MIPNET_DATA, too)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.importance $(ARGS)
 
 lint: .venv/.installed-lint ## check style, types and the direction of imports
