@@ -212,10 +212,10 @@ def _published(both: dict[str, dict[str, Any]]) -> str:
     return f"""## The published constraints: reduced space, in full, and through cvxpy
 
 FC-3 on Fashion-MNIST, seed 0, ten images, `pattern: paper`, `epsilon: {EPSILON:g}`, at most {LIMIT:.0f} seconds; the best of three
-runs that took turns, and one of cvxpy. *In full* is mipnet's own program on HiGHS, which has lost every variable and row that the bounds decide:
-it took {seconds["full"] / seconds["reduced"]:.2f} times as long as in reduced space. *Through cvxpy* is the program with every row of the
-reference code, relaxed as in its run scripts, with Clarabel in place of MOSEK: {ratio:.0f} times as long, with an objective that
-is {apart:.5f} away. Asked for were {FASTER:.0f} times and {CLOSE:g}: {_verdict(missed)}.
+runs that took turns, and one of cvxpy. *In full* is mipnet's own program on HiGHS, which has lost every variable and row that the
+bounds decide: it took {seconds["full"] / seconds["reduced"]:.2f} times as long as in reduced space. *Through cvxpy* is the program
+with every row of the reference code, relaxed as in its run scripts, with Clarabel in place of MOSEK: {ratio:.0f} times as long, with
+an objective that is {apart:.5f} away. Asked for were {FASTER:.0f} times and {CLOSE:g}: {_verdict(missed)}.
 
 {table("program | rows | columns | build (s) | solve (s) | objective | bound | status", lines)}"""
 
