@@ -162,7 +162,7 @@ class _Walk:
         if self.backend is None:
             return flips.search(), None
         result = solve(flips, self.backend, time_limit=self.seconds)
-        return (flips.search() if result.x is None else self._vector(result.x)), replace(result, x=None, point=None, trace=())
+        return (flips.search() if result.x is None else self._vector(result.x)), replace(result, x=None, point=None)
 
     def _price(self, kept: Array) -> Array:
         """The parameters that go with one unit of each layer, given the others."""

@@ -1,8 +1,8 @@
 """``make bench-importance``: every case, then docs/importance.md.  A second run reads what the first one kept.
 
 ``--quick`` does seed 0 alone and prints the page; ``--only NAME`` fills the files of cases whose name holds NAME (``sizes``: of the
-tables of times; ``layers``, ``stability``, ``lucky``: of the tables of those names); ``--fresh`` reads no file; ``--kept`` writes the
-page from the files that there are.
+tables of times; ``choice``, ``layers``, ``stability``, ``lucky``: of the tables of those names); ``--fresh`` reads no file; ``--kept``
+writes the page from the files that there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from tests.bench.importance import layers_page, stability, transfer
+from tests.bench.importance import choice, layers_page, stability, transfer
 from tests.bench.importance.judge import case_row, is_kept, kept, kept_row
 from tests.bench.importance.page import PAGE, page
 from tests.bench.importance.search import Case, Setting, Stepwise
@@ -27,7 +27,7 @@ SETTINGS = {
     "fc4": (Setting(300, 1, 10.0), Stepwise(10000, 0.5), Stepwise(10000, 1.0)),
     "lenet5": (Setting(500, 1, 5.0), Stepwise(5000, 0.5, 0.7), Stepwise(5000, 1.0, 0.7)),
 }
-MORE = {"layers": layers_page, "stability": stability, "lucky": transfer}
+MORE = {"choice": choice, "layers": layers_page, "stability": stability, "lucky": transfer}
 
 
 def main() -> None:
