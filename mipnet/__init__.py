@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from mipnet.block import Block as Block
     from mipnet.block import encoding as encoding
     from mipnet.block import linear_map as linear_map
-    from mipnet.bounds.interval import Bounds as Bounds
+    from mipnet.bounds.boxes import Bounds as Bounds
     from mipnet.bounds.interval import Interval as Interval
     from mipnet.bounds.interval import interval as interval
-    from mipnet.bounds.interval import propagate as propagate
+    from mipnet.bounds.rules import backward as backward
+    from mipnet.bounds.rules import lines as lines
+    from mipnet.bounds.sweep import propagate as propagate
     from mipnet.build import Encoding as Encoding
     from mipnet.build import add_network as add_network
     from mipnet.build import encode as encode
@@ -90,7 +92,10 @@ __version__ = "0.1.0"
 _HOME = {
     "mipnet.backend": "Backend Event Feature Limits Outcome Session Status backends get_backend",
     "mipnet.block": "Block encoding linear_map",
-    "mipnet.bounds.interval": "Bounds Interval interval propagate",
+    "mipnet.bounds.boxes": "Bounds",
+    "mipnet.bounds.interval": "Interval interval",
+    "mipnet.bounds.rules": "backward lines",
+    "mipnet.bounds.sweep": "propagate",
     "mipnet.build": "Encoding add_network encode",
     "mipnet.errors": "MipnetError",
     "mipnet.gates": "Gate find_gates",

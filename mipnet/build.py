@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from mipnet.affine import Affine
 from mipnet.block import Block, Encoder, Fill, add_rows, all_formulations, expression, formulations, is_affine, linear_map, value_range
-from mipnet.bounds.interval import Bounds, Mode, propagate
+from mipnet.bounds.boxes import Bounds
+from mipnet.bounds.interval import Mode
+from mipnet.bounds.sweep import propagate
 from mipnet.errors import DataError, InputError, UnboundedError, UnsupportedError
 from mipnet.gates import Gate, find_gates
 from mipnet.ir import INPUT, Array, Layer, Network, Node, dims_of
@@ -122,8 +124,9 @@ def encode(
     formulation
         Formulation name by lower-case layer name, ``{"relu": "big-m"}``; a name that is left out takes the first registered.
     bounds
-        ``"sound"`` (hold for every gate value), ``"paper"`` (of the ungated network over the region widened by ``epsilon``,
-        used as big-Ms of the gated one, as published), or a `Bounds` object.
+        ``"sound"`` (hold for every gate value; computed by ``"interval"``, ``"crown"`` or ``"alpha"`` if it is named, by CROWN if
+        not), ``"paper"`` (intervals of the ungated network over the region widened by ``epsilon``, used as big-Ms of the gated
+        one, as published), or a `Bounds` object; see `mipnet.bounds.sweep`.
     gates
         None for no gates, ``"all"``, or a list of layer names; see `mipnet.gates`.
     binary_gates
@@ -230,12 +233,12 @@ def _gates(network: Network, gates: Sequence[Gate] | str | Sequence[str] | None)
     return find_gates(network, gates if isinstance(gates, str) else [str(g) for g in gates])
 
 
-def _bounds(network: Network, region: Box, gates: Sequence[Gate], mode: str, epsilon: float) -> Bounds:
-    if mode == "sound":
-        return propagate(network, region, gates, "sound")
+def _bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode, epsilon: float) -> Bounds:
     if mode == "paper":
         return propagate(network, region, gates, "paper", epsilon)
-    raise InputError(f"bounds are `{mode}`; expected `sound`, `paper` or a Bounds object")
+    if mode in ("sound", "interval", "crown", "alpha"):
+        return propagate(network, region, gates, method="auto" if mode == "sound" else mode)
+    raise InputError(f"bounds are `{mode}`; expected `sound`, `paper`, `interval`, `crown`, `alpha` or a Bounds object")
 
 
 def _check_names(formulation: Formulation) -> None:

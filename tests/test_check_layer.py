@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 import mipnet as mn
+from mipnet.bounds.rules import Lines, affine
 from mipnet.ir import Layer
 from mipnet.testing import check_layer
 from tests.nets import conv, dense, norm
@@ -65,6 +67,47 @@ def test_a_wrong_interval_rule_is_caught():
     mn.linear_map.register(Narrow)(lambda layer, shape: (mn.linear_map(mn.Scale(0.5, 0.0), shape)[0],))
     with pytest.raises(AssertionError, match="interval rule of `Narrow` contains every output"):
         check_layer(Narrow(), (3,))
+
+
+def test_a_wrong_backward_rule_is_caught():
+    @dataclass(frozen=True, eq=False)
+    class Leaning(Half):
+        pass
+
+    mn.interval.register(Leaning)(lambda layer, x: mn.Interval(x.lower / 2, x.upper / 2))
+    mn.linear_map.register(Leaning)(lambda layer, shape: (mn.linear_map(mn.Scale(0.5, 0.0), shape)[0],))
+    mn.backward.register(Leaning)(lambda layer, rows, x: ((rows * 0.51,), rows.new_zeros(len(rows))))
+    with pytest.raises(AssertionError, match="the backward rule of `Leaning` bounds every output from below"):
+        check_layer(Leaning(), (3,))
+
+
+def test_an_affine_rule_that_loses_something_is_caught():
+    @dataclass(frozen=True, eq=False)
+    class Careful(Half):
+        pass
+
+    mn.interval.register(Careful)(lambda layer, x: mn.Interval(x.lower / 2, x.upper / 2))
+    mn.linear_map.register(Careful)(lambda layer, shape: (mn.linear_map(mn.Scale(0.5, 0.0), shape)[0],))
+    mn.backward.register(Careful)(affine(lambda layer, rows, x: ((rows * 0.5,), rows.new_full((len(rows),), -0.1))))
+    with pytest.raises(AssertionError, match="marked as affine and loses nothing"):
+        check_layer(Careful(), (3,))
+
+
+def test_lines_that_cross_the_layer_are_caught():
+    @dataclass(frozen=True, eq=False)
+    class Crossed(Half):
+        pass
+
+    mn.interval.register(Crossed)(lambda layer, x: mn.Interval(x.lower / 2, x.upper / 2))
+    mn.linear_map.register(Crossed)(lambda layer, shape: (mn.linear_map(mn.Scale(0.5, 0.0), shape)[0],))
+
+    @mn.lines.register(Crossed)
+    def _(layer, x, choice=None):
+        half = torch.full_like(x.lower, 0.5)
+        return Lines(half, half * 0, half, half * 0 if choice is None else -choice)
+
+    with pytest.raises(AssertionError, match="the lines of `Crossed` enclose it at every choice"):
+        check_layer(Crossed(), (3,))
 
 
 def test_a_wrong_linear_map_is_caught():

@@ -13,6 +13,7 @@ from torch import Tensor
 from mipnet.affine import Csr
 from mipnet.block import linear_map
 from mipnet.bounds.interval import Interval, interval, linear
+from mipnet.bounds.rules import Passed, affine, backward
 from mipnet.ir import Layer, Shape, constant, require, size
 from mipnet.layers.window import Pair, Sides, Window
 
@@ -68,6 +69,19 @@ class Conv2d(Layer):
 @interval.register(Conv2d)
 def _(layer: Conv2d, x: Interval) -> Interval:
     return linear(layer.forward, lambda r: layer._apply(r, layer.weight.abs(), None), x)
+
+
+@backward.register(Conv2d)
+@affine
+def _(layer: Conv2d, coefficients: Tensor, x: Interval) -> Passed:
+    """The transposed convolution of the coefficients, without what falls into the padding; input that no window reads gets 0."""
+    rows, cols = (int(n) for n in x.lower.shape[2:])
+    top, bottom, left, right = layer.padding
+    full = F.conv_transpose2d(coefficients, layer.weight, None, layer.stride, 0, 0, layer.groups, layer.dilation)
+    unread = [max(0, n + a + b - int(m)) for n, a, b, m in zip((rows, cols), (top, left), (bottom, right), full.shape[2:], strict=True)]
+    part = F.pad(full, (0, unread[1], 0, unread[0]))[:, :, top : top + rows, left : left + cols]
+    constant = coefficients.new_zeros(len(coefficients)) if layer.bias is None else coefficients.sum((2, 3)) @ layer.bias
+    return (part,), constant
 
 
 @linear_map.register(Conv2d)

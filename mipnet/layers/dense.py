@@ -11,6 +11,7 @@ from torch import Tensor
 from mipnet.affine import Csr
 from mipnet.block import linear_map
 from mipnet.bounds.interval import Interval, interval, linear
+from mipnet.bounds.rules import Passed, affine, backward
 from mipnet.ir import Layer, Shape, constant, require
 
 
@@ -46,6 +47,14 @@ class Dense(Layer):
 @interval.register(Dense)
 def _(layer: Dense, x: Interval) -> Interval:
     return linear(layer.forward, lambda r: F.linear(r, layer.weight.abs()), x)
+
+
+@backward.register(Dense)
+@affine
+def _(layer: Dense, coefficients: Tensor, x: Interval) -> Passed:
+    """``c . (W x + b) = (c W) . x + c . b``."""
+    constant = coefficients.new_zeros(len(coefficients)) if layer.bias is None else coefficients @ layer.bias
+    return (coefficients @ layer.weight,), constant
 
 
 @linear_map.register(Dense)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mipnet.affine import Csr
 from mipnet.block import linear_map
 from mipnet.bounds.interval import Interval, interval, monotone
+from mipnet.bounds.rules import adjoint, backward
 from mipnet.ir import Layer, Shape, require, size
 from mipnet.layers.shape import selection
 
@@ -58,6 +59,8 @@ class Concat(Layer):
 
 
 interval.register(Concat)(monotone)
+backward.register(Concat)(adjoint)
+backward.register(Add)(adjoint)
 
 
 @interval.register(Add)

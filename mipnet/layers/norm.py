@@ -13,6 +13,7 @@ from torch import Tensor
 from mipnet.affine import Csr
 from mipnet.block import linear_map
 from mipnet.bounds.interval import Interval, interval, linear
+from mipnet.bounds.rules import adjoint, backward
 from mipnet.ir import Layer, Shape, constant, require, size
 
 
@@ -89,6 +90,10 @@ def _absolute(layer: BatchNorm | Scale) -> BatchNorm | Scale:
 @interval.register(Scale)
 def _(layer: BatchNorm | Scale, x: Interval) -> Interval:
     return linear(layer.forward, _absolute(layer).forward, x)
+
+
+backward.register(BatchNorm)(adjoint)
+backward.register(Scale)(adjoint)
 
 
 @linear_map.register(BatchNorm)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mipnet.affine import Affine, Csr, Mask
 from mipnet.block import Block, encoding, linear_map
-from mipnet.bounds.interval import interval, monotone
+from mipnet.bounds.interval import Interval, interval, monotone
+from mipnet.bounds.rules import Passed, adjoint, backward
 from mipnet.ir import Array, Layer, Shape, require
 from mipnet.layers.window import Pair, Window
 
@@ -101,6 +102,37 @@ class AdaptiveAvgPool2d(Layer):
 
 for kind in (MaxPool2d, AvgPool2d, AdaptiveAvgPool2d):
     interval.register(kind)(monotone)
+for kind in (AvgPool2d, AdaptiveAvgPool2d):
+    backward.register(kind)(adjoint)
+
+
+@backward.register(MaxPool2d)
+def _(layer: MaxPool2d, coefficients: Tensor, x: Interval) -> Passed:
+    """Below a window's maximum lies each of its candidates: the one with the largest lower bound is taken.  Above it lies a plane.
+
+    The plane is ``t + sum a_i (x_i - l_i)`` with ``a_i = (u_i - t) / (u_i - l_i)`` over the candidates with u_i > t, t the largest l:
+    one of those of Boopathy et al., "CNN-Cert" (AAAI 2019), where t may be larger.  The constant ``max u`` takes its place where it is
+    lower at the middle of the box.
+    """
+    given = tuple(int(n) for n in x.lower.shape[1:])
+    places = torch.tensor(layer.window.places(given))
+    least, most = (torch.where(places >= 0, end.flatten(2)[:, :, places], -torch.inf) for end in (x.lower, x.upper))
+    level, winner = least.max(-1, keepdim=True)
+    rising = most > level
+    slope = torch.where(rising, (most - level) / torch.where(rising, most - least, 1.0), 0.0)
+    top = most.amax(-1, keepdim=True)
+    slope = torch.where(torch.where(rising, most - level, 0.0).sum(-1, keepdim=True) / 2 < top - level, slope, 0.0)
+    shift = torch.where(
+        (slope > 0).any(-1, keepdim=True), level - (slope * torch.where(places >= 0, least, 0.0)).sum(-1, keepdim=True), top
+    )
+    one = torch.zeros_like(least).scatter_(-1, winner, 1.0)
+    alone = ~(rising & (one == 0)).any(-1, keepdim=True)  # the winner is never beaten
+    slope, shift = torch.where(alone, one, slope), torch.where(alone, 0.0, shift)
+    c = coefficients.flatten(2)[..., None]
+    above = c.clamp(max=0)
+    flat = coefficients.new_zeros(*coefficients.shape[:2], given[1] * given[2])
+    flat = flat.index_add(2, places.clamp(min=0).flatten(), (c.clamp(min=0) * one + above * slope).flatten(2))
+    return (flat.reshape(len(coefficients), *given),), (above * shift).flatten(1).sum(1)
 
 
 @linear_map.register(AvgPool2d)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mipnet.affine import Affine
 from mipnet.block import Block, encoding
-from mipnet.bounds.interval import interval, monotone
+from mipnet.bounds.interval import Interval, interval, monotone
+from mipnet.bounds.rules import Lines, clip_lines, lines
 from mipnet.ir import Layer, Shape, require
 from mipnet.layers.phase import LINKS, positive_part
 
@@ -69,6 +70,21 @@ class Clip(Activation):
 
 for kind in (ReLU, LeakyReLU, Clip):
     interval.register(kind)(monotone)
+
+
+@lines.register(ReLU)
+def _(layer: ReLU, x: Interval, choice: Tensor | None = None) -> Lines:
+    return clip_lines(x, 0.0, math.inf, choice)
+
+
+@lines.register(LeakyReLU)
+def _(layer: LeakyReLU, x: Interval, choice: Tensor | None = None) -> Lines:
+    return clip_lines(x, 0.0, math.inf, choice).combined(1 - layer.slope, layer.slope)
+
+
+@lines.register(Clip)
+def _(layer: Clip, x: Interval, choice: Tensor | None = None) -> Lines:
+    return clip_lines(x, layer.low, layer.high, choice)
 
 
 def encode_relu(layer: ReLU, block: Block, x: Affine) -> Affine:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mipnet.affine import Csr
 from mipnet.block import linear_map
 from mipnet.bounds.interval import interval, monotone
+from mipnet.bounds.rules import backward, rearranged
 from mipnet.ir import Layer, Shape, require, size
 
 
@@ -50,8 +51,9 @@ class Permute(Layer):
         return x.permute(0, *(axis + 1 for axis in self.order))
 
 
-interval.register(Reshape)(monotone)
-interval.register(Permute)(monotone)
+for kind in (Reshape, Permute):
+    interval.register(kind)(monotone)
+    backward.register(kind)(rearranged)
 
 
 def selection(columns: NDArray[np.int64], width: int) -> Csr:

@@ -1,4 +1,4 @@
-"""Does a layer keep its promises?  Shape, interval rule, linear map or encoding, all against its own forward pass in torch."""
+"""Does a layer keep its promises?  Shape, interval and backward rule, linear map or encoding, all against its own forward pass in torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from mipnet.backend import Backend, Status
 from mipnet.block import formulations, is_affine, linear_map
 from mipnet.bounds.interval import Interval, interval
+from mipnet.bounds.rules import backward, has_backward, is_elementwise, is_exact, lines
 from mipnet.build import encode
 from mipnet.engine import solve
 from mipnet.ir import INPUT, Array, Layer, Network, Shape, size
@@ -27,6 +28,8 @@ def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs",
     """Named checks of a layer for inputs of the given shapes with entries in ``[-reach, reach]``; each raises `AssertionError`."""
     case = _Case(layer, shapes, backend, reach, seed)
     checks: list[Check] = [("shape", case.shape), ("interval", case.interval)]
+    if has_backward(layer):
+        checks.append(("backward rule", case.backward))
     if is_affine(layer):
         return [*checks, ("linear map", case.linear)]
     for name in formulations(type(layer)):
@@ -38,7 +41,8 @@ def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs",
 def check_layer(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> None:
     """Run `layer_checks`; raises `AssertionError` naming the first promise that is broken."""
     checks = layer_checks(layer, *shapes, backend=backend, reach=reach, seed=seed)
-    expect(len(checks) > 2, f"`{layer.label}` has a rule in `linear_map` or at least one encoding")
+    known = is_affine(layer) or formulations(type(layer))
+    expect(bool(known), f"`{layer.label}` has a rule in `linear_map` or at least one encoding")
     for _, check in checks:
         check()
 
@@ -57,15 +61,43 @@ class _Case:
         stated, real = self.layer.shape(*self.shapes), tuple(self.layer.forward(*self.inputs(2)).shape)
         expect(real == (2, *stated), f"`shape` says {stated} for one sample, `forward` of two samples gives {real}")
 
-    def interval(self) -> None:
+    def boxes(self) -> list[Interval]:
         ends = [(a, b) for a, b in zip(self.inputs(1), self.inputs(1), strict=True)]
-        boxes = [Interval(torch.minimum(a, b), torch.maximum(a, b)) for a, b in ends]
+        return [Interval(torch.minimum(a, b), torch.maximum(a, b)) for a, b in ends]
+
+    def inside(self, boxes: list[Interval], count: int) -> list[Tensor]:
+        """Points of the boxes, some of their coordinates at an end."""
+        shares = (self.generator.uniform(-0.3, 1.3, (count, *box.lower.shape[1:])).clip(0, 1) for box in boxes)
+        return [box.lower + torch.tensor(share) * box.width for box, share in zip(boxes, shares, strict=True)]
+
+    def interval(self) -> None:
+        boxes = self.boxes()
         out = interval(self.layer, *boxes)
         for _ in range(200):
-            x = [b.lower + torch.tensor(self.generator.uniform(0, 1, b.lower.shape)) * (b.upper - b.lower) for b in boxes]
-            y = self.layer.forward(*x)
+            y = self.layer.forward(*self.inside(boxes, 1))
             inside = bool((y >= out.lower - 1e-9).all() and (y <= out.upper + 1e-9).all())
             expect(inside, f"the interval rule of `{self.layer.label}` contains every output")
+
+    def backward(self) -> None:
+        for _ in range(20):
+            boxes = self.boxes()
+            x = self.inside(boxes, 50)
+            rows = torch.tensor(self.generator.normal(size=(4, *self.layer.shape(*self.shapes))))
+            value = self.layer.forward(*x).flatten(1) @ rows.flatten(1).T
+            parts, shift = backward(self.layer, rows, *boxes)
+            bound = shift + sum(v.flatten(1) @ a.flatten(1).T for v, a in zip(x, parts, strict=True))
+            expect(bool((value >= bound - 1e-9).all()), f"the backward rule of `{self.layer.label}` bounds every output from below")
+            if is_exact(self.layer):
+                expect(torch.allclose(value, bound), f"the backward rule of `{self.layer.label}` is marked as affine and loses nothing")
+            if is_elementwise(self.layer):
+                self.lines(boxes[0], x[0])
+
+    def lines(self, box: Interval, x: Tensor) -> None:
+        y = self.layer.forward(x)
+        for choice in (torch.zeros_like(x), torch.ones_like(x), torch.tensor(self.generator.uniform(size=x.shape))):
+            found = lines(self.layer, box, choice)
+            below, above = found.lower_slope * x + found.lower_shift, found.upper_slope * x + found.upper_shift
+            expect(bool(((below <= y + 1e-9) & (y <= above + 1e-9)).all()), f"the lines of `{self.layer.label}` enclose it at every choice")
 
     def linear(self) -> None:
         x = self.inputs(3)

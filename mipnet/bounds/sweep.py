@@ -1,0 +1,115 @@
+"""Bounds of all nodes, layer after layer: intervals first, and then whatever can make them tighter where it matters.
+
+A later layer has no use for tighter bounds of a unit whose sign is known, or of a value that an affine layer reads: only the
+others are bounded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mipnet.bounds.boxes import Bounds
+from mipnet.bounds.crown import Known, ancestors, crown
+from mipnet.bounds.interval import Interval, Method, interval
+from mipnet.bounds.rules import is_elementwise, is_exact, lines, moves
+from mipnet.bounds.slopes import alpha
+from mipnet.errors import InputError
+from mipnet.gates import Gate
+from mipnet.ir import INPUT, Network, Node, size
+from mipnet.sets import Box
+
+Refine = Callable[[Known, Node, Interval, Tensor], Interval]
+"""From the bounds so far, a node, its box and a mask of its elements to a better box of the node."""
+
+PATIENCE = 2 * 10**9
+"""Under `auto` a node keeps its intervals if linear bounds would take more numbers than that: some seconds."""
+
+
+def propagate(
+    network: Network,
+    region: Box,
+    gates: Sequence[Gate] = (),
+    mode: Literal["sound", "paper"] = "sound",
+    epsilon: float = 0.0,
+    method: Method = "auto",
+    start: Bounds | None = None,
+) -> Bounds:
+    """Bounds of every node over ``region`` (widened by ``epsilon``), for all samples at once.
+
+    In ``sound`` mode a gated value ranges over the hull of 0 and its own interval, so the bounds of later nodes hold for
+    every gate value.  In ``paper`` mode gates are not seen, as in the reference implementation (ElAraby et al. 2023, section 3).
+
+    Parameters
+    ----------
+    method
+        ``interval``; ``crown``, linear backward bounds; ``alpha``, the same with optimised slopes; ``auto``, which is ``interval`` in
+        ``paper`` mode and otherwise ``crown``, except for nodes where that would take too long.
+    start
+        Bounds that are known to hold and are made tighter.
+    """
+    refine: dict[str, list[Refine]] = {"interval": [], "crown": [crown], "alpha": [alpha], "auto": [] if mode == "paper" else [_in_time]}
+    if method not in refine:
+        raise InputError(f"the method is `{method}`; expected one of {', '.join(refine)}")
+    if method == "alpha":  # whose first step is not always the better one
+        start = propagate(network, region, gates, mode, epsilon, "crown", start)
+    name = method if method != "auto" else "crown" if refine["auto"] else "interval"
+    return sweep(network, region.fit(network.input_shape).widen(epsilon), gates, mode, refine[method], start, name)
+
+
+def sweep(
+    network: Network,
+    region: Box,
+    gates: Sequence[Gate],
+    mode: Literal["sound", "paper"],
+    refine: Sequence[Refine],
+    start: Bounds | None,
+    method: str,
+) -> Bounds:
+    """One pass over all nodes: the interval rule, what is known from the ``start``, and every refinement in turn."""
+    sites = frozenset(site for gate in gates for site in gate.sites)
+    box = Interval(torch.tensor(region.lower), torch.tensor(region.upper))
+    known = Known(network, sites if mode == "sound" else frozenset(), {INPUT: box})
+    apart = {INPUT}  # nodes whose elements move independently of one another: an affine layer's interval of them is exact
+    with torch.no_grad():
+        for node in network.nodes:
+            value = interval(node.layer, *(known.after[source] for source in node.inputs))
+            value = value if start is None else value & start.before_gate(node.name)
+            exact = is_elementwise(node.layer) or (node.inputs[0] in apart and len(node.inputs) == 1 and is_exact(node.layer))
+            for better in () if exact else refine:
+                wanted = matters(known, node.name, value)
+                value = better(known, node, value, wanted) if wanted.any() else value
+            if _moves_apart(node, network, apart) or not value.width.any():
+                apart.add(node.name)
+            if node.name in sites:
+                known.ungated[node.name] = value
+            known.after[node.name] = value.with_zero if node.name in known.sites else value
+    return Bounds(network, known.after, known.ungated, mode, method, region, tuple(gates))
+
+
+def _moves_apart(node: Node, network: Network, apart: set[str]) -> bool:
+    source = node.inputs[0]
+    return source in apart and moves(node.layer) and size(network.shape_of(source)) == size(node.shape)
+
+
+def matters(known: Known, name: str, box: Interval) -> Tensor:
+    """The elements of a node that tighter bounds would serve: what is returned, gated, compared, or of undecided sign."""
+    anything = box.width > 0
+    if name == known.network.output.name or name in known.sites:
+        return anything
+    found = torch.zeros_like(anything)
+    for reader in known.network.consumers[name]:
+        if is_elementwise(reader.layer):
+            found |= anything & (lines(reader.layer, box).apart | matters(known, reader.name, interval(reader.layer, box)))
+        elif not is_exact(reader.layer):
+            found |= anything
+    return found
+
+
+def _in_time(known: Known, node: Node, box: Interval, wanted: Tensor) -> Interval:
+    """`crown`, unless that would hold more than `PATIENCE` coefficients, all nodes taken together."""
+    before = sum(size(each.shape) for each in ancestors(known.network, node.name))
+    return crown(known, node, box, wanted) if 2 * int(wanted.sum()) * before <= PATIENCE else box
