@@ -28,8 +28,9 @@ from mipnet.tasks.stages import between
 BATCH = 128
 """Images at a time, through the network (all values between its layers are held) and in training."""
 
-STEPS = 2_000
-"""Training ends with the epoch in which a head has taken so many steps, unless epochs are given."""
+EPOCHS, STEPS = 5, 1_000
+"""So many epochs a head trains if none are given, or more: until it has taken so many steps.  Far more of both, and it knows the images
+by heart, so that no unit seems to matter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ def train_heads(
             f"the training images have shape {given.shape}; the network takes (samples, {', '.join(map(str, network.input_shape))})"
         )
     truth = torch.tensor(check_labels(labels, len(given), classes))
-    passes = math.ceil(STEPS / math.ceil(len(given) / BATCH)) if epochs is None else epochs
+    passes = max(EPOCHS, math.ceil(STEPS * BATCH / len(given))) if epochs is None else epochs
     heads = {place: make_head(network.shape_of(place), classes, seed) for place in places}
     found = {}
     for place, features in _features(network, heads, given).items():
