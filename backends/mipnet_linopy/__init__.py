@@ -1,0 +1,5 @@
+"""CBC, GLPK, Gurobi, Xpress, CPLEX, COPT and MOSEK as backends of mipnet, driven by linopy."""
+
+from mipnet_linopy.solvers import CBC, COPT, CPLEX, GLPK, MOSEK, Gurobi, Xpress
+
+__all__ = ["CBC", "COPT", "CPLEX", "GLPK", "MOSEK", "Gurobi", "Xpress"]
