@@ -135,6 +135,7 @@ class OpenProblem:
         self._held = Held(self._lowered.program, backend, options)
         self._widest = self.problem.program
         self._points: deque[Array] = deque(maxlen=POINTS)
+        self._last: Array | None = None
 
     def __enter__(self) -> OpenProblem:
         return self
@@ -195,7 +196,10 @@ class OpenProblem:
         Rounds, cuts, nodes and the bound of the result are those of this solve alone.
         """
         run = Run(self._held, self._separators, limits or Limits(time=time_limit, gap=mip_gap), on_event, self._repaired)
+        if self._last is not None and not self._held.program.integer.any():
+            self._held.trim(self._last)
         outcome = run.solve(self._starts(start, self.problem.start(start)))
+        self._last = run.last
         if run.best is not None:
             self._points.append(run.best[: self.problem.program.columns])
         _check_claims(run, outcome)

@@ -123,7 +123,7 @@ class LossRows:
     def separate(self, x: Array, width: int) -> Rows:
         """Tangents for the bundles that carry most of what the model misses."""
         missed = self.totals(x) - x[self.first_t :]
-        scale = max(1e-7 * len(self.labels), 0.2 * float(np.maximum(missed, 0).mean()))
+        scale = max(1e-7, 0.2 * float(np.maximum(missed, 0).mean()))
         which = np.flatnonzero(missed > scale)
         return self._tangents(x[: self.frozen.jacobian.shape[2]], which, width)
 

@@ -11,7 +11,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mipnet.backend import Backend, Feature, Options, Session
+from mipnet.ir import Array
 from mipnet.program import Program, Rows
+
+BINDING = 1e-6
+"""A row that is no further from its end than this is one that binds."""
 
 
 @dataclass(eq=False)
@@ -48,6 +52,15 @@ class Held:
             known = self.opened[relaxed] = Opened(self.backend.open(program, self.options), self.program, len(self.rows))
         self._catch_up(known)
         return known.session
+
+    def trim(self, x: Array) -> None:
+        """Forget the added rows that are slack at ``x``, if there are more of them than of all else; sessions are opened anew.
+
+        Every simplex iteration costs time for every row, and few of them are ever needed again.
+        """
+        if sum(len(rows) for rows in self.rows) > len(self.program.rows) + self.program.columns:
+            self.close()
+            self.rows[:] = [rows.part(rows.slack(x) <= BINDING) for rows in self.rows]
 
     def close(self) -> None:
         """Close the sessions; the next use opens them again."""

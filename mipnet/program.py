@@ -42,6 +42,16 @@ class Rows:
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
 
+    def part(self, which: NDArray[np.bool_]) -> Rows:
+        """Some of the rows."""
+        return Rows(Csr(self.matrix[np.flatnonzero(which)]), self.lower[which], self.upper[which])
+
+    def slack(self, x: Array) -> Array:
+        """How far each row is from the nearer of its ends at ``x``."""
+        value = self.matrix @ x
+        room: Array = np.minimum(value - self.lower, self.upper - value)
+        return room
+
     def violation(self, x: Array) -> Array:
         """By how much each row misses its bounds at ``x`` (0 where it holds)."""
         value = self.matrix @ x

@@ -71,7 +71,8 @@ class Run:
     """One solve under way: its rounds, and the best that is known across them.
 
     ``held`` is the program that the backend takes, ``separators`` what was left out of it; points have the columns of the program.
-    ``repair`` makes a true point of any point, integral or not (a forward pass from its input and scores), or says None.
+    ``repair`` makes a true point of any point, integral or not (a forward pass from its input and scores), or says None.  ``last``
+    is the point of the last round, true or not.
     """
 
     held: Held
@@ -81,6 +82,7 @@ class Run:
     repair: Callable[[Array], Array | None] | None = None
     began: float = field(default_factory=time.perf_counter)
     best: Array | None = None
+    last: Array | None = None
     objective: float = math.inf
     bound: float = -math.inf
     nodes: int = 0
@@ -176,6 +178,7 @@ class Run:
         if outcome.status is not Status.INFEASIBLE:
             self.bound = max(self.bound, outcome.bound)
         if outcome.x is not None:
+            self.last = outcome.x
             self._offer_lifted(outcome.x)
         return outcome
 
@@ -191,7 +194,9 @@ class Run:
         return self.limits.objective_stop is not None and self.objective <= self.limits.objective_stop
 
     def _separate(self, x: Array) -> list[Rows]:
-        return [rows for rows in (s.separate(x, self.program.columns) for s in self.separators) if len(rows)]
+        """Rows that cut ``x`` off; none if they are no deeper than what the solver leaves of the rows that it has."""
+        found = [rows for rows in (s.separate(x, self.program.columns) for s in self.separators) if len(rows)]
+        return found if _deepest(found, x) > 2 * _deepest(self.held.rows, x) else []
 
     def _add(self, cuts: list[Rows]) -> None:
         self.held.rows += cuts
@@ -249,6 +254,10 @@ class Run:
             self.trace.append(event)
         if self.on_event is not None:
             self.on_event(event)
+
+
+def _deepest(found: Sequence[Rows], x: Array) -> float:
+    return max((float(rows.violation(x).max(initial=0.0)) for rows in found), default=0.0)
 
 
 def _negate(value: float | None) -> float | None:

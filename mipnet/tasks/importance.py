@@ -14,7 +14,7 @@ The sum of the n - 1 largest is linear: ``(n-1) q + sum_l r_l`` with ``r_l >= I_
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,12 +81,17 @@ class Importance:
 
     def pose(self) -> Encoding | Reduced:
         """The program: the gated network on the images, with the objective above; `mipnet.solve` takes it."""
+        return self.pose_weighted()[0]
+
+    def pose_weighted(self) -> tuple[Encoding | Reduced, Callable[[float], Any]]:
+        """The program, and its objective at any loss weight, as `mipnet.OpenProblem.set_objective` takes it."""
         self._warn_if_on_edge()
         gates = find_gates(self.network, self.gates)
         if not gates:
             raise InputError("the network has no layer that can carry gates: all its dense and convolution layers feed the output directly")
         if self.frozen:
-            return pose_reduced(self)
+            reduced = pose_reduced(self)
+            return reduced, reduced.costs_at
         encoding = encode(
             self.network,
             Samples(self.images),
@@ -97,8 +102,9 @@ class Importance:
             epsilon=self.epsilon,
         )
         loss = add_loss(encoding, self.labels, self.loss)
-        encoding.model.add_objective(add_sparsity(encoding, self.normalize, self.layers) + self.weight * loss)
-        return encoding
+        sparsity = add_sparsity(encoding, self.normalize, self.layers)
+        encoding.model.add_objective(sparsity + self.weight * loss)
+        return encoding, lambda weight: sparsity + weight * loss
 
     def _warn_if_on_edge(self) -> None:
         pattern_rows = self.bounds == "paper" and (not self.frozen or self.pattern != "free")
@@ -107,7 +113,7 @@ class Importance:
                 f"binary scores under the paper's bounds with epsilon {self.epsilon:g}: rows of the pattern then turn on less than solvers'"
                 " tolerances, and two solvers may answer differently; take `bounds: sound`, or epsilon of at least 1e-3",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def read(self, posed: Encoding | Reduced, result: Result) -> Scores:

@@ -51,6 +51,12 @@ class Reduced(Problem):
         """How many scores there are."""
         return int(self.frozen.jacobian.shape[2])
 
+    def costs_at(self, weight: float) -> Array:
+        """What each column costs at a loss weight."""
+        cost = self.program.cost.copy()
+        cost[self.loss.first_t :] = weight / len(self.loss.labels)
+        return cost
+
     def start(self, wanted: Start) -> Array | None:
         """All gates open, as far as their bounds let them, or the scores of a point given by column."""
         if isinstance(wanted, str):

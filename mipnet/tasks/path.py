@@ -1,0 +1,62 @@
+"""A path: the scores of one question at many values of a parameter, on one open problem, in the order in which they were asked for.
+
+Whatever kind of path it is (see `mipnet.tasks.weights`), the problem is handed to the solver once; between two points only its
+objective or its bounds change, the cuts stay, and each solve starts from where the one before it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import xarray as xr
+
+from mipnet.backend import Status
+from mipnet.gates import Gate
+from mipnet.tasks.importance import Scores
+
+
+@dataclass(frozen=True, eq=False)
+class PathPoint:
+    """The scores at one value of the parameter."""
+
+    value: float
+    found: Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """The points of a path along the parameter of that name; after Ctrl-C those that are done, and the one it stopped."""
+
+    along: str
+    gates: tuple[Gate, ...]
+    points: tuple[PathPoint, ...]
+    build_seconds: float
+
+    @property
+    def interrupted(self) -> bool:
+        """True if Ctrl-C ended it."""
+        return any(point.found.result.status is Status.INTERRUPTED for point in self.points)
+
+    @property
+    def scores(self) -> xr.Dataset | None:
+        """The scores of all points that have some, with the parameter as a dimension."""
+        known = [(point.value, point.found.scores) for point in self.points if point.found.scores is not None]
+        if not known:
+            return None
+        values = xr.DataArray([value for value, _ in known], dims=self.along, name=self.along)
+        return xr.concat([scores for _, scores in known], dim=values, combine_attrs="override")
+
+
+def walk(
+    values: Iterable[float], solve_at: Callable[[float], Scores], on_point: Callable[[PathPoint], None] | None
+) -> tuple[PathPoint, ...]:
+    """Solve at one value after another; a solve that Ctrl-C stopped is the last."""
+    points: list[PathPoint] = []
+    for value in values:
+        points.append(PathPoint(value, solve_at(value)))
+        if on_point is not None:
+            on_point(points[-1])
+        if points[-1].found.result.status is Status.INTERRUPTED:
+            break
+    return tuple(points)

@@ -1,0 +1,85 @@
+"""The path along the loss weight: at every weight the optimum of a question posed and solved by itself, and one hand-over for all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import mipnet as mn
+from mipnet.errors import InputError
+from mipnet.tasks.weights import spaced_weights, weight_path
+from tests.test_frozen import question, relu_cnn, relu_mlp
+from tests.test_open_problem import Counting, ctrl_c_after
+
+BACKENDS = ("highs", "scip")
+WEIGHTS = (0.5, 1.5, 5.0, 20.0)
+KINDS = {
+    "free": {"formulation": {"relu": "frozen"}},
+    "paper": {"formulation": {"relu": "frozen"}, "pattern": "paper"},
+    "binary": {"formulation": {"relu": "frozen"}, "kind": "binary"},
+    "full": {"epsilon": 1e-3},
+    "full binary": {"epsilon": 1e-2, "kind": "binary", "layers": "all"},
+    "margin": {"loss": mn.Loss("margin")},
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
+def test_every_point_is_the_optimum_at_its_weight(options, backend):
+    task = question(relu_mlp, 3, **options)
+    path = weight_path(task, WEIGHTS, backend=backend, mip_gap=1e-6, time_limit=60)
+    assert [point.value for point in path.points] == list(WEIGHTS)
+    for point in path.points:
+        alone = mn.solve(replace(task, weight=point.value).pose(), backend, mip_gap=1e-6, time_limit=60)
+        found = point.found.result
+        assert found.status is alone.status is mn.Status.OPTIMAL
+        assert found.objective == pytest.approx(alone.objective, abs=3e-5)
+        assert found.bound <= alone.objective + 1e-6
+        assert found.verified
+    assert not path.interrupted
+
+
+def test_a_larger_weight_prunes_less_and_costs_less_loss():
+    path = weight_path(question(relu_cnn, 5, formulation={"relu": "frozen"}), spaced_weights(0.1, 50, 6), mip_gap=1e-6)
+    kept = [sum(float(values.sum()) for values in point.found.scores.values()) for point in path.points]
+    assert kept[0] < kept[-1]
+    assert path.scores.sizes["weight"] == 6
+    np.testing.assert_allclose(path.scores["weight"], spaced_weights(0.1, 50, 6))
+    for name, values in path.points[2].found.scores.items():
+        np.testing.assert_array_equal(path.scores[name].isel(weight=2), values)
+
+
+def test_a_small_linear_program_forgets_the_cuts_that_no_longer_bind():
+    backend = Counting()
+    task = question(relu_mlp, 0, formulation={"relu": "frozen"})
+    heard = []
+    path = weight_path(task, spaced_weights(20, 0.5, 5), backend=backend, mip_gap=1e-6, on_point=heard.append)
+    assert heard == list(path.points)
+    assert 1 < backend.opened <= 5
+    full = weight_path(replace(task, formulation=None, epsilon=0.0), (1.0, 2.0), backend=(once := Counting()))
+    assert once.opened == 1
+    assert len(full.points) == 2
+
+
+def test_ctrl_c_ends_the_path_where_it_is():
+    g = np.random.default_rng(0)
+    task = replace(question(relu_mlp, 0), images=g.uniform(0, 1, (40, 8)), labels=g.integers(0, 4, 40), kind="binary", bounds="sound")
+    with ctrl_c_after(3.0):
+        path = weight_path(task, spaced_weights(0.5, 20, 50), mip_gap=0.0)
+    assert path.interrupted
+    assert 1 <= len(path.points) < 50
+    assert path.points[-1].found.result.status is mn.Status.INTERRUPTED
+    assert path.points[-1].found.scores is not None
+
+
+def test_weights_that_are_none():
+    task = question(relu_mlp, 0)
+    for weights in ((), (1.0, -1.0), (np.nan,)):
+        with pytest.raises(InputError, match="the loss weights are"):
+            weight_path(task, weights)
+    for wrong in ((0.0, 1.0, 8), (1.0, np.inf, 8), (1.0, 2.0, 1)):
+        with pytest.raises(InputError, match="expected two positive numbers and 2 points or more"):
+            spaced_weights(*wrong)
+    assert spaced_weights(1, 16, 3) == pytest.approx((1.0, 4.0, 16.0))
