@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mipnet.block import encoding as encoding
     from mipnet.block import linear_map as linear_map
     from mipnet.bounds.boxes import Bounds as Bounds
+    from mipnet.bounds.boxes import load_bounds as load_bounds
     from mipnet.bounds.interval import Interval as Interval
     from mipnet.bounds.interval import interval as interval
     from mipnet.bounds.rules import backward as backward
@@ -92,7 +93,7 @@ __version__ = "0.1.0"
 _HOME = {
     "mipnet.backend": "Backend Event Feature Limits Outcome Session Status backends get_backend",
     "mipnet.block": "Block encoding linear_map",
-    "mipnet.bounds.boxes": "Bounds",
+    "mipnet.bounds.boxes": "Bounds load_bounds",
     "mipnet.bounds.interval": "Interval interval",
     "mipnet.bounds.rules": "backward lines",
     "mipnet.bounds.sweep": "propagate",

@@ -136,7 +136,7 @@ def encode(
     """
     region = region.fit(network.input_shape)
     chosen = _gates(network, gates)
-    known = bounds if isinstance(bounds, Bounds) else _bounds(network, region, chosen, bounds, epsilon)
+    known = _bounds(network, region, chosen, bounds, epsilon)
     samples = xr.DataArray(np.arange(region.samples), dims="sample")
     enc = Encoding(network, linopy.Model(), region, known, chosen, samples)
     enc.values[INPUT] = Affine.fixed(region.lower) if region.fixed else _input_variable(enc)
@@ -168,7 +168,7 @@ def add_network(
         raise UnboundedError(f"variable `{x.name}` has infinite bounds; give it finite lower and upper ones: they become the big-Ms")
     region = Box(lower, upper).fit(network.input_shape)
     coords = [0] if single or x.dims[0] not in x.coords else x.coords[x.dims[0]].values
-    known = bounds if isinstance(bounds, Bounds) else _bounds(network, region, (), bounds, 0.0)
+    known = _bounds(network, region, (), bounds, 0.0)
     enc = Encoding(network, model, region, known, (), xr.DataArray(np.asarray(coords), dims="sample"))
     enc.values[INPUT] = Affine.of(x.labels.transpose(*x.dims).values.reshape(region.lower.shape))
     return _write(enc, formulation or {}, prefix=prefix)
@@ -233,7 +233,10 @@ def _gates(network: Network, gates: Sequence[Gate] | str | Sequence[str] | None)
     return find_gates(network, gates if isinstance(gates, str) else [str(g) for g in gates])
 
 
-def _bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode, epsilon: float) -> Bounds:
+def _bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode | Bounds, epsilon: float) -> Bounds:
+    if isinstance(mode, Bounds):
+        mode.check(network, region, gates)
+        return mode
     if mode == "paper":
         return propagate(network, region, gates, "paper", epsilon)
     if mode in ("sound", "interval", "crown", "alpha"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mipnet.bounds.boxes import Bounds
 from mipnet.errors import InputError
 from mipnet.pruning.compare import Row, Table
 
@@ -64,6 +65,36 @@ def _line(axes: Any, rows: list[Row], look: dict[str, Any], name: str) -> None:
     axes.plot(100 * shares, means, label=name, **look)
     if spreads.any():
         axes.fill_between(100 * shares, means - spreads, means + spreads, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def bounds_chart(*bounds: Bounds) -> Figure:
+    """Layer by layer, for bounds of one network by several methods: the mean width (logarithmic), and how many units are unstable.
+
+    Raises `InputError` if matplotlib is missing.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError(INSTALL)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 5.2), layout="constrained")
+    widths, counts = figure.subplots(2, sharex=True)
+    share = 0.8 / max(1, len(bounds))
+    for k, (each, colour) in enumerate(zip(bounds, cycle(COLOURS), strict=False)):
+        layers = each.layers()
+        names = [layer.name for layer in layers]
+        widths.plot(names, [layer.width for layer in layers], color=colour, marker=MARKERS[k % len(MARKERS)], label=each.method)
+        unstable = [(i, layer.unstable) for i, layer in enumerate(layers) if layer.unstable is not None]
+        places = [i + (k - (len(bounds) - 1) / 2) * share for i, _ in unstable]
+        counts.bar(places, [count for _, count in unstable], share, color=colour)
+    widths.set(yscale="log", ylabel="mean width")
+    counts.set(ylabel="unstable units")
+    counts.tick_params(axis="x", labelrotation=45 if bounds and len(bounds[0].layers()) > 8 else 0)
+    for axes in (widths, counts):
+        axes.grid(axis="y", color="0.9", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    widths.legend(frameon=False, fontsize="small")
+    return figure
 
 
 def save_curve(table: Table, *paths: Path) -> None:

@@ -10,10 +10,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+import mipnet as mn
 from mipnet import plots
 from mipnet.errors import InputError
-from mipnet.plots import COLOURS, curve, save_curve
+from mipnet.plots import COLOURS, bounds_chart, curve, save_curve
 from mipnet.pruning.compare import Row, Table
+from tests.nets import make, mlp
 
 RIVALS = [f"rival{k}" for k in range(15)]
 
@@ -82,3 +84,19 @@ def test_without_matplotlib_the_remedy_is_named(table: Table, monkeypatch: pytes
     monkeypatch.setattr(plots, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install mipnet\[plots\]"):
         curve(table)
+
+
+def test_bounds_are_drawn_layer_by_layer_for_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, g = make(mlp, 1)
+    region = mn.LInf(g.uniform(0.2, 0.8, (2, *network.input_shape)), 0.2)
+    found = [mn.propagate(network, region, method=method) for method in ("interval", "crown", "alpha")]
+    widths, counts = bounds_chart(*found).axes
+    assert [str(line.get_label()) for line in widths.get_lines()] == ["interval", "crown", "alpha"]
+    for bounds, line in zip(found, widths.get_lines(), strict=True):
+        assert list(line.get_ydata()) == pytest.approx([layer.width for layer in bounds.layers()])
+    heights = [bar.get_height() for bar in counts.patches]
+    assert heights == [layer.unstable for bounds in found for layer in bounds.layers()[:-1]]
+    assert [label.get_text() for label in counts.get_xticklabels()] == ["act1", "act2", "fc3"]
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install mipnet\[plots\]"):
+        bounds_chart(*found)

@@ -1,18 +1,39 @@
-"""What is known of the values of a network over an input set: a box for every node, labelled, measured, and held against samples."""
+"""What is known of the values of a network over an input set: a box for every node, labelled, measured and kept in a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
+import torch
 import xarray as xr
 
+from mipnet.bounds.identity import network_hash, region_hash
 from mipnet.bounds.interval import Interval
-from mipnet.errors import NetworkError
+from mipnet.errors import DataError, InputError, NetworkError
 from mipnet.gates import Gate
-from mipnet.ir import Network, dims_of
+from mipnet.ir import INPUT, Network, dims_of
 from mipnet.sets import Box
+
+FORMAT = "mipnet bounds 1"
+
+
+@dataclass(frozen=True)
+class LayerBounds:
+    """What is known of the values that an activation reads, or of the output: how many, how many of either sign, and their mean width.
+
+    ``unstable`` is None for an output, where signs play no part.
+    """
+
+    name: str
+    units: int
+    unstable: int | None
+    width: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +46,12 @@ class Bounds:
     """
 
     network: Network
+    region: Box
     after: Mapping[str, Interval]
     ungated: Mapping[str, Interval] = field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
     mode: Literal["sound", "paper"] = "sound"
     method: str = "interval"
-    region: Box | None = None
-    gates: tuple[Gate, ...] = ()
 
     def before_gate(self, name: str) -> Interval:
         """The value that a node computes, before a gate acts on it."""
@@ -55,3 +76,76 @@ class Bounds:
     def width(self) -> dict[str, float]:
         """For each node: the mean of upper - lower before its gate."""
         return {n.name: float(self.before_gate(n.name).width.mean()) for n in self.network.nodes}
+
+    def layers(self) -> list[LayerBounds]:
+        """What matters of every layer: the inputs of each activation, and the output."""
+        unstable = self.unstable()
+        read = [(name, self.after[self.network[name].inputs[0]], count) for name, count in unstable.items()]
+        output = self.network.output.name
+        rows = [*read, (output, self.before_gate(output), None)]
+        return [LayerBounds(name, box.lower.numel(), count, float(box.width.mean())) for name, box, count in rows]
+
+    def check(self, network: Network, region: Box, gates: Sequence[Gate] = ()) -> None:
+        """Raise `InputError` unless these bounds hold for that network over that set, with those gates."""
+        if network is not self.network and network_hash(network) != network_hash(self.network):
+            raise InputError("the bounds are those of another network; compute them for this one (`mipnet.propagate`)")
+        own = self.region
+        if region.lower.shape != own.lower.shape or (region.lower < own.lower).any() or (region.upper > own.upper).any():
+            raise InputError("the bounds hold on another input set, which does not contain this one; compute them for this one")
+        missing = sorted({site for gate in gates for site in gate.sites} - {site for gate in self.gates for site in gate.sites})
+        if missing:
+            raise InputError(f"the bounds do not know of gates behind {', '.join(missing)}; compute them with `gates`")
+
+    def save(self, path: str | Path) -> None:
+        """Write the bounds to an .npz file, with hashes of the network and the input set; `load_bounds` reads it."""
+        about = {
+            "format": FORMAT,
+            "network": network_hash(self.network),
+            "region": region_hash(self.region),
+            "gates": _sites(self.gates),
+            "mode": self.mode,
+            "method": self.method,
+        }
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
+        for k, node in enumerate(self.network.nodes):
+            box = self.before_gate(node.name)
+            arrays |= {f"lower_{k}": box.lower.numpy(), f"upper_{k}": box.upper.numpy()}
+        with Path(path).open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+
+
+def load_bounds(path: str | Path, network: Network, region: Box, gates: Sequence[Gate] = ()) -> Bounds:
+    """The bounds of a file; raises `DataError` if they are those of another network, input set or choice of gates."""
+    region = region.fit(network.input_shape)
+    about, boxes = _read(Path(path))
+    known = {"network": network_hash(network), "region": region_hash(region), "gates": _sites(gates)}
+    names = {"network": "another network", "region": "another input set", "gates": "other gates"}
+    for key, value in known.items():
+        if about.get(key) != value:
+            raise DataError(f"`{path}` holds bounds of {names[key]}; compute them for this one")
+    mode = about["mode"]
+    sites = {site for gate in gates for site in gate.sites}
+    found = {node.name: box for node, box in zip(network.nodes, boxes, strict=True)}
+    after = {name: box.with_zero if mode == "sound" and name in sites else box for name, box in found.items()}
+    source = Interval(torch.tensor(region.lower), torch.tensor(region.upper))
+    ungated = {name: box for name, box in found.items() if name in sites}
+    return Bounds(network, region, {INPUT: source, **after}, ungated, tuple(gates), mode, about["method"])
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[Interval]]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+            about = json.loads(str(data["about"]))
+            count = (len(data.files) - 1) // 2
+            boxes = [Interval(torch.tensor(data[f"lower_{k}"]), torch.tensor(data[f"upper_{k}"])) for k in range(count)]
+    except FileNotFoundError:
+        raise DataError(f"no file `{path}`; expected one that `Bounds.save` wrote") from None
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+        about, boxes = {}, []
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise DataError(f"`{path}` is no file of bounds; expected one that `Bounds.save` wrote")
+    return about, boxes
+
+
+def _sites(gates: Sequence[Gate]) -> list[str]:
+    return sorted(site for gate in gates for site in gate.sites)

@@ -6,7 +6,8 @@ others are bounded again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import Known, ancestors, crown
+from mipnet.bounds.given import Given, hold_against_samples, read_given
 from mipnet.bounds.interval import Interval, Method, interval
 from mipnet.bounds.rules import is_elementwise, is_exact, lines, moves
 from mipnet.bounds.slopes import alpha
@@ -36,7 +38,10 @@ def propagate(
     mode: Literal["sound", "paper"] = "sound",
     epsilon: float = 0.0,
     method: Method = "auto",
+    *,
     start: Bounds | None = None,
+    given: Given | None = None,
+    replace: bool = False,
 ) -> Bounds:
     """Bounds of every node over ``region`` (widened by ``epsilon``), for all samples at once.
 
@@ -50,36 +55,66 @@ def propagate(
         ``paper`` mode and otherwise ``crown``, except for nodes where that would take too long.
     start
         Bounds that are known to hold and are made tighter.
+    given
+        Bounds of your own, by node name: ``{"fc1": (lower, upper)}``, of the shape of the node or with a sample axis in front.  They
+        are checked against forward passes (`mipnet.bounds.given`) and used along with the computed ones, or in their place if
+        ``replace`` is True.
     """
     refine: dict[str, list[Refine]] = {"interval": [], "crown": [crown], "alpha": [alpha], "auto": [] if mode == "paper" else [_in_time]}
     if method not in refine:
         raise InputError(f"the method is `{method}`; expected one of {', '.join(refine)}")
+    region = region.fit(network.input_shape)
+    if start is not None:
+        start.check(network, region, gates)
+    own = read_given(network, region, given or {})
+    hold_against_samples(network, region.widen(epsilon), gates if mode == "sound" else (), own)
     if method == "alpha":  # whose first step is not always the better one
-        start = propagate(network, region, gates, mode, epsilon, "crown", start)
+        start = propagate(network, region, gates, mode, epsilon, "crown", start=start, given=given, replace=replace)
     name = method if method != "auto" else "crown" if refine["auto"] else "interval"
-    return sweep(network, region.fit(network.input_shape).widen(epsilon), gates, mode, refine[method], start, name)
+    return sweep(Question(network, region, tuple(gates), mode, epsilon, start, own, replace), refine[method], name)
 
 
-def sweep(
-    network: Network,
-    region: Box,
-    gates: Sequence[Gate],
-    mode: Literal["sound", "paper"],
-    refine: Sequence[Refine],
-    start: Bounds | None,
-    method: str,
-) -> Bounds:
-    """One pass over all nodes: the interval rule, what is known from the ``start``, and every refinement in turn."""
-    sites = frozenset(site for gate in gates for site in gate.sites)
-    box = Interval(torch.tensor(region.lower), torch.tensor(region.upper))
-    known = Known(network, sites if mode == "sound" else frozenset(), {INPUT: box})
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What bounds are asked for: see `propagate`."""
+
+    network: Network
+    region: Box
+    gates: tuple[Gate, ...] = ()
+    mode: Literal["sound", "paper"] = "sound"
+    epsilon: float = 0.0
+    start: Bounds | None = None
+    given: Mapping[str, Interval] = field(default_factory=dict)
+    replace: bool = False
+
+    @property
+    def sites(self) -> frozenset[str]:
+        """The nodes behind which a gate acts."""
+        return frozenset(site for gate in self.gates for site in gate.sites)
+
+    def known(self) -> Known:
+        """Bounds of the input, and of nothing else yet."""
+        box = self.region.widen(self.epsilon)
+        source = Interval(torch.tensor(box.lower), torch.tensor(box.upper))
+        return Known(self.network, self.sites if self.mode == "sound" else frozenset(), {INPUT: source})
+
+    def with_known(self, name: str, value: Interval) -> Interval:
+        """A node's box along with what is known from the start, and with what the user gave."""
+        if self.replace and name in self.given:
+            return self.given[name]
+        value = value if self.start is None else value & self.start.before_gate(name)
+        return value & self.given[name] if name in self.given else value
+
+
+def sweep(question: Question, refine: Sequence[Refine], method: str) -> Bounds:
+    """One pass over all nodes: the interval rule, what is known already, and every refinement in turn."""
+    network, known, sites = question.network, question.known(), question.sites
     apart = {INPUT}  # nodes whose elements move independently of one another: an affine layer's interval of them is exact
     with torch.no_grad():
         for node in network.nodes:
-            value = interval(node.layer, *(known.after[source] for source in node.inputs))
-            value = value if start is None else value & start.before_gate(node.name)
+            value = question.with_known(node.name, interval(node.layer, *(known.after[source] for source in node.inputs)))
             exact = is_elementwise(node.layer) or (node.inputs[0] in apart and len(node.inputs) == 1 and is_exact(node.layer))
-            for better in () if exact else refine:
+            for better in () if exact or (question.replace and node.name in question.given) else refine:
                 wanted = matters(known, node.name, value)
                 value = better(known, node, value, wanted) if wanted.any() else value
             if _moves_apart(node, network, apart) or not value.width.any():
@@ -87,7 +122,7 @@ def sweep(
             if node.name in sites:
                 known.ungated[node.name] = value
             known.after[node.name] = value.with_zero if node.name in known.sites else value
-    return Bounds(network, known.after, known.ungated, mode, method, region, tuple(gates))
+    return Bounds(network, question.region, known.after, known.ungated, question.gates, question.mode, method)
 
 
 def _moves_apart(node: Node, network: Network, apart: set[str]) -> bool:
