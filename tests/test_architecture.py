@@ -51,6 +51,7 @@ def test_every_contract_is_kept() -> None:
         ("mipnet/backend.py", "from rich import print", "only report, live, plots and cli"),
         ("mipnet/ir.py", "from mipnet import backend", "imports go one way"),
         ("backends/mipnet_scip/__init__.py", "from mipnet import block", "a backend knows"),
+        ("backends/mipnet_linopy/solvers.py", "from mipnet import lower", "a backend knows"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(copy: Path, file: str, line: str, contract: str) -> None:

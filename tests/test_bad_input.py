@@ -198,7 +198,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "images of another shape": (npz(images=np.zeros((20, 8, 9))), "which is not (64,) in another form"),
     "no npz file": (solve("data={source: npz, file: none.npz, total: 1, holdout: none}"), "none.npz`; expected an .npz file"),
     # the solver
-    "unknown backend": (solve("solve.backend=gurobi"), "solve.backend: no backend is called `gurobi`; known: highs, scip"),
+    "unknown backend": (solve("solve.backend=minos"), "solve.backend: no backend is called `minos`; known: cbc, copt, cplex, glpk, gurobi"),
     "unknown option of highs": (solve("solve.options={presolv: off}"), "did you mean `presolve`"),
     "unknown option of scip": (solve("solve.backend=scip", "solve.options={presolving/maxround: 1}"), "presolving/maxrounds"),
     "option value of highs": (solve("solve.options={threads: many}"), "HiGHS does not take 'many' for `threads`"),

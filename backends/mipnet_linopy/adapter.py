@@ -220,7 +220,7 @@ class LinopySession(Session):
 def _checked(program: Program, handed: Handed, raw: Raw, limits: Limits, progress: Progress) -> Raw:
     """The words in terms of the program: a point only if it is one, a bound without the shift, and what `optimal` proves."""
     x, status, bound = handed.point(raw.x), raw.status, raw.bound - handed.shift
-    if status is Status.STALLED and progress.time >= limits.time:
+    if status in (None, Status.STALLED) and progress.time >= limits.time:
         status = Status.TIME_LIMIT
     if x is not None and status is not Status.OPTIMAL and misses(program, np.clip(x, program.lower, program.upper)) > TOLERANCE:
         x = None  # the point of a relaxation, or zeros in place of none

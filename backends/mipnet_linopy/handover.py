@@ -107,18 +107,19 @@ def _objective(model: linopy.Model, program: Program, labels: Columns, one: int)
 
 
 def _rows(model: linopy.Model, matrix: Csr, lower: Array, upper: Array, labels: Columns) -> None:
-    """Rows as one container for each sign and each power of two of their length: linopy fills them up to the longest."""
-    length = np.diff(matrix.indptr)
-    same = lower == upper
-    sides = (("=", upper, same), ("<=", upper, ~same & np.isfinite(upper)), (">=", lower, ~same & np.isfinite(lower)))
-    power = np.ceil(np.log2(np.maximum(length, 1))).astype(int)
-    for sign, side, there in sides:
-        for each in np.unique(power[there & (length > 0)]):
-            which = np.flatnonzero(there & (length > 0) & (power == each))
-            _container(model, f"rows{len(model.constraints)}", matrix[which], sign, side[which], labels)
+    """Rows as one container for each power of four of their length: linopy's cost is per container, and it fills rows up to the longest."""
+    length, same = np.diff(matrix.indptr), lower == upper
+    kinds = (("=", upper, same), ("<=", upper, ~same & np.isfinite(upper)), (">=", lower, ~same & np.isfinite(lower)))
+    which = np.concatenate([np.flatnonzero(there & (length > 0)) for _, _, there in kinds])
+    sign = np.concatenate([np.full(np.count_nonzero(there & (length > 0)), sign) for sign, _, there in kinds])
+    side = np.concatenate([side[there & (length > 0)] for _, side, there in kinds])
+    power = np.ceil(np.log2(np.maximum(length[which], 1)) / 2)
+    for each in np.unique(power):
+        some = power == each
+        _container(model, f"rows{len(model.constraints)}", matrix[which[some]], sign[some], side[some], labels)
 
 
-def _container(model: linopy.Model, name: str, matrix: Csr, sign: str, side: Array, labels: Columns) -> None:
+def _container(model: linopy.Model, name: str, matrix: Csr, sign: NDArray[np.str_], side: Array, labels: Columns) -> None:
     length = np.diff(matrix.indptr)
     there = np.arange(length.max()) < length[:, None]
     coefficients, variables = np.zeros(there.shape), np.full(there.shape, -1, dtype=np.int64)
@@ -126,7 +127,7 @@ def _container(model: linopy.Model, name: str, matrix: Csr, sign: str, side: Arr
     arrays = {
         "coeffs": ((name, "_term"), coefficients),
         "vars": ((name, "_term"), variables),
-        "sign": (name, np.full(len(side), sign)),
+        "sign": (name, sign),
         "rhs": (name, side),
     }
     model.add_constraints(Constraint(xr.Dataset(arrays, coords={name: np.arange(len(side))}), model), name=name)

@@ -164,9 +164,9 @@ COPT_STOP = {"time": Status.TIME_LIMIT, "node": Status.NODE_LIMIT}
 def read_copt(said: Said) -> Raw:
     """linopy closes COPT before it can be asked: the status is linopy's, the bound and the rest are in the log."""
     raw = read_result(said)
-    stopped = re.search(r"stopped \((\w+) limit", said.log)
+    stopped = re.search(r"\nMIP status\s+: stopped(?: \((\w+) limit)?", said.log)
     code = "" if said.result is None else str(said.result.status.legacy_status)
-    status = COPT.get(code) or COPT_STOP.get(stopped[1] if stopped else "", Status.STALLED)
+    status = COPT.get(code) or (Status.STALLED if stopped is None else COPT_STOP.get(stopped[1]))
     bound, nodes = last_number(r"\nBest bound\s+:\s+", said.log), last_number(r"\nSolve node\s+:\s+", said.log)
     return Raw(status, raw.x, -math.inf if bound is None else least(bound), int(nodes or 0), message=f"status {code}")
 
