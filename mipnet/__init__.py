@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from mipnet.tasks.importance import Importance as Importance
     from mipnet.tasks.importance import Scores as Scores
     from mipnet.tasks.importance import importance as importance
+    from mipnet.tightening import tighten as tighten
 
 __version__ = "0.1.0"
 
@@ -120,6 +121,7 @@ _HOME = {
     "mipnet.sets": "Box LInf Samples",
     "mipnet.engine": "OpenProblem Result open_problem solve",
     "mipnet.tasks.importance": "Importance Scores importance",
+    "mipnet.tightening": "tighten",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 
