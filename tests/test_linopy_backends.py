@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,23 @@ def test_words_of_cbc(tmp_path: Path, first: str, log: str, status: Status, poin
     raw = read_cbc(said(tmp_path, log, solution=f"{first}\n{POINT}"))
     assert (raw.status, raw.bound) == (status, pytest.approx(bound))
     assert (None if raw.x is None else raw.x.tolist()) == ([1.0, 2.5, 1.0] if point else None)
+
+
+@pytest.mark.parametrize("first", ["Optimal - objective value 43.6", "Integer infeasible - objective value 43.6"])
+def test_cbc_proves_nothing_once_its_time_is_up(tmp_path: Path, first: str) -> None:
+    took = "Total time (Wallclock seconds): 0.5195   (CPU seconds):             0.006661\n"
+    early = said(tmp_path, took, solution=f"{first}\n{POINT}")
+    assert read_cbc(early).status in (Status.OPTIMAL, Status.INFEASIBLE)
+    assert read_cbc(replace(early, seconds=0.5)).status is Status.TIME_LIMIT
+    assert read_cbc(replace(early, seconds=5.0)).status in (Status.OPTIMAL, Status.INFEASIBLE)
+    assert read_cbc(replace(early, seconds=0.5, log=f"Result - Optimal solution found\n{took}")).status is not Status.TIME_LIMIT
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.05, 0.1])
+def test_cbc_with_little_time_claims_nothing_wrong(seconds: float) -> None:
+    p = hard_knapsack()
+    outcome = solve("cbc", p, Limits(time=seconds, gap=0.0))
+    assert outcome.status is Status.TIME_LIMIT
 
 
 def test_cbc_without_a_solution_is_no_answer(tmp_path: Path) -> None:

@@ -143,12 +143,14 @@ class LinopySession(Session):
         if seconds <= 0:
             return Raw(Status.TIME_LIMIT, message="no time was left")
         with _folder() as folder, contextlib.ExitStack() as stack:
-            said, error = self._drive(handed, self._backend.dialect.limits(limits, seconds), folder, stack)
+            said, error = self._drive(handed, limits, seconds, folder, stack)
             progress.log(said.log)
             raw = self._words(said, error)
         return _checked(program, handed, raw, limits, progress)
 
-    def _drive(self, handed: Handed, limits: Options, folder: Path, stack: contextlib.ExitStack) -> tuple[Said, Exception | None]:
+    def _drive(
+        self, handed: Handed, limits: Limits, seconds: float, folder: Path, stack: contextlib.ExitStack
+    ) -> tuple[Said, Exception | None]:
         """What linopy and the solver leave behind, and what they raise, which may be anything."""
         dialect, log = self._backend.dialect, folder / "log"
         solver, result, error = None, None, None
@@ -159,7 +161,7 @@ class LinopySession(Session):
                 )
                 solver = Solver.from_name(self._backend.name, handed.model, io_api=dialect.io_api, **build)
                 stack.callback(solver.close)
-                options = {**dialect.always, **self._options, **limits}
+                options = {**dialect.always, **self._options, **dialect.limits(limits, seconds)}
                 if self._start is not None and dialect.start is not None and self._program.integer.any():
                     options |= dialect.start(solver, handed.values(self._start), folder)
                 solver.options = dialect.pack(options)
@@ -168,7 +170,7 @@ class LinopySession(Session):
         except Exception as caught:
             error = caught
         text = log.read_text(errors="replace") if log.exists() else ""
-        return Said(result, None if solver is None else solver.solver_model, folder, text, handed.size), error
+        return Said(result, None if solver is None else solver.solver_model, folder, text, handed.size, seconds), error
 
     def _words(self, said: Said, error: Exception | None) -> Raw:
         """The dialect's reading of it; raises `SolverFailure` where there is nothing to read."""

@@ -1,8 +1,9 @@
 """CBC and GLPK, which linopy runs as commands: their files and logs, read here because linopy reads too much into them, or too little.
 
-Of CBC, linopy 0.10 forgets every point of a stopped solve, and does not know ``Integer infeasible``; its time limit counts the seconds
-of the processor.  Of GLPK it takes ``integer empty``, an infeasible program, for a solution of zeros, ``integer undefined``, a time
-limit, for an infeasible or unbounded program, and six digits of a solution for all of it.
+Of CBC, linopy 0.10 forgets every point of a stopped solve, and does not know ``Integer infeasible``.  CBC itself counts the seconds of
+the processor unless told otherwise, and calls a program infeasible, or the point of a relaxation optimal, where time is up early.
+Of GLPK, linopy takes ``integer empty``, an infeasible program, for a solution of zeros, ``integer undefined``, a time limit, for an
+infeasible or unbounded program, and six digits of a solution for all of it.
 """
 
 from __future__ import annotations
@@ -108,18 +109,26 @@ def read_cbc(said: Said) -> Raw:
     status = CBC_WORDS.get(word, Status.STALLED)
     if status is Status.NODE_LIMIT and "Stopped on node limit" not in said.log:
         status = Status.STALLED
+    proved = status in (Status.OPTIMAL, Status.INFEASIBLE)
+    if proved and _out_of_time(said) and not re.search(r"Result - (?:Optimal|Problem proven infeasible)", said.log):
+        status = Status.TIME_LIMIT  # where its time ends before the search begins, CBC says one or the other of the relaxation
     # without a point CBC writes its last relaxation, and says so, or that its value is 1e50
     no_point = "no integer solution" in first or "No feasible solution found" in said.log or "1e+50" in first
     bound = last_number(r"\nLower bound:\s+", said.log)
     return Raw(
         status,
-        None if no_point or status in (Status.INFEASIBLE, Status.UNBOUNDED) else _cbc_point(lines, said.size),
+        None if no_point or "nfeasible" in word or status is Status.UNBOUNDED else _cbc_point(lines, said.size),
         -math.inf if bound is None else least(bound),
         int(last_number(r"\nEnumerated nodes:\s+", said.log) or 0),
         int(last_number(r"\nTotal iterations:\s+", said.log) or 0),
         "MIPStart provided solution" in said.log if "MIPStart values read" in said.log else None,
         first.strip(),
     )
+
+
+def _out_of_time(said: Said) -> bool:
+    took = last_number(r"\(Wallclock seconds\):\s+", said.log)
+    return said.seconds < math.inf and (took is None or float(took) > 0.95 * said.seconds - 0.05)
 
 
 def _cbc_point(lines: list[str], size: int) -> Array:

@@ -22,13 +22,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Said:
-    """What is left of one run.  ``result`` is None where linopy broke down; ``native`` is the solver's own object, if it has one."""
+    """What is left of a run of ``seconds`` at most.
+
+    ``result`` is None where linopy broke down; ``native`` is the solver's own object, if it has one.
+    """
 
     result: Result | None
     native: Any
     folder: Path
     log: str
     size: int
+    seconds: float = math.inf
 
     @property
     def solution(self) -> Path:
