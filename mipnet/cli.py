@@ -266,3 +266,28 @@ def compare(
     if folder is not None and not as_json and not quiet:
         print(f"written to {folder}")
     return done.status
+
+
+@app.command()
+def bounds(
+    file: Annotated[Path, typer.Argument(metavar="MODEL.YAML", help="Which network, around which images.")],
+    method: Annotated[str, typer.Option(metavar="NAME", help="interval, crown, alpha, lp or mip.")] = "crown",
+    epsilon: Annotated[float | None, typer.Option(metavar="E", help="Of every input within E of an image, pixels kept in [0, 1].")] = None,
+    gates: Annotated[bool | None, typer.Option(help="With gates at any score; yes without --epsilon, no with it.")] = None,
+    time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="lp, mip: when to stop.")] = 60.0,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the bounds to an .npz file.")] = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Show how wide the bounds of every layer are, and how many units are unstable."""
+    from mipnet import bounding, report
+
+    spec, tell = _spec(file, set_), report.make_console(stderr=True).print
+    found = bounding.measure(spec, method, epsilon=epsilon, gated=gates, time_limit=time_limit, tell=tell)  # type: ignore[arg-type]
+    if as_json:
+        _print_json(bounding.to_record(found))
+    else:
+        print(found)
+        report.make_console().print(bounding.bounds_table(found))
+    if save is not None:
+        found.bounds.save(save)
