@@ -51,11 +51,16 @@ def is_affine(layer: Layer) -> bool:
 _ENCODINGS: dict[type[Layer], dict[str, Encoder]] = {}
 
 
-def encoding(layer: type[Layer], formulation: str) -> Callable[[Encoder], Encoder]:
-    """Register a function as the encoding of a layer type under a formulation name."""
+RELAXED: set[str] = set()
+"""Formulations that hold points which the layer does not: their optimum is a bound."""
+
+
+def encoding(layer: type[Layer], formulation: str, *, relaxed: bool = False) -> Callable[[Encoder], Encoder]:
+    """Register a function as the encoding of a layer type under a formulation name; ``relaxed``: it holds more than the layer does."""
 
     def register(function: Encoder) -> Encoder:
         _ENCODINGS.setdefault(layer, {})[formulation] = function
+        RELAXED.update({formulation} if relaxed else ())
         return function
 
     return register
@@ -74,13 +79,28 @@ def all_formulations() -> dict[str, tuple[str, ...]]:
     return {layer.__name__.lower(): tuple(names) for layer, names in _ENCODINGS.items()}
 
 
+PARTS = 4
+"""Into how many parts `partition` cuts a sum if nothing else is said."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rectified:
+    """Neurons ``h = max(z, 0)`` with a binary v that is 1 where z > 0: flat, and h and v are one variable each."""
+
+    z: Affine
+    h: Affine
+    v: Affine
+
+
 @dataclass(eq=False)
 class Block:
     """One node's variables, rows and value, and what an encoding needs to know to write them.
 
     ``before`` holds the bounds of each input, ``after`` those of the node's own value.  ``fills`` (shared by all blocks of a
     model) compute the variables in order, each at a point where all earlier ones are known: a forward pass in variables.
-    ``tops`` are the thresholds that a gate used here, for `mipnet.gates.gated_value`.
+    ``tops`` are the thresholds that a gate used here, for `mipnet.gates.gated_value`.  ``parts`` is what the user says about
+    partitions, ``rectified`` what cuts may be made for later, ``special`` how many constraints beyond rows there are, by the name
+    of the feature that a backend needs for them.
     """
 
     name: str
@@ -94,7 +114,11 @@ class Block:
     constraints: list[str] = field(default_factory=list)
     fills: list[Fill] = field(default_factory=list)
     formulation: str = ""
+    why: str = ""
     tops: dict[str, Array] = field(default_factory=dict)
+    parts: int = PARTS
+    rectified: list[Rectified] = field(default_factory=list)
+    special: dict[str, int] = field(default_factory=dict)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -151,6 +175,28 @@ class Block:
         self.fills.append((labels, value))
         return Affine.of(labels)
 
+    def sets(self, suffix: str, lower: Array, upper: Array, **given: Any) -> Affine:
+        """New variables as those of `variable`, of which at most one along the last dimension is not zero."""
+        made = self.variable(suffix, lower, upper, **given)
+        variable = self.variables[suffix]
+        self.model.add_sos_constraints(variable, 1, str(variable.dims[-1]))
+        self._count("SOS1 sets", int(((variable.labels.values >= 0).sum(axis=-1) > 1).sum()))
+        return made
+
+    def rows_if(self, suffix: str, switch: Affine, active: int, value: Affine, sense: Sense, right: Array | float = 0.0) -> None:
+        """New rows ``value sense right``, flat, each of which holds where its binary in ``switch`` is ``active``."""
+        name = f"{self.name}_{suffix}"
+        dim = f"{name}_0"
+        binary = linopy.Variable(_one_each(switch, dim), self.model, name, skip_broadcast=True)
+        bound = xr.DataArray(np.broadcast_to(np.asarray(right, dtype=np.float64), value.shape) - value.constant, dims=dim)
+        terms = LinearExpression(_dataset(value, (dim,), self.samples), self.model)
+        self.model.add_indicator_constraints(binary, active, terms, sense, bound.assign_coords(binary.coords), name=name)
+        self.constraints.append(name)
+        self._count("indicator rows", len(switch.constant))
+
+    def _count(self, feature: str, more: int) -> None:
+        self.special[feature] = self.special.get(feature, 0) + more
+
     def rows(self, suffix: str, value: Affine, sense: Sense, right: Array | float = 0.0, *, dims: tuple[str, ...] | None = None) -> None:
         """New rows ``value sense right``, one an element; a value of the block's own shape keeps the block's dimensions."""
         name = f"{self.name}_{suffix}"
@@ -175,6 +221,14 @@ def add_rows(
     model.add_constraints(Constraint(data, model), name=name)
 
 
+def _one_each(value: Affine, dim: str) -> xr.Dataset:
+    """The data of a binary linopy variable with the one variable of each element."""
+    labels = value.terms.indices.astype(np.int64)
+    arrays = {"labels": labels, "lower": np.zeros(len(labels)), "upper": np.ones(len(labels))}
+    data = xr.Dataset({name: (dim, array) for name, array in arrays.items()}, coords={dim: np.arange(len(labels))})
+    return data.assign_attrs(binary=True, integer=False, label_range=(int(labels.min()), int(labels.max()) + 1))
+
+
 def _dataset(value: Affine, dims: tuple[str, ...], samples: xr.DataArray, **parts: NDArray[Any]) -> xr.Dataset:
     """Coefficients and labels padded to the longest row, as linopy stores them, beside other ``parts`` over ``dims``."""
     sizes = value.row_sizes
@@ -196,12 +250,18 @@ def _dataset(value: Affine, dims: tuple[str, ...], samples: xr.DataArray, **part
 
 def value_range(model: linopy.Model, value: Affine) -> tuple[Array, Array]:
     """Lower and upper bound of an affine value from the bounds of its variables: valid whatever the bounds mode."""
+    lower, upper = column_bounds(model)
+    width = value.terms.shape[1]
+    low, high = activity(value.terms, lower[:width], upper[:width])
+    return low.reshape(value.shape) + value.constant, high.reshape(value.shape) + value.constant
+
+
+def column_bounds(model: linopy.Model) -> tuple[Array, Array]:
+    """Lower and upper bound of every variable of a model by label."""
     lower, upper = np.full(model._xCounter, -np.inf), np.full(model._xCounter, np.inf)
     for variable in (model.variables[name] for name in model.variables):
         labels = variable.labels.values.reshape(-1)
         there = labels >= 0
         lower[labels[there]] = variable.lower.values.reshape(-1)[there]
         upper[labels[there]] = variable.upper.values.reshape(-1)[there]
-    width = value.terms.shape[1]
-    low, high = activity(value.terms, lower[:width], upper[:width])
-    return low.reshape(value.shape) + value.constant, high.reshape(value.shape) + value.constant
+    return lower, upper

@@ -18,18 +18,18 @@ from linopy import LinearExpression
 from numpy.typing import NDArray
 
 from mipnet.affine import Affine
-from mipnet.block import Block, Encoder, Fill, add_rows, all_formulations, expression, formulations, is_affine, linear_map, value_range
+from mipnet.block import RELAXED, Block, Fill, add_rows, expression, is_affine, linear_map, value_range
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.sweep import propagate
-from mipnet.errors import DataError, InputError, UnboundedError, UnsupportedError
+from mipnet.choices import Formulation as Formulation
+from mipnet.choices import check_formulation, choose, choose_gate
+from mipnet.errors import DataError, InputError, UnboundedError
 from mipnet.gates import Gate, find_gates
-from mipnet.ir import INPUT, Array, Layer, Network, Node, dims_of
+from mipnet.ir import INPUT, Array, Layer, Network, dims_of
 from mipnet.layers.gate import gated, gated_relu, published_linear
 from mipnet.layers.relu import ReLU
 from mipnet.sets import Box
-
-Formulation = Mapping[str, str]
 
 RESERVED = frozenset({INPUT, "output", "lse", "hinge", "sparsity", "level", "above"})
 """Names of variables that belong to no node; a node that is called so has its variables under another name."""
@@ -72,6 +72,11 @@ class Encoding:
         """The value of a node (or of ``input``) as a labelled expression with dimensions ``(sample, *dimensions of the node)``."""
         dims = ("sample", *dims_of(name, self.network.shape_of(name)))
         return expression(self.model, self.values[name], dims, self.samples)
+
+    @property
+    def relaxed(self) -> tuple[str, ...]:
+        """The nodes that are written as a relaxation: the optimum is a bound then, and its point need not be the network's."""
+        return tuple(name for name, block in self.blocks.items() if block.formulation in RELAXED)
 
     @property
     def input(self) -> LinearExpression:
@@ -122,7 +127,8 @@ def encode(
     region
         `Box`, `LInf` or `Samples`, with one box a sample, of shape ``(sample, *input_shape)``.
     formulation
-        Formulation name by lower-case layer name, ``{"relu": "big-m"}``; a name that is left out takes the first registered.
+        Formulation name by lower-case layer name, ``{"relu": "big-m"}``; a name that is left out takes the first registered, and
+        ``"auto"`` picks one for each node; see `mipnet.choices`.
     bounds
         ``"sound"`` (hold for every gate value; computed by ``"interval"``, ``"crown"`` or ``"alpha"`` if it is named, by CROWN if
         not), ``"paper"`` (intervals of the ungated network over the region widened by ``epsilon``, used as big-Ms of the gated
@@ -182,7 +188,7 @@ def _input_variable(enc: Encoding) -> Affine:
 
 def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = False, prefix: str = "") -> Encoding:
     """Write node after node into the model, each in a block of its own, and the output as variables."""
-    _check_names(formulation)
+    check_formulation(formulation)
     if f"{prefix}output" in enc.model.variables:
         raise InputError(
             f"the model has a variable `{prefix}output` already, of another network perhaps; give this one a `prefix` of its own"
@@ -244,18 +250,6 @@ def _bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode | B
     raise InputError(f"bounds are `{mode}`; expected `sound`, `paper`, `interval`, `crown`, `alpha` or a Bounds object")
 
 
-def _check_names(formulation: Formulation) -> None:
-    if not isinstance(formulation, Mapping):
-        raise InputError(f"the formulation is {formulation!r}; expected a mapping such as {{'relu': 'big-m'}}")
-    offered = all_formulations()
-    unknown = [kind for kind in formulation if kind not in offered]
-    if unknown:
-        raise InputError(f"a formulation is given for {unknown}; the layers that have one are {sorted(offered)}")
-    for kind, name in formulation.items():
-        if name not in offered[kind]:
-            raise UnsupportedError(f"layer `{kind}` has no formulation `{name}`; it offers {', '.join(offered[kind])}")
-
-
 def _score(model: linopy.Model, gate: Gate, binary: bool, prefix: str) -> linopy.Variable:
     coords = {gate.dim: np.arange(gate.units)}
     name = f"{prefix}score_{gate.name}"
@@ -278,7 +272,7 @@ def _value(block: Block, inputs: list[Affine], formulation: Formulation, score: 
     if all(x.is_fixed for x in inputs):
         value = Affine.fixed(_forward(node.layer, inputs))
     elif score is not None and isinstance(node.layer, ReLU):
-        block.formulation = _pick(node, formulation)[0]
+        choose(block, formulation)
         return gated_relu(block, inputs[0], score)
     else:
         value = _apply(block, inputs, formulation)
@@ -288,8 +282,7 @@ def _value(block: Block, inputs: list[Affine], formulation: Formulation, score: 
 def _apply(block: Block, inputs: list[Affine], formulation: Formulation) -> Affine:
     node = block.node
     if not is_affine(node.layer):
-        block.formulation, encoder = _pick(node, formulation)
-        return encoder(node.layer, block, *inputs)
+        return choose(block, formulation)(node.layer, block, *inputs)
     constant = _forward(node.layer, inputs)
     maps = linear_map(node.layer, *(x.shape[1:] for x in inputs))
     parts = [x.through(m, np.zeros(constant.shape)) for x, m in zip(inputs, maps, strict=True)]
@@ -297,7 +290,7 @@ def _apply(block: Block, inputs: list[Affine], formulation: Formulation) -> Affi
 
 
 def _gate(block: Block, value: Affine, score: Affine, formulation: Formulation) -> Affine:
-    block.formulation = block.formulation or formulation.get("relu", "big-m")
+    choose_gate(block, formulation)
     lower, upper = block.after.lower.numpy(), block.after.upper.numpy()
     if block.paper and not block.node.layer.activation:
         return published_linear(block, value, score, upper)
@@ -309,15 +302,3 @@ def _forward(layer: Layer, inputs: list[Affine]) -> Array:
     with torch.no_grad():
         value: Array = layer.forward(*(torch.tensor(x.constant) for x in inputs)).numpy()
     return value
-
-
-def _pick(node: Node, formulation: Formulation) -> tuple[str, Encoder]:
-    offered = formulations(type(node.layer))
-    if not offered:
-        kind = type(node.layer).__name__
-        raise UnsupportedError(f"no encoding for layer `{kind}` of node `{node.name}`; register one with `@mipnet.encoding({kind}, name)`")
-    wanted = formulation.get(type(node.layer).__name__.lower(), formulation.get("relu") if node.layer.activation else None)
-    name = wanted if wanted is not None else next(iter(offered))
-    if name not in offered:
-        raise UnsupportedError(f"node `{node.name}` has no formulation `{name}`; it offers {', '.join(offered)}")
-    return name, offered[name]

@@ -195,7 +195,8 @@ class OpenProblem:
         The best points of earlier solves are starts too, as far as they are feasible now, unless ``start`` is ``"none"``.
         Rounds, cuts, nodes and the bound of the result are those of this solve alone.
         """
-        run = Run(self._held, self._separators, limits or Limits(time=time_limit, gap=mip_gap), on_event, self._repaired)
+        limits = limits or Limits(time=time_limit, gap=mip_gap)
+        run = Run(self._held, self._separators, limits, on_event, self._repaired, self.problem.tighteners)
         if self._last is not None and not self._held.program.integer.any():
             self._held.trim(self._last)
         outcome = run.solve(self._starts(start, self.problem.start(start)))

@@ -46,7 +46,7 @@ def lower(program: Program, features: AbstractSet[Feature]) -> Lowered:
         program = indicators_to_rows(program)
     if program.sos1 and Feature.SOS1 not in features:
         rewritten.append(f"{len(program.sos1)} SOS1 sets -> binaries and big-M rows")
-        program, members = sos1_to_rows(program), np.concatenate(program.sos1)
+        program, members = sos1_to_rows(program), np.concatenate([one[:-1] for one in program.sos1])
     if program.convex and Feature.LOG_SUM_EXP not in features:
         rewritten.append(f"{sum(len(c.epigraph) for c in program.convex)} log-sum-exp terms -> tangents, in rounds")
         cuts, program = program.convex, replace(program, convex=())
@@ -80,7 +80,10 @@ def _switched(rows: Rows, column: Columns, active: Columns, matter: Mask, value:
 
 
 def sos1_to_rows(program: Program) -> Program:
-    """A binary b_i for each member: ``l_i b_i <= x_i <= u_i b_i`` and ``sum b_i <= 1``."""
+    """A binary b_i for each member but the last, for which it is ``1 - sum b_i``: ``l_i b_i <= x_i <= u_i b_i`` and ``sum b_i <= 1``.
+
+    A set of two takes one binary, and is the big-M form of "x or y is 0".
+    """
     members = np.concatenate(program.sos1)
     owner = np.repeat(np.arange(len(program.sos1)), [len(s) for s in program.sos1])
     low, high = program.lower[members], program.upper[members]
@@ -88,20 +91,19 @@ def sos1_to_rows(program: Program) -> Program:
         raise UnboundedError(
             f"{np.count_nonzero(~(np.isfinite(low) & np.isfinite(high)))} members of SOS1 sets have no finite bounds; bound them"
         )
-    n, m = program.columns, len(members)
-    each = np.arange(m)
-    wide = widen_columns(program, np.zeros(m), np.ones(m), integer=True)
-
-    def linked(ends: Array) -> Csr:
-        data, rows = np.concatenate([np.ones(m), -ends]), np.tile(each, 2)
-        return Csr((data, (rows, np.concatenate([members, n + each]))), shape=(m, n + m))
-
-    one = Csr((np.ones(m), (owner, n + each)), shape=(len(program.sos1), n + m))
-    free = np.full(m, np.inf)
+    last = np.append(np.diff(owner) != 0, True)
+    n, m, more = program.columns, len(members), int((~last).sum())
+    wide = widen_columns(program, np.zeros(more), np.ones(more), integer=True)
+    binary = Csr((np.ones(more), (owner[~last], n + np.arange(more))), shape=(len(program.sos1), n + more))  # sum b, set by set
+    own = Csr((np.where(last, 0.0, 1.0), (np.arange(m), n + np.cumsum(~last) - 1)), shape=(m, n + more))
+    share = own - sparse.diags_array(last.astype(np.float64)) @ binary[owner]  # b_i, or what is left of 1 for the last member
+    itself = Csr((np.ones(m), (np.arange(m), members)), shape=(m, n + more))
+    free, below = np.full(m, np.inf), np.flatnonzero(low)  # where the end is 0 the column's own bound says it
+    large = np.flatnonzero(np.bincount(owner) > 2)
     rows = (
-        Rows(linked(high), -free, np.zeros(m)),
-        Rows(linked(low), np.zeros(m), free),
-        Rows(one, np.full(len(program.sos1), -np.inf), np.ones(len(program.sos1))),
+        Rows(Csr(itself - sparse.diags_array(high) @ share), -free, np.where(last, high, 0.0)),
+        Rows(Csr(itself - sparse.diags_array(low) @ share)[below], np.where(last, low, 0.0)[below], free[below]),
+        Rows(binary[large], np.full(len(large), -np.inf), np.ones(len(large))),
     )
     return replace(wide.with_rows(*rows), sos1=())
 

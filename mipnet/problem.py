@@ -17,6 +17,7 @@ import xarray as xr
 
 from mipnet.build import Encoding, networks_in
 from mipnet.errors import InputError, UnsupportedError
+from mipnet.ideal import IdealCuts
 from mipnet.ir import INPUT, Array
 from mipnet.program import Columns, Program, column_lookup, from_model
 from mipnet.replay import labelled, replay
@@ -31,11 +32,13 @@ Start = Literal["forward", "none"] | Array
 class Problem(ABC):
     """What the engine solves: a program, what was left out of it, and how to read a point of it.
 
-    A problem that is held open has a ``program`` with another objective, or with tighter bounds, from one solve to the next.
+    ``tighteners`` cut points that are not integral, and only those.  A problem that is held open has a ``program`` with another
+    objective, or with tighter bounds, from one solve to the next.
     """
 
     program: Program
     separators: Sequence[Separator]
+    tighteners: Sequence[Separator] = ()
 
     @abstractmethod
     def start(self, wanted: Start) -> Array | None:
@@ -72,6 +75,7 @@ class Modelled(Problem):
     encodings: tuple[Encoding, ...]
     program: Program
     separators: Sequence[Separator] = ()
+    tighteners: Sequence[Separator] = ()
 
     @staticmethod
     def of(problem: Encoding | linopy.Model) -> Modelled:
@@ -81,7 +85,8 @@ class Modelled(Problem):
         program = from_model(model, [term for encoding in encodings for term in encoding.convex])
         for encoding in encodings:
             _check_region(encoding, program)
-        return Modelled(model, encodings, program)
+        neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.rectified]
+        return Modelled(model, encodings, program, tighteners=[IdealCuts.of(neurons, program)] if neurons else ())
 
     def start(self, wanted: Start) -> Array | None:
         """The forward pass at the centre of the input sets, or the point given by label."""

@@ -71,8 +71,9 @@ class Run:
     """One solve under way: its rounds, and the best that is known across them.
 
     ``held`` is the program that the backend takes, ``separators`` what was left out of it; points have the columns of the program.
-    ``repair`` makes a true point of any point, integral or not (a forward pass from its input and scores), or says None.  ``last``
-    is the point of the last round, true or not.
+    ``tighteners`` cut no integral point: they have their rounds before integrality only.  ``repair`` makes a true point of any
+    point, integral or not (a forward pass from its input and scores), or says None.  ``last`` is the point of the last round, true
+    or not.
     """
 
     held: Held
@@ -80,6 +81,7 @@ class Run:
     limits: Limits
     on_event: OnEvent | None = None
     repair: Callable[[Array], Array | None] | None = None
+    tighteners: Sequence[Separator] = ()
     began: float = field(default_factory=time.perf_counter)
     best: Array | None = None
     last: Array | None = None
@@ -117,7 +119,7 @@ class Run:
                 self._offer(start)
             if self.separators and not self.held.rows:
                 self._add([separator.first(self.best, self.program.columns) for separator in self.separators])
-            if self.separators and self.program.integer.any():
+            if (self.separators or self.tighteners) and self.program.integer.any():
                 self._relax()
             return self._rounds()
         except KeyboardInterrupt:
@@ -141,7 +143,7 @@ class Run:
                 break
             self._offer_repaired(outcome.x)
             self.bound = max(self.bound, outcome.bound)
-            cuts = self._separate(outcome.x)
+            cuts = self._separate(outcome.x, [*self.separators, *self.tighteners])
             if not cuts or relative_gap(self.bound, last) < self.limits.gap:
                 break
             self._add(cuts)
@@ -161,7 +163,7 @@ class Run:
                 return replace(outcome, status=Status.INTERRUPTED)
             if outcome.status is not Status.OPTIMAL and not sliced:
                 return outcome
-            cuts = [] if outcome.x is None else self._separate(outcome.x)
+            cuts = [] if outcome.x is None else self._separate(outcome.x, self.separators)
             if not cuts and not sliced:
                 return outcome
             slice_s *= 2 if sliced else 1
@@ -193,9 +195,9 @@ class Run:
         """True once a true point is at least as good as the objective to stop at."""
         return self.limits.objective_stop is not None and self.objective <= self.limits.objective_stop
 
-    def _separate(self, x: Array) -> list[Rows]:
+    def _separate(self, x: Array, separators: Sequence[Separator]) -> list[Rows]:
         """Rows that cut ``x`` off; none if they are no deeper than what the solver leaves of the rows that it has."""
-        found = [rows for rows in (s.separate(x, self.program.columns) for s in self.separators) if len(rows)]
+        found = [rows for rows in (s.separate(x, self.program.columns) for s in separators) if len(rows)]
         return found if _deepest(found, x) > 2 * _deepest(self.held.rows, x) else []
 
     def _add(self, cuts: list[Rows]) -> None:

@@ -62,7 +62,7 @@ class ScipSession(Session):
         self._redirect()
         self._handles = Handles([])
         try:
-            set_options(self._model, options, nonlinear=bool(program.convex))
+            set_options(self._model, options, nonlinear=bool(program.convex), sets=bool(program.sos1))
             self._memory = float(self._model.getParam("limits/memory"))
             self._handles = hand_over(self._model, program) if program.columns else self._handles
         except BaseException:

@@ -44,11 +44,13 @@ UNSET = 1e99
 """SCIP's default of limits/dual and limits/primal: none."""
 
 
-def set_options(model: Any, options: Options, *, nonlinear: bool = False) -> None:
+def set_options(model: Any, options: Options, *, nonlinear: bool = False, sets: bool = False) -> None:
     """Sets the given parameters; raises `OptionError` for unknown names and for values that SCIP would bend or refuse."""
     model.setParam("misc/catchctrlc", False)  # SCIP would print to standard output; `run_apart` does it
     if nonlinear:
         model.setParam("heuristics/nlpdiving/freq", -1)  # it corrupts memory on log-sum-exp in SCIP 10.0.2; an option brings it back
+    if sets:
+        model.setParam("constraints/SOS1/sepafreq", -1)  # its bound cuts lose optimal points in SCIP 10.0.2; an option brings them back
     known = model.getParams() if options else {}
     for name, value in options.items():
         if name in OWNED:

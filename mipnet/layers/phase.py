@@ -1,25 +1,91 @@
 """The positive part h = max(z, 0) of an affine value, the one nonlinearity that all piecewise-linear layers are made of.
 
 Each element is one of three: z >= 0 for every allowed input (h is z itself), z <= 0 (h is 0), or undecided.  An undecided
-element is written with the pair (h, g) of its positive and negative part and one binary v::
+element is written with the pair (h, g) of its positive and negative part::
 
-    h - g = z,     h >= 0,     g >= 0,     h <= u v,     g <= -l (1 - v)                                   (big-m)
+    h - g = z,     0 <= h <= u,     0 <= g <= -l,     h = 0 or g = 0
 
-which is the usual big-M formulation h >= z, h <= z - l(1-v), h <= u v with g = h - z, in one long row instead of two.
+in one long row.  How the last condition is said is a `Link`, registered under the name of a formulation: see `pairs` and
+`partition`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from mipnet.affine import Affine, Mask
-from mipnet.block import Block
-from mipnet.errors import UnboundedError
+from mipnet.block import RELAXED, Block, Sense
+from mipnet.errors import UnboundedError, UnsupportedError
 from mipnet.ir import Array
 
-Link = Callable[[Block, str, Affine, Affine, Array, Array, Mask, Affine], None]
+Link = Callable[["Part"], Affine]
+
+LINKS: dict[str, Link] = {}
+"""How ``h = 0 or g = 0`` is written, by formulation name."""
+
+
+def link(name: str, *, relaxed: bool = False) -> Callable[[Link], Link]:
+    """Register a function from a `Part` to its h as a formulation; ``relaxed``: it leaves out that h = 0 or g = 0."""
+
+    def register(function: Link) -> Link:
+        LINKS[name] = function
+        RELAXED.update({name} if relaxed else ())
+        return function
+
+    return register
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a link is to write: ``h = max(z, 0)`` over ``lower <= z <= upper``, for all elements of a block that need variables.
+
+    ``own`` are the elements with a variable h, ``undecided`` those among them that may have either sign; h is 0 elsewhere.
+    """
+
+    block: Block
+    tag: str
+    suffix: str
+    z: Affine
+    lower: Array
+    upper: Array
+    own: Mask
+    undecided: Mask
+
+    @property
+    def least(self) -> Array:
+        """The lower bound of h: the paper's active units range over [0, u]."""
+        return np.zeros(self.own.shape) if self.block.paper else np.maximum(self.lower, 0.0)
+
+    @property
+    def most(self) -> Array:
+        """The upper bound of g."""
+        return np.maximum(-self.lower, 0.0)
+
+    def split(self) -> tuple[Affine, Affine]:
+        """Variables h and g, and the rows ``h - g = z``."""
+        z = self.z
+        h = self.block.variable(self.suffix, self.least, self.upper, where=self.own, value=lambda p: np.maximum(z.evaluate(p), 0))
+        g = self.block.variable(f"{self.tag}negative", 0.0, self.most, where=self.undecided, value=lambda p: np.maximum(-z.evaluate(p), 0))
+        self.balance(h, g)
+        return h, g
+
+    def balance(self, h: Affine, g: Affine) -> None:
+        """The rows ``h - g = z``; the long rows of z are neither negated nor merged."""
+        self.block.rows(f"{self.tag}split", (self.z - (h - g))[self.own], "=")
+
+    def switch(self) -> Affine:
+        """A binary v for each undecided element: 1 where z > 0."""
+        return self.block.variable(
+            f"{self.tag}on", 0, 1, where=self.undecided, binary=True, value=lambda p: (self.z.evaluate(p) > 0).astype(float)
+        )
+
+    def rows(self, suffix: str, value: Affine, sense: Sense, right: Array | float = 0.0) -> None:
+        """Rows ``value sense right`` for the undecided elements."""
+        there = np.broadcast_to(np.asarray(right, dtype=np.float64), self.own.shape)[self.undecided]
+        self.block.rows(f"{self.tag}{suffix}", value[self.undecided], sense, there)
 
 
 def positive_part(
@@ -41,7 +107,8 @@ def positive_part(
     folded = z[active & ~own].place(active & ~own)
     if not own.any():
         return folded
-    return folded + _pair(block, suffix, z, lower, upper, own, undecided, ceiling)
+    part = Part(block, f"{suffix}_" if suffix else "", suffix, z, lower, upper, own, undecided)
+    return folded + _written(part, ceiling)
 
 
 def _worth_a_variable(z: Affine, active: Mask) -> bool:
@@ -58,27 +125,17 @@ def _keep_pattern(block: Block, suffix: str, z: Affine, lower: Array, upper: Arr
     block.rows(f"{tag}off_below", z[inactive], "<=")
 
 
-def _pair(block: Block, suffix: str, z: Affine, lower: Array, upper: Array, own: Mask, undecided: Mask, ceiling: Affine | None) -> Affine:
-    if not (np.isfinite(lower[undecided]).all() and np.isfinite(upper[undecided]).all()):
-        raise UnboundedError(f"node `{block.node.name}` needs a finite big-M and has none: give the network's input finite bounds")
-    tag = f"{suffix}_" if suffix else ""
-    least = np.zeros(1) if block.paper else np.maximum(lower, 0)  # the paper's active units range over [0, u]
-    h = block.variable(suffix, least, upper, where=own, value=lambda p: np.maximum(z.evaluate(p), 0))
-    g = block.variable(f"{tag}negative", 0.0, np.maximum(-lower, 0), where=undecided, value=lambda p: np.maximum(-z.evaluate(p), 0))
-    block.rows(f"{tag}split", (z - (h - g))[own], "=")  # the long rows are neither negated nor merged
-    if undecided.any():
-        LINKS[block.formulation](block, tag, h, g, lower, upper, undecided, z)
-        if ceiling is not None and not block.paper:
-            block.rows(f"{tag}ceiling", (h - ceiling)[undecided], "<=")
+def _written(part: Part, ceiling: Affine | None) -> Affine:
+    undecided, name = part.undecided, part.block.node.name
+    if not undecided.any():
+        return part.split()[0]
+    if not (np.isfinite(part.lower[undecided]).all() and np.isfinite(part.upper[undecided]).all()):
+        raise UnboundedError(f"node `{name}` needs a finite big-M and has none: give the network's input finite bounds")
+    if part.block.formulation not in LINKS:
+        raise UnsupportedError(
+            f"node `{name}` is gated, which formulation `{part.block.formulation}` is not made for; use {', '.join(LINKS)}"
+        )
+    h = LINKS[part.block.formulation](part)
+    if ceiling is not None and not part.block.paper:
+        part.rows("ceiling", h - ceiling, "<=")
     return h
-
-
-def big_m(block: Block, tag: str, h: Affine, g: Affine, lower: Array, upper: Array, undecided: Mask, z: Affine) -> None:
-    """``h <= u v`` and ``g <= -l (1 - v)`` with v binary."""
-    v = block.variable(f"{tag}on", 0, 1, where=undecided, binary=True, value=lambda p: (z.evaluate(p) > 0).astype(float))
-    block.rows(f"{tag}positive_only_if_on", (h - v * upper)[undecided], "<=")
-    block.rows(f"{tag}negative_only_if_off", (g - v * lower)[undecided], "<=", -lower[undecided])
-
-
-LINKS: dict[str, Link] = {"big-m": big_m}
-"""How ``h = 0 or g = 0`` is written, by formulation name."""

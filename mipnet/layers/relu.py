@@ -14,6 +14,8 @@ from mipnet.block import Block, encoding
 from mipnet.bounds.interval import Interval, interval, monotone
 from mipnet.bounds.rules import Lines, clip_lines, lines
 from mipnet.ir import Layer, Shape, require
+from mipnet.layers import pairs as pairs  # importing a module registers its formulations
+from mipnet.layers import partition as partition
 from mipnet.layers.phase import LINKS, positive_part
 
 

@@ -1,0 +1,250 @@
+"""Formulations: all of them have the same optimum, their relaxations stand in order, and a wrong one is caught."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+import mipnet as mn
+from mipnet.affine import Affine
+from mipnet.backend import get_backend
+from mipnet.block import RELAXED, formulations
+from mipnet.engine import solve
+from mipnet.errors import InputError, UnsupportedError
+from mipnet.layers.pairs import switched
+from mipnet.layers.phase import LINKS, Part
+from mipnet.problem import Modelled
+from mipnet.program import Program, from_model
+from tests.nets import SEEDS, dense, make, sample
+
+EXACT = [name for name in LINKS if name not in RELAXED]
+PROGRAMS = [(family, seed, "max" if seed % 2 else "min") for family, seed in SEEDS if seed < 6]
+PRESOLVE = {"highs": {"presolve": "off"}, "scip": {"presolving/maxrounds": 0}}
+
+
+def plain(seed: int, sizes: tuple[int, ...] = (6, 8, 6, 3)) -> tuple[mn.Network, mn.Box]:
+    """Dense layers with a ReLU behind each but the last, and a large box."""
+    g = np.random.default_rng(seed)
+    layers: list[tuple[str, mn.Layer]] = []
+    for i, (before, after) in enumerate(itertools.pairwise(sizes), start=1):
+        layers += [(f"fc{i}", dense(g, after, before)), (f"relu{i}", mn.ReLU())]
+    return mn.Network.build(sizes[:1], layers[:-1]), mn.LInf(g.uniform(0.2, 0.8, (1, sizes[0])), 0.5)
+
+
+def posed(network: mn.Network, region: mn.Box, formulation: dict, sense: str = "max", **given) -> mn.Encoding:
+    encoding = mn.encode(network, region, formulation=formulation, **given)
+    first = encoding.output.isel({encoding.output.dims[-1]: 0}, drop=True)
+    encoding.model.add_objective(first.sum(), sense=sense)
+    return encoding
+
+
+@pytest.mark.parametrize(("family", "seed", "sense"), PROGRAMS, ids=[f"{f.__name__}-{s}" for f, s, _ in PROGRAMS])
+def test_all_formulations_agree(family, seed, sense):
+    """On both backends, with presolve and without it, and with what dense sampling says."""
+    network, g = make(family, seed)
+    region = mn.LInf(g.uniform(0.2, 0.8, (1, *network.input_shape)), 0.3 if len(network.input_shape) == 1 else 0.05)
+    sampled = network.forward(sample(region, 2000, g))[:, 0]
+    found = {}
+    for name in EXACT:
+        pool = name if name in formulations(mn.MaxPool2d) else "big-m"
+        encoding = posed(network, region, {"relu": name, "maxpool2d": pool}, sense)
+        for backend, presolve in itertools.product(PRESOLVE, (True, False)):
+            result = solve(encoding, backend, mip_gap=1e-7, options={} if presolve else PRESOLVE[backend])
+            assert result.status is mn.Status.OPTIMAL
+            assert result.verified
+            found[name, backend, presolve] = result.objective
+    assert max(found.values()) - min(found.values()) < 1e-5, found
+    best = sampled.max() if sense == "max" else sampled.min()
+    assert max(found.values()) >= best - 1e-6 if sense == "max" else min(found.values()) <= best + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_optimum_is_that_of_the_best_activation_pattern(seed):
+    """One linear program for each pattern of six neurons, by scipy: no big-M, no branching, no mipnet."""
+    network, region = plain(seed, (3, 4, 2, 2))
+    owned = [(w["weight"].numpy(), w["bias"].numpy()) for w in (n.layer.weights() for n in network.nodes) if w]
+    best = max(
+        value for on in itertools.product((0.0, 1.0), repeat=6) if (value := pattern_optimum(owned, region, np.array(on))) is not None
+    )
+    for name in EXACT:
+        for backend in PRESOLVE:
+            assert solve(posed(network, region, {"relu": name}), backend, mip_gap=1e-8).objective == pytest.approx(best, abs=1e-6)
+
+
+def pattern_optimum(owned, region: mn.Box, on: np.ndarray) -> float | None:
+    matrix, constant, rows, right = np.eye(3), np.zeros(3), [], []
+    start = 0
+    for weight, bias in owned[:-1]:
+        matrix, constant = weight @ matrix, weight @ constant + bias
+        here = on[start : start + len(bias)]
+        rows.append(np.where(here, -1.0, 1.0)[:, None] * matrix)
+        right.append(np.where(here, constant, -constant))
+        matrix, constant, start = here[:, None] * matrix, here * constant, start + len(bias)
+    weight, bias = owned[-1][0][0], owned[-1][1][0]
+    box = np.stack([region.lower[0], region.upper[0]], axis=1)
+    done = linprog(-weight @ matrix, np.concatenate(rows), np.concatenate(right), bounds=box)
+    return weight @ constant + bias - done.fun if done.status == 0 else None
+
+
+def root(encoding: mn.Encoding) -> float:
+    """The bound of the linear relaxation, with all ideal cuts that a formulation has."""
+    problem = Modelled.of(encoding)
+    relaxed: Program = replace(problem.program, integer=np.zeros(problem.program.columns, dtype=bool))
+    with get_backend("highs").open(relaxed) as session:
+        outcome = session.solve()
+        for cuts in problem.tighteners:
+            while len(rows := cuts.separate(outcome.x, relaxed.columns)):
+                session.add_rows(rows)
+                outcome = session.solve()
+    return -outcome.bound
+
+
+@pytest.mark.parametrize("bounds", ["interval", "crown"])
+@pytest.mark.parametrize("seed", range(5))
+def test_relaxations_stand_in_order(seed, bounds):
+    network, region = plain(seed)
+    parts = [root(posed(network, region, {"relu": "partition", "parts": k}, bounds=bounds)) for k in (1, 2, 4, 99)]
+    triangle, big_m, hull, anderson = (
+        root(posed(network, region, {"relu": name}, bounds=bounds)) for name in ("triangle", "big-m", "hull", "anderson")
+    )
+    assert triangle == pytest.approx(big_m, abs=1e-6)
+    assert parts[0] == pytest.approx(big_m, abs=1e-6)
+    assert all(later <= before + 1e-7 for before, later in itertools.pairwise(parts))
+    assert parts[-1] == pytest.approx(hull, abs=1e-6)
+    assert anderson == pytest.approx(hull, abs=1e-5)
+    assert hull < big_m - 1e-3
+    assert hull >= network.forward(sample(region, 2000, np.random.default_rng(0)))[:, 0].max()
+
+
+def test_ideal_cuts_hold_on_every_forward_pass():
+    """Whatever the point that they cut off, no integral one is lost: at gates of any value, too."""
+    network, region = plain(1)
+    encoding = mn.encode(network, region, formulation={"relu": "anderson"}, gates="all", bounds="sound")
+    problem, g = Modelled.of(encoding), np.random.default_rng(0)
+    (cuts,) = problem.tighteners
+    lower, upper = problem.program.lower, problem.program.upper
+    found = [cuts.separate(g.uniform(lower, upper), problem.program.columns) for _ in range(50)]
+    assert sum(map(len, found)) > 100
+    for _ in range(100):
+        scores = {gate.name: g.choice([0.0, 1.0, g.uniform()], gate.units) for gate in encoding.gates}
+        point = encoding.point(g.uniform(region.lower, region.upper), scores)[problem.program.labels]
+        assert max(rows.violation(point).max(initial=0.0) for rows in found) < 1e-9
+
+
+@pytest.mark.parametrize("backend", PRESOLVE)
+def test_ideal_cuts_are_made_before_the_search(backend):
+    network, region = plain(3)
+    result = solve(posed(network, region, {"relu": "anderson"}), backend)
+    assert result.cuts > 0
+    assert result.rounds > 1
+    assert result.verified
+    assert result.objective == pytest.approx(solve(posed(network, region, {"relu": "big-m"}), backend).objective, abs=1e-4)
+
+
+@pytest.mark.parametrize("backend", PRESOLVE)
+def test_a_triangle_says_that_it_is_a_relaxation(backend):
+    """Its bound is a bound, its point is replayed, and it is not called verified where the two differ."""
+    network, region = plain(0)
+    encoding = posed(network, region, {"relu": "triangle"})
+    assert encoding.relaxed == ("relu1", "relu2")
+    assert not from_model(encoding.model).integer.any()
+    relaxed, exact = solve(encoding, backend), solve(posed(network, region, {"relu": "big-m"}), backend)
+    assert not relaxed.verified
+    assert relaxed.status is not mn.Status.OPTIMAL
+    assert relaxed.max_error > 1e-3
+    assert relaxed.bound > exact.objective + 1e-3
+    assert relaxed.objective <= exact.bound + 1e-6
+    assert network.forward(relaxed.x["input"].values)[0, 0] == pytest.approx(relaxed.objective)
+    assert not mn.encode(network, region, formulation={"relu": "hull"}).relaxed
+
+
+@pytest.mark.parametrize("mode", ["sound", "paper"])
+def test_gated_programs_agree(mode):
+    network, region = plain(2, (3, 4, 3, 2))
+    x = np.random.default_rng(0).uniform(region.lower[0], region.upper[0], (2, 3))
+    found = {}
+    for name in EXACT:
+        task = mn.Importance(network, x, [0, 1], loss=mn.Loss("margin"), weight=1.0, formulation={"relu": name}, bounds=mode, epsilon=1e-2)
+        for backend in PRESOLVE:
+            result = solve(task.pose(), backend, mip_gap=1e-6)
+            assert result.verified
+            found[name, backend] = result.objective
+    assert max(found.values()) - min(found.values()) < 1e-4, found
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize(("family", "seed"), SEEDS[2::8], ids=lambda value: getattr(value, "__name__", value))
+def test_gated_forward_passes_are_feasible(name, family, seed):
+    network, g = make(family, seed)
+    x = g.uniform(0, 1, (2, *network.input_shape))
+    encoding = mn.encode(network, mn.LInf(x, 0.1), gates="all", bounds="sound", formulation={"relu": name})
+    program = from_model(encoding.model)
+    for _ in range(3):
+        scores = {gate.name: g.choice([0.0, 1.0, g.uniform()], gate.units) for gate in encoding.gates}
+        point = encoding.point(x, scores)
+        assert program.violation(point[program.labels]) < 1e-9
+
+
+@pytest.fixture
+def halved():
+    """big-m with half the M above, as a formulation of its own."""
+
+    def half(part: Part) -> Affine:
+        h, g = part.split()
+        switched(replace(part, upper=part.upper / 2), h, g, part.switch())
+        return h
+
+    LINKS["halved"] = half
+    mn.encoding(mn.ReLU, "halved")(formulations(mn.ReLU)["big-m"])
+    yield "halved"
+    del LINKS["halved"], formulations(mn.ReLU)["halved"]
+
+
+def test_half_a_big_m_is_caught(halved):
+    network, region = plain(0)
+    wrong = posed(network, region, {"relu": halved})
+    program = from_model(wrong.model)
+    corners = sample(region, 200, np.random.default_rng(0))
+    assert max(program.violation(wrong.point(x[None])[program.labels]) for x in corners) > 1e-3
+    right = solve(posed(network, region, {"relu": "big-m"}))
+    assert abs(solve(wrong).objective - right.objective) > 1e-3
+
+
+def test_scip_keeps_optimal_points_of_pairs():
+    """SCIP 10.0.2 cuts this optimum off with bound cuts from SOS1 sets, which the backend therefore turns off."""
+    network, g = make(*SEEDS[25])
+    region = mn.LInf(g.uniform(0.2, 0.8, (1, *network.input_shape)), 0.3)
+    values = [
+        solve(posed(network, region, {"relu": name}, bounds="interval"), "scip", mip_gap=1e-6).objective for name in ("sos1", "big-m")
+    ]
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+
+
+def test_what_solvers_lack_is_rewritten():
+    network, region = plain(0)
+    sets, rows = (posed(network, region, {"relu": name}) for name in ("sos1", "indicator"))
+    count = sum(mn.encode(network, region).bounds.unstable().values())
+    assert solve(sets, "highs").rewritten == (f"{count} SOS1 sets -> binaries and big-M rows",)
+    assert solve(rows, "highs").rewritten == (f"{2 * count} indicator rows -> big-M rows",)
+    assert solve(sets, "scip").rewritten == solve(rows, "scip").rewritten == ()
+    assert from_model(sets.model).size["integers"] == 0
+
+
+def test_what_makes_no_sense_is_refused():
+    network, region = plain(0)
+    with pytest.raises(InputError, match="`parts` is 0; expected a whole number of at least 1"):
+        mn.encode(network, region, formulation={"relu": "partition", "parts": 0})
+    with pytest.raises(InputError, match="`parts` is for formulation `partition`"):
+        mn.encode(network, region, formulation={"relu": "big-m", "parts": 2})
+    with pytest.raises(UnsupportedError, match="`maxpool2d` has no formulation `partition`"):
+        mn.encode(network, region, formulation={"maxpool2d": "partition"})
+    mn.encoding(mn.ReLU, "mine")(lambda layer, block, x: x)
+    try:
+        with pytest.raises(UnsupportedError, match="`relu1` is gated, which formulation `mine` is not made for; use big-m"):
+            mn.encode(network, region, gates="all", formulation={"relu": "mine"})
+    finally:
+        del formulations(mn.ReLU)["mine"]
