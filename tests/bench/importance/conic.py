@@ -12,7 +12,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from mipnet.bounds.interval import propagate
+from mipnet.bounds.sweep import propagate
 from mipnet.ir import Network
 from mipnet.layers import Dense, ReLU, Reshape
 from mipnet.sets import Box
