@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 import mipnet as mn
+from mipnet.bounds.rules import Lines
 from mipnet.testing import check_layer
 
 
@@ -24,6 +25,15 @@ class Abs(mn.Layer):
 def _(layer, x):
     away = torch.maximum(x.lower, -x.upper).clamp(min=0)
     return mn.Interval(away, torch.maximum(x.lower.abs(), x.upper.abs()))
+
+
+@mn.lines.register(Abs)
+def _(layer, x, choice=None):
+    """Above |x| on an interval lies its chord, below it any line through 0 with a slope in [-1, 1]: there is a choice of those."""
+    chord = torch.where(x.width > 0, (x.upper.abs() - x.lower.abs()) / x.width, 1.0)
+    slope = torch.where(x.upper > -x.lower, 1.0, -1.0) if choice is None else 2 * choice - 1
+    slope = torch.where(x.lower * x.upper < 0, slope, chord)
+    return Lines(slope, 0 * slope, chord, x.upper.abs() - chord * x.upper)
 
 
 @mn.encoding(Abs, "big-m")

@@ -72,11 +72,12 @@ class Ends:
 
 
 def solve_job(job: Job) -> Ends:
-    """Lower and upper ends of all elements by LP, then by MIP unless the way is relaxed, until the time is over."""
-    search = _Search(job, time.monotonic() + job.seconds)
+    """Lower and upper ends of all elements by LP, then by MIP unless the way is relaxed: LP has half of the time at most then."""
+    began, search = time.monotonic(), _Search(job)
     try:
-        for relaxed in (True,) if job.way.relaxed else (True, False):
-            search.go_through(relaxed)
+        search.go_through(True, began + job.seconds / (1 if job.way.relaxed else 2))
+        if not job.way.relaxed:
+            search.go_through(False, began + job.seconds)
     finally:
         search.held.close()
     return Ends(job.elements, search.lower, search.upper, search.interrupted)
@@ -85,8 +86,8 @@ def solve_job(job: Job) -> Ends:
 class _Search:
     """The program of a job on its sessions, what is proven so far, and a first point for every question."""
 
-    def __init__(self, job: Job, end: float) -> None:
-        self.job, self.end, self.interrupted = job, end, False
+    def __init__(self, job: Job) -> None:
+        self.job, self.interrupted = job, False
         self.lower, self.upper = job.lower.copy(), job.upper.copy()
         bounds, way = job.bounds, job.way
         self.encoding = encode(bounds.network, bounds.region, bounds=bounds, gates=bounds.gates or None, formulation=way.formulation)
@@ -102,16 +103,17 @@ class _Search:
         assert self.program.labels is not None
         return self.program.labels
 
-    def go_through(self, relaxed: bool) -> None:
-        """Both ends of every element, the one nearer to 0 first."""
+    def go_through(self, relaxed: bool, end: float) -> None:
+        """Both ends of every element, the one nearer to 0 first; the first LP, from whose basis the others start, has all the time."""
         count = len(self.job.elements)
         for k in range(count):
             for above in (False, True) if -self.lower[k] < self.upper[k] else (True, False):
-                seconds = self.end - time.monotonic()
+                seconds = end - time.monotonic()
                 if seconds <= 0 or self.interrupted:
                     return
                 if not self.done(k):
-                    self.improve(k, above, relaxed, min(seconds, max(LEAST, SHARE * seconds / (2 * (count - k)))))
+                    share = max(LEAST, SHARE * seconds / (2 * (count - k)))
+                    self.improve(k, above, relaxed, seconds if relaxed and not self.held.opened else min(seconds, share))
 
     def done(self, k: int) -> bool:
         """True if no later layer has a use for a tighter bound of the element."""

@@ -38,7 +38,7 @@ def boxes(samples: int) -> mn.Box:
 
 
 def by_mipnet(net: mn.Network, region: mn.Box) -> Session:
-    return get_backend("highs").open(from_model(mn.encode(net, region).model))
+    return get_backend("highs").open(from_model(mn.encode(net, region, bounds="interval").model))
 
 
 def by_hand(net: mn.Network, region: mn.Box) -> highspy.Highs:
@@ -60,7 +60,7 @@ def wake_up(route: str) -> None:
 
 def mlp(samples: int) -> Row:
     ours, theirs = routes(samples).values()
-    program = from_model(mn.encode(network(), boxes(samples)).model)
+    program = from_model(mn.encode(network(), boxes(samples), bounds="interval").model)
     check_same(program, by_hand(network(), boxes(samples)))
     mine, raw = cpu_times(ours, theirs)
     memory = [peak_apart("tests.bench.test_build", name, str(samples)) for name in ("mipnet", "hand")]
@@ -110,7 +110,8 @@ DENSE = Section(
     """
 From weights and input set to a program inside HiGHS: bounds, variables, rows, hand-over. The network has random weights, each sample a
 box of radius 0.1. *By hand* is a script (`tests/bench/raw.py`) that writes the same rows for this one architecture into numpy arrays
-and passes them to highspy; it knows no labels, no gates and no other layer. Peak memory is by how much a fresh process grows at most.
+and passes them to highspy; it knows no labels, no gates and no other layer. Both take intervals for bounds, to write the same rows. Peak
+memory is by how much a fresh process grows at most.
 """,
     tuple(Bench(f"{n} {'sample' if n == 1 else 'samples'}", partial(mlp, n), BY_HAND) for n in (1, 10, 100)),
 )

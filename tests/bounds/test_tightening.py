@@ -137,13 +137,13 @@ def test_gated_extremes_are_those_of_every_score(backend):
 
 
 @pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
-@pytest.mark.parametrize(("family", "seed"), SEEDS[::4], ids=[f"{family.__name__}-{seed}" for family, seed in SEEDS[::4]])
+@pytest.mark.parametrize(("family", "seed"), SEEDS[::8], ids=[f"{family.__name__}-{seed}" for family, seed in SEEDS[::8]])
 def test_they_hold_and_are_at_least_as_tight_as_what_they_start_from(family, seed, gated):
     network, g = make(family, seed)
     region, gates = mn.LInf(g.uniform(0.2, 0.8, (1, *network.input_shape)), 0.1), mn.find_gates(network) if gated else ()
     found = [mn.propagate(network, region, gates, method="alpha")]
-    found.append(mn.tighten(network, region, gates, method="lp", start=found[0], time_limit=5))
-    found.append(mn.tighten(network, region, gates, start=found[1], time_limit=5))
+    found.append(mn.tighten(network, region, gates, method="lp", start=found[0], time_limit=3))
+    found.append(mn.tighten(network, region, gates, start=found[1], time_limit=3))
     x = everything(network, region, g)[::4]
     for bounds in found:
         assert first_outside(bounds, activations(network, x, gate_acts(bounds, g, len(x), gates))) is None, bounds.method
