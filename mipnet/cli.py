@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,6 +101,7 @@ def solve(
     output: Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Decoupled: processes; one a core if left out, 0 for none.")] = None,
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Decoupled: a running dask scheduler, tcp://...")] = None,
+    path: Annotated[str | None, typer.Option(metavar="NAME=FIRST:LAST[:POINTS]", help="Many weights, such as lambda=0.5:20.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Decoupled: keep what an earlier run has finished.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables; only warnings and errors.")] = False,
@@ -109,7 +111,7 @@ def solve(
     Exit status: 0 solved, 1 no point or a wrong one, 2 wrong input, 130 after Ctrl-C.
     """
     from mipnet import parts, records, report, runs
-    from mipnet.specfile import Override
+    from mipnet.specfile import Override, parse_path
 
     given = (
         (("solve", "backend"), backend, "--backend"),
@@ -119,6 +121,7 @@ def solve(
         (("output",), output, "--output"),
     )
     overrides = [Override(keys, value, f"{option} {value}") for keys, value, option in given if value is not None]
+    overrides += [] if path is None else [parse_path(path)]
     spec = _spec(file, set_, overrides)
     try:
         run = _run(spec, resume, quiet)
@@ -146,8 +149,9 @@ def _run(spec: Spec, resume: bool, quiet: bool) -> Run:
     if spec.solve.decouple != "none":
         with live.PartsProgress(console, spec.solve.decouple) as watch:
             return runs.run_importance(spec, watch=watch, resume=resume)
-    with report.Progress(console) as progress:
-        return runs.run_importance(spec, progress.hear, resume=resume)
+    with live.Progress(console) as progress:
+        on_step = None if spec.solve.path is None else partial(progress.done, spec.solve.path)
+        return runs.run_importance(spec, progress.hear, on_step=on_step, resume=resume)
 
 
 def _spec(file: Path, sets: Sequence[str] | None, overrides: Sequence[Override] = ()) -> Spec:
@@ -250,12 +254,12 @@ def compare(
 
     Exit status as that of `solve`.
     """
-    from mipnet import comparison, report
+    from mipnet import comparison, live, report
     from mipnet.specfile import Override
 
     overrides = [] if output is None else [Override(("output",), output, f"--output {output}")]
     spec = comparison.load_comparison(file, [*(set_ or []), *overrides])
-    progress = None if quiet else report.Progress(report.make_console(stderr=True))
+    progress = None if quiet else live.Progress(report.make_console(stderr=True))
     with progress or nullcontext():
         done = comparison.run_comparison(spec, *(() if progress is None else (progress.hear, progress.tell)))
     if as_json:

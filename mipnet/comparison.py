@@ -35,7 +35,6 @@ from mipnet.spec import (
     GatesSpec,
     NetworkSpec,
     ObjectiveSpec,
-    Part,
     SolveSpec,
     Spec,
     SpecFile,
@@ -44,7 +43,7 @@ from mipnet.spec import (
     load_spec,
 )
 from mipnet.specfile import Override
-from mipnet.spectypes import Count, Names, Text, Tuple, Whole, choice, expects, says
+from mipnet.spectypes import Count, Names, Part, Text, Tuple, Whole, choice, expects, says
 
 FILES = ("compare.yaml", "result.json", "scores.nc", "table.md", "curve.svg", "curve.png")
 """What the folder of a comparison holds: the spec, the numbers, one's own scores, the table, and the curve if matplotlib is there."""
@@ -171,6 +170,9 @@ def run_comparison(file: Comparison, on_event: OnEvent | None = None, tell: Call
             check_folder(Path(file.output).expanduser(), FILES)
     stored = None if file.scores is None else Path(file.scores).expanduser()
     spec = _spec(file) if stored is None else _stored_spec(file, stored)
+    with file.blame(*(("solve", "path") if stored is None else ("scores",))):
+        if spec.solve.path is not None:
+            raise InputError("a comparison is about one set of scores, and a path has many; leave it out")
     asked = ask(spec)
     gates = find_gates(asked.network, spec.gates.layers)
     _check(file, spec, asked, gates)

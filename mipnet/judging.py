@@ -43,7 +43,7 @@ def judge(
         masks=masks,
         layers=count_layers(asked.network, found.gates, masks),
         accuracy=_accuracies(asked, found, masks, spec.data.seed),
-        notes=_notes(spec, asked.network, found, masks),
+        notes=notes_on(spec, asked.network, found, masks),
         log=tuple(log),
         parts=tuple(parts),
         resumed=resumed,
@@ -80,7 +80,8 @@ def _accuracies(asked: Asked, found: Scores, masks: xr.Dataset | None, seed: int
     return Accuracy(reference, right(masks), sum(drawn) / DRAWS, right(critical_masks(masks, found.scores)))
 
 
-def _notes(spec: Spec, network: Network, found: Scores, masks: xr.Dataset | None) -> tuple[str, ...]:
+def notes_on(spec: Spec, network: Network, found: Scores, masks: xr.Dataset | None) -> tuple[str, ...]:
+    """What should be known before the scores are believed."""
     notes, result = list(network.notes), found.result
     if found.scores is None:
         notes.append("no point was found, so there are no scores: give it more time, or fewer images")

@@ -1,7 +1,8 @@
-"""Live progress of a decoupled run: one table of all programs on a terminal, else a line for each that is done."""
+"""Live progress: of one solve, or of a decoupled run with one table of all programs; without a terminal line by line."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -10,9 +11,14 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from mipnet.backend import Status
-from mipnet.report import gap_text, make_table, number, seconds
+from mipnet.backend import Event, Status, relative_gap
+from mipnet.records import Step
+from mipnet.report import count_text, gap_text, make_table, number, percent, seconds
+from mipnet.specpath import PathSpec
 from mipnet.tasks.decouple import Key, Part
+
+EVERY = 1.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 STYLES = {"waiting": "dim", "at the scheduler": "dim", "running": "bold", "done": "green", "resumed": "cyan"}
 
@@ -83,3 +89,65 @@ class PartsProgress:
         told = f"{len(self.parts)} of {len(self.keys)} done, {solved} optimal"
         heads = "; heads are trained before the first one starts" if self.each == "layer" and len(self.parts) == len(self.resumed) else ""
         return Group(table, Text(f"{self._clock()}  {told}{heads}", style="dim"))
+
+
+class Progress:
+    """Elapsed time, incumbent, bound, gap, nodes and cuts of a solve under way: one live line on a terminal, else a line a second.
+
+    Use it as a context manager, and hand `hear` to the solve.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.began, self.printed = console, time.perf_counter(), 0.0
+        self.last: Event | None = None
+        self.text = self.doing = ""
+        self.live = Live(console=console, get_renderable=self.line, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def hear(self, event: Event) -> None:
+        """Take note of an event, and tell of it if it is time to."""
+        if event.kind == "log":
+            return
+        self.last, self.text = event, event.text or self.text
+        self._show()
+
+    def tell(self, what: str) -> None:
+        """Say what is being done, after a solve or without one."""
+        self.doing = what
+        self._show()
+
+    def done(self, path: PathSpec, step: Step) -> None:
+        """Tell of a point of a path, for good."""
+        r = step.result
+        told = f"{r.status.value}, objective {number(r.objective)}, gap {gap_text(r.gap)}, {seconds(r.runtime)}"
+        judged = "" if step.accuracy is None else f"; {percent(step.pruned)} pruned, {percent(step.accuracy)} right"
+        self.last, self.text = None, ""
+        clock = f"{time.perf_counter() - self.began:6.1f} s"
+        self.console.print(Text.assemble((clock, "dim"), f"  {path.along} {step.value:.3g}: {told}{judged}"), soft_wrap=True)
+
+    def _show(self) -> None:
+        now = time.perf_counter()
+        if self.live is None and now - self.printed >= EVERY:
+            self.printed = now
+            self.console.print(self.line(), soft_wrap=True)
+
+    def line(self) -> Text:
+        """The state as one line."""
+        clock = f"{time.perf_counter() - self.began:6.1f} s"
+        if self.doing:
+            return Text.assemble((clock, "dim"), "  ", self.doing)
+        if self.last is None:
+            return Text.assemble((clock, "dim"), "  building the program")
+        objective, bound, nodes = self.last.objective, self.last.bound, self.last.nodes
+        gap = math.inf if objective is None or bound is None else relative_gap(max(objective, bound), min(objective, bound))
+        parts = [f"incumbent {number(objective)}", f"bound {number(bound)}", f"gap {gap_text(gap)}"]
+        parts += [f"{count_text(nodes, 'node')}"] if nodes else []
+        return Text.assemble((clock, "dim"), "  ", "  ".join(parts + ([self.text] if self.text else [])))

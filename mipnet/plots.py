@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
@@ -33,25 +34,31 @@ def curve(table: Table, *, lowest: float | None = None) -> Figure:
     without masks.  Colours are safe for colour-blind eyes, and markers tell the lines apart in grey.  ``lowest`` cuts the
     accuracies below it off.  Raises `InputError` if matplotlib is missing.
     """
+    figure, axes = _axes(table.reference, table.holdout)
+    looks = dict(zip([name for name in table.methods if name != table.name], _looks(), strict=False)) | {table.name: OWN}
+    for name in sorted(table.methods, key=lambda name: -table.best(name, table.targets[-1]).accuracy):
+        _line(axes, [table.best(name, target) for target in table.targets], looks[name], name)
+    if lowest is not None:
+        axes.set_ylim(bottom=lowest)
+    legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
+    for text in legend.get_texts():
+        text.set_fontweight("bold" if text.get_text() == table.name else "normal")
+    return figure
+
+
+def _axes(reference: float, holdout: int) -> tuple[Figure, Any]:
+    """An empty figure of accuracy against parameters pruned, with the network's own accuracy as a dashed line."""
     if find_spec("matplotlib") is None:
         raise InputError(INSTALL)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    axes.axhline(table.reference, color="0.35", linestyle=(0, (6, 3)), linewidth=1, label="without masks")
-    looks = dict(zip([name for name in table.methods if name != table.name], _looks(), strict=False)) | {table.name: OWN}
-    for name in sorted(table.methods, key=lambda name: -table.best(name, table.targets[-1]).accuracy):
-        _line(axes, [table.best(name, target) for target in table.targets], looks[name], name)
-    axes.set(xlabel="parameters pruned (%)", ylabel=f"accuracy on {table.holdout:,} images (%)")
-    if lowest is not None:
-        axes.set_ylim(bottom=lowest)
+    axes.axhline(reference, color="0.35", linestyle=(0, (6, 3)), linewidth=1, label="without masks")
+    axes.set(xlabel="parameters pruned (%)", ylabel=f"accuracy on {holdout:,} images (%)")
     axes.grid(color="0.9", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
-    for text in legend.get_texts():
-        text.set_fontweight("bold" if text.get_text() == table.name else "normal")
-    return figure
+    return figure, axes
 
 
 def _looks() -> Iterator[dict[str, Any]]:
@@ -97,14 +104,37 @@ def bounds_chart(*bounds: Bounds) -> Figure:
     return figure
 
 
+def path_curve(along: str, points: Sequence[tuple[float, float, float]], reference: float, holdout: int) -> Figure:
+    """Accuracy against the share of parameters pruned along a path of ``(value, percent pruned, accuracy)``, each point with its value.
+
+    The dashed line is the network without masks.  Raises `InputError` if matplotlib is missing.
+    """
+    figure, axes = _axes(reference, holdout)
+    ordered = sorted(points, key=lambda point: point[1])
+    axes.plot([pruned for _, pruned, _ in ordered], [right for _, _, right in ordered], **OWN)
+    for value, pruned, right in ordered:
+        axes.annotate(f"{value:.3g}", (pruned, right), xytext=(5, 5), textcoords="offset points", fontsize="small")
+    axes.set_title(f"{along} beside each point", fontsize="small", loc="left")
+    return figure
+
+
+def save_path(along: str, points: Sequence[tuple[float, float, float]], reference: float, holdout: int, *paths: Path) -> None:
+    """Write `path_curve` to files as `save_curve` does."""
+    _save(partial(path_curve, along, points, reference, holdout), paths)
+
+
 def save_curve(table: Table, *paths: Path) -> None:
     """Write `curve` to files, each by its suffix, alike for equal tables; without matplotlib there is a warning and no file."""
+    _save(partial(curve, table), paths)
+
+
+def _save(draw: Callable[[], Figure], paths: Sequence[Path]) -> None:
     if find_spec("matplotlib") is None:
-        warnings.warn(f"there is no curve: {INSTALL}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"there is no curve: {INSTALL}", RuntimeWarning, stacklevel=3)
         return
     from matplotlib import rc_context
 
     with rc_context({"svg.hashsalt": "mipnet", "svg.fonttype": "none"}):
-        figure = curve(table)
+        figure = draw()
         for path in paths:
             figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})

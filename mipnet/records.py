@@ -42,11 +42,23 @@ class Accuracy:
 
 
 @dataclass(frozen=True, eq=False)
+class Step:
+    """A point of a path: the value of the parameter, its result and masks, percent of the parameters pruned, percent right without them."""
+
+    value: float
+    result: Result
+    masks: xr.Dataset | None
+    pruned: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """All that a run found out.  Without a point there are no scores and no masks, and nothing counts as pruned.
 
     A decoupled run has ``parts``, and ``result`` sums them up; those that are ``resumed`` were solved by an earlier run.  They are
-    ``kept`` in a folder of their own until the run folder is written.
+    ``kept`` in a folder of their own until the run folder is written.  A run along a ``path`` has that parameter as a dimension of
+    scores and masks; ``result`` sums it up, and what is pruned is told of each of its points.
     """
 
     spec: Spec
@@ -63,6 +75,8 @@ class Run:
     parts: tuple[Part, ...] = ()
     resumed: frozenset[Key] = frozenset()
     kept: Path | None = None
+    along: str = ""
+    path: tuple[Step, ...] = ()
 
     @property
     def before(self) -> int:
@@ -101,6 +115,8 @@ def to_json(run: Run) -> dict[str, Any]:
         "start_accepted": r.start_accepted,
         "decouple": run.spec.solve.decouple,
         "parts": [_part(part, part.label in run.resumed) for part in run.parts],
+        "along": run.along or None,
+        "path": [_step(run.along, step) for step in run.path],
         "samples": run.samples,
         "holdout": run.held,
         "layers": {c.name: {"kept": c.kept, "total": c.units} for c in run.layers if c.units is not None},
@@ -110,7 +126,24 @@ def to_json(run: Run) -> dict[str, Any]:
         "notes": run.notes,
         "output": run.spec.output,
     }
+    if run.path:
+        record |= {"layers": {}, "params_pruned_percent": None, "parameters": {"before": run.before, "after": None}}
     return {key: plain(value) for key, value in record.items()}
+
+
+def _step(along: str, step: Step) -> dict[str, Any]:
+    r = step.result
+    return {
+        along: step.value,
+        "status": r.status.value,
+        "objective": r.objective,
+        "bound": r.bound,
+        "gap": r.gap,
+        "runtime_s": r.runtime,
+        "verified": r.verified,
+        "params_pruned_percent": step.pruned,
+        "accuracy": step.accuracy,
+    }
 
 
 def _part(part: Part, resumed: bool) -> dict[str, Any]:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mipnet.backend import Event, Feature, Found, Status, relative_gap
+from mipnet.backend import Feature, Found, Status
 from mipnet.judging import DRAWS
 from mipnet.records import Run
 
 if TYPE_CHECKING:
     from mipnet.comparison import Compared
     from mipnet.pruning.compare import Table as Contest
-
-EVERY = 1.0
-"""Seconds between two lines of progress where there is no terminal."""
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -75,6 +69,8 @@ def _pairs(rows: Sequence[tuple[str, str | Text]]) -> Table:
 
 def run_report(run: Run) -> RenderableType:
     """All tables of a run, and its notes."""
+    if run.path:
+        return _path_report(run)
     parts = [_section("Solve", solve_table(run))]
     if run.parts:
         parts.append(_section(f"Programs, one a {run.spec.solve.decouple}", part_table(run)))
@@ -84,16 +80,33 @@ def run_report(run: Run) -> RenderableType:
     return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in run.notes))
 
 
+def _path_report(run: Run) -> RenderableType:
+    held = run.accuracy.reference is not None
+    title = f"Path along {run.along}" + (f", accuracy on {run.held:,} held-out images" if held else "")
+    whole = [Text(f"The whole network gets {percent(run.accuracy.reference)} right.\n")] if held else []
+    notes = (Text(f"note: {note}", style="yellow") for note in run.notes)
+    return Group(_section("Solve", solve_table(run)), _section(title, path_table(run)), *whole, *notes)
+
+
+def path_table(run: Run) -> Table:
+    """What came of each point of a path."""
+    table = make_table(run.along, "status", "objective", "bound", "gap", "time", "pruned", "right", left=2)
+    for step in run.path:
+        r = step.result
+        status = Text(r.status.value) if r.verified or r.x is None else Text(f"{r.status.value}, NOT verified", style="bold red")
+        told = (number(r.objective), number(r.bound), gap_text(r.gap), seconds(r.runtime))
+        table.add_row(f"{step.value:.3g}", status, *told, percent(step.pruned), percent(step.accuracy))
+    return table
+
+
 def solve_table(run: Run) -> Table:
     """What the solver did, and whether the network agrees."""
     r = run.result
     rows: list[tuple[str, str | Text]] = [
         ("status", Text(r.status.value, style="green" if r.status is Status.OPTIMAL else "yellow")),
-        ("objective", number(r.objective)),
-        ("bound", number(r.bound)),
-        ("gap", gap_text(r.gap)),
+        *([] if run.path else [("objective", number(r.objective)), ("bound", number(r.bound)), ("gap", gap_text(r.gap))]),
         ("time", f"{seconds(r.runtime)} to solve, {seconds(run.build_seconds)} to build"),
-        ("search", ", ".join((_count(r.nodes, "node"), _count(r.rounds, "round"), _count(r.cuts, "cut")))),
+        ("search", ", ".join((count_text(r.nodes, "node"), count_text(r.rounds, "round"), count_text(r.cuts, "cut")))),
         ("images", _images(run)),
         ("programs" if run.parts else "program", size_text(r.size)),
         *(("rewritten", text) for text in r.rewritten),
@@ -107,7 +120,7 @@ def _images(run: Run) -> str:
     if not run.parts:
         return f"{run.samples:,} in the program"
     each = "each of " if all(part.samples == run.samples for part in run.parts) else ""
-    return f"{run.samples:,} in {each}{_count(len(run.parts), 'program')}"
+    return f"{run.samples:,} in {each}{count_text(len(run.parts), 'program')}"
 
 
 def part_table(run: Run) -> Table:
@@ -121,7 +134,8 @@ def part_table(run: Run) -> Table:
     return table
 
 
-def _count(number: int, what: str) -> str:
+def count_text(number: int, what: str) -> str:
+    """So many of something."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
@@ -239,56 +253,3 @@ def _contest_table(found: Contest) -> Table:
             table.add_row(first, row.rival, row.ranking, *cells, f"{found.reference - row.accuracy:.2f}", style=style)
         table.add_section()
     return table
-
-
-class Progress:
-    """Elapsed time, incumbent, bound, gap, nodes and cuts of a solve under way: one live line on a terminal, else a line a second.
-
-    Use it as a context manager, and hand `hear` to the solve.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self.console, self.began, self.printed = console, time.perf_counter(), 0.0
-        self.last: Event | None = None
-        self.text = self.doing = ""
-        self.live = Live(console=console, get_renderable=self.line, refresh_per_second=4, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Progress:
-        if self.live is not None:
-            self.live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.live is not None:
-            self.live.stop()
-
-    def hear(self, event: Event) -> None:
-        """Take note of an event, and tell of it if it is time to."""
-        if event.kind == "log":
-            return
-        self.last, self.text = event, event.text or self.text
-        self._show()
-
-    def tell(self, what: str) -> None:
-        """Say what is being done, after a solve or without one."""
-        self.doing = what
-        self._show()
-
-    def _show(self) -> None:
-        now = time.perf_counter()
-        if self.live is None and now - self.printed >= EVERY:
-            self.printed = now
-            self.console.print(self.line(), soft_wrap=True)
-
-    def line(self) -> Text:
-        """The state as one line."""
-        clock = f"{time.perf_counter() - self.began:6.1f} s"
-        if self.doing:
-            return Text.assemble((clock, "dim"), "  ", self.doing)
-        if self.last is None:
-            return Text.assemble((clock, "dim"), "  building the program")
-        objective, bound, nodes = self.last.objective, self.last.bound, self.last.nodes
-        gap = math.inf if objective is None or bound is None else relative_gap(max(objective, bound), min(objective, bound))
-        parts = [f"incumbent {number(objective)}", f"bound {number(bound)}", f"gap {gap_text(gap)}"]
-        parts += [f"{_count(nodes, 'node')}"] if nodes else []
-        return Text.assemble((clock, "dim"), "  ", "  ".join(parts + ([self.text] if self.text else [])))

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from mipnet.errors import InputError
 
-FILES = ("model.yaml", "result.json", "scores.nc", "masks.nc", "parts.nc", "solver.log")
-"""What a run folder holds: the spec, the numbers, the scores and masks (if a point was found), those of each part, the solver's log."""
+FILES = ("model.yaml", "result.json", "scores.nc", "masks.nc", "parts.nc", "curve.svg", "solver.log")
+"""What a run folder holds: the spec, the numbers, the scores and masks (if a point was found), those of each part, the curve of a path,
+the solver's log."""
 
 
 def check_folder(folder: Path, files: Sequence[str] = FILES) -> None:

@@ -14,17 +14,22 @@ from mipnet.decoupled import Watch, check_resume, run_decoupled
 from mipnet.engine import solve
 from mipnet.judging import judge
 from mipnet.parts import remove_parts
+from mipnet.paths import OnStep, run_path
+from mipnet.plots import save_path
 from mipnet.questions import Asked, ask, find_backend, limits_of, pose
 from mipnet.records import Run, to_json
 from mipnet.runfolder import check_folder, new_folder
 from mipnet.spec import Spec
 
 
-def run_importance(spec: Spec, on_event: OnEvent | None = None, *, watch: Watch | None = None, resume: bool = False) -> Run:
+def run_importance(
+    spec: Spec, on_event: OnEvent | None = None, *, watch: Watch | None = None, on_step: OnStep | None = None, resume: bool = False
+) -> Run:
     """Pose, solve and judge the importance question of a spec; whether ``output`` can be written is checked first.
 
-    A question that is solved as one program calls ``on_event``, a decoupled one calls ``watch`` and may ``resume`` what an earlier run
-    has finished.  Ctrl-C ends the one with status `interrupted`, and the best point so far is judged; out of the other it is raised.
+    A question that is solved as one program calls ``on_event``, along a path also ``on_step``; a decoupled one calls ``watch`` and may
+    ``resume`` what an earlier run has finished.  Ctrl-C ends a run with status `interrupted`, and the best point so far is judged; out
+    of a decoupled one it is raised.
     """
     if spec.output is not None:
         with spec.blame("output"):
@@ -32,6 +37,8 @@ def run_importance(spec: Spec, on_event: OnEvent | None = None, *, watch: Watch 
     check_resume(spec, resume)
     find_backend(spec)
     asked = ask(spec)
+    if spec.solve.path is not None:
+        return run_path(spec, asked, on_event, on_step)
     return _run_whole(spec, asked, on_event) if spec.solve.decouple == "none" else run_decoupled(spec, asked, watch)
 
 
@@ -74,6 +81,9 @@ def save(run: Run) -> Path | None:
         for part in run.parts:
             if part.scores is not None:
                 part.scores.to_netcdf(fresh / "parts.nc", mode="a", group=str(part.label), engine="netcdf4")
+        if run.path and run.accuracy.reference is not None:
+            judged = [(s.value, s.pruned, s.accuracy) for s in run.path if s.pruned is not None and s.accuracy is not None]
+            save_path(run.along, judged, run.accuracy.reference, run.held, fresh / "curve.svg")
         (fresh / "result.json").write_text(json.dumps(to_json(run), indent=2, allow_nan=False) + "\n")
     if run.kept is not None:
         remove_parts(run.kept)

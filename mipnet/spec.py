@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from mipnet.errors import MipnetError, SpecError
 from mipnet.specfile import Keys, Override, Source, parse_set, read_source, shown
-from mipnet.spectypes import Count, Layer, Names, NotNegative, Option, Positive, Text, Tuple, Whole, choice, expects, says
+from mipnet.specpath import PathSpec
+from mipnet.spectypes import Count, Layer, Names, NotNegative, Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
 
 LATER = ("verify", "reach", "agree", "compress")
 """Tasks that other versions may know."""
@@ -30,12 +31,6 @@ def _task(value: Any) -> Any:
     if value in LATER:
         raise says("this task is not available in this version, which knows `importance`")
     return value
-
-
-class Part(BaseModel):
-    """A mapping of the file: unknown keys are errors, values keep their type (True is not 1), and nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, ser_json_inf_nan="null")
 
 
 class NetworkSpec(Part):
@@ -126,7 +121,8 @@ class SolveSpec(Part):
     """The solver, when it stops (seconds, relative gap, nodes, MiB; no limit if left out), and its own options by its own names.
 
     ``decouple`` makes many small programs of the large one, in ``workers`` processes (one a core if left out, 0 for none of their
-    own), or wherever a running dask ``scheduler`` sends them; limits hold for each of them.
+    own), or wherever a running dask ``scheduler`` sends them; limits hold for each of them.  ``path`` asks the
+    question at many values of a parameter, each under the same limits.
     """
 
     backend: Text = "highs"
@@ -138,12 +134,15 @@ class SolveSpec(Part):
     decouple: Annotated[Literal["none", "class", "layer"], choice("none", "class", "layer")] = "none"
     workers: Whole | None = None
     scheduler: Text | None = None
+    path: PathSpec | None = None
     options: Annotated[dict[str, Option], expects("a mapping with the solver's own options, by its own names")] = Field(
         default_factory=dict
     )
 
     @model_validator(mode="after")
     def _no_idle_keys(self) -> SolveSpec:
+        if self.path is not None and self.decouple != "none":
+            raise says("`path` is for a question that is solved as one program, and `decouple` makes many; leave one of them out")
         for key in ("workers", "scheduler"):
             if self.decouple == "none" and getattr(self, key) is not None:
                 raise says("`{key}` is for many programs, and there is one without `decouple`; leave it out", key=key)
@@ -219,7 +218,7 @@ class Spec(SpecFile):
 
     def resolved(self) -> dict[str, Any]:
         """The spec as plain data with every default filled in and every path absolute: it can be run again from anywhere."""
-        data = self.model_dump(mode="json", exclude_none=True)
+        data = self.model_dump(mode="json", exclude_none=True, by_alias=True)
         data["network"]["file"] = str(self.path(self.network.file))
         if self.data.root is not None or self.data.source in ("npz", "idx"):
             data["data"]["root"] = str(self.path(self.data.root or "."))
@@ -272,7 +271,7 @@ def _known(kind: type[SpecFile], keys: Keys) -> list[str]:
         field = getattr(model, "model_fields", {}).get(str(key))
         given = field and (field.annotation, *get_args(field.annotation))
         model = next((part for part in given or () if hasattr(part, "model_fields")), None)
-    return list(getattr(model, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
 
 
 def _suggestion(kind: type[SpecFile], keys: Keys) -> str:

@@ -52,6 +52,18 @@ def parse_set(text: str) -> Override:
     return Override(tuple(int(key) if key.isdecimal() else key for key in keys), parsed, f"--set {text}")
 
 
+def parse_path(text: str) -> Override:
+    """The override that ``--path lambda=0.5:20`` or ``--path lambda=0.5:20:12`` means."""
+    name, equals, value = text.partition("=")
+    try:
+        first, last, *points = (yaml.load(part, _Loader) for part in value.split(":"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        equals = ""
+    if not (equals and name.strip()) or len(points) > 1:
+        raise SpecError(f"--path {text}: expected NAME=FIRST:LAST or NAME=FIRST:LAST:POINTS, such as lambda=0.5:20")
+    return Override(("solve", "path"), {name.strip(): [first, last]} | ({"points": points[0]} if points else {}), f"--path {text}")
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Where a spec comes from: the ``data`` with all overrides applied, and what is needed to say where a key stands.

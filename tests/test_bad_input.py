@@ -51,6 +51,11 @@ def weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
     return prepare
 
 
+def path(given: str, *more: str) -> Prepare:
+    """`mipnet solve --path` of the good file."""
+    return lambda: ["solve", "model.yaml", "--path", given, *more]
+
+
 def file(name: str, made: bytes, *arguments: str) -> Prepare:
     def prepare() -> Arguments:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -230,6 +235,25 @@ CASES: dict[str, tuple[Prepare, str]] = {
         decoupled("--set", "formulation.relu=magic"),
         "formulation: program 0: layer `relu` has no formulation `magic`",
     ),
+    # paths
+    "path of two words": (path("0.5:20"), "--path 0.5:20: expected NAME=FIRST:LAST or NAME=FIRST:LAST:POINTS, such as lambda=0.5:20"),
+    "path of one end": (path("lambda=0.5"), "--path lambda=0.5: expected NAME=FIRST:LAST"),
+    "path of four numbers": (path("lambda=1:2:3:4"), "--path lambda=1:2:3:4: expected NAME=FIRST:LAST"),
+    "path along nothing known": (path("lamda=1:2"), "--path lamda=1:2: solve.path.lamda: unknown key; did you mean `lambda`?"),
+    "path of words": (path("lambda=low:high"), "solve.path.lambda: got ['low', 'high']; expected two different numbers greater than 0"),
+    "path from 0": (path("lambda=0:1"), "solve.path.lambda: got [0, 1]; expected two different numbers greater than 0"),
+    "path without length": (path("lambda=2:2"), "solve.path.lambda: got [2, 2]; expected two different numbers"),
+    "path to infinity": (solve("solve.path={lambda: [1, .inf]}"), "solve.path.lambda: got [1, inf]; expected two different numbers"),
+    "path of one point": (path("lambda=1:2:1"), "--path lambda=1:2:1: solve.path.points: got 1; expected a whole number of at least 2"),
+    "path of half a point": (path("lambda=1:2:2.5"), "solve.path.points: got 2.5; expected a whole number of at least 2"),
+    "path that is a number": (solve("solve.path=3"), "solve.path: got 3; expected a mapping with lambda, points"),
+    "path along nothing": (solve("solve.path={points: 3}"), "solve.path: got {'points': 3}; expected one parameter, such as `lambda"),
+    "path of many programs": (
+        path("lambda=1:2", "--set", "solve.decouple=class"),
+        "`path` is for a question that is solved as one program, and `decouple` makes many; leave one of them out",
+    ),
+    "path and resume": (path("lambda=1:2", "--resume"), "--resume takes up the parts of a decoupled run, and"),
+    "path with a formulation of no kind": (path("lambda=1:2", "--set", "formulation.relu=magic"), "formulation: layer `relu` has no"),
     # the run folder
     "output is a file": (file("runs", b"", "solve", "model.yaml", "--output", "runs"), "`runs` is a file"),
     "output below a file": (file("mine", b"", "solve", "model.yaml", "--output", "mine/run"), "`mine/run` cannot be made"),

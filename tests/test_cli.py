@@ -23,8 +23,7 @@ import mipnet
 from mipnet import backend, runs
 from mipnet.backend import Event, Found, Status
 from mipnet.cli import main
-from mipnet.live import PartsProgress
-from mipnet.report import Progress
+from mipnet.live import PartsProgress, Progress
 from mipnet.spec import load_spec
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -105,7 +105,7 @@ def test_the_run_folder_holds_it_all(done: dict[tuple[str, str], Run]) -> None:
     run = done["digits", "highs"]
     folder = save(run)
     assert folder is not None
-    assert {path.name for path in folder.iterdir()} == set(runfolder.FILES) - {"parts.nc"}
+    assert {path.name for path in folder.iterdir()} == set(runfolder.FILES) - {"parts.nc", "curve.svg"}
     assert run.scores is not None
     assert run.masks is not None
     for name, held in (("scores.nc", run.scores), ("masks.nc", run.masks)):

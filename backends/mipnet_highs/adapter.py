@@ -138,6 +138,10 @@ class HighsSession(Session):
             every = np.arange(self._program.columns, dtype=np.int32)
             self._highs.setSolution(len(every), every, self._start)
         word = self._run()
+        if word == Word.kUnknown:  # from the basis of an earlier solve it may lose its way
+            self._highs.clearSolver()
+            self._limit(limits, limits.time - progress.time)
+            word = self._run()
         if word == UNDECIDED:
             return self._which(limits, progress)
         if word not in STATUS:

@@ -41,11 +41,16 @@ class Path:
     @property
     def scores(self) -> xr.Dataset | None:
         """The scores of all points that have some, with the parameter as a dimension."""
-        known = [(point.value, point.found.scores) for point in self.points if point.found.scores is not None]
-        if not known:
-            return None
-        values = xr.DataArray([value for value, _ in known], dims=self.along, name=self.along)
-        return xr.concat([scores for _, scores in known], dim=values, combine_attrs="override")
+        return stacked(self.along, [(point.value, point.found.scores) for point in self.points])
+
+
+def stacked(along: str, parts: Iterable[tuple[float, xr.Dataset | None]]) -> xr.Dataset | None:
+    """Datasets by value as one, with the parameter as a dimension; None if there is none."""
+    known = [(value, data) for value, data in parts if data is not None]
+    if not known:
+        return None
+    values = xr.DataArray([value for value, _ in known], dims=along, name=along)
+    return xr.concat([data for _, data in known], dim=values, combine_attrs="override")
 
 
 def walk(
