@@ -18,7 +18,7 @@ from linopy import LinearExpression
 from numpy.typing import NDArray
 
 from mipnet.affine import Affine
-from mipnet.block import RELAXED, Block, Fill, add_rows, expression, is_affine, linear_map, value_range
+from mipnet.block import RELAXED, Block, Fill, add_rows, coordinates, expression, is_affine, linear_map, value_range
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.sweep import propagate
@@ -85,8 +85,7 @@ class Encoding:
 
     def labelled(self, array: Array, dims: tuple[str, ...]) -> xr.DataArray:
         """An array with dimension names, and the coordinates that all variables of this encoding use."""
-        coords = {d: self.samples.values if d == "sample" else np.arange(n) for d, n in zip(dims, array.shape, strict=True)}
-        return xr.DataArray(np.array(array, dtype=np.float64), dims=dims, coords=coords)
+        return xr.DataArray(np.array(array, dtype=np.float64), dims=dims, coords=coordinates(dims, array.shape, self.samples))
 
     def point(self, x: Array, scores: Mapping[str, Array] | None = None) -> Array:
         """Every variable's value by label (NaN where unknown) at the input ``x`` and the given scores (1 where none is given).
