@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mipnet.backend import Event, Limits, OnEvent, Outcome, Session, Status, relative_gap
+from mipnet.backend import Event, Feature, Limits, OnEvent, Outcome, Session, Status, relative_gap
 from mipnet.held import Held
 from mipnet.ir import Array
 from mipnet.program import LogSumExp, Program, Rows
@@ -170,7 +170,7 @@ class Run:
             self._add(cuts)
 
     def _round(self, session: Session, seconds: float) -> Outcome:
-        if self.best is not None:
+        if self.best is not None and Feature.START in self.held.backend.features:
             session.start(self.best)
         outcome = session.solve(self._limits(seconds), self._hear(self.elapsed))
         self.rounds += 1

@@ -26,7 +26,7 @@ def time_limit_without_point(backend: Backend) -> None:
 
 @check(Feature.INTEGER, Feature.TIME_LIMIT)
 def time_limit_each_solve(backend: Backend) -> None:
-    """The time limit holds for each solve of a session on its own, and is kept within a second."""
+    """The time limit holds for each solve of a session on its own, and is kept within two seconds."""
     p = hard_knapsack()
     with backend.open(p) as session:
         for _ in range(2):
@@ -34,7 +34,7 @@ def time_limit_each_solve(backend: Backend) -> None:
             outcome = sound(p, session.solve(Limits(time=0.7, gap=0.0)))
             took = perf_counter() - begin
             expect(outcome.status is Status.TIME_LIMIT, "the status is time limit", outcome)
-            expect(0.3 <= took <= 1.7, f"0.7 s for every solve (this one took {took:.2f} s)", outcome)
+            expect(0.3 <= took <= 2.7, f"0.7 s for every solve (this one took {took:.2f} s)", outcome)
             expect(outcome.x is not None, "the best point so far is returned", outcome)
 
 
