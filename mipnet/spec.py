@@ -95,9 +95,9 @@ class FormulationSpec(Part):
     leakyrelu: Text | None = None
     clip: Text | None = None
     maxpool2d: Text | None = None
-    bounds: Annotated[
-        Literal["paper", "sound", "interval", "crown", "alpha"], choice("paper", "sound", "interval", "crown", "alpha")
-    ] = "paper"
+    bounds: Annotated[Literal["paper", "sound", "interval", "crown", "alpha"], choice("paper", "sound", "interval", "crown", "alpha")] = (
+        "paper"
+    )
     pattern: Annotated[Literal["free", "upper", "paper"], choice("free", "upper", "paper")] = "free"
     epsilon: NotNegative = 1e-5
 
