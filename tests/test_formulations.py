@@ -120,6 +120,26 @@ def test_relaxations_stand_in_order(seed, bounds):
     assert hull >= network.forward(sample(region, 2000, np.random.default_rng(0)))[:, 0].max()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_relaxations_of_a_maximum_stand_in_order(seed):
+    """Over a box of candidates the hull is exact before any search."""
+    g = np.random.default_rng(seed)
+    pool = mn.MaxPool2d(mn.Window((2, 2), (2, 2)))
+    weights = g.normal(size=(1, 4))
+    network = mn.Network.build((1, 4, 4), [("pool", pool), ("flat", mn.Reshape((4,))), ("fc", mn.Dense(weights))])
+    region = mn.LInf(g.uniform(0, 1, (1, 1, 4, 4)), 0.4)
+    bounds = {name: root(posed(network, region, {"maxpool2d": name})) for name in ("triangle", "big-m", "hull")}
+    assert bounds["triangle"] == pytest.approx(bounds["big-m"], abs=1e-6)
+    assert bounds["hull"] <= bounds["big-m"] + 1e-6
+    assert bounds["hull"] == pytest.approx(largest_sum(weights, region), abs=1e-6)
+
+
+def largest_sum(weights: np.ndarray, region: mn.Box) -> float:
+    """A weighted sum of the maxima of disjoint windows, each between its largest lower and its largest upper end."""
+    lower, upper = (end[0, 0].reshape(2, 2, 2, 2).max(axis=(1, 3)).reshape(-1) for end in (region.lower, region.upper))
+    return float(np.maximum(weights[0] * lower, weights[0] * upper).sum())
+
+
 def test_ideal_cuts_hold_on_every_forward_pass():
     """Whatever the point that they cut off, no integral one is lost: at gates of any value, too."""
     network, region = plain(1)

@@ -17,6 +17,7 @@ from mipnet.block import Block, encoding, linear_map
 from mipnet.bounds.interval import Interval, interval, monotone
 from mipnet.bounds.rules import Passed, adjoint, backward
 from mipnet.ir import Array, Layer, Shape, require
+from mipnet.layers.contest import CONTESTS, Contest
 from mipnet.layers.window import Pair, Window
 
 
@@ -163,9 +164,8 @@ def _every_channel(plane: Csr, channels: int) -> Csr:
     return Csr(sparse.kron(sparse.eye_array(channels), plane, format="csr"))
 
 
-@encoding(MaxPool2d, "big-m")
 def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
-    """``p >= h_i``, ``p <= h_i + (1 - y_i)(max_{j != i} u_j - l_i)``, ``sum y = 1`` over the candidates i of each window.
+    """The maximum of each window, written as a `Contest` of its candidates.
 
     A candidate that another one always beats (u_i <= l_j) is left out; a window with one candidate is that candidate.
     """
@@ -176,14 +176,20 @@ def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
     best = least.argmax(axis=-1)[..., None]
     keep = (candidates >= 0) & (most > np.take_along_axis(least, best, -1))
     np.put_along_axis(keep, best, True, axis=-1)
-    single = keep.sum(axis=-1) == 1
+    dropped, single = (candidates >= 0) & ~keep, keep.sum(axis=-1) == 1
     value = x[np.take_along_axis(candidates, best, -1)[..., 0][single]].place(single)
     if not single.all():
-        value = value + _contested(block, x, candidates, keep & ~single[..., None], least, most)
+        keep &= ~single[..., None]
+        contested = CONTESTS[block.formulation](Contest(block, x[candidates[keep]], keep, least, most))
+        value = value + contested.reshape(*single.shape)
     value = value.reshape(*block.shape)
     if block.paper:
-        _keep_winners(block, x, value, candidates, (candidates >= 0) & ~keep)
+        _keep_winners(block, x, value, candidates, dropped)
     return value
+
+
+for name in CONTESTS:
+    encoding(MaxPool2d, name)(encode_max)
 
 
 def _candidates(layer: MaxPool2d, block: Block, x: Affine) -> NDArray[np.int64]:
@@ -192,54 +198,6 @@ def _candidates(layer: MaxPool2d, block: Block, x: Affine) -> NDArray[np.int64]:
     planes = np.arange(x.shape[0] * given[0]) * (given[1] * given[2])
     flat = np.where(places >= 0, planes[:, None, None] + places, -1)
     return flat.reshape(x.shape[0], given[0], *places.shape)
-
-
-def _contested(block: Block, x: Affine, candidates: NDArray[np.int64], keep: Mask, least: Array, most: Array) -> Affine:
-    """The windows with several candidates: a variable p each, a binary y a candidate."""
-    open_windows: Mask = np.asarray(keep.any(axis=-1))
-    shape, window = block.shape, np.broadcast_to(np.arange(open_windows.size).reshape(*open_windows.shape, 1), keep.shape)[keep]
-    kept = np.where(keep, most, -np.inf)
-    low, high = np.where(keep, least, -np.inf).max(axis=-1), kept.max(axis=-1)
-    inputs = x[candidates[keep]]
-
-    def best(point: Array) -> Array:
-        values = np.full(keep.shape, -np.inf)
-        values[keep] = inputs.evaluate(point)
-        return values
-
-    where = open_windows.reshape(shape)
-    finite = np.where(open_windows, low, 0.0).reshape(shape), np.where(open_windows, high, 0.0).reshape(shape)
-    p = block.variable("", *finite, where=where, value=lambda q: np.where(open_windows, best(q).max(-1), 0.0).reshape(shape))
-    dims = tuple(f"{block.name}_{part}" for part in ("channel", "position", "candidate"))
-    y = block.variable(
-        "winner", 0, 1, where=keep, binary=True, dims=("sample", *dims), shape=keep.shape, value=lambda q: _one_hot(best(q), keep)
-    )
-    others = _max_of_others(kept)[keep]
-    gap = np.maximum(others - least[keep], 0.0)
-    block.rows("above", p[window] - inputs, ">=")
-    block.rows("below", p[window] - inputs + y[keep] * gap, "<=", gap)
-    counts = Csr(
-        (np.ones(len(window)), np.arange(len(window)), np.append(0, np.cumsum(keep.sum(-1).reshape(-1)))),
-        shape=(keep[..., 0].size, len(window)),
-    )
-    chosen = Affine(Csr(counts @ y[keep].terms), np.zeros(open_windows.size))
-    block.rows("one", chosen[open_windows.reshape(-1)], "=", 1.0)
-    return p.reshape(*open_windows.shape)
-
-
-def _max_of_others(values: Array) -> Array:
-    """For each entry the largest of the other entries on the last axis."""
-    order = np.sort(values, axis=-1)
-    top = values.argmax(axis=-1)[..., None]
-    others = np.broadcast_to(order[..., -1:], values.shape).copy()
-    np.put_along_axis(others, top, order[..., -2:-1], axis=-1)
-    return others
-
-
-def _one_hot(values: Array, keep: Mask) -> Array:
-    hot = np.zeros(values.shape)
-    np.put_along_axis(hot, values.argmax(axis=-1)[..., None], 1.0, axis=-1)
-    return hot * keep
 
 
 def _keep_winners(block: Block, x: Affine, value: Affine, candidates: NDArray[np.int64], dropped: Mask) -> None:
