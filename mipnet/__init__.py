@@ -87,6 +87,8 @@ if TYPE_CHECKING:
     from mipnet.tasks.importance import Importance as Importance
     from mipnet.tasks.importance import Scores as Scores
     from mipnet.tasks.importance import importance as importance
+    from mipnet.tasks.weights import spaced_weights as spaced_weights
+    from mipnet.tasks.weights import weight_path as weight_path
     from mipnet.tightening import tighten as tighten
 
 __version__ = "0.1.0"
@@ -121,6 +123,7 @@ _HOME = {
     "mipnet.sets": "Box LInf Samples",
     "mipnet.engine": "OpenProblem Result open_problem solve",
     "mipnet.tasks.importance": "Importance Scores importance",
+    "mipnet.tasks.weights": "spaced_weights weight_path",
     "mipnet.tightening": "tighten",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}

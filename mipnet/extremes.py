@@ -30,7 +30,7 @@ FEASIBILITY, OPTIMALITY = 1e-6, 1e-7
 TRIALS = 256
 """So many forward passes are looked through for the first point of each solve."""
 
-SHARE, LEAST = 4, 0.5
+SHARE, LEAST = 4, 1.0
 """A solve may take so many times its even share of the time that is left, and so many seconds if that is less than these."""
 
 
@@ -104,16 +104,22 @@ class _Search:
         return self.program.labels
 
     def go_through(self, relaxed: bool, end: float) -> None:
-        """Both ends of every element, the one nearer to 0 first; the first LP, from whose basis the others start, has all the time."""
-        count = len(self.job.elements)
-        for k in range(count):
-            for above in (False, True) if -self.lower[k] < self.upper[k] else (True, False):
-                seconds = end - time.monotonic()
-                if seconds <= 0 or self.interrupted:
-                    return
-                if not self.done(k):
-                    share = max(LEAST, SHARE * seconds / (2 * (count - k)))
-                    self.improve(k, above, relaxed, seconds if relaxed and not self.held.opened else min(seconds, share))
+        """Both ends of every element; the first LP, from whose basis the others start, has all the time."""
+        ends = self.in_order()
+        for left, (k, above) in zip(range(len(ends), 0, -1), ends, strict=True):
+            seconds = end - time.monotonic()
+            if seconds <= 0 or self.interrupted:
+                return
+            if not self.done(k):
+                share = max(LEAST, SHARE * seconds / left)
+                self.improve(k, above, relaxed, seconds if relaxed and not self.held.opened else min(seconds, share))
+
+    def in_order(self) -> list[tuple[int, bool]]:
+        """Elements and ends: first those that may settle a sign, as far as forward passes tell, and of these the ones nearest to 0."""
+        low, high = self.tried.min(axis=0) >= 0, self.tried.max(axis=0) <= 0
+        asked = [(bool(low[k] and self.job.low_settles[k]), -self.lower[k], k, False) for k in range(len(low))]
+        asked += [(bool(high[k] and self.job.high_settles[k]), self.upper[k], k, True) for k in range(len(high))]
+        return [(k, above) for _, _, k, above in sorted(asked, key=lambda each: (not each[0], each[1]))]
 
     def done(self, k: int) -> bool:
         """True if no later layer has a use for a tighter bound of the element."""

@@ -61,7 +61,8 @@ def run_path(spec: Spec, asked: Asked, on_event: OnEvent | None = None, on_step:
     settings: dict[str, Any] = {"backend": given.backend, "limits": limits_of(spec), "options": given.options, "start": given.start}
     with spec.blame("formulation", only=UnsupportedError):
         path = kind.walk(asked.task, values, **settings, on_event=hear, on_point=on_point)
-    found = Scores(path.gates, path.scores, sum_up([step.result for step in steps], path.scores))
+    result = sum_up([step.result for step in steps], path.scores)
+    found = Scores(path.gates, path.scores, replace(result, status=Status.INTERRUPTED) if path.interrupted else result)
     return Run(
         spec=spec,
         result=found.result,

@@ -78,7 +78,7 @@ def tighten(
     start.check(network, region, gates)
     way = Way(get_backend(backend), options, formulation or {}, method == "lp")
     question = Question(network, region, tuple(gates), start=start)
-    sharing = _Sharing(question, way, workers, scheduler, began + time_limit, _layers(start), tell or (lambda text: None))
+    sharing = _Sharing(question, way, workers, scheduler, began + time_limit, _layers(question), tell or (lambda text: None))
     bounds = sweep(question, [crown, sharing.refine], method)
     try:
         hold_against_samples(network, region, gates, {node.name: bounds.before_gate(node.name) for node in network.nodes})
@@ -87,11 +87,16 @@ def tighten(
     return bounds
 
 
-def _layers(bounds: Bounds) -> int:
+def _layers(question: Question) -> int:
     """How many nodes have elements that tighter bounds would serve."""
-    sites = frozenset(site for gate in bounds.gates for site in gate.sites)
-    known = Known(bounds.network, sites, dict(bounds.after), dict(bounds.ungated))
-    return sum(bool(matters(known, node.name, bounds.before_gate(node.name)).any()) for node in bounds.network.nodes)
+    found: list[str] = []
+
+    def note(known: Known, node: Node, box: Interval, wanted: Tensor) -> Interval:
+        found.append(node.name)
+        return box
+
+    sweep(question, [note], "")
+    return len(found)
 
 
 @dataclass(eq=False)
@@ -124,7 +129,7 @@ class _Sharing:
         return box & Interval(lower.reshape(box.lower.shape), upper.reshape(box.upper.shape))
 
     def jobs(self, known: Known, node: Node, box: Interval, wanted: Tensor, seconds: float) -> dict[tuple[int, int], Job]:
-        """The elements in question by sample and part, those that are nearest to being decided first."""
+        """The elements in question by sample and part."""
         part, gates = self.part(node)
         at_least, at_most = (
             Interval(box.lower.clamp(min=0), box.upper.clamp(min=0)),
@@ -138,7 +143,6 @@ class _Sharing:
         for k in samples:
             bounds = self.bounds(part, gates, known, node, box, k)
             elements = np.flatnonzero(asked[k])
-            elements = elements[np.argsort(np.minimum(-lower[k, elements], upper[k, elements]), kind="stable")]
             for p in range(min(parts, len(elements))):
                 own = elements[p::parts]
                 jobs[k, p] = Job(bounds, self.way, own, lower[k, own], upper[k, own], settled[0][k, own], settled[1][k, own])

@@ -179,7 +179,7 @@ def test_what_no_backend_takes_is_refused():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_questions_that_make_no_sense_are_refused(backend):
     encoding = boxed()
-    with pytest.raises(BackendMissing, match="no backend is called `cplux`; known: highs, scip"):
+    with pytest.raises(BackendMissing, match=r"no backend is called `cplux`; known: .*highs, .*scip"):
         mn.solve(encoding, "cplux")
     with pytest.raises(OptionError, match="time_limitt"):
         mn.solve(encoding, backend, options={"time_limitt": 3})

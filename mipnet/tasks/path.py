@@ -26,17 +26,13 @@ class PathPoint:
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """The points of a path along the parameter of that name; after Ctrl-C those that are done, and the one it stopped."""
+    """The points of a path along the parameter of that name; ``interrupted`` by Ctrl-C, those that are done and the one it stopped."""
 
     along: str
     gates: tuple[Gate, ...]
     points: tuple[PathPoint, ...]
     build_seconds: float
-
-    @property
-    def interrupted(self) -> bool:
-        """True if Ctrl-C ended it."""
-        return any(point.found.result.status is Status.INTERRUPTED for point in self.points)
+    interrupted: bool = False
 
     @property
     def scores(self) -> xr.Dataset | None:
@@ -55,13 +51,19 @@ def stacked(along: str, parts: Iterable[tuple[float, xr.Dataset | None]]) -> xr.
 
 def walk(
     values: Iterable[float], solve_at: Callable[[float], Scores], on_point: Callable[[PathPoint], None] | None
-) -> tuple[PathPoint, ...]:
-    """Solve at one value after another; a solve that Ctrl-C stopped is the last."""
+) -> tuple[tuple[PathPoint, ...], bool]:
+    """Solve at one value after another; True if Ctrl-C ended it, in a solve, which is the last point then, or between two of them."""
     points: list[PathPoint] = []
-    for value in values:
-        points.append(PathPoint(value, solve_at(value)))
-        if on_point is not None:
-            on_point(points[-1])
-        if points[-1].found.result.status is Status.INTERRUPTED:
-            break
-    return tuple(points)
+    try:
+        for value in values:
+            point = PathPoint(value, solve_at(value))
+            if on_point is not None:
+                on_point(point)
+            points.append(point)
+            if point.found.result.status is Status.INTERRUPTED:
+                return tuple(points), True
+    except KeyboardInterrupt:
+        if not points:
+            raise
+        return tuple(points), True
+    return tuple(points), False

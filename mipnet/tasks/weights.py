@@ -46,8 +46,8 @@ def weight_path(
             opened.set_objective(objective(weight))
             return question.read(posed, opened.solve(limits=until, start=start, on_event=on_event))
 
-        points = walk([float(weight) for weight in weights], solve_at, on_point)
-    return Path("weight", posed.gates, points, built)
+        points, interrupted = walk([float(weight) for weight in weights], solve_at, on_point)
+    return Path("weight", posed.gates, points, built, interrupted)
 
 
 def spaced_weights(first: float, last: float, points: int = 8) -> tuple[float, ...]:

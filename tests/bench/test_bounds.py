@@ -16,7 +16,7 @@ from tests.bench.vnncomp import ball, mnist_fc
 from tests.bounds.search import Values, activations, first_outside, pushed
 from tests.nets import sample
 
-EPSILON, SECONDS = 0.03, 60.0
+EPSILON, SECONDS = 0.03, 120.0
 METHODS = ("interval", "crown", "alpha", "lp", "mip")
 DEPTHS = (2, 4, 6)
 UNIT = {"time": "s", **{f"relu{k}": "" for k in range(1, 7)}, "unstable": "", "output width": ""}

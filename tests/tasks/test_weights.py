@@ -63,15 +63,26 @@ def test_a_small_linear_program_forgets_the_cuts_that_no_longer_bind():
     assert len(full.points) == 2
 
 
-def test_ctrl_c_ends_the_path_where_it_is():
+def test_ctrl_c_in_a_solve_keeps_its_best_point():
     g = np.random.default_rng(0)
     task = replace(question(relu_mlp, 0), images=g.uniform(0, 1, (40, 8)), labels=g.integers(0, 4, 40), kind="binary", bounds="sound")
-    with ctrl_c_after(3.0):
-        path = weight_path(task, spaced_weights(0.5, 20, 50), mip_gap=0.0)
+    with ctrl_c_after(4.0):
+        path = weight_path(task, (0.5, 3.0, 4.0), mip_gap=0.0)
     assert path.interrupted
-    assert 1 <= len(path.points) < 50
+    assert [point.value for point in path.points] == [0.5, 3.0]
     assert path.points[-1].found.result.status is mn.Status.INTERRUPTED
     assert path.points[-1].found.scores is not None
+
+
+def test_ctrl_c_between_two_solves_keeps_the_points_so_far():
+    def ctrl_c(point):
+        if point.value == 2.0:
+            raise KeyboardInterrupt
+
+    path = weight_path(question(relu_mlp, 0), (1.0, 2.0, 4.0), on_point=ctrl_c)
+    assert path.interrupted
+    assert [point.value for point in path.points] == [1.0]
+    assert path.points[0].found.result.status is mn.Status.OPTIMAL
 
 
 def test_weights_that_are_none():

@@ -13,7 +13,6 @@ import numpy as np
 
 import mipnet as mn
 from mipnet.tasks.importance import Importance
-from tests.bench.importance.conic import solve_conic
 from tests.bench.importance.judge import commit
 from tests.bench.importance.search import FROZEN, Case, Setting, solved
 from tests.bench.measure import ROOT, peak
@@ -65,6 +64,8 @@ def slope(rows: list[dict[str, Any]]) -> float:
 
 def published() -> dict[str, dict[str, Any]]:
     """FC-3 with 10 images under the published constraints: in reduced space, in full, and in full through cvxpy."""
+    from tests.bench.importance.conic import solve_conic  # cvxpy comes with the extra `bench` only
+
     case = Case("fashion-mnist", "fc3", 0)
     rows = [(name, _posed(case, formulation)) for _ in range(REPEATS) for name, formulation in (("reduced", FROZEN), ("full", None))]
     rows.append(("conic", solve_conic(case.network, *case.images(10), WEIGHT, EPSILON)))
