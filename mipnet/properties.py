@@ -66,9 +66,9 @@ class Case:
 
     def excess(self, y: Array) -> Array:
         """The smallest `Clause.excess` over the clauses: at most 0 where one of them holds, infinite without clauses."""
-        least = np.full(len(y), np.inf)
+        least: Array = np.full(len(y), np.inf)
         for clause in self.clauses:
-            least = np.minimum(least, clause.excess(y))
+            least = np.asarray(np.minimum(least, clause.excess(y)))
         return least
 
 
