@@ -62,7 +62,8 @@ class Case:
     def contains(self, x: Array, tolerance: float = 0.0) -> Mask:
         """Which of the inputs, of shape ``(samples, *input_shape)``, lie in the region, give or take ``tolerance``."""
         flat = x.reshape(len(x), -1)
-        return ((flat >= self.region.lower - tolerance) & (flat <= self.region.upper + tolerance)).all(axis=1)
+        inside = (flat >= self.region.lower - tolerance) & (flat <= self.region.upper + tolerance)
+        return np.asarray(inside.all(axis=1))
 
     def excess(self, y: Array) -> Array:
         """The smallest `Clause.excess` over the clauses: at most 0 where one of them holds, infinite without clauses."""
