@@ -72,8 +72,8 @@ class Status(Enum):
 class Limits:
     """When to stop.  ``time`` in seconds, ``gap`` relative (see `relative_gap`), ``memory`` in MiB.
 
-    ``bound_stop`` stops as soon as the lower bound reaches it, ``objective_stop`` as soon as an incumbent does.  A backend
-    whose features lack a limit that is set raises `BackendError`.
+    ``bound_stop`` stops as soon as the lower bound reaches it, ``objective_stop`` as soon as an incumbent does; to `mipnet.solve`
+    they are given in the model's own sense.  A backend whose features lack a limit that is set raises `BackendError`.
     """
 
     time: float = math.inf

@@ -91,7 +91,9 @@ def solve(
     backend
         The name of a backend, or a `Backend` of your own.
     time_limit, mip_gap
-        Seconds, and the relative gap at which to stop; ``limits`` takes all limits at once and wins.
+        Seconds, and the relative gap at which to stop; ``limits`` takes all limits at once and wins.  Its ``bound_stop`` and
+        ``objective_stop`` are in the model's own sense: a maximisation stops once its bound falls to the one, or a point rises to
+        the other, with status `target reached`.
     options
         The solver's own options by its own names; an unknown one raises `OptionError`.
     start
@@ -195,7 +197,7 @@ class OpenProblem:
         The best points of earlier solves are starts too, as far as they are feasible now, unless ``start`` is ``"none"``.
         Rounds, cuts, nodes and the bound of the result are those of this solve alone.
         """
-        limits = limits or Limits(time=time_limit, gap=mip_gap)
+        limits = _in_sense(limits or Limits(time=time_limit, gap=mip_gap), maximise=self.problem.program.maximise)
         run = Run(self._held, self._separators, limits, on_event, self._repaired, self.problem.tighteners)
         if self._last is not None and not self._held.program.integer.any():
             self._held.trim(self._last)
@@ -226,6 +228,14 @@ class OpenProblem:
         return None if feasible is None else self._lowered.complete(feasible)
 
 
+def _in_sense(limits: Limits, *, maximise: bool) -> Limits:
+    """The limits for the minimisation that a solver sees, from those in the model's own sense."""
+    if not maximise:
+        return limits
+    bound, objective = (None if stop is None else -stop for stop in (limits.bound_stop, limits.objective_stop))
+    return replace(limits, bound_stop=bound, objective_stop=objective)
+
+
 def _check_claims(run: Run, outcome: Outcome) -> None:
     """Raise `SolverFailure` if the solver contradicts a point that is known: by `infeasible`, or by a bound above its objective."""
     if run.best is None:
@@ -240,7 +250,7 @@ def _check_claims(run: Run, outcome: Outcome) -> None:
 
 def final_status(run: Run, outcome: Outcome, gap: float) -> Status:
     """Why the whole solve stopped: the gap decides over `optimal`, the clock over `time limit`, whatever the last round said."""
-    if gap <= run.limits.gap and outcome.status not in (Status.INTERRUPTED, Status.TARGET):
+    if gap <= run.limits.gap and outcome.status is not Status.INTERRUPTED:
         return Status.OPTIMAL
     if outcome.status is Status.OPTIMAL and gap <= run.limits.gap + TOLERANCE:
         return Status.OPTIMAL

@@ -73,7 +73,7 @@ class Run:
     ``held`` is the program that the backend takes, ``separators`` what was left out of it; points have the columns of the program.
     ``tighteners`` cut no integral point: they have their rounds before integrality only.  ``repair`` makes a true point of any
     point, integral or not (a forward pass from its input and scores), or says None.  ``last`` is the point of the last round, true
-    or not.
+    or not; ``ended`` is True once a round was told to end because a true point is good enough.
     """
 
     held: Held
@@ -92,6 +92,7 @@ class Run:
     rounds: int = 0
     cuts: int = 0
     accepted: bool | None = None
+    ended: bool = False
     trace: list[Event] = field(default_factory=list)
 
     @property
@@ -119,22 +120,25 @@ class Run:
                 self._offer(start)
             if self.separators and not self.held.rows:
                 self._add([separator.first(self.best, self.program.columns) for separator in self.separators])
-            if (self.separators or self.tighteners) and self.program.integer.any():
+            if not self.decided and (self.separators or self.tighteners) and self.program.integer.any():
                 self._relax()
-            return self._rounds()
+            return self._outcome(Status.TARGET, "decided before the search") if self.decided else self._rounds()
         except KeyboardInterrupt:
             self.held.close()
-            return Outcome(Status.INTERRUPTED, None, None, self.bound, self.elapsed, message="interrupted")
+            return self._outcome(Status.INTERRUPTED, "interrupted")
         except BaseException:
             self.held.close()
             raise
+
+    def _outcome(self, status: Status, message: str) -> Outcome:
+        return Outcome(status, None, None, self.bound, self.elapsed, message=message)
 
     def _relax(self) -> None:
         """Rounds without integrality, within a fifth of the time; what they cut off is cut off for good."""
         stop = 0.2 * self.limits.time
         while self.rounds < ROUNDS and self.elapsed < stop:
             session, last = self.held.session(relaxed=True), self.bound
-            outcome = session.solve(Limits(time=max(0.0, stop - self.elapsed)), self._hear(self.elapsed, integral=False))
+            outcome = session.solve(Limits(time=max(0.0, stop - self.elapsed)), self._hear(self.elapsed))
             self.rounds += 1
             self.iterations += outcome.iterations
             if outcome.interrupted:
@@ -144,7 +148,7 @@ class Run:
             self._offer_repaired(outcome.x)
             self.bound = max(self.bound, outcome.bound)
             cuts = self._separate(outcome.x, [*self.separators, *self.tighteners])
-            if not cuts or relative_gap(self.bound, last) < self.limits.gap:
+            if not cuts or self.decided or relative_gap(self.bound, last) < self.limits.gap:
                 break
             self._add(cuts)
 
@@ -155,8 +159,8 @@ class Run:
             rest = max(0.0, self.limits.time - self.elapsed)
             outcome = self._round(session, rest if plain else min(rest, slice_s))
             sliced = outcome.status is Status.TIME_LIMIT and self.elapsed < self.limits.time
-            if self.separators and self.reached:
-                return replace(outcome, status=Status.TARGET)
+            if self.decided and not (outcome.interrupted and not self.ended):
+                return self._settled(outcome)
             if not self.separators or self.closed or self.rounds >= ROUNDS:
                 return outcome
             if outcome.interrupted:
@@ -169,10 +173,14 @@ class Run:
             slice_s *= 2 if sliced else 1
             self._add(cuts)
 
+    def _settled(self, outcome: Outcome) -> Outcome:
+        final = outcome.status is Status.INFEASIBLE or (outcome.status is Status.OPTIMAL and not self.separators)
+        return outcome if final else replace(outcome, status=Status.TARGET)
+
     def _round(self, session: Session, seconds: float) -> Outcome:
         if self.best is not None and Feature.START in self.held.backend.features:
             session.start(self.best)
-        outcome = session.solve(self._limits(seconds), self._hear(self.elapsed))
+        outcome = session.solve(self._limits(seconds), self._hear(self.elapsed, session))
         self.rounds += 1
         self.nodes += outcome.nodes
         self.iterations += outcome.iterations
@@ -195,6 +203,11 @@ class Run:
         """True once a true point is at least as good as the objective to stop at."""
         return self.limits.objective_stop is not None and self.objective <= self.limits.objective_stop
 
+    @property
+    def decided(self) -> bool:
+        """True once a true point or the bound has reached what the limits say to stop at."""
+        return self.reached or (self.limits.bound_stop is not None and self.bound >= self.limits.bound_stop)
+
     def _separate(self, x: Array, separators: Sequence[Separator]) -> list[Rows]:
         """Rows that cut ``x`` off; none if they are no deeper than what the solver leaves of the rows that it has."""
         found = [rows for rows in (s.separate(x, self.program.columns) for s in separators) if len(rows)]
@@ -204,7 +217,7 @@ class Run:
         self.held.rows += cuts
         self.cuts += sum(len(rows) for rows in cuts)
         if self.rounds:
-            self._emit(Event("bound", self.elapsed, self._known(), self.bound, self.nodes, f"round {self.rounds}: {self.cuts} cuts"))
+            self._emit(Event("bound", self.elapsed, self._known(), self._proven(), self.nodes, f"round {self.rounds}: {self.cuts} cuts"))
 
     def _offer_lifted(self, x: Array) -> None:
         lifted: Array | None = x
@@ -224,29 +237,34 @@ class Run:
         objective = float(self.program.cost @ x) + self.program.offset
         if objective < self.objective:
             self.best, self.objective = x, objective
-            self._emit(Event("incumbent", self.elapsed, objective, self.bound, self.nodes))
+            self._emit(Event("incumbent", self.elapsed, objective, self._proven(), self.nodes))
 
-    def _hear(self, since: float, *, integral: bool = True) -> OnEvent:
+    def _hear(self, since: float, session: Session | None = None) -> OnEvent:
         """The solver's events on this solve's clock; with separators its incumbents count only once they are lifted.
 
-        Points of a solve without integrality (``integral=False``) are no incumbents at all.
+        Points of a solve without integrality (``session`` is None) are no incumbents at all.
         """
 
         def hear(event: Event) -> None:
-            if event.kind == "incumbent" and self.separators:
-                if event.x is not None and integral:
+            if event.kind == "incumbent" and (self.separators or session is None):
+                if event.x is not None and session is not None:
                     self._offer_lifted(event.x)
+                    if self.reached:
+                        self.ended = True
+                        session.interrupt()
                 return
             if event.bound is not None:
                 self.bound = max(self.bound, event.bound)
-            bound = None if self.bound == -math.inf else self.bound
-            objective = self._known() if self.separators else event.objective
-            self._emit(replace(event, time=since + event.time, bound=bound, objective=objective, x=None))
+            objective = self._known() if self.separators or session is None else event.objective
+            self._emit(replace(event, time=since + event.time, bound=self._proven(), objective=objective, x=None))
 
         return hear
 
     def _known(self) -> float | None:
         return None if self.best is None else self.objective
+
+    def _proven(self) -> float | None:
+        return None if self.bound == -math.inf else self.bound
 
     def _emit(self, event: Event) -> None:
         if self.program.maximise:
