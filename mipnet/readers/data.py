@@ -6,7 +6,6 @@ other pair of IDX files and `.npz` files.  `select` picks the samples that a pro
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import random
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from mipnet.errors import DataError
 from mipnet.ir import Array, Shape
+from mipnet.readers.packed import unpacked
 
 ROOT = "MIPNET_DATA"
 """The environment variable that names the folder of data sets."""
@@ -216,7 +216,7 @@ def _npz(path: Path, *names: str) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def read_idx(path: Path, axes: int | None = None) -> NDArray[np.uint8]:
     """The unsigned bytes of an IDX file, gzipped or not, with ``axes`` axes (any number of at least two if None)."""
-    data = _bytes(path)
+    data = unpacked(path, "an IDX file")
     known = len(data) >= 4 and data[:3] == b"\x00\x00\x08" and (data[3] == axes if axes else data[3] >= 2)
     if not known:
         expected = f"00 00 08 {axes:02x}" if axes else "00 00 08 and the number of axes, at least 2"
@@ -227,16 +227,6 @@ def read_idx(path: Path, axes: int | None = None) -> NDArray[np.uint8]:
         verb = "is cut off" if len(data) < start + math.prod(sizes) else "is too long"
         raise DataError(f"`{path}` {verb}: it has {len(data)} bytes, and its head says {start + math.prod(sizes)}; fetch it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(sizes)
-
-
-def _bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise DataError(f"no file `{path}`; expected an IDX file")
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"`{path}` cannot be read ({_short(error)}); fetch it again") from None
 
 
 def _short(error: Exception) -> str:
