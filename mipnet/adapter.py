@@ -16,7 +16,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.backend import Backend, Feature, Limits, Outcome, Status, relative_gap
+from mipnet.backend import Backend, Feature, Limits, Outcome, Source, Status, relative_gap
 from mipnet.errors import BackendError, InputError, OptionError, SolverFailure
 from mipnet.program import Csr, Program, Rows
 from mipnet.progress import Progress
@@ -100,8 +100,18 @@ def check_point(program: Program, x: Array) -> Array:
     """A copy of the point; raises `InputError` unless it has a finite number for every column."""
     point = np.array(x, dtype=np.float64)
     if point.shape != (program.columns,) or not np.isfinite(point).all():
-        raise InputError(f"the start point has shape {point.shape}; expected {program.columns} finite numbers, one for each variable")
+        raise InputError(f"the point given has shape {point.shape}; expected {program.columns} finite numbers, one for each variable")
     return point
+
+
+def checked(program: Program, source: Source) -> Source:
+    """The source, with every point it gives checked by `check_point`."""
+
+    def ask(given: Array | None) -> Array | None:
+        point = source(given)
+        return None if point is None else check_point(program, point)
+
+    return ask
 
 
 def with_cost(program: Program, cost: Array, offset: float) -> Program:

@@ -40,6 +40,8 @@ class Feature(Enum):
     INDICATOR = "indicator rows"
     LOG_SUM_EXP = "log-sum-exp"
     START = "start point"
+    SUGGEST = "suggested points"
+    LAZY = "lazy rows"
     ADD_ROWS = "added rows"
     CHANGE = "changed objective and bounds"
     INCUMBENT_EVENTS = "incumbent events"
@@ -110,6 +112,22 @@ OnEvent = Callable[[Event], None]
 """Called while the solver waits, and maybe in a thread of the solver's: be quick, and leave the session alone but for `interrupt`."""
 
 
+Source = Callable[[Array | None], Array | None]
+"""Asked during a solve for a feasible point of the program: given the point of a relaxation where the solver shows one, and None where
+it does not, it returns a full point, or None if it knows none.  The solver checks it.  As with `OnEvent`, the solver waits meanwhile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lazy:
+    """Rows of the program that are written only where a point violates them.
+
+    ``separate(x)`` gives rows that cut ``x`` off, none if it meets them all; ``columns`` are all columns that such rows may read.
+    """
+
+    separate: Callable[[Array], Rows]
+    columns: Columns
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What a session says of one solve.  ``bound`` is ``-inf`` if nothing is known, ``objective`` None exactly when ``x`` is.
@@ -152,6 +170,20 @@ class Session(ABC):
     @abstractmethod
     def start(self, x: Array) -> None:
         """Give a full point to the next solve as its first incumbent; an infeasible one is ignored by the solver."""
+
+    def suggest(self, source: Source) -> None:
+        """Ask ``source`` for points during the next solve; an exception that it raises is raised by that solve.
+
+        For a backend with `Feature.SUGGEST`; others need not write it.
+        """
+        raise BackendError(f"a session of `{type(self).__name__}` asks for no points; look for `Feature.SUGGEST` first")
+
+    def lazy(self, rows: Lazy) -> None:
+        """Solve with these rows next time, each written once a point violates it; later solves know nothing of them.
+
+        For a backend with `Feature.LAZY`; others need not write it.
+        """
+        raise BackendError(f"a session of `{type(self).__name__}` takes no lazy rows; look for `Feature.LAZY` first")
 
     @abstractmethod
     def add_rows(self, rows: Rows) -> None:

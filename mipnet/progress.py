@@ -7,10 +7,13 @@ import queue
 import threading
 from collections.abc import Callable
 from time import perf_counter
-from typing import Literal
+from typing import Literal, TypeVar
 
 from mipnet.backend import Event, Limits, OnEvent, relative_gap
 from mipnet.ir import Array
+
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 
 
 class Progress:
@@ -73,6 +76,17 @@ class Progress:
         for line in lines:
             if line.strip():
                 self._emit("log", 0, line)
+
+    def ask(self, question: Callable[[Given], Answer], given: Given) -> Answer | None:
+        """What a user's function answers in the middle of a solve; None once one has raised, which ends the solve as a handler's does."""
+        if self.error is not None:
+            return None
+        try:
+            with self._lock:
+                return question(given)
+        except BaseException as error:  # raised again by `finish`
+            self.error = error
+            return None
 
     def _emit(self, kind: Literal["incumbent", "bound", "log"], nodes: int, text: str = "", x: Array | None = None) -> None:
         self.nodes = max(self.nodes, nodes)

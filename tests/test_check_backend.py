@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mipnet_highs import HiGHS
+from mipnet_scip import SCIP, plugins
 
 from mipnet.adapter import DEFAULT
 from mipnet.backend import Limits, OnEvent, Options, Outcome, Session, Status
@@ -89,6 +90,7 @@ BROKEN = {
     "objective forgotten": (Bent(deaf="set_objective"), "changed_objective"),
     "bounds forgotten": (Bent(deaf="set_bounds"), "changed_bounds"),
     "start ignored": (Bent(deaf="start"), "start_accepted"),
+    "suggestions ignored": (Bent(deaf="suggest"), "suggested_point"),
     "interrupt ignored": (Bent(deaf="interrupt", limits=lambda given: replace(given, time=min(given.time, 2.0))), "interrupt_from_thread"),
     "time limit too long": (Bent(limits=lambda given: replace(given, time=given.time + 2.0)), "time_limit_each_solve"),
     "node limit ignored": (Bent(limits=lambda given: replace(given, nodes=None, time=1.0)), "node_limit"),
@@ -112,6 +114,32 @@ BROKEN = {
 def test_a_broken_backend_is_found_out(backend: Bent, clause: str) -> None:
     with pytest.raises(AssertionError, match="contract: "):
         dict(backend_checks(backend))[clause]()
+
+
+class Forgetful(SCIP):
+    """SCIP that is told of no lazy rows."""
+
+    def open(self, program: Program, options: Options | None = None) -> Session:
+        session = super().open(program, options)
+        session.lazy = lambda rows: None  # type: ignore[method-assign]
+        return session
+
+
+LAZY = [name for name, _ in backend_checks(SCIP()) if name.startswith("lazy_")]
+
+
+@pytest.mark.parametrize("clause", LAZY)
+def test_lazy_rows_that_are_forgotten_are_found_out(clause: str) -> None:
+    with pytest.raises(AssertionError, match="contract: "):
+        dict(backend_checks(Forgetful()))[clause]()
+
+
+@pytest.mark.parametrize("clause", ["lazy_optimum", "lazy_symmetry", "lazy_tangents"])
+def test_reductions_that_know_of_no_rows_to_come_are_found_out(clause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins.LazyRows, "conslock", lambda *given: None)
+    monkeypatch.setattr(plugins, "GUARDS", {})
+    with pytest.raises(AssertionError, match="contract: "):
+        dict(backend_checks(SCIP()))[clause]()
 
 
 def test_all_failures_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,13 +21,14 @@ from mipnet.adapter import (
     check_point,
     check_program,
     check_rows,
+    checked,
     finish,
     trivial,
     warn_dropped,
     with_bounds,
     with_cost,
 )
-from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Session, Status
+from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Session, Source, Status
 from mipnet.errors import BackendError, SolverFailure
 from mipnet.program import Program, Rows
 from mipnet.progress import Progress, run_apart
@@ -48,6 +49,7 @@ class HiGHS(Backend):
         Feature.INDICATOR,
         Feature.LOG_SUM_EXP,
         Feature.MEMORY_LIMIT,
+        Feature.LAZY,
     }
 
     def version(self) -> str:
@@ -73,6 +75,7 @@ class HighsSession(Session):
         self._subscribe()
 
     _start: Array | None
+    _source: Source | None = None
 
     def _pass(self) -> None:
         p, matrix = self._program, canonical(self._program.rows.matrix)
@@ -99,6 +102,7 @@ class HighsSession(Session):
         h.cbLogging += self._on_log
         h.cbMipImprovingSolution += self._on_incumbent
         h.cbMipInterrupt += self._on_check
+        h.cbMipUserSolution += self._on_question
         h.cbSimplexInterrupt += self._on_lp_check
         h.cbIpmInterrupt += self._on_lp_check
 
@@ -118,6 +122,12 @@ class HighsSession(Session):
         self._progress.bound(data.mip_dual_bound, data.mip_node_count)
         self._on_lp_check(event)
 
+    def _on_question(self, event: Any) -> None:
+        # HiGHS shows no point of its relaxation here, and checks what it is given
+        point = None if self._source is None else self._progress.ask(self._source, None)
+        if point is not None:
+            event.data_in.setSolution(np.ascontiguousarray(point, dtype=np.float64))
+
     def _on_lp_check(self, event: Any) -> None:
         # said every time, also when False: HiGHS keeps the flag of an earlier, interrupted solve
         event.interrupt(self._progress.stop)
@@ -127,8 +137,10 @@ class HighsSession(Session):
         self._check_open()
         check_limits(self._backend, limits)
         self._progress = progress = Progress(limits, on_event)
-        raw = trivial(self._program) or self._solve(limits, progress)
-        self._start = None
+        try:
+            raw = trivial(self._program) or self._solve(limits, progress)
+        finally:
+            self._start = self._source = None
         return finish(self._program, progress, raw)
 
     def _solve(self, limits: Limits, progress: Progress) -> Raw:
@@ -199,6 +211,11 @@ class HighsSession(Session):
         """Give a full point to the next solve; an LP has no use for it."""
         self._check_open()
         self._start = check_point(self._program, x)
+
+    def suggest(self, source: Source) -> None:
+        """Ask for points at HiGHS's own moments: before the root, around its cuts and its heuristics, now and then in the tree."""
+        self._check_open()
+        self._source = checked(self._program, source)
 
     def add_rows(self, rows: Rows) -> None:
         """Append rows; the basis and an incumbent that still fits are kept."""

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from pyscipopt import SCIP_EVENTTYPE, SCIP_STAGE, quicksum
 
 from mipnet.adapter import DEFAULT, Raw, check_limits, check_point, check_program, check_rows, finish, trivial, with_bounds, with_cost
-from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Session, Status
+from mipnet.backend import Backend, Feature, Lazy, Limits, OnEvent, Options, Outcome, Session, Source, Status
 from mipnet.errors import BackendError, SolverFailure
 from mipnet.program import Program, Rows
 from mipnet.progress import Progress, run_apart
 from mipnet_scip import native
 from mipnet_scip.handover import Handles, add_rows, finite, hand_over
 from mipnet_scip.options import STATUS, set_limits, set_options
+from mipnet_scip.plugins import Hooks
 
 Array = NDArray[np.float64]
 
@@ -56,6 +57,8 @@ class ScipSession(Session):
     def __init__(self, backend: SCIP, program: Program, options: Options) -> None:
         self._backend, self._program = backend, program
         self._start: Array | None = None
+        self._source: Source | None = None
+        self._lazy: Lazy | None = None
         self._progress, self._solving = Progress(Limits(), None), False
         self._model: Any = pyscipopt.Model()
         self._log_key: int | None = None
@@ -69,6 +72,7 @@ class ScipSession(Session):
             self.close()
             raise
         kinds = [SCIP_EVENTTYPE.BESTSOLFOUND, SCIP_EVENTTYPE.DUALBOUNDIMPROVED, SCIP_EVENTTYPE.NODESOLVED]
+        self._hooks = Hooks(self._model, self._stop_if_asked)
         self._model.attachEventHandlerCallback(self._on_event, kinds)
 
     def _redirect(self) -> None:
@@ -101,8 +105,13 @@ class ScipSession(Session):
         self._check_open()
         check_limits(self._backend, limits)
         self._progress = progress = Progress(limits, on_event)
-        raw = trivial(self._program) or self._solve(limits, progress)
-        self._start = None
+        self._hooks.begin(self._program, self._handles, progress, self._source, self._lazy)
+        try:
+            raw = trivial(self._program) or self._solve(limits, progress)
+        finally:
+            self._start = self._source = self._lazy = None
+            self._model.freeTransform()
+            self._hooks.end()
         return finish(self._program, progress, raw)
 
     def _solve(self, limits: Limits, progress: Progress) -> Raw:
@@ -113,9 +122,7 @@ class ScipSession(Session):
             return self._which(limits, progress)
         if word not in STATUS:
             raise SolverFailure(f"SCIP ended with status `{word}`; try other parameters, or another backend")
-        raw = self._raw(word, accepted)
-        self._model.freeTransform()
-        return raw
+        return self._raw(word, accepted)
 
     def _offer_start(self) -> bool | None:
         if self._start is None:
@@ -184,6 +191,16 @@ class ScipSession(Session):
         """Give a full point to the next solve."""
         self._check_open()
         self._start = check_point(self._program, x)
+
+    def suggest(self, source: Source) -> None:
+        """Ask for points after the LP of every node."""
+        self._check_open()
+        self._source = source
+
+    def lazy(self, rows: Lazy) -> None:
+        """Take lazy rows by a constraint handler, with SCIP's reductions by symmetry, dominance and independent parts off meanwhile."""
+        self._check_open()
+        self._lazy = rows
 
     def add_rows(self, rows: Rows) -> None:
         """Append rows."""

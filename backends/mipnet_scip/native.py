@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyscipopt
+from numpy.typing import NDArray
 
 from mipnet.errors import SolverFailure
 from mipnet.program import Rows
@@ -37,6 +38,7 @@ def library() -> Any | None:
         ]  # fmt: skip
         lib.SCIPaddCons.argtypes = [c_void_p, c_void_p]
         lib.SCIPreleaseCons.argtypes = [c_void_p, POINTER(c_void_p)]
+        lib.SCIPgetSolVals.argtypes = [c_void_p, c_void_p, c_int, c_void_p, c_void_p]
         relays: list[Any] = [c_uint, c_char_p, c_uint, _RELAY, _RELAY, _RELAY, c_void_p, c_void_p]
         lib.SCIPmessagehdlrCreate.argtypes = [POINTER(c_void_p), *relays]
         lib.SCIPsetMessagehdlr.argtypes = [c_void_p, c_void_p]
@@ -66,6 +68,14 @@ def add_rows(lib: Any, model: Any, variables: list[Any], rows: Rows) -> None:
         code = lib.SCIPcreateConsBasicLinear(scip, byref(cons), b"row", end - begin, *at, lower[row], upper[row])
         if code != 1 or lib.SCIPaddCons(scip, cons) != 1 or lib.SCIPreleaseCons(scip, byref(cons)) != 1:
             raise SolverFailure(f"SCIP refused row {row}; look for coefficients or sides of 1e20 and more")
+
+
+def node_values(lib: Any, model: Any, variables: list[Any]) -> NDArray[np.float64]:
+    """The values of variables in the solution of the node's relaxation."""
+    pointers, values = np.array([v.ptr() for v in variables], dtype=np.uintp), np.empty(len(variables))
+    if lib.SCIPgetSolVals(pointer(model), None, len(values), pointers.ctypes.data, values.ctypes.data) != 1:
+        raise SolverFailure("SCIP does not tell its relaxation's solution")
+    return values
 
 
 Sink = weakref.WeakMethod[Callable[[str], None]]

@@ -19,10 +19,10 @@ from functools import partial
 from mipnet.backend import Backend
 
 # importing a module registers its checks
-from mipnet.testing import optima, sessions, stops
+from mipnet.testing import asking, optima, sessions, stops
 from mipnet.testing.checking import REGISTER
 
-__all__ = ["backend_checks", "check_backend", "optima", "sessions", "stops"]
+__all__ = ["asking", "backend_checks", "check_backend", "optima", "sessions", "stops"]
 
 
 def backend_checks(backend: Backend) -> list[tuple[str, Callable[[], None]]]:

@@ -1,0 +1,143 @@
+"""Checks of what a solver asks for in the middle of a solve: points, and lazy rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipnet.backend import Backend, Feature, Lazy, Limits, Session, Status
+from mipnet.program import Program, Rows
+from mipnet.testing.checking import check, expect, expect_raises, optimum, sound
+from mipnet.testing.problems import INF, brute_force, hard_knapsack, knapsack, market_split, program, rows
+from mipnet.testing.sessions import EXACT
+from mipnet.testing.stops import Planned
+
+Array = NDArray[np.float64]
+
+
+@check(Feature.INTEGER, Feature.SUGGEST, Feature.TIME_LIMIT)
+def suggested_point(backend: Backend) -> None:
+    """A feasible point that is suggested becomes an incumbent: a solve that finds none by itself returns at least that one."""
+    p, point = market_split()
+    given: list[Array | None] = []
+
+    def source(x: Array | None) -> Array | None:
+        given.append(x)
+        return point
+
+    with backend.open(p) as session:
+        session.suggest(source)
+        outcome = sound(p, session.solve(Limits(time=1.0)))
+        limit = p.objective(point) + 1e-6
+        expect(outcome.objective is not None and outcome.objective <= limit, f"the objective is at most the suggestion's, {limit}", outcome)
+        shown = [x for x in given if x is not None]
+        expect(all(x.shape == (p.columns,) and np.isfinite(x).all() for x in shown), "a source is shown a full point, or None")
+        count = len(given)
+        session.solve(Limits(time=0.2))
+        expect(count > 0 and len(given) == count, "a source serves one solve only")
+
+
+@check(Feature.INTEGER, Feature.SUGGEST)
+def infeasible_suggestion(backend: Backend) -> None:
+    """A suggested point that is infeasible, or none, changes nothing."""
+    p = knapsack()
+    for answer in (np.ones(p.columns), None):
+        with backend.open(p) as session:
+            session.suggest(lambda x, answer=answer: answer)  # type: ignore[misc]
+            optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+
+
+@check(Feature.INTEGER, Feature.SUGGEST, Feature.TIME_LIMIT)
+def source_raises(backend: Backend) -> None:
+    """An exception of a source stops the solve, is raised by it, and leaves the session usable."""
+
+    def fail(x: Array | None) -> Array | None:
+        raise Planned
+
+    _raises(backend, lambda session: session.suggest(fail))
+
+
+@check(Feature.INTEGER, Feature.LAZY, Feature.TIME_LIMIT)
+def lazy_rows_raise(backend: Backend) -> None:
+    """An exception of lazy rows does the same."""
+
+    def fail(x: Array) -> Rows:
+        raise Planned
+
+    _raises(backend, lambda session: session.lazy(Lazy(fail, np.arange(120))))
+
+
+def _raises(backend: Backend, ask: Callable[[Session], None]) -> None:
+    p = hard_knapsack()
+    with backend.open(p) as session:
+        ask(session)
+        begin = perf_counter()
+        expect_raises(Planned, lambda: session.solve(Limits(time=20.0, gap=0.0)), "what a user's function raises is raised by solve")
+        expect(perf_counter() - begin < 10.0, "what a user's function raises stops the solve")
+        outcome = sound(p, session.solve(Limits(gap=0.2)), Limits(gap=0.2))
+        expect(outcome.status is Status.OPTIMAL, "the session is usable after an exception", outcome)
+
+
+def held_back(p: Program) -> tuple[Program, Lazy]:
+    """A program without its rows, and the rows as lazy ones: the one that is missed most at a time."""
+    bare = replace(p, rows=rows((), 0.0, 0.0, p.columns))
+
+    def separate(x: Array) -> Rows:
+        missed = p.rows.violation(x)
+        return p.rows.part((missed > 1e-7) & (missed == missed.max()))
+
+    return bare, Lazy(separate, np.arange(p.columns))
+
+
+@check(Feature.INTEGER, Feature.LAZY)
+def lazy_optimum(backend: Backend) -> None:
+    """With all of its rows lazy a program has the optimum it has with them, whatever presolve makes of what is left."""
+    for seed in range(4):
+        p = knapsack(items=10, rows_=4, seed=seed)
+        bare, lazy = held_back(p)
+        with backend.open(bare) as session:
+            session.lazy(lazy)
+            optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+            optimum(bare, session.solve(EXACT), bare.offset + float(bare.cost[bare.cost < 0].sum()), EXACT)
+            session.lazy(lazy)
+            session.start(np.ones(p.columns))  # feasible but for the lazy rows
+            optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+
+
+@check(Feature.INTEGER, Feature.LAZY)
+def lazy_symmetry(backend: Backend) -> None:
+    """Columns that look alike without the lazy rows are not taken for alike."""
+    cost = np.array([-1.0, -1.0, -1.0, -1.0, -0.5])
+    p = program(cost, [[1, 1, 1, 1, 1], [3, 1, 0, 0, 0], [0, 1, 2, 4, 0]], row_upper=[3.0, 2.0, 3.0], upper=1.0, integer=True)
+    bare = replace(p, rows=p.rows.part(np.array([True, False, False])))
+    lazy = Lazy(lambda x: p.rows.part(p.rows.violation(x) > 1e-7), np.arange(5))
+    with backend.open(bare) as session:
+        session.lazy(lazy)
+        optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+
+
+@check(Feature.INTEGER, Feature.LAZY)
+def lazy_tangents(backend: Backend) -> None:
+    """A convex function by tangents as they are missed: ``t >= |x - c|^2`` over the integers, to a millionth."""
+    rng, n = np.random.default_rng(0), 4
+    for _ in range(3):
+        c = rng.uniform(-2, 2, n)
+        lower, upper = np.append(np.full(n, -3.0), -10.0), np.append(np.full(n, 3.0), 1e3)
+        bare = program(np.append(np.zeros(n), 1.0), lower=lower, upper=upper, integer=[True] * n + [False])
+
+        def separate(x: Array, c: Array = c) -> Rows:
+            y, width = x[:-1], len(x)
+            slope, value = 2 * (y - c), float((y - c) @ (y - c))
+            tangent = rows(np.append(-slope, 1.0)[None], value - float(slope @ y), INF, width)
+            return tangent.part(tangent.violation(x) > 1e-7)
+
+        with backend.open(bare) as session:
+            session.lazy(Lazy(separate, np.arange(n + 1)))
+            outcome = session.solve(EXACT)
+        truth = float(((np.round(c) - c) ** 2).sum())
+        expect(outcome.objective is not None and abs(outcome.objective - truth) <= 1e-5, f"the objective is {truth}", outcome)
+        expect(outcome.bound <= truth + 1e-6, f"the bound is at most {truth}", outcome)
