@@ -113,6 +113,12 @@ class Affine:
         """A linear layer applied to every sample: terms of ``(I kron matrix) @ self``, with the constant already computed."""
         return Affine(per_sample(matrix, self.shape[0], self.terms), constant)
 
+    def total(self) -> Affine:
+        """The sum of all elements, of shape ``()``."""
+        row = Csr((self.terms.data, self.terms.indices, np.array([0, self.terms.nnz])), shape=(1, self.terms.shape[1])).copy()
+        row.sum_duplicates()
+        return Affine(row, np.asarray(self.constant.sum()))
+
     def evaluate(self, point: Array) -> Array:
         """The value where the variable with label i has the value ``point[i]``."""
         if self.is_fixed:
@@ -158,18 +164,41 @@ def per_sample(matrix: Csr, samples: int, terms: Csr) -> Csr:
     if terms.nnz == 0:
         return Csr((samples * matrix.shape[0], terms.shape[1]))
     n_out, n_in = matrix.shape
-    data = np.tile(matrix.data, samples)
-    starts = (matrix.indptr[None, :-1] + matrix.nnz * np.arange(samples, dtype=np.int64)[:, None]).reshape(-1)
-    indptr = _small(np.append(starts, samples * matrix.nnz))
     if (np.diff(terms.indptr) == 1).all() and len(np.unique(terms.indices)) == len(terms.indices):
+        data = np.tile(matrix.data, samples)
         variables = terms.indices.reshape(samples, n_in).take(matrix.indices, axis=1).reshape(-1)
         if not (terms.data == 1).all():
             data *= terms.data.reshape(samples, n_in).take(matrix.indices, axis=1).reshape(-1)
-        return Csr((data, variables, indptr), shape=(samples * n_out, terms.shape[1]))
+        return Csr((data, variables, _starts(matrix, samples)), shape=(samples * n_out, terms.shape[1]))
+    variables = np.unique(terms.indices)
+    if len(variables) <= FEW:
+        return _few_variables(matrix, samples, terms, variables)
     columns = (matrix.indices[None, :] + n_in * np.arange(samples, dtype=np.int64)[:, None]).reshape(-1)
-    product = Csr((data, columns, indptr), shape=(samples * n_out, samples * n_in)) @ terms
+    blocks = Csr((np.tile(matrix.data, samples), columns, _starts(matrix, samples)), shape=(samples * n_out, samples * n_in))
+    product = blocks @ terms
     product.sum_duplicates()
     return Csr(product)
+
+
+FEW = 64
+"""Where no more variables than these lie behind all of a layer's inputs, as scores do, their coefficients are held densely."""
+
+
+def _few_variables(matrix: Csr, samples: int, terms: Csr, variables: NDArray[Any]) -> Csr:
+    (n_out, n_in), k = matrix.shape, len(variables)
+    row = np.repeat(np.arange(samples * n_in), np.diff(terms.indptr))
+    dense = np.zeros((n_in, samples, k))
+    dense[row % n_in, row // n_in, np.searchsorted(variables, terms.indices)] = terms.data
+    product = (matrix @ dense.reshape(n_in, samples * k)).reshape(n_out, samples, k).transpose(1, 0, 2).reshape(samples * n_out, k)
+    there = product != 0
+    indptr = np.append(0, np.cumsum(there.sum(axis=1)))
+    return Csr((product[there], np.broadcast_to(variables, there.shape)[there], indptr), shape=(samples * n_out, terms.shape[1]))
+
+
+def _starts(matrix: Csr, samples: int) -> NDArray[Any]:
+    """Where the rows of ``I_samples kron matrix`` begin."""
+    starts = (matrix.indptr[None, :-1] + matrix.nnz * np.arange(samples, dtype=np.int64)[:, None]).reshape(-1)
+    return _small(np.append(starts, samples * matrix.nnz))
 
 
 def _small(indptr: Ints) -> NDArray[Any]:

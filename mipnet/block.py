@@ -16,23 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import Any, Literal
+from typing import Any
 
 import linopy
 import numpy as np
 import xarray as xr
-from linopy import CSRConstraint, LinearExpression
-from linopy.csr import Grid
 from numpy.typing import NDArray
 
-from mipnet.affine import Affine, Csr, Mask, activity, widen
+from mipnet.affine import Affine, Csr, Mask
 from mipnet.bounds.interval import Interval
+from mipnet.containers import Sense, add_rows, add_variables, coordinates, expression, one_each
 from mipnet.errors import UnboundedError, UnsupportedError
 from mipnet.ir import Array, Layer, Node, Shape
 
-linopy.options["semantics"] = "v1"
-
-Sense = Literal["<=", ">=", "="]
 Encoder = Callable[..., Affine]
 Fill = tuple[NDArray[np.int64], Callable[[Array], Array]]
 
@@ -158,17 +154,10 @@ class Block:
 
         ``value(point)`` gives their values, of the same shape, at a point where all earlier variables have theirs.
         """
-        dims, shape = dims or self.dims, shape or self.shape
-        coords = coordinates(dims, shape, self.samples)
-
-        def labelled(a: Any, kind: type) -> xr.DataArray:
-            return xr.DataArray(np.array(np.broadcast_to(a, shape), dtype=kind), dims=dims, coords=coords)
-
         name = f"{self.name}_{suffix}" if suffix else self.name
-        mask = None if where is None or where.all() else labelled(where, bool)
-        low, high = labelled(lower, float), labelled(upper, float)
-        made = self.model.add_variables(lower=low, upper=high, name=name, mask=mask, binary=binary)
-        labels = made.labels.transpose(*dims).values
+        coords = coordinates(dims or self.dims, shape or self.shape, self.samples)
+        made = add_variables(self.model, name, lower, upper, coords, where=where, binary=binary)
+        labels = made.labels.values
         self.variables[suffix] = made
         self.fills.append((labels, value))
         return Affine.of(labels)
@@ -185,7 +174,7 @@ class Block:
         """New rows ``value sense right``, flat, each of which holds where its binary in ``switch`` is ``active``."""
         name = f"{self.name}_{suffix}"
         dim = f"{name}_0"
-        binary = linopy.Variable(_one_each(switch, dim), self.model, name, skip_broadcast=True)
+        binary = linopy.Variable(one_each(switch, dim), self.model, name, skip_broadcast=True)
         bound = xr.DataArray(np.broadcast_to(np.asarray(right, dtype=np.float64), value.shape), dims=dim, coords=binary.coords)
         left = expression(self.model, value, (dim,), self.samples)
         self.model.add_indicator_constraints(binary, active, left, sense, bound, name=name)
@@ -203,61 +192,3 @@ class Block:
         dims = dims or (self.dims if value.shape == self.shape else tuple(f"{name}_{i}" for i in range(value.constant.ndim)))
         add_rows(self.model, name, value, sense, right, dims, self.samples)
         self.constraints.append(name)
-
-
-def coordinates(dims: tuple[str, ...], shape: Shape, samples: xr.DataArray) -> xr.Coordinates:
-    """The coordinates that all variables and rows of an encoding use: the samples' own, and 0, 1, 2, ... for anything else."""
-    return xr.Coordinates({d: samples.values if d == "sample" else np.arange(n) for d, n in zip(dims, shape, strict=True)})
-
-
-def add_rows(
-    model: linopy.Model, name: str, value: Affine, sense: Sense, right: Array | float, dims: tuple[str, ...], samples: xr.DataArray
-) -> None:
-    """Rows ``value sense right`` under a name, as the sparse matrix that they are.
-
-    linopy keeps them in this form (`linopy.CSRConstraint`), a fifteenth of the time and without the padding of a labelled array.
-    """
-    bound = (np.asarray(right, dtype=np.float64) - value.constant).reshape(-1)
-    grid = Grid.from_dataset(xr.Dataset(coords=coordinates(dims, value.shape, samples)), dims)
-    rows = CSRConstraint(widen(value.terms, model._xCounter), np.arange(len(bound)), bound, sense, grid, model)
-    model.add_constraints(rows, name=name, freeze=True)
-
-
-def _one_each(value: Affine, dim: str) -> xr.Dataset:
-    """The data of a binary linopy variable with the one variable of each element."""
-    labels = value.terms.indices.astype(np.int64)
-    arrays = {"labels": labels, "lower": np.zeros(len(labels)), "upper": np.ones(len(labels))}
-    data = xr.Dataset({name: (dim, array) for name, array in arrays.items()}, coords={dim: np.arange(len(labels))})
-    return data.assign_attrs(binary=True, integer=False, label_range=(int(labels.min()), int(labels.max()) + 1))
-
-
-def expression(model: linopy.Model, value: Affine, dims: tuple[str, ...], samples: xr.DataArray) -> LinearExpression:
-    """An affine value as a labelled linopy expression (constant included): coefficients and labels padded to the longest row."""
-    sizes, rows = value.row_sizes, value.constant.size
-    longest = max(1, int(sizes.max(initial=0)))
-    coefficients, labels = np.full((rows, longest), np.nan), np.full((rows, longest), -1, dtype=np.int32)
-    there = np.arange(longest) < sizes[:, None]
-    coefficients[there], labels[there] = value.terms.data, value.terms.indices
-    terms = {"coeffs": coefficients, "vars": labels}
-    arrays = {name: ((*dims, "_term"), array.reshape(*value.shape, longest)) for name, array in terms.items()}
-    coords = coordinates(dims, value.shape, samples)
-    return LinearExpression(xr.Dataset(arrays | {"const": (dims, value.constant)}, coords=coords), model)
-
-
-def value_range(model: linopy.Model, value: Affine) -> tuple[Array, Array]:
-    """Lower and upper bound of an affine value from the bounds of its variables: valid whatever the bounds mode."""
-    lower, upper = column_bounds(model)
-    width = value.terms.shape[1]
-    low, high = activity(value.terms, lower[:width], upper[:width])
-    return low.reshape(value.shape) + value.constant, high.reshape(value.shape) + value.constant
-
-
-def column_bounds(model: linopy.Model) -> tuple[Array, Array]:
-    """Lower and upper bound of every variable of a model by label."""
-    lower, upper = np.full(model._xCounter, -np.inf), np.full(model._xCounter, np.inf)
-    for variable in (model.variables[name] for name in model.variables):
-        labels = variable.labels.values.reshape(-1)
-        there = labels >= 0
-        lower[labels[there]] = variable.lower.values.reshape(-1)[there]
-        upper[labels[there]] = variable.upper.values.reshape(-1)[there]
-    return lower, upper

@@ -18,12 +18,13 @@ from linopy import LinearExpression
 from numpy.typing import NDArray
 
 from mipnet.affine import Affine
-from mipnet.block import RELAXED, Block, Fill, add_rows, coordinates, expression, is_affine, linear_map, value_range
+from mipnet.block import RELAXED, Block, Fill, is_affine, linear_map
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.sweep import propagate
 from mipnet.choices import Formulation as Formulation
 from mipnet.choices import check_formulation, choose, choose_gate
+from mipnet.containers import add_rows, add_variables, coordinates, expression, value_range
 from mipnet.errors import DataError, InputError, UnboundedError
 from mipnet.gates import Gate, find_gates
 from mipnet.ir import INPUT, Array, Layer, Network, dims_of
@@ -180,9 +181,8 @@ def add_network(
 
 
 def _input_variable(enc: Encoding) -> Affine:
-    dims = ("sample", *dims_of(INPUT, enc.network.input_shape))
-    made = enc.model.add_variables(lower=enc.labelled(enc.region.lower, dims), upper=enc.labelled(enc.region.upper, dims), name=INPUT)
-    return Affine.of(made.labels.transpose(*dims).values)
+    coords = coordinates(("sample", *dims_of(INPUT, enc.network.input_shape)), enc.region.lower.shape, enc.samples)
+    return Affine.of(add_variables(enc.model, INPUT, enc.region.lower, enc.region.upper, coords).labels.values)
 
 
 def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = False, prefix: str = "") -> Encoding:
@@ -222,8 +222,8 @@ def _add_output(enc: Encoding, prefix: str) -> None:
     if enc.bounds.mode == "sound":
         known = enc.bounds.after[node.name]
         lower, upper = np.maximum(lower, known.lower.numpy()), np.minimum(upper, known.upper.numpy())
-    low, high = (enc.labelled(end, dims) for end in (np.minimum(lower, upper), np.maximum(lower, upper)))
-    enc.output = enc.model.add_variables(lower=low, upper=high, name=f"{prefix}output")
+    coords = coordinates(dims, value.shape, enc.samples)
+    enc.output = add_variables(enc.model, f"{prefix}output", np.minimum(lower, upper), np.maximum(lower, upper), coords)
     labels = enc.output.labels.values
     enc.fills.append((labels, value.evaluate))
     add_rows(enc.model, f"{prefix}output_is", value - Affine.of(labels), "=", 0.0, dims, enc.samples)
@@ -250,12 +250,7 @@ def _bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode | B
 
 
 def _score(model: linopy.Model, gate: Gate, binary: bool, prefix: str) -> linopy.Variable:
-    coords = {gate.dim: np.arange(gate.units)}
-    name = f"{prefix}score_{gate.name}"
-    if binary:
-        return model.add_variables(binary=True, coords=xr.Coordinates(coords), dims=[gate.dim], name=name)
-    lower = xr.DataArray(np.zeros(gate.units), dims=gate.dim, coords=coords)
-    return model.add_variables(lower=lower, upper=lower + 1.0, name=name)
+    return add_variables(model, f"{prefix}score_{gate.name}", 0, 1, {gate.dim: np.arange(gate.units)}, binary=binary)
 
 
 def _scores_at(enc: Encoding, gate: Gate | None, block: Block) -> Affine | None:

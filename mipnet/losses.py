@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import xarray as xr
 from linopy import LinearExpression
 from numpy.typing import ArrayLike, NDArray
 
 from mipnet.affine import Affine
-from mipnet.block import add_rows, expression
 from mipnet.build import Encoding
+from mipnet.containers import add_rows, add_variables, expression
 from mipnet.errors import DataError, InputError, UnboundedError
 from mipnet.ir import Array
 
@@ -119,10 +118,9 @@ def _margin(enc: Encoding, labels: Labels, margin: float) -> LinearExpression:
 
 def _per_sample(enc: Encoding, name: str, lower: Array, upper: Array) -> NDArray[np.int64]:
     """The labels of a new variable with one entry a sample."""
-    low, high = (xr.DataArray(end, dims="sample", coords={"sample": enc.samples.values}) for end in (lower, upper))
-    labels: NDArray[np.int64] = enc.model.add_variables(lower=low, upper=high, name=name).labels.values
+    labels: NDArray[np.int64] = add_variables(enc.model, name, lower, upper, {"sample": enc.samples.values}).labels.values
     return labels
 
 
 def _mean(enc: Encoding, value: Affine) -> LinearExpression:
-    return expression(enc.model, value * (1.0 / len(enc.samples)), ("sample",), enc.samples).sum()
+    return expression(enc.model, (value * (1.0 / len(enc.samples))).total(), (), enc.samples)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,17 +47,17 @@ class Contest:
     least: Array
     most: Array
 
-    @property
+    @cached_property
     def open(self) -> Mask:
         """Where a window has candidates."""
         return np.asarray(self.keep.any(axis=-1))
 
-    @property
+    @cached_property
     def window(self) -> Ints:
         """The window of each kept candidate, by flat position among all windows."""
         return np.broadcast_to(np.arange(self.open.size).reshape(*self.open.shape, 1), self.keep.shape)[self.keep]
 
-    @property
+    @cached_property
     def gap(self) -> Array:
         """``max_{j != i} u_j - l_i`` for each kept candidate i: by how much the maximum exceeds it at most."""
         others = _max_of_others(np.where(self.keep, self.most, -np.inf))[self.keep]

@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from mipnet.affine import Affine, Csr, Ints, activity
-from mipnet.block import Rectified, column_bounds
+from mipnet.block import Rectified
+from mipnet.containers import column_bounds
 from mipnet.errors import UnboundedError
 from mipnet.ir import Array
 from mipnet.layers.pairs import switched

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipnet.affine import Affine, Mask
-from mipnet.block import RELAXED, Block, Sense
+from mipnet.block import RELAXED, Block
+from mipnet.containers import Sense
 from mipnet.errors import UnboundedError, UnsupportedError
 from mipnet.ir import Array
 
@@ -113,16 +114,16 @@ def positive_part(
 
 def _worth_a_variable(z: Affine, active: Mask) -> bool:
     """True if passing on the rows of decided elements would spread more variables than it saves."""
-    count = int(active.sum())
-    return count > 0 and bool((z[active].row_sizes > 1).any()) and len(np.unique(z[active].terms.indices)) > count
+    long = bool((z.row_sizes[active.reshape(-1)] > 1).any())
+    return long and len(np.unique(z[active].terms.indices)) > int(active.sum())
 
 
 def _keep_pattern(block: Block, suffix: str, z: Affine, lower: Array, upper: Array, active: Mask, inactive: Mask) -> None:
-    tag = f"{suffix}_" if suffix else ""
-    block.rows(f"{tag}on_above", z[active], ">=")
-    block.rows(f"{tag}on_below", z[active], "<=", upper[active])
-    block.rows(f"{tag}off_above", z[inactive], ">=", lower[inactive])
-    block.rows(f"{tag}off_below", z[inactive], "<=")
+    tag, on, off = f"{suffix}_" if suffix else "", z[active], z[inactive]
+    block.rows(f"{tag}on_above", on, ">=")
+    block.rows(f"{tag}on_below", on, "<=", upper[active])
+    block.rows(f"{tag}off_above", off, ">=", lower[inactive])
+    block.rows(f"{tag}off_below", off, "<=")
 
 
 def _written(part: Part, ceiling: Affine | None) -> Affine:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import xarray as xr
 from linopy import LinearExpression
 from numpy.typing import NDArray
 
 from mipnet.affine import Affine
-from mipnet.block import add_rows
 from mipnet.build import Encoding
+from mipnet.containers import add_rows, add_variables, expression
 from mipnet.gates import Gate
 from mipnet.ir import Array, Network
 from mipnet.layers.conv import Conv2d
@@ -42,12 +41,11 @@ def add_sparsity(encoding: Encoding, normalize: Normalize, layers: Layers) -> Li
     level = _variable(encoding, "sparsity", -2 * units / sizes, -units / sizes)
     owned = [encoding.scores[gate.name].labels.values for gate in gates]
     for i, labels in enumerate(owned):  # one row a layer, a handful in all
-        total = Affine.of(labels, 1.0 / sizes[i])
-        row = Affine(type(total.terms)(total.terms.sum(axis=0)[None, :]), np.array([-2.0 * units[i] / sizes[i]]))
+        row = (Affine.of(labels, 1.0 / sizes[i]) - 2.0 / sizes[i]).total().reshape(1)
         add_rows(model, f"sparsity_{gates[i].name}", Affine.of(level[i : i + 1]) - row, "=", 0.0, ("layer",), encoding.samples)
     encoding.fills.append((level, lambda p: np.array([(p[labels] - 2).sum() / n for labels, n in zip(owned, sizes, strict=True)])))
     if layers == "all" or len(gates) == 1:
-        return model.variables["sparsity"].sum()
+        return expression(model, Affine.of(level).total(), (), encoding.samples)
     return _largest(encoding, level)
 
 
@@ -55,17 +53,16 @@ def _largest(encoding: Encoding, level: NDArray[np.int64]) -> LinearExpression:
     """The sum of all but the smallest entry of ``sparsity``."""
     n, model = len(level), encoding.model
     lower, upper = (np.asarray(end.values) for end in (model.variables["sparsity"].lower, model.variables["sparsity"].upper))
-    q = model.add_variables(lower=float(lower.min()), upper=float(upper.max()), name="level")
+    q = add_variables(model, "level", lower.min(), upper.max(), {})
     r = _variable(encoding, "above", np.zeros(n), np.full(n, float(upper.max() - lower.min())))
     qs = np.full(n, int(q.labels.values))
     add_rows(model, "above_level", Affine.of(r) - Affine.of(level) + Affine.of(qs), ">=", 0.0, ("layer",), encoding.samples)
     encoding.fills.append((np.asarray(q.labels.values), lambda p: np.sort(p[level])[1]))
     encoding.fills.append((r, lambda p: np.maximum(p[level] - p[qs], 0.0)))
-    return (n - 1) * q + model.variables["above"].sum()
+    return expression(model, Affine.of(q.labels.values, n - 1.0) + Affine.of(r).total(), (), encoding.samples)
 
 
 def _variable(encoding: Encoding, name: str, lower: Array, upper: Array) -> NDArray[np.int64]:
-    coords = {"layer": [gate.name for gate in encoding.gates]}
-    low, high = (xr.DataArray(end, dims="layer", coords=coords) for end in (lower, upper))
-    labels: NDArray[np.int64] = encoding.model.add_variables(lower=low, upper=high, name=name).labels.values
+    coords = {"layer": np.array([gate.name for gate in encoding.gates])}
+    labels: NDArray[np.int64] = add_variables(encoding.model, name, lower, upper, coords).labels.values
     return labels
