@@ -65,6 +65,9 @@ if TYPE_CHECKING:
     from mipnet.losses import Loss as Loss
     from mipnet.program import Program as Program
     from mipnet.program import Rows as Rows
+    from mipnet.properties import Case as Case
+    from mipnet.properties import Clause as Clause
+    from mipnet.properties import Property as Property
     from mipnet.pruning.compare import compare as compare
     from mipnet.pruning.export import export as export
     from mipnet.pruning.footprint import Footprint as Footprint
@@ -80,7 +83,9 @@ if TYPE_CHECKING:
     from mipnet.pruning.tune import train as train
     from mipnet.readers.data import load as load
     from mipnet.readers.files import read as read
+    from mipnet.readers.onnx_file import from_onnx as from_onnx
     from mipnet.readers.torch import from_torch as from_torch
+    from mipnet.readers.vnnlib import read_vnnlib as read_vnnlib
     from mipnet.sets import Box as Box
     from mipnet.sets import LInf as LInf
     from mipnet.sets import Samples as Samples
@@ -109,6 +114,7 @@ _HOME = {
     ),
     "mipnet.losses": "Loss",
     "mipnet.program": "Program Rows",
+    "mipnet.properties": "Case Clause Property",
     "mipnet.pruning.masks": "accuracy critical_masks make_masks random_masks",
     "mipnet.pruning.compare": "compare",
     "mipnet.pruning.export": "export",
@@ -119,7 +125,9 @@ _HOME = {
     "mipnet.pruning.tune": "fine_tune train",
     "mipnet.readers.data": "load",
     "mipnet.readers.files": "read",
+    "mipnet.readers.onnx_file": "from_onnx",
     "mipnet.readers.torch": "from_torch",
+    "mipnet.readers.vnnlib": "read_vnnlib",
     "mipnet.sets": "Box LInf Samples",
     "mipnet.engine": "OpenProblem Result open_problem solve",
     "mipnet.tasks.importance": "Importance Scores importance",

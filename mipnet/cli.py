@@ -168,15 +168,15 @@ def _status(run: Run) -> int:
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="MODEL.YAML|NET.PT2", help="A YAML file, or an exported network.")],
+    file: Annotated[Path, typer.Argument(metavar="MODEL.YAML|NET.PT2|NET.ONNX", help="A YAML file, or an exported network.")],
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Show a network, its gates and its program's size."""
     from mipnet import questions, records, report
-    from mipnet.readers.files import WEIGHTS, read
+    from mipnet.readers.files import WEIGHTS, WHOLE, read, suffix_of
 
-    if file.suffix.lower() in (".pt2", ".onnx", *WEIGHTS):
+    if suffix_of(file) in (*WHOLE, *WEIGHTS):
         if set_:
             raise InputError(f"--set changes keys of a YAML file, and `{file}` is a network; leave it out")
         description = records.describe(read(file))

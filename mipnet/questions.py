@@ -15,7 +15,7 @@ from mipnet.ir import Array, Network
 from mipnet.losses import Loss, check_labels
 from mipnet.program import Csr, Program, Rows
 from mipnet.readers.data import Dataset, load, select
-from mipnet.readers.files import read
+from mipnet.readers.files import WHOLE, read, suffix_of
 from mipnet.spec import Spec
 from mipnet.specfile import shown
 from mipnet.tasks.importance import Importance
@@ -91,7 +91,7 @@ def read_network(spec: Spec) -> Network:
     """The network of a spec; raises `NetworkError` naming the place in the file."""
     given, path = spec.network, spec.path(spec.network.file)
     with spec.blame("network"):
-        if path.suffix.lower() == ".pt2" and (given.layers or given.input_shape):
+        if suffix_of(path) in WHOLE and (given.layers or given.input_shape):
             raise NetworkError(f"`{path}` holds a whole network; leave `layers` and `input_shape` out")
         try:
             return read(path, given.layers, given.input_shape)

@@ -34,7 +34,7 @@ def _task(value: Any) -> Any:
 
 
 class NetworkSpec(Part):
-    """Where the network comes from: a .pt2 file, or weights with the shape of one input and the layers they belong to."""
+    """Where the network comes from: a .pt2 or .onnx file, or weights with the shape of one input and the layers they belong to."""
 
     file: Text
     input_shape: Annotated[

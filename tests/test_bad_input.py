@@ -171,7 +171,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "empty weights": (file("digits.safetensors", b""), "holds no tensors that can be read safely"),
     "pickle": (file("net.pt", b"\x80\x04cos\nsystem\n.", "solve", "model.yaml", "--set", "network.file=net.pt"), "read safely"),
     "no archive": (file("net.pt2", b"PK", "inspect", "net.pt2"), "is no archive"),
-    "onnx": (file("net.onnx", b"x", "inspect", "net.onnx"), "does not read ONNX yet"),
+    "onnx": (file("net.onnx", b"x", "inspect", "net.onnx"), "no ONNX file"),
     "weights alone": (lambda: ["inspect", "digits.safetensors"], "holds weights alone; give `layers`"),
     "unknown layer": (layer("{name: relu1, type: Swish}"), "layer `relu1` has type `Swish`; expected one of Linear"),
     "layer without type": (layer("{name: relu1}"), "expected a mapping with `name`, `type` and arguments"),

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from mipnet.errors import InputError, NetworkError, UnsupportedError
 from mipnet.pruning.surgery import fit_sizes, replace_tensor
 from mipnet.readers.files import HIDDEN, LAYERS, read_weights
+from mipnet.readers.lowering import one_line
 from mipnet.readers.torch import BATCH, from_torch, silent
-from mipnet.readers.torch_graph import one_line
 
 
 def export(module: nn.Module, path: str | os.PathLike[str], example_input: ArrayLike | Tensor) -> Path:

@@ -26,8 +26,8 @@ from mipnet.layers import BatchNorm, Conv2d, Dense, Scale
 from mipnet.pruning.masks import Threshold, make_masks, mask_actions
 from mipnet.pruning.plan import Plan, make_plan
 from mipnet.pruning.torch_masks import is_owned, owner, refuse_masks, remove_masks, torch_masks
+from mipnet.readers.lowering import one_line
 from mipnet.readers.torch import from_torch, quiet
-from mipnet.readers.torch_graph import one_line
 
 TORCH = str(Path(torch.__file__).parent)
 

@@ -1,4 +1,4 @@
-"""Networks from files: .pt2 as it is, .safetensors, .pt and .pth with the layers that their weights belong to."""
+"""Networks from files: .pt2 and .onnx as they are, .safetensors, .pt and .pth with the layers that their weights belong to."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.ir import Network
+from mipnet.readers.lowering import one_line
 from mipnet.readers.pt2 import read_pt2
 from mipnet.readers.torch import from_torch
-from mipnet.readers.torch_graph import one_line
 
 __all__ = ["build_module", "read", "read_pt2", "read_safetensors", "read_weights"]
 
@@ -30,17 +30,33 @@ LAYERS: dict[str, type[nn.Module]] = {
 
 HIDDEN = {"self", "device", "dtype", "args", "kwargs", "min_value", "max_value"}
 WEIGHTS = (".safetensors", ".pt", ".pth")
+ONNX = (".onnx", ".onnx.gz")
+WHOLE = (".pt2", *ONNX)
+"""Suffixes of files that hold a network with its layers."""
+
+
+def suffix_of(path: str | Path) -> str:
+    """The suffix in small letters, with the one before it if the file is packed."""
+    name = Path(path).name.lower()
+    return ".onnx.gz" if name.endswith(".onnx.gz") else Path(name).suffix
 
 
 def read(path: str | Path, layers: Sequence[Mapping[str, Any]] | None = None, input_shape: Sequence[int] | None = None) -> Network:
-    """The network of a file, by its suffix: .pt2, or .safetensors, .pt and .pth together with ``layers`` and ``input_shape``."""
-    suffix = Path(path).suffix.lower()
+    """The network of a file, by its suffix.
+
+    ``.pt2``                          what `torch.export.save` wrote, see `read_pt2`
+    ``.onnx``, ``.onnx.gz``           see `mipnet.readers.onnx_file.from_onnx`
+    ``.safetensors``, ``.pt, .pth``   weights, together with ``layers`` and ``input_shape``, see `build_module`
+    """
+    suffix = suffix_of(path)
     if suffix == ".pt2":
         return read_pt2(path)
-    if suffix == ".onnx":
-        raise UnsupportedError(f"`{path}`: mipnet does not read ONNX yet; export the module with `torch.export.save` as .pt2")
+    if suffix in ONNX:
+        from mipnet.readers.onnx_file import from_onnx
+
+        return from_onnx(path)
     if suffix not in WEIGHTS:
-        raise UnsupportedError(f"`{path}` has the suffix `{suffix}`; expected .pt2, {', '.join(WEIGHTS)}")
+        raise UnsupportedError(f"`{path}` has the suffix `{suffix}`; expected .pt2, {', '.join((*ONNX, *WEIGHTS))}")
     return read_safetensors(path, layers, input_shape)
 
 

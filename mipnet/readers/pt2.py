@@ -21,8 +21,9 @@ from torch.export.graph_signature import InputKind
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.ir import Network
+from mipnet.readers.lowering import one_line
 from mipnet.readers.torch import check_equal, quiet, silent, weight_notes
-from mipnet.readers.torch_graph import Reading, float64, one_line
+from mipnet.readers.torch_graph import Reading, float64
 
 WRITE = "write one with `torch.export.save(torch.export.export(module.eval(), (example_input,)), path)`"
 

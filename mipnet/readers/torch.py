@@ -19,7 +19,8 @@ from torch.export import ExportedProgram
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.ir import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
-from mipnet.readers.torch_graph import Reading, one_line, reads, supported
+from mipnet.readers.lowering import one_line
+from mipnet.readers.torch_graph import Reading, reads, supported
 
 __all__ = ["from_torch", "reads", "supported"]
 

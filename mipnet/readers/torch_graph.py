@@ -23,7 +23,8 @@ from torch.export.graph_signature import InputKind
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.ir import INPUT, Layer, Network, Shape, constant
-from mipnet.readers.torch_names import Names, stack
+from mipnet.readers.lowering import Value, one_line
+from mipnet.readers.names import Names
 
 Rule = Callable[..., "Value"]
 
@@ -46,14 +47,6 @@ def reads(*operators: str, alias: bool = False) -> Callable[[Rule], Rule]:
         return rule
 
     return register
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a node computes for each sample: the node's name and the shape of one sample."""
-
-    name: str
-    shape: Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +81,7 @@ class Call:
             shape = layer.shape(*(value.shape for value in inputs))
         except NetworkError as error:
             self.refuse(str(error))
-        name = self.reading.names.give(self.node, self.paths, layer)
+        name = self.reading.names.give(stack(self.node), self.paths, layer)
         self.reading.layers.append((name, layer, tuple(value.name for value in inputs)))
         return Value(name, shape)
 
@@ -107,6 +100,15 @@ class Call:
     def value(self, given: Any, what: str = "its input") -> Value:
         """An argument that must depend on the network's input."""
         return given if isinstance(given, Value) else self.refuse(f"{what} is a constant; expected what depends on the network's input")
+
+
+def stack(node: fx.Node) -> tuple[str, str]:
+    """``(call, path)`` of the innermost module that a node comes from; a second call of one module has the same path."""
+    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "", ""
+    key, (path, _) = list(stack.items())[-1]
+    return key, path.split("@")[0]
 
 
 def _place(node: fx.Node) -> str:
@@ -300,12 +302,6 @@ def _flatten(given: Any) -> Any:
             yield from _flatten(part)
     else:
         yield given
-
-
-def one_line(error: BaseException) -> str:
-    """An exception in one line."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text[:200]}".rstrip(": ")
 
 
 @reads(str(operator.getitem))

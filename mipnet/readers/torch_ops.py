@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mipnet.errors import NetworkError
-from mipnet.ir import Layer
-from mipnet.layers import Add, BatchNorm, Clip, Conv2d, Dense, LeakyReLU, ReLU, Scale
+from mipnet.layers import Add, Conv2d, Dense, ReLU, Scale
 from mipnet.layers.window import Sides, pair
-from mipnet.readers.torch_graph import Call, Constant, Value, reads
+from mipnet.readers.lowering import Value, lower_clip, lower_leaky, lower_norm
+from mipnet.readers.torch_graph import Call, Constant, reads
 
 Numbers = int | list[int]
 
@@ -88,18 +87,11 @@ def batch_norm(
 
 @reads("aten._native_batch_norm_legit_no_training.default")
 def running_norm(call: Call, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float) -> Value:
-    """``gamma (x - mean) / sqrt(variance + eps) + beta``; without gamma and beta nothing is trained, so it is a constant map."""
-    middle, spread = call.array(mean, "the running mean"), call.array(variance, "the running variance")
-    factor = 1 / torch.sqrt(spread + eps)
-    if weight is not None:
-        factor = call.array(weight, "the weight") * factor
-    shift = -factor * middle
-    if bias is not None:
-        shift = call.array(bias, "the bias") + shift
-    if weight is None and bias is None:
-        over = (-1, *[1] * (len(call.value(x).shape) - 1))
-        return call.emit(Scale(factor.reshape(over), shift.reshape(over)), call.value(x))
-    return call.emit(BatchNorm(factor, shift), call.value(x))
+    """``gamma (x - mean) / sqrt(variance + eps) + beta``."""
+    gamma = None if weight is None else call.array(weight, "the weight")
+    beta = None if bias is None else call.array(bias, "the bias")
+    statistics = call.array(mean, "the running mean"), call.array(variance, "the running variance")
+    return lower_norm(call, call.value(x), gamma, beta, *statistics, eps)
 
 
 # Constants and sums
@@ -190,11 +182,7 @@ def relu(call: Call, x: Value) -> Value:
 @reads("aten.leaky_relu.default", "aten.leaky_relu_.default")
 def leaky_relu(call: Call, x: Value, slope: float = 0.01) -> Value:
     """``x`` for x > 0, ``slope x`` else."""
-    try:
-        layer: Layer = LeakyReLU(float(slope))
-    except NetworkError as error:
-        call.refuse(str(error))
-    return call.emit(layer, x)
+    return lower_leaky(call, x, float(slope))
 
 
 @reads("aten.prelu.default")
@@ -243,10 +231,7 @@ def clamp_max(call: Call, x: Any, high: Any) -> Value:
 
 
 def _clip(call: Call, x: Value, low: Any, high: Any) -> Value:
-    ends = [_number(call, end) for end in (low, high)]
-    if ends[0] > ends[1]:
-        call.refuse(f"it clips to [{ends[0]}, {ends[1]}]; expected low <= high")
-    return call.emit(ReLU() if ends == [0.0, math.inf] else Clip(*ends), call.value(x))
+    return lower_clip(call, call.value(x), *(_number(call, end) for end in (low, high)))
 
 
 def _number(call: Call, end: Any) -> float:

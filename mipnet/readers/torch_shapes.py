@@ -7,7 +7,8 @@ from typing import Any
 
 from mipnet.layers import AdaptiveAvgPool2d, AvgPool2d, Concat, MaxPool2d, Permute, Reshape, Window
 from mipnet.layers.window import Pair, pair
-from mipnet.readers.torch_graph import PASSED, Call, Value, reads
+from mipnet.readers.lowering import Value
+from mipnet.readers.torch_graph import PASSED, Call, reads
 
 Numbers = int | list[int]
 

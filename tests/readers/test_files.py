@@ -324,7 +324,7 @@ def test_every_type_can_be_built(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("net.onnx", "does not read ONNX yet"), ("net.h5", "suffix `.h5`; expected .pt2"), ("net", "suffix ``")]
+    ("name", "message"), [("net.h5", "suffix `.h5`; expected .pt2, .onnx"), ("net.gz", "suffix `.gz`"), ("net", "suffix ``")]
 )
 def test_other_suffixes(name: str, message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from mipnet.errors import InputError, NetworkError, UnsupportedError
 from mipnet.ir import Layer, Network
 from mipnet.layers import Add, Clip, Concat, Conv2d, Dense, LeakyReLU, MaxPool2d, Permute, ReLU, Reshape, Scale
+from mipnet.readers.lowering import Value
 from mipnet.readers.torch import from_torch
-from mipnet.readers.torch_graph import RULES, Call, Value, reads
+from mipnet.readers.torch_graph import RULES, Call, reads
 
 
 class Fn(nn.Module):

@@ -1,14 +1,11 @@
-"""Names of nodes: the path of the module that a node comes from, or its kind and a counter."""
+"""Names of nodes: the path of the module that a layer comes from, or its kind and a counter."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import fx
 
 from mipnet.ir import INPUT, Layer
 from mipnet.layers import (
@@ -38,15 +35,6 @@ KINDS: dict[type[Layer], str] = {
 RESERVED = (INPUT, "sample")
 
 
-def stack(node: fx.Node) -> tuple[str, str]:
-    """``(call, path)`` of the innermost module that a node comes from; a second call of one module has the same path."""
-    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
-    if not stack:
-        return "", ""
-    key, (path, _) = list(stack.items())[-1]
-    return key, path.split("@")[0]
-
-
 @dataclass(eq=False)
 class Names:
     """The names given so far, the first use of each module's weights (`origins`) and the paths of modules (`modules`).
@@ -61,10 +49,10 @@ class Names:
     _calls: set[str] = field(default_factory=set)
     _owners: dict[frozenset[str], list[tuple[str, Layer]]] = field(default_factory=dict)
 
-    def give(self, node: fx.Node, weights: frozenset[str], layer: Layer) -> str:
-        """A new name for a layer that was read from ``node``, made of the parameters ``weights``."""
+    def give(self, place: tuple[str, str], weights: frozenset[str], layer: Layer) -> str:
+        """A new name for a layer that was read from ``place``, a call and its module's path, made of the parameters ``weights``."""
         first = self._first_use(weights, layer)
-        name = self._free(f"{first}_{{}}", 2) if first else self._name(node, layer)
+        name = self._free(f"{first}_{{}}", 2) if first else self._name(place, layer)
         self.origins[name] = first or name
         if not first:
             self._owners[weights] = [*self._owners.get(weights, []), (name, layer)]
@@ -78,9 +66,9 @@ class Names:
                 return name
         return None
 
-    def _name(self, node: fx.Node, layer: Layer) -> str:
+    def _name(self, place: tuple[str, str], layer: Layer) -> str:
         """The module's path for the first layer of each call (with a counter from the second call on), else kind and counter."""
-        key, path = stack(node)
+        key, path = place
         if not self._is_leaf(path) or key in self._calls:
             return self._counted(layer)
         self._calls.add(key)

@@ -1,0 +1,220 @@
+"""From an ONNX graph to a `Network`, at batch size 1: one rule an operator (see `mipnet.readers.onnx_call`), one or more nodes a rule."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipnet.errors import NetworkError, UnsupportedError
+from mipnet.ir import INPUT, Array, Layer, Network, Shape, size
+from mipnet.layers import Reshape
+from mipnet.readers.names import Names
+from mipnet.readers.onnx_call import FLOATS, RULES, Call, Constant, Tensor, attributes_of, one_sample, owner_of, place
+from mipnet.readers.onnx_fold import Unfoldable, fold
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto, ValueInfoProto
+
+LAST = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}
+
+
+def supported() -> str:
+    """The operators that can be read, in one line."""
+    return f"{', '.join(sorted(RULES))}; Softmax and LogSoftmax as the last operation; what can be computed from constants alone"
+
+
+@dataclass(frozen=True)
+class Last:
+    """A softmax or log-softmax over ``axes`` that was taken off the end, where the graph has ``dims``."""
+
+    kind: str
+    axes: tuple[int, ...]
+    dims: Shape
+
+    def of(self, outputs: Array) -> Array:
+        """What the graph makes of outputs ``(samples, ...)`` of the network."""
+        y = outputs.reshape(len(outputs), *self.dims)
+        axes = tuple(axis + 1 for axis in self.axes)
+        logs = y - y.max(axes, keepdims=True)
+        logs = logs - np.log(np.exp(logs).sum(axes, keepdims=True))
+        return np.asarray(np.exp(logs) if self.kind == "softmax" else logs)
+
+
+def _ancestors(layers: list[tuple[str, Layer, tuple[str, ...]]], name: str) -> list[tuple[str, Layer, tuple[str, ...]]]:
+    """The layers that a value depends on; others were read for their shapes alone."""
+    wanted, found = {name}, []
+    for layer in reversed(layers):
+        if layer[0] in wanted:
+            wanted.update(layer[2])
+            found.append(layer)
+    return found[::-1]
+
+
+@dataclass(eq=False)
+class Reading:
+    """The state of one reading: what each name of the graph stands for, the layers so far, the names given."""
+
+    graph: GraphProto
+    opset: int
+    values: dict[str, Tensor | Constant] = field(default_factory=dict)
+    layers: list[tuple[str, Layer, tuple[str, ...]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    last: Last | None = None
+    names: Names = field(default_factory=Names)
+    dims: Shape = ()
+    reshaped: dict[str, Tensor] = field(default_factory=dict)
+    fused: dict[str, tuple[str]] = field(default_factory=dict)
+
+    def network(self) -> Network:
+        """The network that the graph computes at batch size 1."""
+        self._read_initialisers()
+        self._read_input()
+        self.names = Names({owner for name in self.values if (owner := owner_of(name))})
+        out, softmax = self._take_off_softmax()
+        for node in needed(self.graph, out):
+            if node.output[0] not in self.values:
+                self._read(node)
+        found = self.values.get(out)
+        if not isinstance(found, Tensor):
+            raise UnsupportedError(f"the output `{out}` does not depend on the input; expected a network")
+        if softmax is not None:
+            self._note_softmax(softmax, found)
+        if found.name == INPUT:
+            found = Call(self, self.graph.node[0], {}).emit(Reshape(found.shape), found)
+        layers = _ancestors(self.layers, found.name)
+        return Network.build(one_sample(self.dims), layers, origins=self.names.origins, notes=self.notes)
+
+    def _read_initialisers(self) -> None:
+        from onnx import numpy_helper
+
+        for each in self.graph.initializer:
+            try:
+                array = as_float64(numpy_helper.to_array(each))
+            except Exception as error:
+                why = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+                raise NetworkError(f"the initialiser `{each.name}` cannot be read ({why}); expected {list(each.dims)} numbers") from None
+            self.values[each.name] = Constant(array, frozenset({each.name}))
+
+    def _read_input(self) -> None:
+        """The one input that is no initialiser, with its sample axis at length 1."""
+        given = [each for each in self.graph.input if each.name not in self.values]
+        if len(given) != 1 or len(self.graph.output) != 1:
+            names = ", ".join(f"`{each.name}`" for each in (*given, *self.graph.output))
+            raise UnsupportedError(
+                f"the graph has {len(given)} inputs and {len(self.graph.output)} outputs ({names}); expected one of each"
+            )
+        self.dims = input_dims(given[0])
+        if len(self.dims) > 1 and self.dims[0] != 1:
+            self.notes.append(f"the input {list(self.dims)} has no sample axis of length 1 or of any length: it is taken as one sample")
+        self.values[given[0].name] = Tensor(INPUT, one_sample(self.dims), self.dims)
+
+    def _take_off_softmax(self) -> tuple[str, NodeProto | None]:
+        """The name of what goes into a final softmax, and the softmax; the output's name if there is none."""
+        makers = {name: node for node in self.graph.node for name in node.output}
+        out = here = str(self.graph.output[0].name)
+        while here in makers and passes_on(makers[here]):
+            here = str(makers[here].input[0])
+        if here not in makers or makers[here].op_type not in LAST or makers[here].domain not in ("", "ai.onnx"):
+            return out, None
+        return str(makers[here].input[0]), makers[here]
+
+    def _note_softmax(self, node: NodeProto, before: Tensor) -> None:
+        """Note what was taken off; before opset 13 it normalises over all axes from one on."""
+        call, rank, kind = Call(self, node, attributes_of(node)), len(before.dims), LAST[node.op_type]
+        axis = int(call.get("axis", -1 if self.opset >= 13 else 1))
+        if not -rank <= axis < rank or (rank > 1 and axis % rank == 0):
+            call.refuse(f"it normalises {list(before.dims)} over axis {axis}; expected an axis of one sample")
+        call.check_attributes()
+        self.last = Last(kind, (axis % rank,) if self.opset >= 13 else tuple(range(axis % rank, rank)), before.dims)
+        self.notes.append(f"the final {kind} was taken off: the network's output is what goes into it")
+
+    def _read(self, node: NodeProto) -> None:
+        inputs = [None if name == "" else self._known(node, name) for name in node.input]
+        paths = frozenset[str]().union(*(each.paths for each in inputs if isinstance(each, Constant)))
+        call = Call(self, node, attributes_of(node), paths)
+        if node.domain in ("", "ai.onnx") and not any(isinstance(each, Tensor) for each in inputs):
+            self._fold(call, [None if each is None else each.array for each in inputs if not isinstance(each, Tensor)])
+            return
+        rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if rule is None:
+            raise UnsupportedError(f"{place(node)} cannot be read; mipnet reads {supported()}")
+        try:
+            inspect.signature(rule).bind(call, *inputs)
+        except TypeError:
+            call.refuse(f"it has {len(inputs)} inputs")
+        found = rule(call, *inputs)
+        call.check_attributes()
+        for name in (node.output[0], *self.fused.pop(node.output[0], ())):
+            self.values[name] = found
+
+    def _known(self, node: NodeProto, name: str) -> Tensor | Constant:
+        if name not in self.values:
+            raise UnsupportedError(f"{place(node)} cannot be read: its input `{name}` is not a value that mipnet reads")
+        return self.values[name]
+
+    def _fold(self, call: Call, inputs: list[NDArray[Any] | None]) -> None:
+        try:
+            found = fold(call.node, call.attributes, inputs, self.opset)
+        except Unfoldable as error:
+            call.refuse(f"its inputs are constants, and {error}")
+        for name, array in zip(call.node.output, found, strict=False):
+            self.values[name] = Constant(as_float64(array), call.paths)
+
+    def fuse(self, node: NodeProto, reader: NodeProto) -> None:
+        """Let the layer that is read from ``node`` compute the result of ``reader`` too."""
+        self.fused[node.output[0]] = (reader.output[0],)
+
+    def sole_reader(self, name: str) -> NodeProto | None:
+        """The one node that reads a value, if there is one and the value is no output."""
+        readers = [node for node in self.graph.node for each in node.input if each == name]
+        return readers[0] if len(readers) == 1 and name != self.graph.output[0].name else None
+
+
+def passes_on(node: NodeProto) -> bool:
+    """True for an identity and for a cast between floating-point numbers."""
+    if node.domain not in ("", "ai.onnx") or len(node.input) != 1:
+        return False
+    return node.op_type == "Identity" or (node.op_type == "Cast" and attributes_of(node).get("to") in FLOATS)
+
+
+def as_float64(array: NDArray[Any]) -> NDArray[Any]:
+    """Floating-point numbers of any size in float64, everything else as it is."""
+    return array.astype(np.float64) if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else array
+
+
+def input_dims(given: ValueInfoProto) -> Shape:
+    """The shape of the graph's input at batch size 1: a first axis of any length has length 1."""
+    from onnx import TensorProto
+
+    kind = given.type.tensor_type
+    if not given.type.HasField("tensor_type") or not kind.HasField("shape"):
+        raise UnsupportedError(f"the input `{given.name}` has no shape; expected a tensor with (samples, *shape of one sample)")
+    if kind.elem_type not in FLOATS:
+        known = dict(TensorProto.DataType.items())
+        name = next((key for key, number in known.items() if number == kind.elem_type), str(kind.elem_type))
+        raise UnsupportedError(f"the input `{given.name}` is of type {name}; expected floating-point numbers")
+    sizes = [int(d.dim_value) if d.HasField("dim_value") else None for d in kind.shape.dim]
+    shown = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim]
+    if len(sizes) > 1 and (sizes[0] is None or sizes[0] < 1):  # some write 0 or -1 for any length
+        sizes[0] = 1
+    found = tuple(n for n in sizes if n is not None)
+    if not sizes or len(found) < len(sizes) or min(found) < 1 or size(found) > math.isqrt(2**63):
+        raise UnsupportedError(f"the input `{given.name}` has shape {shown}; expected fixed sizes, except for the first axis (samples)")
+    return found
+
+
+def needed(graph: GraphProto, out: str) -> list[NodeProto]:
+    """The nodes that a value depends on, in the order of the graph."""
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    found, open_names = set[int](), [out]
+    while open_names:
+        index = makers.get(open_names.pop())
+        if index is not None and index not in found:
+            found.add(index)
+            open_names += graph.node[index].input
+    return [graph.node[index] for index in sorted(found)]
