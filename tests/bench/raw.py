@@ -91,14 +91,14 @@ def affine(a: Arrays, left: Ints, signs: Array, x: Ints, weight: Array, bias: Ar
     a.rows(columns, data, -bias[unit], -bias[unit])
 
 
-def passed(a: Arrays) -> highspy.Highs:
+def passed(a: Arrays, cost: Array | None = None) -> highspy.Highs:
     join = np.concatenate
     start = np.concatenate([[0], np.cumsum(join(a.sizes))]).astype(np.int32)
     index, data, lower, least = join(a.index), join(a.data), join(a.lower), join(a.least)
     highs = highspy.Highs()
     highs.setOptionValue("output_flag", False)
     highs.passModel(
-        *(a.columns, len(least), len(data), 2, 1, 0.0, np.zeros(a.columns), lower, join(a.upper)),
+        *(a.columns, len(least), len(data), 2, 1, 0.0, np.zeros(a.columns) if cost is None else cost, lower, join(a.upper)),
         *(least, join(a.most), start, index, data, join(a.integer)),
     )
     return highs
