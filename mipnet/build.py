@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary, ref
 
@@ -31,6 +31,8 @@ from mipnet.ir import INPUT, Array, Layer, Network, dims_of
 from mipnet.layers.gate import gated, gated_relu, published_linear
 from mipnet.layers.relu import ReLU
 from mipnet.sets import Box
+
+Derived = Callable[[torch.Tensor], torch.Tensor]
 
 RESERVED = frozenset({INPUT, "output", "lse", "hinge", "sparsity", "level", "above"})
 """Names of variables that belong to no node; a node that is called so has its variables under another name."""
@@ -64,6 +66,7 @@ class Encoding:
     scores: dict[str, linopy.Variable] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     convex: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
+    derived: list[tuple[NDArray[np.int64], Derived]] = field(default_factory=list)
 
     def block(self, name: str) -> Block:
         """The variables, rows and value of one node; raises `NetworkError` for an unknown name."""
@@ -104,6 +107,15 @@ class Encoding:
             there = labels >= 0
             point[labels[there]] = fill(point)[there]
         return point
+
+    def derive(self, labels: NDArray[np.int64], function: Derived) -> None:
+        """Say that variables of the model, by label, are a function of the input, the output, the scores and what was derived before.
+
+        ``function`` maps points in torch, ``(point, label)``, to the variables' values, ``(point, *shape of labels)``.  Forward passes
+        then know these variables, and a gradient search knows their slopes.
+        """
+        self.derived.append((labels, function))
+        self.fills.append((labels, lambda point: function(torch.as_tensor(point)[None])[0].numpy()))
 
     def value(self, name: str, point: Array) -> Array:
         """The value of a node at a point, shape ``(sample, *shape)``."""

@@ -25,6 +25,7 @@ from mipnet.adapter import with_bounds, with_cost
 from mipnet.backend import Backend, Event, Limits, OnEvent, Options, Outcome, Status, get_backend, relative_gap
 from mipnet.build import Encoding
 from mipnet.errors import InputError, SolverFailure
+from mipnet.guesses import Guesses
 from mipnet.held import Held
 from mipnet.ir import Array
 from mipnet.lower import lower
@@ -98,7 +99,8 @@ def solve(
         The solver's own options by its own names; an unknown one raises `OptionError`.
     start
         ``"forward"``: the forward pass of the network at the centre of its input set, all gates open, is the first incumbent;
-        ``"none"``; or a full point by variable label.
+        ``"search"``: gradient steps from there and from random points look for better ones first, and answer a solver that asks for
+        points meanwhile (`mipnet.primal`), in a tenth of the time at most; ``"none"``; or a full point by variable label.
     on_event
         Called with every `Event`; an exception it raises stops the solve and is raised here.
 
@@ -198,10 +200,14 @@ class OpenProblem:
         Rounds, cuts, nodes and the bound of the result are those of this solve alone.
         """
         limits = _in_sense(limits or Limits(time=time_limit, gap=mip_gap), maximise=self.problem.program.maximise)
-        run = Run(self._held, self._separators, limits, on_event, self._repaired, self.problem.tighteners)
+        search = self.problem.searched() if isinstance(start, str) and start == "search" else None
+        guesses = None if search is None else Guesses(search, self._repaired, limits.time)
+        answer = None if guesses is None else guesses.answer
+        run = Run(self._held, self._separators, limits, on_event, self._repaired, self.problem.tighteners, answer)
         if self._last is not None and not self._held.program.integer.any():
             self._held.trim(self._last)
-        outcome = run.solve(self._starts(start, self.problem.start(start)))
+        searched = () if guesses is None else guesses.before()
+        outcome = run.solve(chain(self._starts(start, self.problem.start(start)), searched))
         self._last = run.last
         if run.best is not None:
             self._points.append(run.best[: self.problem.program.columns])

@@ -88,10 +88,11 @@ def _prunable_downstream(network: Network) -> dict[str, bool]:
 def gated_value(value: Tensor, score: Tensor, tops: Mapping[str, NDArray[np.float64]]) -> Tensor:
     """What a gate makes of a value: the formula of this module's docstring, with the thresholds that an encoding used.
 
-    ``score`` has one number for each unit; ``tops`` holds ``above`` = max(U, 0) and ``below`` = max(-L, 0) of shape
-    ``(sample, unit, ...)`` (0 where left out), or ``published`` = U for the form ``y - (1-s) U`` of the reference.
+    ``score`` has one number for each unit, ``(unit,)`` or ``(sample, unit)``; ``tops`` holds ``above`` = max(U, 0) and ``below`` =
+    max(-L, 0) of shape ``(sample, unit, ...)`` (0 where left out), or ``published`` = U for the form ``y - (1-s) U`` of the reference.
     """
-    closed = 1 - score.reshape(-1, *[1] * (value.ndim - 2))
+    lead = score if score.ndim > 1 else score[None]
+    closed = 1 - lead.reshape(*lead.shape, *[1] * (value.ndim - 2))
     if "published" in tops:
         return value - closed * torch.as_tensor(tops["published"])
     above, below = (closed * torch.as_tensor(tops.get(side, np.zeros(1))) for side in ("above", "below"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from linopy import LinearExpression
 from numpy.typing import ArrayLike, NDArray
 
@@ -96,7 +97,7 @@ def _cross_entropy(enc: Encoding, labels: Labels) -> LinearExpression:
         raise UnboundedError("the logits have no finite bounds, so cross-entropy cannot be modelled; bound the network's input")
     y: NDArray[np.int64] = enc.output.labels.values
     t = _per_sample(enc, "lse", np.logaddexp.reduce(lower, axis=1), np.logaddexp.reduce(upper, axis=1))
-    enc.fills.append((t, lambda point: np.logaddexp.reduce(point[y], axis=1)))
+    enc.derive(t, lambda points: torch.logsumexp(points[:, y], dim=2))
     enc.convex.append((y, t))
     at_label = Affine.of(np.take_along_axis(y, labels[:, None], axis=1)[:, 0])
     return _mean(enc, Affine.of(t) - at_label)
@@ -107,13 +108,19 @@ def _margin(enc: Encoding, labels: Labels, margin: float) -> LinearExpression:
     samples, classes = y.shape
     most = np.maximum(0.0, enc.output.upper.values.max(axis=1) - enc.output.lower.values.min(axis=1) + margin)
     hinge = _per_sample(enc, "hinge", np.zeros(samples), most)
-    loss = Loss("margin", margin)
-    enc.fills.append((hinge, lambda point: loss.values(point[y], labels)))
+    enc.derive(hinge, lambda points: _missed(points[:, y], labels, margin))
     others = y[np.arange(classes) != labels[:, None]]
     at_label = np.repeat(np.take_along_axis(y, labels[:, None], axis=1)[:, 0], classes - 1)
     rows = Affine.of(np.repeat(hinge, classes - 1)) - Affine.of(others) + Affine.of(at_label)
     add_rows(enc.model, "hinge_above", rows, ">=", margin, ("hinge_row",), enc.samples)
     return _mean(enc, Affine.of(hinge))
+
+
+def _missed(logits: torch.Tensor, labels: Labels, margin: float) -> torch.Tensor:
+    """The margin loss of logits ``(point, sample, class)``."""
+    true = torch.as_tensor(np.arange(logits.shape[2]) == labels[:, None])
+    others = torch.where(true, -torch.inf, logits).amax(dim=2)
+    return torch.relu(others - (logits * true).sum(dim=2) + margin)
 
 
 def _per_sample(enc: Encoding, name: str, lower: Array, upper: Array) -> NDArray[np.int64]:

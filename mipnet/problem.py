@@ -19,6 +19,7 @@ from mipnet.build import Encoding, networks_in
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.ideal import IdealCuts
 from mipnet.ir import INPUT, Array
+from mipnet.primal import Search
 from mipnet.program import Columns, Program, column_lookup, from_model
 from mipnet.replay import labelled, replay
 from mipnet.rounds import Separator
@@ -26,7 +27,7 @@ from mipnet.rounds import Separator
 ROUNDING = 1e-9
 """A point that is not the solver's own counts as feasible if it misses no constraint by more, relative to the constraint's size."""
 
-Start = Literal["forward", "none"] | Array
+Start = Literal["search", "forward", "none"] | Array
 
 
 class Problem(ABC):
@@ -47,6 +48,10 @@ class Problem(ABC):
     @abstractmethod
     def replay(self, x: Array, *, compare: bool = True) -> tuple[Array, float | None]:
         """The point computed again by the network, and with ``compare`` its largest relative distance from ``x``."""
+
+    def searched(self) -> Search | None:
+        """How to look for good points without a solver, or None where there is no way."""
+        return None
 
     @abstractmethod
     def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
@@ -91,8 +96,8 @@ class Modelled(Problem):
     def start(self, wanted: Start) -> Array | None:
         """The forward pass at the centre of the input sets, or the point given by label."""
         if isinstance(wanted, str):
-            if wanted not in ("forward", "none"):
-                raise InputError(f"the start is `{wanted}`; expected `forward`, `none` or a point by variable label")
+            if wanted not in ("search", "forward", "none"):
+                raise InputError(f"the start is `{wanted}`; expected `search`, `forward`, `none` or a point by variable label")
             if wanted == "none" or not self.encodings:
                 return None
             point: Array = reduce(lambda first, later: np.where(np.isnan(first), later, first), map(self._forward, self.encodings))
@@ -124,6 +129,11 @@ class Modelled(Problem):
             x, error = replay(encoding, self.program, x, compare=compare)
             errors.append(error)
         return x, max(errors, default=None)
+
+    def searched(self) -> Search | None:
+        """By gradient steps, where a network's input ranges over a box or its gates have scores."""
+        search = Search(self.program, self.encodings)
+        return search if len(search.free) else None
 
     def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
         """One array a variable."""

@@ -72,8 +72,10 @@ class Run:
 
     ``held`` is the program that the backend takes, ``separators`` what was left out of it; points have the columns of the program.
     ``tighteners`` cut no integral point: they have their rounds before integrality only.  ``repair`` makes a true point of any
-    point, integral or not (a forward pass from its input and scores), or says None.  ``last`` is the point of the last round, true
-    or not; ``ended`` is True once a round was told to end because a true point is good enough.
+    point, integral or not (a forward pass from its input and scores), or says None; ``guess`` makes one of a relaxation's point and
+    the best one, where they are known.  ``last`` is the point of the last round, true
+    or not; ``ended`` is True once a round was told to end because a true point is good enough, ``told`` the objective
+    of the best point that the open session was told of, ``shown`` that of the best point in an event.
     """
 
     held: Held
@@ -82,6 +84,7 @@ class Run:
     on_event: OnEvent | None = None
     repair: Callable[[Array], Array | None] | None = None
     tighteners: Sequence[Separator] = ()
+    guess: Callable[[Array | None, Array | None], Array | None] | None = None
     began: float = field(default_factory=time.perf_counter)
     best: Array | None = None
     last: Array | None = None
@@ -93,6 +96,8 @@ class Run:
     cuts: int = 0
     accepted: bool | None = None
     ended: bool = False
+    told: float = math.inf
+    shown: float = math.inf
     trace: list[Event] = field(default_factory=list)
 
     @property
@@ -118,6 +123,8 @@ class Run:
         try:
             for start in starts:
                 self._offer(start)
+                if self.reached:
+                    break
             if self.separators and not self.held.rows:
                 self._add([separator.first(self.best, self.program.columns) for separator in self.separators])
             if not self.decided and (self.separators or self.tighteners) and self.program.integer.any():
@@ -178,8 +185,12 @@ class Run:
         return outcome if final else replace(outcome, status=Status.TARGET)
 
     def _round(self, session: Session, seconds: float) -> Outcome:
+        self.told = math.inf
         if self.best is not None and Feature.START in self.held.backend.features:
             session.start(self.best)
+            self.told = self.objective
+        if self.guess is not None and Feature.SUGGEST in self.held.backend.features:
+            session.suggest(self._answer)
         outcome = session.solve(self._limits(seconds), self._hear(self.elapsed, session))
         self.rounds += 1
         self.nodes += outcome.nodes
@@ -191,6 +202,16 @@ class Run:
             self.last = outcome.x
             self._offer_lifted(outcome.x)
         return outcome
+
+    def _answer(self, x: Array | None) -> Array | None:
+        """The best point if the session was not told of it yet; ``x`` is that of its relaxation."""
+        found = None if self.guess is None else self.guess(x, self.best)
+        if found is not None:
+            self._offer(found)
+        if self.objective >= self.told:
+            return None
+        self.told = self.objective
+        return self.best
 
     def _limits(self, seconds: float) -> Limits:
         """What is left for one round; a relaxation's own incumbents reach no objective."""
@@ -267,6 +288,11 @@ class Run:
         return None if self.bound == -math.inf else self.bound
 
     def _emit(self, event: Event) -> None:
+        if event.objective is not None:
+            if event.kind == "incumbent" and event.objective >= self.shown:
+                return
+            self.shown = min(self.shown, event.objective)
+            event = replace(event, objective=self.shown)
         if self.program.maximise:
             event = replace(event, objective=_negate(event.objective), bound=_negate(event.bound))
         event = replace(event, time=max(event.time, self.trace[-1].time if self.trace else 0.0))

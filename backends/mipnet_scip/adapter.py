@@ -193,7 +193,7 @@ class ScipSession(Session):
         self._start = check_point(self._program, x)
 
     def suggest(self, source: Source) -> None:
-        """Ask for points after the LP of every node."""
+        """Ask for points after every LP of every node."""
         self._check_open()
         self._source = source
 

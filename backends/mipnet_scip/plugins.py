@@ -25,6 +25,9 @@ Array = NDArray[np.float64]
 MISSED = 2e-6
 """A lazy row counts as violated if it is missed by more, relative to its side: twice what SCIP lets an LP miss."""
 
+WHEN = PY_SCIP_HEURTIMING.DURINGLPLOOP | PY_SCIP_HEURTIMING.AFTERLPNODE
+"""The cut rounds of the root alone can take longer than there is time."""
+
 HEURISTIC, HANDLER = "mipnet_points", "mipnet_rows"
 GUARDS: dict[str, object] = {
     "misc/usesymmetry": 0,
@@ -73,7 +76,7 @@ class Hooks:
             return
         self.included.add(name)
         if name == HEURISTIC:
-            self.model.includeHeur(Points(self), name, "asks for points", "m", timingmask=PY_SCIP_HEURTIMING.AFTERLPNODE, freq=-1)
+            self.model.includeHeur(Points(self), name, "asks for points", "m", timingmask=WHEN, freq=-1)
         else:  # after all that SCIP checks by itself
             self.model.includeConshdlr(
                 LazyRows(self),
@@ -123,7 +126,7 @@ class Hooks:
 
 
 class Points(Heur):  # type: ignore[misc]
-    """Asks for a point after the LP of a node, and tells its solution."""
+    """Asks for a point after each LP, and tells its solution."""
 
     def __init__(self, hooks: Hooks) -> None:
         self.hooks = hooks

@@ -61,7 +61,7 @@ class Reduced(Problem):
         """All gates open, as far as their bounds let them, or the scores of a point given by column."""
         if isinstance(wanted, str):
             opened = np.clip(1.0, self.program.lower[: self.count], self.program.upper[: self.count])
-            return self.completed(opened) if wanted == "forward" else None
+            return None if wanted == "none" else self.completed(opened)
         if wanted.shape != self.program.cost.shape:
             raise InputError(f"the start has shape {wanted.shape}; expected one number for each of {self.program.columns} columns")
         return self.completed(wanted[: self.count])

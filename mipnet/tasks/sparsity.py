@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from linopy import LinearExpression
 from numpy.typing import NDArray
 
@@ -43,7 +44,7 @@ def add_sparsity(encoding: Encoding, normalize: Normalize, layers: Layers) -> Li
     for i, labels in enumerate(owned):  # one row a layer, a handful in all
         row = (Affine.of(labels, 1.0 / sizes[i]) - 2.0 / sizes[i]).total().reshape(1)
         add_rows(model, f"sparsity_{gates[i].name}", Affine.of(level[i : i + 1]) - row, "=", 0.0, ("layer",), encoding.samples)
-    encoding.fills.append((level, lambda p: np.array([(p[labels] - 2).sum() / n for labels, n in zip(owned, sizes, strict=True)])))
+    encoding.derive(level, lambda p: torch.stack([(p[:, part] - 2).sum(dim=1) / n for part, n in zip(owned, sizes, strict=True)], dim=1))
     if layers == "all" or len(gates) == 1:
         return expression(model, Affine.of(level).total(), (), encoding.samples)
     return _largest(encoding, level)
@@ -57,8 +58,8 @@ def _largest(encoding: Encoding, level: NDArray[np.int64]) -> LinearExpression:
     r = _variable(encoding, "above", np.zeros(n), np.full(n, float(upper.max() - lower.min())))
     qs = np.full(n, int(q.labels.values))
     add_rows(model, "above_level", Affine.of(r) - Affine.of(level) + Affine.of(qs), ">=", 0.0, ("layer",), encoding.samples)
-    encoding.fills.append((np.asarray(q.labels.values), lambda p: np.sort(p[level])[1]))
-    encoding.fills.append((r, lambda p: np.maximum(p[level] - p[qs], 0.0)))
+    encoding.derive(np.asarray(q.labels.values), lambda p: torch.sort(p[:, level], dim=1).values[:, 1])
+    encoding.derive(r, lambda p: torch.relu(p[:, level] - p[:, qs]))
     return expression(model, Affine.of(q.labels.values, n - 1.0) + Affine.of(r).total(), (), encoding.samples)
 
 
