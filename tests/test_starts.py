@@ -1,0 +1,80 @@
+"""The forward pass as a start: both solvers' own logs say that they take it, and no solve of a second ends without a point."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import mipnet as mn
+from mipnet.losses import Loss, add_loss
+from mipnet.tasks.importance import Importance
+from tests.nets import FAMILIES, dense, make
+
+BACKENDS = ("highs", "scip")
+SAYS = {
+    "highs": re.compile(r"MIP start solution is feasible, objective value is (\S+)"),
+    "scip": re.compile(r"1/1 feasible solution given by solution candidate storage, new primal bound (\S+)"),
+}
+"""What a solver's log says of a start that it has taken, and its objective."""
+
+
+def mlp(*widths, seed=0):
+    g = np.random.default_rng(seed)
+    parts = [(f"fc{i}", dense(g, m, n)) for i, (n, m) in enumerate(pairwise(widths))]
+    layers = [part for i, fc in enumerate(parts) for part in (fc, (f"r{i}", mn.ReLU()))]
+    return mn.Network.build((widths[0],), layers[:-1]), g
+
+
+def verification(network, g, radius, *, loss=False):
+    encoding = mn.encode(network, mn.LInf(g.uniform(0, 1, (1, *network.input_shape)), radius))
+    encoding.model.add_objective(1.0 * (add_loss(encoding, [0], Loss()) if loss else encoding.output.sum()))
+    return encoding
+
+
+def importance(network, g, images, **options):
+    x = g.uniform(0, 1, (images, *network.input_shape))
+    return Importance(network, x, network.forward(x).argmax(axis=1), bounds="sound", **options).pose()
+
+
+PROGRAMS = {
+    **{f"{family.__name__}-{seed}": lambda f=family, s=seed: verification(*make(f, s), 0.3) for family in FAMILIES for seed in (0, 3)},
+    "loss": lambda: verification(*mlp(6, 10, 8, 3), 0.3, loss=True),
+    "scores": lambda: importance(*mlp(6, 8, 6, 3), 3),
+    "all-layers": lambda: importance(*mlp(5, 6, 6, 4, 3, seed=1), 3, layers="all", weight=10.0),
+    "margin": lambda: importance(*mlp(6, 6, 5, 3, seed=2), 3, loss=Loss("margin")),
+    "masks": lambda: importance(*mlp(6, 8, 6, 3, seed=3), 3, kind="binary"),
+    "wide-box": lambda: verification(*mlp(20, 30, 30, 30, 4), 0.5),
+    "deep-box": lambda: verification(*mlp(12, *[16] * 6, 3), 0.5, loss=True),
+    "digits-box": lambda: verification(*mlp(784, 64, 64, 64, 10), 0.05),
+    "digits-scores": lambda: importance(*mlp(64, 50, 20, 10), 10),
+    "digits-masks": lambda: importance(*mlp(64, 50, 20, 10, seed=1), 10, kind="binary"),
+}
+"""Twenty: boxes and scores, sums and losses, from six variables to the size of digits, where a second is not enough for the root."""
+
+
+def forward(encoding):
+    """The objective at the plain forward pass, by the network alone where it is a sum of outputs."""
+    return encoding.network.forward(encoding.region.centre).sum()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_second_always_ends_with_a_point_and_the_log_says_that_the_start_is_taken(name, backend):
+    encoding, lines = PROGRAMS[name](), []
+    result = mn.solve(encoding, backend, time_limit=1.0, on_event=lambda event: lines.append(event.text) if event.kind == "log" else None)
+    assert result.x is not None
+    assert result.verified
+    assert result.bound <= result.objective + 1e-6
+    found = [match for match in map(SAYS[backend].search, lines) if match]
+    assert found, [line for line in lines if "start" in line or "feasible" in line]
+    assert result.start_accepted
+    assert float(found[0][1]) >= result.objective - 1e-4
+    if not encoding.scores and "loss" not in name and name != "deep-box":
+        assert float(found[0][1]) == pytest.approx(forward(encoding), rel=1e-5)
+
+
+def test_there_are_twenty_programs():
+    assert len(PROGRAMS) == 20
