@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from mipnet.engine import open_problem as open_problem
     from mipnet.engine import solve as solve
     from mipnet.errors import MipnetError as MipnetError
+    from mipnet.explaining import Explained as Explained
+    from mipnet.explaining import Explanation as Explanation
+    from mipnet.explaining import explain as explain
     from mipnet.gates import Gate as Gate
     from mipnet.gates import find_gates as find_gates
     from mipnet.ir import Layer as Layer
@@ -107,6 +110,7 @@ _HOME = {
     "mipnet.bounds.sweep": "propagate",
     "mipnet.build": "Encoding add_network encode",
     "mipnet.errors": "MipnetError",
+    "mipnet.explaining": "Explained Explanation explain",
     "mipnet.gates": "Gate find_gates",
     "mipnet.ir": "Layer Network Node",
     "mipnet.layers": (

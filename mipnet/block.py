@@ -88,6 +88,23 @@ class Rectified:
     v: Affine
 
 
+WINDOWS = "windows"
+"""The name of the one part of max pooling, of which a window is an element."""
+
+
+@dataclass(frozen=True)
+class Phases:
+    """How many elements are decided for every allowed input, one way or the other, and how many are not.
+
+    Of a positive part ``active`` are those with z >= 0 and ``inactive`` those with z <= 0; of a maximum ``active`` are the windows whose
+    winner is known.
+    """
+
+    active: int
+    inactive: int
+    undecided: int
+
+
 @dataclass(eq=False)
 class Block:
     """One node's variables, rows and value, and what an encoding needs to know to write them.
@@ -96,7 +113,8 @@ class Block:
     model) compute the variables in order, each at a point where all earlier ones are known: a forward pass in variables.
     ``tops`` are the thresholds that a gate used here, for `mipnet.gates.gated_value`.  ``parts`` is what the user says about
     partitions, ``rectified`` what cuts may be made for later, ``special`` how many constraints beyond rows there are, by the name
-    of the feature that a backend needs for them.
+    of the feature that a backend needs for them.  ``phases`` tell of each piecewise-linear part, by its suffix, what bounds decide;
+    ``unstable`` is how many activations of the whole network they leave open.
     """
 
     name: str
@@ -115,6 +133,8 @@ class Block:
     parts: int = PARTS
     rectified: list[Rectified] = field(default_factory=list)
     special: dict[str, int] = field(default_factory=dict)
+    phases: dict[str, Phases] = field(default_factory=dict)
+    unstable: int = 0
 
     @property
     def dims(self) -> tuple[str, ...]:

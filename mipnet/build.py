@@ -26,7 +26,7 @@ from mipnet.choices import Formulation as Formulation
 from mipnet.choices import check_formulation, choose, choose_gate
 from mipnet.containers import add_rows, add_variables, coordinates, expression, value_range
 from mipnet.errors import DataError, InputError, UnboundedError
-from mipnet.gates import Gate, find_gates
+from mipnet.gates import Gate, wanted_gates
 from mipnet.ir import INPUT, Array, Layer, Network, dims_of
 from mipnet.layers.gate import gated, gated_relu, published_linear
 from mipnet.layers.relu import ReLU
@@ -153,7 +153,7 @@ def encode(
     Raises `UnboundedError` if a big-M would be infinite, `UnsupportedError` if a layer has no such formulation.
     """
     region = region.fit(network.input_shape)
-    chosen = _gates(network, gates)
+    chosen = wanted_gates(network, gates)
     known = _bounds(network, region, chosen, bounds, epsilon)
     samples = xr.DataArray(np.arange(region.samples), dims="sample")
     enc = Encoding(network, linopy.Model(), region, known, chosen, samples)
@@ -207,6 +207,7 @@ def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = Fals
     for gate in enc.gates:
         enc.scores[gate.name] = _score(enc.model, gate, binary_gates, prefix)
     owner = {site: gate for gate in enc.gates for site in gate.sites}
+    unstable = sum(enc.bounds.unstable().values())
     for node in enc.network.nodes:
         block = Block(
             name=prefix + (f"{node.name}_node" if node.name in RESERVED or node.name.startswith("score_") else node.name),
@@ -217,6 +218,7 @@ def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = Fals
             after=enc.bounds.before_gate(node.name),
             paper=enc.bounds.mode == "paper",
             fills=enc.fills,
+            unstable=unstable,
         )
         inputs = [enc.values[name] for name in node.inputs]
         enc.values[node.name] = _value(block, inputs, formulation, _scores_at(enc, owner.get(node.name), block))
@@ -239,15 +241,6 @@ def _add_output(enc: Encoding, prefix: str) -> None:
     labels = enc.output.labels.values
     enc.fills.append((labels, value.evaluate))
     add_rows(enc.model, f"{prefix}output_is", value - Affine.of(labels), "=", 0.0, dims, enc.samples)
-
-
-def _gates(network: Network, gates: Sequence[Gate] | str | Sequence[str] | None) -> tuple[Gate, ...]:
-    if gates is None:
-        return ()
-    given = [g for g in gates if isinstance(g, Gate)] if not isinstance(gates, str) else []
-    if given:
-        return tuple(given)
-    return find_gates(network, gates if isinstance(gates, str) else [str(g) for g in gates])
 
 
 def _bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode | Bounds, epsilon: float) -> Bounds:

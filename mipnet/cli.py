@@ -183,7 +183,7 @@ def inspect(
     else:
         spec = _spec(file, set_)
         asked = questions.ask(spec)
-        description = records.describe(asked.network, questions.pose(spec, asked))
+        description = records.describe(asked.network, questions.pose(spec, asked), questions.backend_if_there(spec))
     if as_json:
         _print_json(description)
     else:

@@ -56,6 +56,16 @@ def find_gates(network: Network, layers: str | Sequence[str] = "all") -> tuple[G
     return tuple(_gate(network, name, nodes) for name, nodes in found.items())
 
 
+def wanted_gates(network: Network, gates: Sequence[Gate] | str | Sequence[str] | None) -> tuple[Gate, ...]:
+    """Gates as users give them: None for no gates, ``"all"``, some modules by name, or gates that were found before."""
+    if gates is None:
+        return ()
+    given = [g for g in gates if isinstance(g, Gate)] if not isinstance(gates, str) else []
+    if given:
+        return tuple(given)
+    return find_gates(network, gates if isinstance(gates, str) else [str(g) for g in gates])
+
+
 def _gate(network: Network, name: str, nodes: list[Node]) -> Gate:
     shape = nodes[0].shape
     sites = tuple(way_to_site(network, node)[-1] for node in nodes)

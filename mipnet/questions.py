@@ -9,7 +9,7 @@ import numpy as np
 from mipnet.adapter import check_limits
 from mipnet.backend import Backend, Limits, get_backend
 from mipnet.build import Encoding
-from mipnet.errors import DataError, NetworkError, UnsupportedError
+from mipnet.errors import BackendMissing, DataError, NetworkError, UnsupportedError
 from mipnet.gates import find_gates
 from mipnet.ir import Array, Network
 from mipnet.losses import Loss, check_labels
@@ -85,6 +85,14 @@ def find_backend(spec: Spec) -> Backend:
     with spec.blame("solve", "options"):
         backend.open(tiny, spec.solve.options).close()
     return backend
+
+
+def backend_if_there(spec: Spec) -> Backend | None:
+    """The backend of a spec, or None where it is not installed."""
+    try:
+        return get_backend(spec.solve.backend)
+    except BackendMissing:
+        return None
 
 
 def read_network(spec: Spec) -> Network:

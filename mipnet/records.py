@@ -10,8 +10,10 @@ from typing import Any
 import xarray as xr
 
 import mipnet
+from mipnet.backend import Backend
 from mipnet.build import Encoding
 from mipnet.engine import Result
+from mipnet.explaining import explain
 from mipnet.gates import find_gates
 from mipnet.ir import Network, Node
 from mipnet.program import from_model
@@ -173,8 +175,11 @@ def plain(value: Any) -> Any:
     return value
 
 
-def describe(network: Network, problem: Encoding | Reduced | None = None) -> dict[str, Any]:
-    """A network as plain data: its nodes, its gates, and (if a program is given) its size and its unstable units."""
+def describe(network: Network, problem: Encoding | Reduced | None = None, backend: Backend | None = None) -> dict[str, Any]:
+    """A network as plain data: its nodes, its gates, and (if a program is given) its size, its unstable units, and how nodes are written.
+
+    With a ``backend``, what that makes of it is told as well.
+    """
     gates = problem.gates if problem else find_gates(network)
     unstable = problem.bounds.unstable() if isinstance(problem, Encoding) else {}
     data: dict[str, Any] = {
@@ -188,6 +193,7 @@ def describe(network: Network, problem: Encoding | Reduced | None = None) -> dic
     if isinstance(problem, Encoding):
         size = from_model(problem.model, problem.convex).size
         data["program"] = {"size": size, "samples": problem.region.samples, "bounds": problem.bounds.mode, "unstable": unstable}
+        data["explanation"] = plain(asdict(explain(problem, backend)))
     elif problem is not None:
         data["program"] = {"size": problem.program.size, "samples": len(problem.frozen.images), "bounds": "paper", "unstable": {}}
     return data

@@ -208,7 +208,29 @@ def network_report(description: Mapping[str, Any]) -> RenderableType:
             ("unstable", f"{sum(p['unstable'].values()):,} activations of either sign, over all images"),
         ]
         parts.append(_section("Program", _pairs(rows)))
+    if "explanation" in d:
+        parts.append(_section("How it is written", _written(d["explanation"])))
     return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in d["notes"]))
+
+
+def _written(explanation: Mapping[str, Any]) -> RenderableType:
+    """What each node with something to decide became, why, and what the backend makes of it (`mipnet.explaining`)."""
+    table = make_table("node", "formulation", "undecided", "variables", "binaries", "rows", "special", left=2)
+    notes: list[Text] = []
+    for each in [*explanation["nodes"], explanation["rest"]]:
+        parts, size = each["phases"].values(), each["size"]
+        open_ = f"{sum(part['undecided'] for part in parts):,}" if parts else ""
+        if each["formulation"] or each["special"]:
+            counts = (*(f"{size[key]:,}" for key in ("variables", "binaries", "rows")), f"{sum(each['special'].values()):,}")
+            table.add_row(each["name"], each["formulation"], open_, *counts)
+            told = [each["why"]] if each["formulation"] else []
+            notes.append(Text(f"{each['name']}: {'; '.join([*told, *each['rewritten']])}"))
+        notes += [Text(f"{each['name']}: {each['error']}", style="bold red")] if each["error"] else []
+    size, handed = explanation["size"], explanation["handed_over"]
+    if explanation["backend"] and handed and handed != size:
+        words = ", ".join(f"{handed[key]:,} {key}" for key in ("variables", "binaries", "rows"))
+        notes.append(Text(f"{explanation['backend']} gets {words}"))
+    return Group(table, Text(), *notes)
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipnet.affine import Affine, Mask
-from mipnet.block import RELAXED, Block
+from mipnet.block import RELAXED, Block, Phases
 from mipnet.containers import Sense
 from mipnet.errors import UnboundedError, UnsupportedError
 from mipnet.ir import Array
@@ -101,6 +101,7 @@ def positive_part(
     known = (z.row_sizes == 0).reshape(z.shape)
     lower, upper = np.where(known, z.constant, lower), np.where(known, z.constant, upper)
     active, undecided = lower >= 0, (lower < 0) & (upper > 0)
+    block.phases[suffix] = Phases(*(int(kind.sum()) for kind in (active, ~active & ~undecided, undecided)))
     if block.paper:
         doubtful = ~known if sure is None else ~known & ~sure
         _keep_pattern(block, suffix, z, lower, upper, doubtful & active, doubtful & ~active & ~undecided)

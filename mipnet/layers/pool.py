@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from mipnet.affine import Affine, Csr, Mask
-from mipnet.block import Block, encoding, linear_map
+from mipnet.block import WINDOWS, Block, Phases, encoding, linear_map
 from mipnet.bounds.interval import Interval, interval, monotone
 from mipnet.bounds.rules import Passed, adjoint, backward
 from mipnet.ir import Array, Layer, Shape, require
@@ -177,6 +177,7 @@ def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
     keep = (candidates >= 0) & (most > np.take_along_axis(least, best, -1))
     np.put_along_axis(keep, best, True, axis=-1)
     dropped, single = (candidates >= 0) & ~keep, keep.sum(axis=-1) == 1
+    block.phases[WINDOWS] = Phases(int(single.sum()), 0, int((~single).sum()))
     value = x[np.take_along_axis(candidates, best, -1)[..., 0][single]].place(single)
     if not single.all():
         keep &= ~single[..., None]
