@@ -85,6 +85,13 @@ class Call:
         self.asked.add(name)
         return self.attributes.get(name, default)
 
+    def flag(self, name: str, default: bool = False) -> bool:
+        """An attribute that is 0 or 1."""
+        given = self.get(name, int(default))
+        if given not in (0, 1):
+            self.refuse(f"its {name} is {given}; expected 0 or 1")
+        return bool(given)
+
     def emit(self, layer: Layer, *inputs: Tensor, dims: Shape | None = None) -> Tensor:
         """A new node that computes ``layer``; ``dims`` are the first input's, or a sample axis and the layer's shape, if not given."""
         try:

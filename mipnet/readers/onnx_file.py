@@ -142,6 +142,8 @@ def _compare(model: ModelProto, network: Network, reading: Reading, path: Path) 
         wanted = run_onnx(model, x.reshape(4, *reading.dims)).reshape(4, -1)
     except Exception as error:
         return [f"not compared with onnxruntime, which cannot run it ({one_line(error)})"]
+    if not np.isfinite(wanted).all():
+        raise NetworkError(f"`{path}` gives NaN or infinite outputs for random inputs, says onnxruntime; its numbers are too large for it")
     outputs = network.forward(x)
     half = any(each.type.tensor_type.elem_type in (10, 16) for each in model.graph.input)  # FLOAT16, BFLOAT16
     found = (reading.last.of(outputs) if reading.last else outputs).reshape(4, -1)

@@ -35,6 +35,8 @@ def fold(node: NodeProto, attributes: dict[str, Any], inputs: list[NDArray[Any] 
         raise Unfoldable("mipnet does not evaluate this operator")
     if _size(node.op_type, attributes, inputs) > LIMIT:
         raise Unfoldable(f"its result would have more than {LIMIT:,} elements")
+    if node.op_type in ("Div", "Mod") and any(each is not None and each.dtype.kind in "iu" and (each == 0).any() for each in inputs[1:]):
+        raise Unfoldable("it divides whole numbers by 0")
     if node.op_type == "Cast":
         return [_cast(inputs, int(attributes.get("to", 0)))]
     try:

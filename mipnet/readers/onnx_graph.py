@@ -73,6 +73,7 @@ class Reading:
     def network(self) -> Network:
         """The network that the graph computes at batch size 1."""
         self._read_initialisers()
+        self._check_declared()
         self._read_input()
         self.names = Names({owner for name in self.values if (owner := owner_of(name))})
         out, softmax = self._take_off_softmax()
@@ -112,6 +113,16 @@ class Reading:
         if len(self.dims) > 1 and self.dims[0] != 1:
             self.notes.append(f"the input {list(self.dims)} has no sample axis of length 1 or of any length: it is taken as one sample")
         self.values[given[0].name] = Tensor(INPUT, one_sample(self.dims), self.dims)
+
+    def _check_declared(self) -> None:
+        """Old files list initialisers as inputs too: raise unless they have the shapes that are declared there."""
+        for each in self.graph.input:
+            found, sizes = self.values.get(each.name), each.type.tensor_type.shape.dim
+            if isinstance(found, Constant) and sizes and all(d.HasField("dim_value") for d in sizes):
+                declared = tuple(int(d.dim_value) for d in sizes)
+                if declared != found.array.shape:
+                    given = f"has shape {list(found.array.shape)} and is declared with {list(declared)}"
+                    raise NetworkError(f"the initialiser `{each.name}` {given}; export the network again")
 
     def _take_off_softmax(self) -> tuple[str, NodeProto | None]:
         """The name of what goes into a final softmax, and the softmax; the output's name if there is none."""

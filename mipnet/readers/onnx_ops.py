@@ -24,7 +24,7 @@ LARGEST = 3.4028234e38
 def gemm(call: Call, a: Any, b: Any, c: Any = None) -> Tensor:
     """``alpha a' @ b' + beta c``, of which one factor is constant; a prime is a transpose if asked for."""
     alpha, beta = float(call.get("alpha", 1.0)), float(call.get("beta", 1.0))
-    flipped = bool(call.get("transA", 0)), bool(call.get("transB", 0))
+    flipped = call.flag("transA"), call.flag("transB")
     x = a if isinstance(a, Tensor) else call.value(b, "both factors")
     weight = call.array(b if isinstance(a, Tensor) else a, "the second factor" if isinstance(a, Tensor) else "the first factor") * alpha
     shift = None if c is None else call.array(c, "the shift") * beta
@@ -93,7 +93,7 @@ def _added_next(call: Call, rank: int, width: int) -> torch.Tensor | None:
 def batch_norm(call: Call, x: Any, scale: Any, shift: Any, mean: Any, variance: Any) -> Tensor:
     """``scale (x - mean) / sqrt(variance + epsilon) + shift`` for each channel; the momentum concerns training alone."""
     call.get("momentum")
-    if call.get("training_mode", 0) or not call.get("spatial", 1) or any(call.node.output[1:]):
+    if call.flag("training_mode") or not call.flag("spatial", True) or any(call.node.output[1:]):
         call.refuse("it normalises by the batch's own statistics, or by position; expected running statistics of each channel")
     value = call.value(x)
     if len(value.dims) < 2 or value.dims[0] != 1:

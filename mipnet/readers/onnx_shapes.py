@@ -25,7 +25,7 @@ def flatten(call: Call, x: Any) -> Tensor:
 def reshape(call: Call, x: Any, target: Any) -> Tensor:
     """The same elements under another shape: 0 keeps a length (unless `allowzero`), one -1 is what is left."""
     x, wanted = call.value(x), list(call.integers(target, "its shape"))
-    if not call.get("allowzero", 0):
+    if not call.flag("allowzero"):
         if any(n == 0 for n in wanted[len(x.dims) :]):
             call.refuse(f"its shape is {wanted} and its input has shape {list(x.dims)}; 0 stands where the input has no axis")
         wanted = [x.dims[i] if n == 0 else n for i, n in enumerate(wanted)]
@@ -41,7 +41,7 @@ def reshape(call: Call, x: Any, target: Any) -> Tensor:
 @reads("Squeeze")
 def squeeze(call: Call, x: Any, axes: Any = None) -> Tensor:
     """Without the axes of length 1, or those of them that are named."""
-    given = axes_of(call, axes, 13)
+    x, given = call.value(x), axes_of(call, axes, 13)
     rank = len(x.dims)
     gone = {axis % rank for axis in given} if given else {axis for axis, n in enumerate(x.dims) if n == 1}
     if any(not -rank <= axis < rank for axis in given) or any(x.dims[axis] != 1 for axis in gone) or len(gone) == rank:
@@ -52,7 +52,7 @@ def squeeze(call: Call, x: Any, axes: Any = None) -> Tensor:
 @reads("Unsqueeze")
 def unsqueeze(call: Call, x: Any, axes: Any = None) -> Tensor:
     """With new axes of length 1."""
-    given = axes_of(call, axes, 13)
+    x, given = call.value(x), axes_of(call, axes, 13)
     rank = len(x.dims) + len(given)
     if not given or any(not -rank <= axis < rank for axis in given) or len({axis % rank for axis in given}) < len(given):
         call.refuse(f"it puts axes {given} into shape {list(x.dims)}; expected different axes from {-rank} to {rank - 1}")
@@ -110,7 +110,7 @@ def dropout(call: Call, x: Any, share: Any = None, training: Any = None) -> Tens
     call.get("ratio"), call.get("seed")
     if training is not None and (not isinstance(training, Constant) or bool(np.any(training.array))):
         call.refuse("it drops at random; export the network in eval mode")
-    return call.view(x, x.dims)
+    return call.view(call.value(x), x.dims)
 
 
 @reads("Shape")

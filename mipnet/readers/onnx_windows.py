@@ -74,7 +74,7 @@ def from_plane(call: Call, found: Tensor, x: Tensor) -> Tensor:
 @reads("MaxPool")
 def max_pool(call: Call, x: Any) -> Tensor:
     """Maxima over windows; the order of indices, which nobody reads, does not matter."""
-    call.get("storage_order")
+    call.flag("storage_order")
     return from_plane(call, call.emit(MaxPool2d(_window(call, x)), planar(call, x, _kernel(call))[0]), x)
 
 
@@ -84,7 +84,7 @@ def average_pool(call: Call, x: Any) -> Tensor:
     window = _window(call, x)
     if window.dilation != (1, 1):
         call.refuse(f"its dilations are {call.get('dilations')}; mipnet reads averages over windows without gaps")
-    layer = AvgPool2d(window, bool(call.get("count_include_pad", 0)))
+    layer = AvgPool2d(window, call.flag("count_include_pad"))
     return from_plane(call, call.emit(layer, planar(call, x, _kernel(call))[0]), x)
 
 
@@ -94,7 +94,12 @@ def _kernel(call: Call) -> Shape:
 
 def _window(call: Call, x: Tensor) -> Window:
     kernel, strides, padding, dilations = planar(call, x, _kernel(call))[1]
-    return Window(kernel, strides, padding, dilations, bool(call.get("ceil_mode", 0)))
+    auto, gaps = str(call.get("auto_pad", "")), list(dilations)
+    if dilations != (1, 1) and auto.startswith("SAME"):
+        call.refuse(f"its dilations are {gaps} and its auto_pad is {auto}, which not everybody reads the same way; expected pads")
+    if any(side >= size for side, size in zip(padding, (kernel[0], kernel[0], kernel[1], kernel[1]), strict=True)):
+        call.refuse(f"its pads {list(padding)} are as large as its kernel {list(kernel)}; expected smaller ones")
+    return Window(kernel, strides, padding, dilations, call.flag("ceil_mode"))
 
 
 @reads("GlobalAveragePool")
@@ -115,9 +120,9 @@ def global_max(call: Call, x: Any) -> Tensor:
 @reads("ReduceMean")
 def mean(call: Call, x: Any, axes: Any = None) -> Tensor:
     """The mean over all positions of each channel."""
-    value, keep = call.value(x), bool(call.get("keepdims", 1))
+    value, keep = call.value(x), call.flag("keepdims", True)
     given = axes_of(call, axes, 18)
-    if call.get("noop_with_empty_axes", 0) and not given:
+    if call.flag("noop_with_empty_axes") and not given:
         return value
     rank = len(value.dims)
     if rank not in (3, 4) or sorted(axis % rank for axis in given or range(rank)) != list(range(2, rank)):

@@ -215,6 +215,27 @@ MALFORMED: dict[str, tuple[Callable[[], Built], type[InputError], str]] = {
         UnsupportedError,
         r"dilations are \[2, 2\]",
     ),
+    "flag of 2": (lambda: one("MaxPool", {}, IMG, kernel_shape=[2, 2], ceil_mode=2), UnsupportedError, "ceil_mode is 2; expected 0 or 1"),
+    "pads as large as the kernel": (
+        lambda: one("AveragePool", {}, IMG, kernel_shape=[2, 2], pads=[2, 0, 0, 0]),
+        UnsupportedError,
+        "as large",
+    ),
+    "padding with gaps": (
+        lambda: one("MaxPool", {}, IMG, kernel_shape=[2, 2], dilations=[2, 2], auto_pad="SAME_UPPER"),
+        UnsupportedError,
+        "not everybody reads the same way",
+    ),
+    "declared in another shape": (
+        lambda: changed(lambda m: m.graph.input.add().CopyFrom(helper.make_tensor_value_info("w", 1, [6, 5]))),
+        NetworkError,
+        r"`w` has shape \[6, 4\] and is declared with \[6, 5\]",
+    ),
+    "whole numbers divided by 0": (
+        lambda: model([("Div", ["a", "b"], "s", {}), ("Reshape", ["x", "s"], "y", {})], {"a": np.array([6]), "b": np.array([0])}, (6,)),
+        UnsupportedError,
+        "divides whole numbers by 0",
+    ),
     "indices of a pool": (
         lambda: changed(
             lambda m: m.graph.CopyFrom(
