@@ -121,11 +121,13 @@ it does not, it returns a full point, or None if it knows none.  The solver chec
 class Lazy:
     """Rows of the program that are written only where a point violates them.
 
-    ``separate(x)`` gives rows that cut ``x`` off, none if it meets them all; ``columns`` are all columns that such rows may read.
+    ``separate(x)`` gives rows that cut ``x`` off, none if it meets them all; ``columns`` are all columns that such rows may read;
+    ``written`` is told of the rows that the solver took.
     """
 
     separate: Callable[[Array], Rows]
     columns: Columns
+    written: Callable[[Rows], object] = lambda rows: None
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,8 @@ from mipnet.problem import Modelled
 from mipnet.problem import Problem as Problem
 from mipnet.problem import Start as Start
 from mipnet.problem import if_feasible as if_feasible
-from mipnet.rounds import Run, Tangents
+from mipnet.rounds import Run
+from mipnet.separators import Tangents
 
 TOLERANCE = 1e-5
 """`Result.verified` needs the replay to agree within this, relative to 1 + the size of the value."""

@@ -22,7 +22,7 @@ from mipnet.ir import INPUT, Array
 from mipnet.primal import Search
 from mipnet.program import Columns, Program, column_lookup, from_model
 from mipnet.replay import labelled, replay
-from mipnet.rounds import Separator
+from mipnet.separators import Separator
 
 ROUNDING = 1e-9
 """A point that is not the solver's own counts as feasible if it misses no constraint by more, relative to the constraint's size."""

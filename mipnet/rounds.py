@@ -2,7 +2,8 @@
 
 What a program leaves out (log-sum-exp terms that the backend lacks, rows too many to write down) is a `Separator`.  Every round
 solves a relaxation, so its bound is a bound; a point counts only once every separator has lifted it to a true one.  Rounds are
-first run on the program without integrality, where a round costs little, and then for as long as needed on the program itself.
+first run on the program without integrality, where a round costs little, and then for as long as needed on the program itself.  With a
+backend that takes lazy rows a round of the latter is one tree, at whose nodes the separators act, and there is seldom a second.
 """
 
 from __future__ import annotations
@@ -11,59 +12,22 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 
-from mipnet.backend import Event, Feature, Limits, OnEvent, Outcome, Session, Status, relative_gap
+from mipnet.backend import Event, Feature, Lazy, Limits, OnEvent, Outcome, Session, Status, relative_gap
 from mipnet.held import Held
 from mipnet.ir import Array
-from mipnet.program import LogSumExp, Program, Rows
+from mipnet.program import Program, Rows, stack
+from mipnet.separators import Separator
 
-CUT_TOLERANCE = 1e-7
 LIFTED = 1e-6
 """A lifted point counts if it misses no other constraint by more, relative to the constraint's size: as much as solvers do."""
 
 ROUNDS = 500
 FIRST_SLICE = 2.0
 """Seconds of the first integer round; each later one that is stopped by its slice has twice as many."""
-
-
-class Separator(Protocol):
-    """A constraint that is written row by row, as points violate it."""
-
-    def first(self, start: Array | None, width: int) -> Rows:
-        """Rows to begin with; ``start`` is a true point, or None."""
-
-    def separate(self, x: Array, width: int) -> Rows:
-        """Rows that cut ``x`` off; none if it meets the constraint."""
-
-    def lift(self, x: Array) -> Array | None:
-        """The point with its auxiliary columns moved so that it meets the constraint, or None if they cannot do that."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tangents:
-    """A log-sum-exp term, cut by tangents at the points that come."""
-
-    term: LogSumExp
-
-    def first(self, start: Array | None, width: int) -> Rows:
-        """Tangents at 0, 1/2 and 1 times the start's values: enough for a first bound."""
-        points = np.zeros(self.term.columns.shape) if start is None else start[self.term.columns]
-        columns, epigraph = (np.tile(part, (3, 1) if part.ndim == 2 else 3) for part in (self.term.columns, self.term.epigraph))
-        return LogSumExp(columns, epigraph).tangents(np.concatenate([0 * points, 0.5 * points, points]), width)
-
-    def separate(self, x: Array, width: int) -> Rows:
-        """A tangent for each term that is too low at ``x``."""
-        missed = self.term.excess(x) > CUT_TOLERANCE
-        return LogSumExp(self.term.columns[missed], self.term.epigraph[missed]).tangents(x[self.term.columns[missed]], width)
-
-    def lift(self, x: Array) -> Array:
-        """The point with each epigraph at its log-sum-exp."""
-        x = x.copy()
-        x[self.term.epigraph] = np.maximum(x[self.term.epigraph], np.logaddexp.reduce(x[self.term.columns], axis=1))
-        return x
 
 
 @dataclass(eq=False)
@@ -73,9 +37,9 @@ class Run:
     ``held`` is the program that the backend takes, ``separators`` what was left out of it; points have the columns of the program.
     ``tighteners`` cut no integral point: they have their rounds before integrality only.  ``repair`` makes a true point of any
     point, integral or not (a forward pass from its input and scores), or says None; ``guess`` makes one of a relaxation's point and
-    the best one, where they are known.  ``last`` is the point of the last round, true
-    or not; ``ended`` is True once a round was told to end because a true point is good enough, ``told`` the objective
-    of the best point that the open session was told of, ``shown`` that of the best point in an event.
+    the best one, where they are known.  ``last`` is the point of the last round, true or not; ``ended`` is True once a round was told
+    to end because a true point is good enough, ``told`` the objective of the best point that the open session was told of, ``shown``
+    that of the best point in an event.
     """
 
     held: Held
@@ -160,7 +124,7 @@ class Run:
             self._add(cuts)
 
     def _rounds(self) -> Outcome:
-        slice_s, plain = FIRST_SLICE, not self.separators or not self.program.integer.any()
+        slice_s, plain = FIRST_SLICE, not self.separators or self.in_tree or not self.program.integer.any()
         while True:
             session = self.held.session()
             rest = max(0.0, self.limits.time - self.elapsed)
@@ -189,9 +153,14 @@ class Run:
         if self.best is not None and Feature.START in self.held.backend.features:
             session.start(self.best)
             self.told = self.objective
-        if self.guess is not None and Feature.SUGGEST in self.held.backend.features:
+        if (self.guess is not None or self.in_tree) and Feature.SUGGEST in self.held.backend.features:
             session.suggest(self._answer)
+        written: list[Rows] = []
+        if self.in_tree:
+            session.lazy(Lazy(partial(self._missed, session), np.arange(self.program.columns), written.append))
         outcome = session.solve(self._limits(seconds), self._hear(self.elapsed, session))
+        if written:
+            self._add(written)
         self.rounds += 1
         self.nodes += outcome.nodes
         self.iterations += outcome.iterations
@@ -202,6 +171,22 @@ class Run:
             self.last = outcome.x
             self._offer_lifted(outcome.x)
         return outcome
+
+    def _missed(self, session: Session, x: Array) -> Rows:
+        """The rows that a point of the tree violates; what can be made true of an integral one is kept, and told when asked for points."""
+        found = [rows for rows in (s.separate(x, self.program.columns) for s in self.separators) if len(rows)]
+        whole = x[self.program.integer]
+        if float(np.abs(whole - np.round(whole)).max(initial=0.0)) <= LIFTED and self._objective(x) < self.objective:
+            self._offer_lifted(x)
+            if self.reached:
+                self.ended = True
+                session.interrupt()
+        return stack(*found) if found else self.program.rows.part(np.zeros(len(self.program.rows), dtype=np.bool_))
+
+    @property
+    def in_tree(self) -> bool:
+        """True if separators act at the nodes of one tree instead of in rounds."""
+        return bool(self.separators) and bool(self.program.integer.any()) and Feature.LAZY in self.held.backend.features
 
     def _answer(self, x: Array | None) -> Array | None:
         """The best point if the session was not told of it yet; ``x`` is that of its relaxation."""
@@ -255,7 +240,7 @@ class Run:
             self._offer(repaired)
 
     def _offer(self, x: Array) -> None:
-        objective = float(self.program.cost @ x) + self.program.offset
+        objective = self._objective(x)
         if objective < self.objective:
             self.best, self.objective = x, objective
             self._emit(Event("incumbent", self.elapsed, objective, self._proven(), self.nodes))
@@ -280,6 +265,9 @@ class Run:
             self._emit(replace(event, time=since + event.time, bound=self._proven(), objective=objective, x=None))
 
         return hear
+
+    def _objective(self, x: Array) -> float:
+        return float(self.program.cost @ x) + self.program.offset
 
     def _known(self) -> float | None:
         return None if self.best is None else self.objective

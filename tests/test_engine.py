@@ -18,7 +18,8 @@ from mipnet.losses import Loss, add_loss
 from mipnet.lower import lower
 from mipnet.program import from_model
 from mipnet.replay import replay
-from mipnet.rounds import Run, Tangents
+from mipnet.rounds import Run
+from mipnet.separators import Tangents
 from tests.nets import dense, make, mlp
 
 BACKENDS = ("highs", "scip")

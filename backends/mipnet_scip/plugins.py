@@ -118,10 +118,11 @@ class Hooks:
 
     def add_missed(self) -> bool:
         """Add the lazy rows that the solution of the node's relaxation violates; True if there are any."""
-        rows = self.missed(None)
-        if rows is None:
+        rows, lazy = self.missed(None), self.lazy
+        if rows is None or lazy is None:
             return False
         self.progress.ask(lambda missed: add_rows(self.model, self.handles, missed), rows)
+        self.progress.ask(lazy.written, rows)
         return self.progress.error is None
 
 

@@ -26,7 +26,7 @@ from mipnet.gates import Gate
 from mipnet.ir import Array
 from mipnet.problem import Problem, Start
 from mipnet.program import Csr, Program, Rows
-from mipnet.rounds import CUT_TOLERANCE
+from mipnet.separators import CUT_TOLERANCE
 
 FREE = 1e-12
 """A unit whose silence changes the loss by less, up or down, goes for nothing."""

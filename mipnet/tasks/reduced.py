@@ -18,7 +18,7 @@ from mipnet.ir import Array, Network
 from mipnet.losses import check_labels
 from mipnet.problem import Problem, Start
 from mipnet.program import Csr, Program, Rows
-from mipnet.rounds import Separator
+from mipnet.separators import Separator
 from mipnet.sets import Samples
 from mipnet.tasks.sparsity import layer_sizes
 
