@@ -98,6 +98,9 @@ if TYPE_CHECKING:
     from mipnet.tasks.weights import spaced_weights as spaced_weights
     from mipnet.tasks.weights import weight_path as weight_path
     from mipnet.tightening import tighten as tighten
+    from mipnet.verification.oracle import Oracle as Oracle
+    from mipnet.verification.pipeline import verify as verify
+    from mipnet.verification.verdict import Verdict as Verdict
 
 __version__ = "0.1.0"
 
@@ -137,6 +140,9 @@ _HOME = {
     "mipnet.tasks.importance": "Importance Scores importance",
     "mipnet.tasks.weights": "spaced_weights weight_path",
     "mipnet.tightening": "tighten",
+    "mipnet.verification.oracle": "Oracle",
+    "mipnet.verification.pipeline": "verify",
+    "mipnet.verification.verdict": "Verdict",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 

@@ -17,8 +17,8 @@ from mipnet.bounds.interval import Interval
 from mipnet.bounds.rules import Passed, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
 from mipnet.ir import INPUT, Network, Node, size
 
-CHUNK = 2**23
-"""As many coefficients of one node are held at once: 64 MiB."""
+CHUNK = 2**19
+"""As many coefficients of one node are held at once: 4 MiB, which a cache may hold."""
 
 ROUNDING = 1e-12
 """Bounds are rounded outwards by this, relative to the size of what was added up; float64 itself has 1e-16."""
@@ -109,11 +109,31 @@ def rows_at_once(network: Network, node: Node) -> int:
 
 def least(known: Known, rows: Rows, box: Interval, choices: Choices | None = None) -> Tensor:
     """A lower bound of each row's value, shape ``(rows,)``; ``choices`` are those of `mipnet.bounds.rules.lines` by node name."""
+    return walk(known, rows, box, choices)[0]
+
+
+def walk(
+    known: Known,
+    rows: Rows,
+    box: Interval,
+    choices: Choices | None = None,
+    added: Choices | None = None,
+    seen: dict[str, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A lower bound of each row's value, and the coefficients of the input in it, ``(rows, *input_shape)``.
+
+    ``added`` are coefficients that come to those of a node's value: Lagrange multipliers of what is known of it.  ``seen`` takes down the
+    coefficients that reach each activation.
+    """
     waiting, shifts = {rows.node.name: rows.coefficients()}, []
     for node in reversed(ancestors(known.network, rows.node.name)):
         if node.name not in waiting:
             continue
         coefficients, value = waiting.pop(node.name), box if node is rows.node else known.before_gate(node.name)
+        if added is not None and node.name in added:
+            coefficients = coefficients + added[node.name]
+        if seen is not None and node.layer.activation:
+            seen[node.name] = coefficients
         if node is not rows.node and node.name in known.sites:
             (coefficients,), shift = gate_lines(value).of(rows.sample).passed(coefficients)
             shifts.append(shift)
@@ -124,10 +144,10 @@ def least(known: Known, rows: Rows, box: Interval, choices: Choices | None = Non
         shifts.append(shift)
         for name, part in zip(node.inputs, parts, strict=True):
             waiting[name] = waiting[name] + part if name in waiting else part
-    if INPUT in waiting:
-        shifts.append(least_over(rows.of(known.after[INPUT]), waiting[INPUT]))
-    terms = torch.stack(shifts)
-    return terms.sum(0) - ROUNDING * terms.abs().sum(0)
+    source = known.after[INPUT]
+    slopes = waiting[INPUT] if INPUT in waiting else source.lower.new_zeros(len(rows), *source.lower.shape[1:])
+    terms = torch.stack([*shifts, least_over(rows.of(source), slopes)])
+    return terms.sum(0) - ROUNDING * terms.abs().sum(0), slopes
 
 
 def _step(known: Known, node: Node, rows: Rows, coefficients: Tensor, choices: Choices) -> Passed:

@@ -68,9 +68,11 @@ class Lines:
 
     def passed(self, coefficients: Tensor) -> Passed:
         """The rule: the lower line under positive coefficients, the upper one under negative ones."""
-        positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
-        shift = positive * self.lower_shift + negative * self.upper_shift
-        return (positive * self.lower_slope + negative * self.upper_slope,), shift.flatten(1).sum(1)
+        positive = coefficients.clamp(min=0)
+        negative = coefficients - positive
+        parts = ((positive, self.lower_shift), (negative, self.upper_shift))
+        shift = torch.stack([torch.linalg.vecdot(part.flatten(1), end.flatten(1)) for part, end in parts]).sum(0)
+        return (torch.addcmul(positive * self.lower_slope, negative, self.upper_slope),), shift
 
     def combined(self, factor: float, slope: float) -> Lines:
         """The lines of ``factor f(x) + slope x``."""

@@ -1,0 +1,74 @@
+"""Gradient search for an input of a box at which a clause holds: projected sign steps down its largest excess, many restarts at once.
+
+Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks" (ICLR 2018), with steps that get shorter.  A search proves
+nothing when it fails.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mipnet.ir import Array
+from mipnet.sets import Box
+from mipnet.verification.excess import Excess
+
+STEPS = 40
+FIRST, LAST = 0.5, 0.005
+"""The first and the last step, relative to the width of the box in each coordinate."""
+RESTARTS = 16
+"""So many starting points for each clause in one go."""
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Starting points are the centre, corners, and points in between, from a generator of its own."""
+
+    excess: Excess
+    region: Box
+    generator: torch.Generator
+
+    @staticmethod
+    def of(excess: Excess, region: Box, seed: int = 0) -> Search:
+        """A search of the first sample's box."""
+        return Search(excess, region, torch.Generator().manual_seed(seed))
+
+    def candidates(self, wanted: NDArray[np.bool_], end: float, rounds: int) -> Iterator[Array]:
+        """Inputs ``(n, *input_shape)`` at which a wanted clause holds in float64, the one deepest inside first, round after round."""
+        clauses = torch.tensor(np.flatnonzero(wanted))
+        for _ in range(rounds if len(clauses) else 0):
+            if time.monotonic() >= end:
+                return
+            x, worst = self._descend(clauses, end)
+            found = worst <= 0
+            if found.any():
+                yield x[found][worst[found].argsort()].numpy()
+
+    def _descend(self, clauses: Tensor, end: float) -> tuple[Tensor, Tensor]:
+        """The best point of every restart, and the largest excess of its clause there."""
+        low, high = torch.tensor(self.region.lower[:1]), torch.tensor(self.region.upper[:1])
+        own = clauses.repeat(RESTARTS)[:, None]
+        x = self._starts(len(own), low, high)
+        best, least = x.clone(), torch.full((len(own),), torch.inf, dtype=torch.float64)
+        for step in np.geomspace(FIRST, LAST, STEPS):
+            x.requires_grad_()
+            worst = self.excess(x).gather(1, own)[:, 0]
+            (slope,) = torch.autograd.grad(worst.sum(), x)
+            x, better = x.detach(), worst.detach() < least
+            best[better], least[better] = x[better], worst.detach()[better]
+            if time.monotonic() >= end:
+                break
+            x = torch.minimum(torch.maximum(x - step * (high - low) * slope.sign(), low), high)
+        return best, least
+
+    def _starts(self, count: int, low: Tensor, high: Tensor) -> Tensor:
+        share = torch.rand((count, *low.shape[1:]), generator=self.generator, dtype=torch.float64)
+        share[: count // 4] = share[: count // 4].round()
+        share[-1] = 0.5
+        return low + share * (high - low)

@@ -1,0 +1,48 @@
+"""Who confirms a counterexample: the network as its owner runs it, on numbers as it takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipnet.ir import Array, Network
+from mipnet.properties import Case
+
+INSIDE = 1e-7
+"""An input that numbers of an oracle cannot express may lie outside of the box by this, relative to its size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Oracle:
+    """``run`` takes inputs ``(n, *input_shape)`` of numbers of type ``dtype`` and returns outputs ``(n, *output_shape)``."""
+
+    name: str
+    run: Callable[[Array], Array]
+    dtype: type[np.floating] = np.float64
+
+    @staticmethod
+    def of(network: Network) -> Oracle:
+        """The forward pass in torch, in float64."""
+        return Oracle("torch", network.forward)
+
+    def first(self, case: Case, x: Array) -> tuple[Array, Array] | None:
+        """The first input that satisfies the case by this oracle's own outputs, and its output; None if there is none."""
+        if not len(x):
+            return None
+        inputs = self.rounded(case, x)
+        outputs = np.asarray(self.run(inputs), dtype=np.float64)
+        exact = inputs.astype(np.float64)
+        size = 1.0 + float(np.abs(case.region.lower).max())
+        good = case.contains(exact, INSIDE * size) & (case.excess(outputs.reshape(len(x), -1)) <= 0)
+        return (exact[good][0], outputs[good][0]) if good.any() else None
+
+    def rounded(self, case: Case, x: Array) -> Array:
+        """The inputs in the oracle's numbers, inside of the box wherever these can express a number of it."""
+        low, high = (end.reshape(x.shape[1:]) for end in (case.region.lower, case.region.upper))
+        below, above = low.astype(self.dtype), high.astype(self.dtype)
+        below = np.where(below.astype(np.float64) < low, np.nextafter(below, self.dtype(np.inf)), below)
+        above = np.where(above.astype(np.float64) > high, np.nextafter(above, self.dtype(-np.inf)), above)
+        near = x.astype(self.dtype)
+        return np.where(below <= above, np.clip(near, below, np.maximum(below, above)), near).astype(self.dtype)

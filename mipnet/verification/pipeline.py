@@ -1,0 +1,287 @@
+"""Verify: is there an input of the set at which the property holds?  Cheap proofs first, a solver for what is left.
+
+A property holds where one of its clauses does (`mipnet.properties`).  Every clause of every case goes through the stages until one
+refutes it, by a bound above 0 on its excess, or an input is found at which it holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipnet.backend import Backend, Options, get_backend
+from mipnet.bounds.boxes import Bounds
+from mipnet.bounds.sweep import propagate
+from mipnet.build import Formulation
+from mipnet.errors import InputError
+from mipnet.ir import Array, Network, size
+from mipnet.properties import Case, Property
+from mipnet.sets import Box
+from mipnet.verification.branching import Branching
+from mipnet.verification.counterexamples import Search
+from mipnet.verification.exact import Exact
+from mipnet.verification.excess import Excess
+from mipnet.verification.oracle import Oracle
+from mipnet.verification.splitting import Splitting
+from mipnet.verification.verdict import STAGES, Finding, Status, Verdict
+
+MARGIN = 1e-9
+"""A bound computed in float64, rounded outwards, refutes a clause if it is above this."""
+
+FEW = 10
+"""With so many inputs at most, the input is split."""
+
+QUICK, LONG = 1, 8
+"""Rounds of gradient search before optimised slopes, and before a solver."""
+
+SHARES = {"search": 0.1, "splitting": 0.8, "branching": 0.6}
+"""A stage may take so much of the time that is left when it begins."""
+
+
+def verify(
+    network: Network,
+    question: Property,
+    *,
+    time_limit: float = 60.0,
+    backend: str | Backend = "highs",
+    options: Options | None = None,
+    formulation: Formulation | None = None,
+    oracle: Oracle | None = None,
+    cross_check: str | Backend | None = None,
+    seed: int = 0,
+) -> Verdict:
+    """Whether some input satisfies the property: ``sat`` (with the input), ``unsat`` (none does) or ``unknown``.
+
+    Parameters
+    ----------
+    time_limit
+        Seconds for everything.
+    backend, options, formulation
+        As those of `mipnet.solve` and `mipnet.encode`, for the last stage.
+    oracle
+        Who confirms a counterexample; the forward pass in float64 if left out.
+    cross_check
+        A second backend that has to refute every clause as well, from interval bounds alone, before ``unsat`` is said.
+    seed
+        Of the search.
+
+    ``unsat`` rests on bounds rounded outwards, and on a solver's dual bound less what its tolerances may hide (`mipnet.extremes.margin`).
+    """
+    if question.inputs != size(network.input_shape):
+        raise InputError(f"the property speaks of {question.inputs} inputs; the network has {size(network.input_shape)}")
+    if not time_limit > 0:
+        raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
+    began, oracle = time.monotonic(), oracle or Oracle.of(network)
+    way = _Way(get_backend(backend), options, formulation, oracle, seed)
+    verdicts: list[Verdict] = []
+    for k, case in enumerate(question.cases):
+        left = began + time_limit - time.monotonic()
+        trial = _Trial(network, case, k, way, time.monotonic() + left / (len(question.cases) - k))
+        verdicts.append(trial.verdict())
+        if verdicts[-1].status == "sat" or verdicts[-1].interrupted:
+            break
+    verdict = _together(verdicts, len(question.cases), time.monotonic() - began)
+    if cross_check is None or verdict.status != "unsat":
+        return verdict
+    left = max(0.0, began + time_limit - time.monotonic())
+    return _second_opinion(network, question, verdict, replace(way, backend=get_backend(cross_check), options=None), left)
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    backend: Backend
+    options: Options | None
+    formulation: Formulation | None
+    oracle: Oracle
+    seed: int
+
+
+@dataclass(eq=False)
+class _Trial:
+    """One case on its way through the stages: ``bound`` and ``stage`` of every clause, ``found`` once there is a counterexample."""
+
+    network: Network
+    case: Case
+    number: int
+    way: _Way
+    end: float
+    found: tuple[Array, Array] | None = None
+    ended: str | None = None
+    parts: int = 0
+    nodes: int = 0
+    interrupted: bool = False
+    stage: list[str | None] = field(init=False)
+    bound: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        count, shape = len(self.case.clauses), (1, *self.network.input_shape)
+        self.stage, self.bound = [None] * count, np.full(count, -np.inf)
+        self.region = Box(self.case.region.lower.reshape(shape), self.case.region.upper.reshape(shape))
+
+    def verdict(self) -> Verdict:
+        """The stages one after another, until nothing is left to decide or there is no time."""
+        try:
+            for name in self._stages():
+                if self.found is not None or not self.open.any():
+                    self.ended = name
+                    break
+                if time.monotonic() >= self.end:
+                    break
+        except KeyboardInterrupt:
+            self.interrupted = True
+        return self._said()
+
+    @property
+    def open(self) -> NDArray[np.bool_]:
+        """Which clauses nothing has refuted."""
+        return np.array([stage is None for stage in self.stage], dtype=bool)
+
+    def _said(self) -> Verdict:
+        status: Status = "sat" if self.found is not None else "unknown" if self.open.any() else "unsat"
+        findings = tuple(Finding(self.number, k, stage, float(self.bound[k])) for k, stage in enumerate(self.stage))
+        x, y = self.found or (None, None)
+        by = self.way.oracle.name if self.found else None
+        backend = self.way.backend.name
+        return Verdict(status, self.ended, findings, x, y, by, 0.0, self.parts, self.nodes, backend, self.interrupted)
+
+    def _stages(self) -> Iterator[str]:
+        """Each stage does its work before its name comes out."""
+        if any(not len(clause.rhs) for clause in self.case.clauses):
+            self.confirm(self.region.centre)
+        yield "search"
+        self.excess = Excess.of(self.network, self.case.clauses)
+        self.bounds: Bounds = propagate(self.excess.network, self.region, method="interval")
+        self._refute("interval", self._largest(self.bounds))
+        yield "interval"
+        self._propagate("crown")
+        yield "crown"
+        self._search(QUICK)
+        yield "search"
+        if size(self.network.input_shape) <= FEW:
+            self._split()
+            yield "splitting"
+        self._propagate("alpha")
+        yield "alpha"
+        self._search(LONG)
+        yield "search"
+        self._branch()
+        yield "branching"
+        self._solve()
+        yield "mip"
+
+    def confirm(self, x: Array) -> Array | None:
+        """The first of some inputs that is a counterexample, which ends the trial."""
+        found = self.way.oracle.first(self.case, x)
+        self.found = self.found or found
+        return None if found is None else found[0]
+
+    def _until(self, stage: str) -> float:
+        now = time.monotonic()
+        return now + SHARES[stage] * (self.end - now)
+
+    def _refute(self, stage: str, bound: Array, margin: float = MARGIN) -> None:
+        """Take down better bounds, and which clauses they refute."""
+        self.bound = np.maximum(self.bound, bound)
+        for k in np.flatnonzero(self.open & (self.bound > margin)):
+            self.stage[k] = stage
+
+    def _largest(self, bounds: Bounds) -> Array:
+        return self.excess.largest(bounds.after[self.excess.network.output.name].lower)[0].numpy()
+
+    def _propagate(self, method: str) -> None:
+        self.bounds = propagate(self.excess.network, self.region, method=method, start=self.bounds)  # type: ignore[arg-type]
+        self._refute(method, self._largest(self.bounds))
+
+    def _search(self, rounds: int) -> None:
+        for x in Search.of(self.excess, self.region, self.way.seed + rounds).candidates(self.open, self._until("search"), rounds):
+            if self.confirm(x) is not None:
+                return
+
+    def _split(self) -> None:
+        clauses = np.flatnonzero(self.open)
+        excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
+        splitting = Splitting(excess, self.region, MARGIN, self.confirm)
+        done, _ = splitting.run(self._until("splitting"))
+        self.parts += splitting.boxes
+        if done:
+            bound = np.full(len(self.bound), -np.inf)
+            bound[clauses] = splitting.least
+            self._refute("splitting", bound)
+
+    def _branch(self) -> None:
+        """Each clause by that of its rows that is nearest to being refuted, the nearest clause first."""
+        if not Branching.knows(self.excess.network):
+            return
+        rows, end = self.bounds.after[self.excess.network.output.name].lower[0].numpy(), self._until("branching")
+        order = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
+        for left, k in zip(range(len(order), 0, -1), order, strict=True):
+            now, own = time.monotonic(), np.flatnonzero(self.excess.owner == k)
+            branching = Branching(self.excess, self.bounds, int(own[rows[own].argmax()]), MARGIN, self.confirm)
+            branching.run(now + (end - now) / left)
+            self.parts += branching.parts
+            if self.found is not None:
+                return
+            self._learn("branching", int(k), branching.least)
+
+    def _solve(self) -> None:
+        clauses = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
+        excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
+        bounds = propagate(excess.network, self.region, method="crown", given=self._hidden())
+        way = self.way
+        with Exact(excess, bounds, way.backend, self.confirm, way.options, way.formulation) as exact:
+            for position, k in enumerate(clauses):
+                seconds = (self.end - time.monotonic()) / (len(clauses) - position)
+                if seconds <= 0 or self.interrupted:
+                    return
+                answer = exact.decide(position, seconds)
+                self.nodes, self.interrupted = self.nodes + answer.nodes, answer.interrupted
+                if self.found is not None:
+                    return
+                self._learn("mip", int(k), answer.bound)
+
+    def _hidden(self) -> dict[str, tuple[Array, Array]]:
+        """The bounds of the network's own nodes, which serve whatever rows stand behind it."""
+        known = {node.name: self.bounds.after[node.name] for node in self.network.nodes}
+        return {name: (box.lower.numpy(), box.upper.numpy()) for name, box in known.items()}
+
+    def _learn(self, stage: str, clause: int, bound: float) -> None:
+        learnt = np.full(len(self.bound), -np.inf)
+        learnt[clause] = bound
+        self._refute(stage, learnt)
+
+
+def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
+    """One verdict of those of the cases: ``sat`` if one is, ``unsat`` if all are."""
+    last = verdicts[-1]
+    statuses = {verdict.status for verdict in verdicts}
+    status: Status = "sat" if "sat" in statuses else "unsat" if statuses == {"unsat"} and len(verdicts) == cases else "unknown"
+    findings = tuple(finding for verdict in verdicts for finding in verdict.findings)
+    stages = [verdict.stage for verdict in verdicts if verdict.stage is not None]
+    stage = last.stage if status == "sat" else max(stages, key=STAGES.index, default=None) if status == "unsat" else None
+    parts, nodes = sum(verdict.parts for verdict in verdicts), sum(verdict.nodes for verdict in verdicts)
+    return replace(last, status=status, stage=stage, findings=findings, seconds=seconds, parts=parts, nodes=nodes)
+
+
+def _second_opinion(network: Network, question: Property, verdict: Verdict, way: _Way, seconds: float) -> Verdict:
+    """The same verdict if the other backend refutes every clause from interval bounds, ``unknown`` or ``sat`` if it does not."""
+    end = time.monotonic() + seconds
+    for k, case in enumerate(question.cases):
+        if not case.clauses:
+            continue
+        trial = _Trial(network, case, k, way, end)
+        trial.excess = Excess.of(network, case.clauses)
+        trial.bounds = propagate(trial.excess.network, trial.region, method="interval")
+        with Exact(trial.excess, trial.bounds, way.backend, trial.confirm, way.options, way.formulation) as exact:
+            for clause in range(len(case.clauses)):
+                answer = exact.decide(clause, max(0.1, (end - time.monotonic()) / (len(case.clauses) - clause)))
+                if trial.found is not None:
+                    note = f"{way.backend.name} found a counterexample where every clause had been refuted: please report this"
+                    return replace(trial._said(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
+                if not answer.bound > 0:
+                    note = f"{way.backend.name} did not refute clause {clause} of case {k} in time; without a cross-check this is unsat"
+                    return replace(verdict, status="unknown", note=note)
+    return replace(verdict, note=f"{way.backend.name} agrees")

@@ -1,0 +1,189 @@
+"""Verdicts against the true extremes of small networks: every pattern of ReLU signs is one linear program of scipy's."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+
+import mipnet as mn
+from mipnet.backend import get_backend
+from mipnet.errors import InputError
+from mipnet.properties import Case, Clause, Property
+from mipnet.verification import pipeline
+from mipnet.verification.branching import Branching
+from mipnet.verification.exact import Exact
+from mipnet.verification.excess import Excess
+from mipnet.verification.oracle import Oracle
+from mipnet.verification.splitting import Splitting
+
+BACKENDS = ("highs", "scip")
+INPUTS, HIDDEN, OUTPUTS = 3, (5, 4), 3
+
+
+def network(seed):
+    g = torch.Generator().manual_seed(seed)
+    layers, width = [], INPUTS
+    for k, units in enumerate(HIDDEN):
+        weight, bias = (torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((units, width), (units,)))
+        layers += [(f"fc{k}", mn.Dense(weight, 0.3 * bias)), (f"relu{k}", mn.ReLU())]
+        width = units
+    layers.append(("out", mn.Dense(torch.randn(OUTPUTS, width, generator=g, dtype=torch.float64))))
+    return mn.Network.build((INPUTS,), layers)
+
+
+def least(net, region, rows, rhs):
+    """The least over the box of the largest ``rows @ y - rhs``, by one LP for each of the 512 patterns of signs."""
+    (w0, b0), (w1, b1), (w2, _) = (
+        (net[name].layer.weight.numpy(), None if net[name].layer.bias is None else net[name].layer.bias.numpy())
+        for name in ("fc0", "fc1", "out")
+    )
+    best = np.inf
+    for signs in itertools.product((0.0, 1.0), repeat=sum(HIDDEN)):
+        d0, d1 = np.array(signs[: HIDDEN[0]]), np.array(signs[HIDDEN[0] :])
+        a1, c1 = w1 @ (d0[:, None] * w0), w1 @ (d0 * b0) + b1
+        a2, c2 = w2 @ (d1[:, None] * a1), w2 @ (d1 * c1)
+        turn0, turn1 = (1 - 2 * d0)[:, None], (1 - 2 * d1)[:, None]
+        upper = [np.hstack([turn0 * w0, np.zeros((HIDDEN[0], 1))]), np.hstack([turn1 * a1, np.zeros((HIDDEN[1], 1))])]
+        upper.append(np.hstack([rows @ a2, -np.ones((len(rows), 1))]))
+        right = np.concatenate([-turn0[:, 0] * b0, -turn1[:, 0] * c1, rhs - rows @ c2])
+        limits = [*zip(region.lower.reshape(-1), region.upper.reshape(-1), strict=True), (None, None)]
+        found = linprog([0.0] * INPUTS + [1.0], A_ub=np.vstack(upper), b_ub=right, bounds=limits)
+        if found.success:
+            best = min(best, found.fun)
+    return best
+
+
+def problem(seed, rows):
+    """A network, a box, and rows whose right sides make the least excess 0."""
+    g = np.random.default_rng(seed)
+    centre = g.normal(size=(1, INPUTS))
+    region, matrix = mn.Box(centre - 0.7, centre + 0.7), g.normal(size=(rows, OUTPUTS))
+    net = network(seed)
+    return net, region, matrix, np.full(rows, least(net, region, matrix, np.zeros(rows)))
+
+
+def asked(region, *clauses):
+    return Property((Case(region, tuple(clauses)),))
+
+
+CASES = [(seed, rows) for seed in range(4) for rows in (1, 2)]
+
+
+@pytest.mark.parametrize(("seed", "rows"), CASES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_verdicts_on_both_sides_of_the_true_extreme(seed, rows, backend):
+    net, region, matrix, edge = problem(seed, rows)
+    safe = mn.verify(net, asked(region, Clause(matrix, edge - 1e-3)), backend=backend)
+    assert safe.status == "unsat"
+    assert 0 < safe.bound <= 1e-3 + 1e-9
+    assert safe.counterexample is None
+    unsafe = mn.verify(net, asked(region, Clause(matrix, edge + 1e-3)), backend=backend)
+    assert unsafe.status == "sat"
+    x = torch.tensor(unsafe.counterexample)[None]
+    y = x
+    for node in net.nodes:
+        y = node.layer.forward(y)
+    assert (matrix @ y.numpy()[0] <= edge + 1e-3).all()
+    assert region.contains(unsafe.counterexample[None], 0.0)
+
+
+@pytest.mark.parametrize(("seed", "rows"), CASES)
+def test_every_stage_proves_it_alone(seed, rows):
+    net, region, matrix, edge = problem(seed, rows)
+    end = time.monotonic() + 60
+    for shift, proven in ((-1e-3, True), (1e-3, False)):
+        clause = Clause(matrix, edge + shift)
+        excess = Excess.of(net, [clause])
+        bounds = mn.propagate(excess.network, region, method="crown")
+        case = Case(region, (clause,))
+
+        def confirm(x, case=case):
+            found = Oracle.of(net).first(case, x)
+            return None if found is None else found[0]
+
+        done, found = Splitting(excess, region, 1e-9, confirm).run(end)
+        assert (done, found is None) == (proven, proven)
+        for backend in BACKENDS:
+            with Exact(excess, bounds, get_backend(backend), confirm) as exact:
+                answer = exact.decide(0, 60.0)
+                assert (answer.bound > 0, answer.counterexample is None) == (proven, proven)
+        if rows == 1:
+            branching = Branching(excess, bounds, 0, 1e-9, confirm)
+            done, found = branching.run(end)
+            assert proven or not done  # its multipliers need not reach the best ones, and a solver is there for the rest
+            assert branching.least <= -shift + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_branching_proves_what_linear_bounds_do_not(seed):
+    net, region, matrix, edge = problem(seed, 1)
+    span = np.ptp(net.forward(region.lower + np.random.default_rng(0).uniform(size=(4000, INPUTS)) * 1.4) @ matrix[0])
+    excess = Excess.of(net, [Clause(matrix, edge - 0.1 * span)])
+    bounds = mn.propagate(excess.network, region, method="crown")
+    branching = Branching(excess, bounds, 0, 1e-9, lambda x: None)
+    assert branching.run(time.monotonic() + 60) == (True, None)
+    assert 0 < branching.least <= 0.1 * span + 1e-9
+    assert branching.parts > 1 or bounds.after["excess"].lower.item() > -0.1 * span
+
+
+def test_clauses_and_cases_are_one_disjunction():
+    net, region, matrix, edge = problem(0, 1)
+    far, near = Clause(matrix, edge - 1.0), Clause(matrix, edge + 1e-3)
+    assert mn.verify(net, asked(region, far, far)).status == "unsat"
+    assert mn.verify(net, asked(region, far, near)).status == "sat"
+    both = Property((Case(region, (far,)), Case(region, (near,))))
+    found = mn.verify(net, both)
+    assert found.status == "sat"
+    assert {finding.case for finding in found.findings} == {0, 1}
+    assert mn.verify(net, Property((Case(region, ()),))).status == "unsat"
+    anything = Clause(np.zeros((0, OUTPUTS)), np.zeros(0))
+    assert mn.verify(net, asked(region, anything)).status == "sat"
+
+
+def test_a_second_backend_has_to_agree():
+    net, region, matrix, edge = problem(1, 1)
+    verdict = mn.verify(net, asked(region, Clause(matrix, edge - 1e-3)), backend="highs", cross_check="scip")
+    assert verdict.status == "unsat"
+    assert verdict.note == "scip agrees"
+
+
+def test_no_point_is_sat_that_the_oracle_does_not_confirm():
+    net, region, matrix, edge = problem(2, 1)
+    stubborn = Oracle("stubborn", lambda x: net.forward(x) + 10.0 * matrix)
+    verdict = mn.verify(net, asked(region, Clause(matrix, edge + 1e-3)), oracle=stubborn, time_limit=10)
+    assert verdict.status == "unknown"
+    assert verdict.counterexample is None
+
+
+def test_single_precision_stays_inside_the_box():
+    net, g = network(3), np.random.default_rng(0)
+    lower = g.normal(size=(1, INPUTS))
+    case = Case(mn.Box(lower, lower + 1e-6), (Clause(np.zeros((1, OUTPUTS)), np.ones(1)),))
+    oracle = Oracle("float32", lambda x: net.forward(x), np.float32)
+    for x in (case.region.lower, case.region.upper):
+        rounded = oracle.rounded(case, x)
+        assert rounded.dtype == np.float32
+        assert case.contains(rounded.astype(np.float64)).all()
+
+
+def test_questions_that_do_not_fit():
+    net, region, matrix, edge = problem(0, 1)
+    with pytest.raises(InputError, match="4 inputs; the network has 3"):
+        mn.verify(net, asked(mn.Box(np.zeros((1, 4)), np.ones((1, 4))), Clause(matrix, edge)))
+    with pytest.raises(InputError, match="2 coefficients; the network has 3 outputs"):
+        mn.verify(net, asked(region, Clause(matrix[:, :2], edge)))
+    with pytest.raises(InputError, match="the time limit is 0"):
+        mn.verify(net, asked(region, Clause(matrix, edge)), time_limit=0)
+
+
+def test_out_of_time_is_unknown(monkeypatch):
+    net, region, matrix, edge = problem(0, 1)
+    monkeypatch.setattr(pipeline, "FEW", 0)
+    verdict = mn.verify(net, asked(region, Clause(matrix, edge - 1e-3)), time_limit=1e-3)
+    assert verdict.status == "unknown"
+    assert verdict.stage is None
