@@ -123,12 +123,12 @@ def test_every_stage_proves_it_alone(seed, rows):
 def test_branching_proves_what_linear_bounds_do_not(seed):
     net, region, matrix, edge = problem(seed, 1)
     span = np.ptp(net.forward(region.lower + np.random.default_rng(0).uniform(size=(4000, INPUTS)) * 1.4) @ matrix[0])
-    excess = Excess.of(net, [Clause(matrix, edge - 0.1 * span)])
+    excess = Excess.of(net, [Clause(matrix, edge - 0.3 * span)])
     bounds = mn.propagate(excess.network, region, method="crown")
     branching = Branching(excess, bounds, 0, 1e-9, lambda x: None)
     assert branching.run(time.monotonic() + 60) == (True, None)
-    assert 0 < branching.least <= 0.1 * span + 1e-9
-    assert branching.parts > 1 or bounds.after["excess"].lower.item() > -0.1 * span
+    assert 0 < branching.least <= 0.3 * span + 1e-9
+    assert branching.parts > 1 or bounds.after["excess"].lower.item() > -0.3 * span
 
 
 def test_clauses_and_cases_are_one_disjunction():
