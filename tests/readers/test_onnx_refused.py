@@ -215,6 +215,7 @@ MALFORMED: dict[str, tuple[Callable[[], Built], type[InputError], str]] = {
         UnsupportedError,
         r"dilations are \[2, 2\]",
     ),
+    "overflow": (lambda: one("Mul", {"c": np.full(6, 3e38, np.float32)}), NetworkError, "gives NaN or infinite outputs"),
     "flag of 2": (lambda: one("MaxPool", {}, IMG, kernel_shape=[2, 2], ceil_mode=2), UnsupportedError, "ceil_mode is 2; expected 0 or 1"),
     "pads as large as the kernel": (
         lambda: one("AveragePool", {}, IMG, kernel_shape=[2, 2], pads=[2, 0, 0, 0]),
