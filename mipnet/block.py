@@ -114,7 +114,7 @@ class Block:
     ``tops`` are the thresholds that a gate used here, for `mipnet.gates.gated_value`.  ``parts`` is what the user says about
     partitions, ``rectified`` what cuts may be made for later, ``special`` how many constraints beyond rows there are, by the name
     of the feature that a backend needs for them.  ``phases`` tell of each piecewise-linear part, by its suffix, what bounds decide;
-    ``unstable`` is how many activations of the whole network they leave open.
+    ``unstable`` is how many activations of the whole network they leave open; ``mixed``: it has binaries beside those of activations.
     """
 
     name: str
@@ -135,6 +135,7 @@ class Block:
     special: dict[str, int] = field(default_factory=dict)
     phases: dict[str, Phases] = field(default_factory=dict)
     unstable: int = 0
+    mixed: bool = False
 
     @property
     def dims(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.sweep import propagate
 from mipnet.choices import Formulation as Formulation
-from mipnet.choices import check_formulation, choose, choose_gate
+from mipnet.choices import check_formulation, choose, choose_gate, has_other_binaries
 from mipnet.containers import add_rows, add_variables, coordinates, expression, value_range
 from mipnet.errors import DataError, InputError, UnboundedError
 from mipnet.gates import Gate, wanted_gates
@@ -207,7 +207,7 @@ def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = Fals
     for gate in enc.gates:
         enc.scores[gate.name] = _score(enc.model, gate, binary_gates, prefix)
     owner = {site: gate for gate in enc.gates for site in gate.sites}
-    unstable = sum(enc.bounds.unstable().values())
+    unstable, mixed = sum(enc.bounds.unstable().values()), (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
     for node in enc.network.nodes:
         block = Block(
             name=prefix + (f"{node.name}_node" if node.name in RESERVED or node.name.startswith("score_") else node.name),
@@ -219,6 +219,7 @@ def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = Fals
             paper=enc.bounds.mode == "paper",
             fills=enc.fills,
             unstable=unstable,
+            mixed=mixed,
         )
         inputs = [enc.values[name] for name in node.inputs]
         enc.values[node.name] = _value(block, inputs, formulation, _scores_at(enc, owner.get(node.name), block))

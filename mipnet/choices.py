@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mipnet.block import Block, Encoder, all_formulations, formulations
+from mipnet.block import RELAXED, Block, Encoder, all_formulations, formulations, is_affine
 from mipnet.errors import InputError, UnsupportedError
-from mipnet.ir import Node
+from mipnet.ir import Network, Node
 from mipnet.layers.phase import LINKS
 
 Formulation = Mapping[str, str | int]
 """Formulation name by lower-case layer name, ``{"relu": "partition", "parts": 4}``; ``parts`` is for `partition`."""
 
 AUTO = "auto"
+
+PAIRS = 80
+"""Up to so many unstable activations in the network, over all samples, `auto` writes pairs."""
 
 
 def check_formulation(formulation: Formulation) -> None:
@@ -29,7 +32,7 @@ def check_formulation(formulation: Formulation) -> None:
     for kind, name in names.items():
         if name not in (*offered[kind], AUTO):
             raise UnsupportedError(f"layer `{kind}` has no formulation `{name}`; it offers {', '.join(offered[kind])}, {AUTO}")
-    if "parts" in formulation and not {"partition", AUTO} & {*names.values()}:
+    if "parts" in formulation and "partition" not in names.values():
         raise InputError("`parts` is for formulation `partition`, and no layer has it; leave it out")
 
 
@@ -53,6 +56,11 @@ def choose_gate(block: Block, formulation: Formulation) -> None:
         _note(block, formulation.get("relu"), LINKS, formulation)
 
 
+def has_other_binaries(network: Network) -> bool:
+    """True if a layer that is no activation, such as max pooling, may need binaries."""
+    return any(not node.layer.activation and not is_affine(node.layer) for node in network.nodes)
+
+
 def _wanted(node: Node, formulation: Formulation) -> str | int | None:
     return formulation.get(type(node.layer).__name__.lower(), formulation.get("relu") if node.layer.activation else None)
 
@@ -68,5 +76,16 @@ def _note(block: Block, wanted: str | int | None, offered: Mapping[str, object],
 
 
 def automatic(block: Block, offered: Mapping[str, object]) -> tuple[str, str]:
-    """What `auto` picks for a block, and why."""
-    return "big-m", "the smallest exact one"
+    """What `auto` picks for a block, and why: always an exact formulation, and always the same for the same network and bounds.
+
+    Pairs (`sos1`) are what SCIP searches fastest in small networks, and a solver without such sets gets big-m all the same.  They lose to
+    big-m where they stand beside other binaries, and in large networks, whose bound branching on pairs hardly moves: the
+    section on formulations in docs/benchmarks.md has the times.
+    """
+    if "sos1" not in offered:
+        return next(name for name in offered if name not in RELAXED), "the default; nothing else measured faster"
+    if block.mixed:
+        return "big-m", "there are binaries beside those of activations, and pairs search badly with them"
+    if block.unstable > PAIRS:
+        return "big-m", f"{block.unstable:,} activations are unstable, more than {PAIRS}: pairs leave the bound where it is"
+    return "sos1", f"{block.unstable:,} activations are unstable, at most {PAIRS}, and no others are binary: pairs search fastest"

@@ -127,7 +127,7 @@ class Explanation:
         if self.relaxed:
             lines.append(f"a relaxation, so that its optimum is a bound: {', '.join(self.relaxed)}")
         if self.backend:
-            lines.append(f"{self.backend} gets: {self.handed_over or 'nothing, see the errors'}")
+            lines.append(f"{self.backend.partition(' ')[0]} gets: {self.handed_over or 'nothing, see the errors'}")
         return "\n".join(lines)
 
 

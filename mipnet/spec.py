@@ -89,12 +89,16 @@ class GatesSpec(Part):
 
 
 class FormulationSpec(Part):
-    """How each kind of layer is written down, and which bounds are its big-Ms; ``pattern`` is for ``relu: frozen``."""
+    """How each kind of layer is written down, and which bounds are its big-Ms.
+
+    ``parts`` is for ``relu: partition``, ``pattern`` for ``relu: frozen``.
+    """
 
     relu: Text | None = None
     leakyrelu: Text | None = None
     clip: Text | None = None
     maxpool2d: Text | None = None
+    parts: Count | None = None
     bounds: Annotated[Literal["paper", "sound", "interval", "crown", "alpha"], choice("paper", "sound", "interval", "crown", "alpha")] = (
         "paper"
     )
@@ -102,9 +106,10 @@ class FormulationSpec(Part):
     epsilon: NotNegative = 1e-5
 
     @property
-    def names(self) -> dict[str, str]:
-        """Formulation by layer kind, those that are given."""
-        return {kind: name for kind in ("relu", "leakyrelu", "clip", "maxpool2d") if (name := getattr(self, kind)) is not None}
+    def names(self) -> dict[str, str | int]:
+        """Formulation by layer kind, and parts: those that are given."""
+        keys = ("relu", "leakyrelu", "clip", "maxpool2d", "parts")
+        return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
 
 class ObjectiveSpec(Part):

@@ -139,6 +139,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "threshold share": (solve("prune.threshold={params: 1}"), "with a share in [0, 1)"),
     "epsilon": (solve("formulation.epsilon=-1e-5"), "formulation.epsilon"),
     "bounds": (solve("formulation.bounds=loose"), "`paper`, `sound`, `interval`, `crown` or `alpha`"),
+    "parts of nothing": (solve("formulation.parts=2"), "`parts` is for formulation `partition`, and no layer has it"),
     "unknown formulation": (solve("formulation.relu=magic"), "formulation: layer `relu` has no formulation `magic`; it offers"),
     "unknown gate layer": (solve("gates.layers=[fc9]"), "gates: gates asked for ['fc9']; the layers that can carry gates are"),
     "gate on the output": (solve("gates.layers=[fc3]"), "the layers that can carry gates are ['fc1', 'fc2']"),

@@ -36,6 +36,13 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exec(compile(block, f"{name_of(page)}, block {number}", "exec"), space)
 
 
+def test_formulations_shows_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "formulations.md").read_text()
+    ((block, shown),) = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    exec(compile(block, "docs/formulations.md", "exec"), {})
+    assert capsys.readouterr().out == shown
+
+
 @pytest.mark.parametrize(
     ("page", "block"), [pytest.param(p, b, id=name_of(p)) for p in PAGES for b in blocks(p, "yaml") if b.startswith("mipnet: 1")]
 )

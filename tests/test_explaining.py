@@ -110,6 +110,41 @@ def test_natively_or_rewritten(encoding):
     assert scip.handed_over == scip.size
 
 
+COSTS = {
+    "big-m": (Size(3, 1, 3), {}),
+    "sos1": (Size(2, 0, 1), {"SOS1 sets": 1}),
+    "indicator": (Size(3, 1, 1), {"indicator rows": 2}),
+    "triangle": (Size(2, 0, 2), {}),
+    "partition": (Size(3 + 2, 1, 4 + 4 * 2), {}),
+    "hull": (Size(3 + 5, 1, 4 + 4 * 5), {}),
+    "anderson": (Size(3, 1, 3), {}),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_a_unit_costs_what_the_documentation_says(name):
+    """One undecided unit that reads five variables; two parts."""
+    network = mn.Network.build((5,), [("fc", mn.Dense(np.ones((1, 5)))), ("relu", mn.ReLU())])
+    formulation = {"relu": name} | ({"parts": 2} if name == "partition" else {})
+    told = mn.explain(mn.encode(network, mn.Box(-np.ones((1, 5)), np.ones((1, 5))), formulation=formulation), None)["relu"]
+    assert (told.size, told.special) == COSTS[name]
+
+
+WINDOWS = {
+    "big-m": (Size(1 + 4, 4, 1 + 2 * 4), {}),
+    "indicator": (Size(1 + 4, 4, 1 + 4), {"indicator rows": 4}),
+    "hull": (Size(1 + 4 + 16, 4, 2 + 3 * 16), {}),
+    "triangle": (Size(1, 0, 1 + 2 * 4), {}),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_window_costs_what_the_documentation_says(name):
+    network = mn.Network.build((1, 2, 2), [("pool", mn.MaxPool2d(mn.Window((2, 2), (2, 2))))])
+    told = mn.explain(mn.encode(network, mn.LInf(np.zeros((1, 1, 2, 2)), 1.0), formulation={"maxpool2d": name}), None)["pool"]
+    assert (told.size, told.special) == WINDOWS[name]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_would_be_an_error_is_told_before_the_solve(backend):
     """A set on variables without bounds, which a user adds: SCIP takes it, HiGHS has no big-M for it."""
@@ -171,3 +206,7 @@ def test_inspect_shows_and_carries_it(capsys: pytest.CaptureFixture[str]):
     assert nodes["relu2"]["formulation"] == "indicator"
     assert nodes["relu2"]["special"]["indicator rows"] == 2 * nodes["relu2"]["phases"][""]["undecided"] > 0
     assert data["explanation"]["size"]["variables"] == data["program"]["size"]["columns"]
+    parts = ["--set", "formulation.bounds=sound", "--set", "formulation.relu=partition", "--set", "formulation.parts=3"]
+    assert main(["inspect", file, *parts, "--json"]) == 0
+    relu2 = json.loads(capsys.readouterr().out)["explanation"]["nodes"][3]
+    assert relu2["size"]["variables"] == (3 + 3) * relu2["phases"][""]["undecided"]

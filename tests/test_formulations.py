@@ -1,4 +1,4 @@
-"""Formulations: all of them have the same optimum, their relaxations stand in order, and a wrong one is caught."""
+"""Formulations: their relaxations stand in order, gated ones agree, `auto` picks by rule, and a wrong one is caught."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import mipnet as mn
 from mipnet.affine import Affine
 from mipnet.backend import get_backend
 from mipnet.block import RELAXED, formulations
+from mipnet.choices import PAIRS
 from mipnet.engine import solve
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.layers.pairs import switched
@@ -22,8 +23,7 @@ from mipnet.program import Program, from_model
 from tests.nets import SEEDS, dense, make, sample
 
 EXACT = [name for name in LINKS if name not in RELAXED]
-PROGRAMS = [(family, seed, "max" if seed % 2 else "min") for family, seed in SEEDS if seed < 6]
-PRESOLVE = {"highs": {"presolve": "off"}, "scip": {"presolving/maxrounds": 0}}
+BACKENDS = ("highs", "scip")
 
 
 def plain(seed: int, sizes: tuple[int, ...] = (6, 8, 6, 3)) -> tuple[mn.Network, mn.Box]:
@@ -42,26 +42,6 @@ def posed(network: mn.Network, region: mn.Box, formulation: dict, sense: str = "
     return encoding
 
 
-@pytest.mark.parametrize(("family", "seed", "sense"), PROGRAMS, ids=[f"{f.__name__}-{s}" for f, s, _ in PROGRAMS])
-def test_all_formulations_agree(family, seed, sense):
-    """On both backends, with presolve and without it, and with what dense sampling says."""
-    network, g = make(family, seed)
-    region = mn.LInf(g.uniform(0.2, 0.8, (1, *network.input_shape)), 0.3 if len(network.input_shape) == 1 else 0.05)
-    sampled = network.forward(sample(region, 2000, g))[:, 0]
-    found = {}
-    for name in EXACT:
-        pool = name if name in formulations(mn.MaxPool2d) else "big-m"
-        encoding = posed(network, region, {"relu": name, "maxpool2d": pool}, sense)
-        for backend, presolve in itertools.product(PRESOLVE, (True, False)):
-            result = solve(encoding, backend, mip_gap=1e-7, options={} if presolve else PRESOLVE[backend])
-            assert result.status is mn.Status.OPTIMAL
-            assert result.verified
-            found[name, backend, presolve] = result.objective
-    assert max(found.values()) - min(found.values()) < 1e-5, found
-    best = sampled.max() if sense == "max" else sampled.min()
-    assert max(found.values()) >= best - 1e-6 if sense == "max" else min(found.values()) <= best + 1e-6
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_the_optimum_is_that_of_the_best_activation_pattern(seed):
     """One linear program for each pattern of six neurons, by scipy: no big-M, no branching, no mipnet."""
@@ -71,7 +51,7 @@ def test_the_optimum_is_that_of_the_best_activation_pattern(seed):
         value for on in itertools.product((0.0, 1.0), repeat=6) if (value := pattern_optimum(owned, region, np.array(on))) is not None
     )
     for name in EXACT:
-        for backend in PRESOLVE:
+        for backend in BACKENDS:
             assert solve(posed(network, region, {"relu": name}), backend, mip_gap=1e-8).objective == pytest.approx(best, abs=1e-6)
 
 
@@ -155,7 +135,7 @@ def test_ideal_cuts_hold_on_every_forward_pass():
         assert max(rows.violation(point).max(initial=0.0) for rows in found) < 1e-9
 
 
-@pytest.mark.parametrize("backend", PRESOLVE)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_ideal_cuts_are_made_before_the_search(backend):
     network, region = plain(3)
     result = solve(posed(network, region, {"relu": "anderson"}), backend)
@@ -165,7 +145,7 @@ def test_ideal_cuts_are_made_before_the_search(backend):
     assert result.objective == pytest.approx(solve(posed(network, region, {"relu": "big-m"}), backend).objective, abs=1e-4)
 
 
-@pytest.mark.parametrize("backend", PRESOLVE)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_triangle_says_that_it_is_a_relaxation(backend):
     """Its bound is a bound, its point is replayed, and it is not called verified where the two differ."""
     network, region = plain(0)
@@ -189,7 +169,7 @@ def test_gated_programs_agree(mode):
     found = {}
     for name in EXACT:
         task = mn.Importance(network, x, [0, 1], loss=mn.Loss("margin"), weight=1.0, formulation={"relu": name}, bounds=mode, epsilon=1e-2)
-        for backend in PRESOLVE:
+        for backend in BACKENDS:
             result = solve(task.pose(), backend, mip_gap=1e-6)
             assert result.verified
             found[name, backend] = result.objective
@@ -242,6 +222,30 @@ def test_scip_keeps_optimal_points_of_pairs():
         solve(posed(network, region, {"relu": name}, bounds="interval"), "scip", mip_gap=1e-6).objective for name in ("sos1", "big-m")
     ]
     assert values[0] == pytest.approx(values[1], abs=1e-6)
+
+
+def test_auto_picks_by_rule_and_stays_exact():
+    """Pairs in small networks of activations alone, big-M beside other binaries and in large ones; the same optimum."""
+    network, region = plain(0)
+    small, wide = mn.encode(network, region, formulation={"relu": "auto"}), plain(0, (6, 60, 60, 3))
+    assert {small.block(name).formulation for name in ("relu1", "relu2")} == {"sos1"}
+    assert "at most 80" in small.block("relu1").why
+    large = mn.encode(*wide, formulation={"relu": "auto"})
+    assert sum(large.bounds.unstable().values()) > PAIRS
+    assert large.block("relu2").formulation == "big-m"
+    assert "more than 80" in large.block("relu2").why
+    binary = mn.encode(network, region, gates="all", binary_gates=True, formulation={"relu": "auto"})
+    assert binary.block("relu1").formulation == "big-m"
+    assert not any(each.relaxed for each in (small, large, binary))
+    pooled, g = make(*SEEDS[25])
+    ball = mn.LInf(g.uniform(0.2, 0.8, (1, *pooled.input_shape)), 0.05)
+    both = mn.encode(pooled, ball, formulation={"relu": "auto", "maxpool2d": "auto"})
+    assert {both.block(name).formulation for name in ("act1", "act2", "pool1")} == {"big-m"}
+    for backend in BACKENDS:
+        values = [solve(posed(network, region, {"relu": name}), backend, mip_gap=1e-7).objective for name in ("auto", "big-m")]
+        assert values[0] == pytest.approx(values[1], abs=1e-6)
+    with pytest.raises(InputError, match="`parts` is for formulation `partition`"):
+        mn.encode(network, region, formulation={"relu": "auto", "parts": 2})
 
 
 def test_what_solvers_lack_is_rewritten():
