@@ -139,7 +139,7 @@ def _compare(model: ModelProto, network: Network, reading: Reading, path: Path) 
         return []
     x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
     try:
-        wanted = run_onnx(model, x.reshape(4, *reading.dims)).reshape(4, -1)
+        wanted = run_onnx(model, x).reshape(4, -1)
     except Exception as error:
         return [f"not compared with onnxruntime, which cannot run it ({one_line(error)})"]
     if not np.isfinite(wanted).all():
@@ -156,15 +156,21 @@ def _compare(model: ModelProto, network: Network, reading: Reading, path: Path) 
     return []
 
 
-def run_onnx(model: ModelProto | str | Path, x: Array) -> Array:
-    """What onnxruntime computes for inputs of shape ``(samples, *shape in the graph)``, one by one, in the graph's number type."""
+def run_onnx(source: ModelProto | str | Path, x: Array) -> Array:
+    """What onnxruntime computes for the samples of ``x``, one by one, each in the shape and the number type of the graph's input."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    source: Any = str(model) if isinstance(model, str | Path) else model.SerializeToString()
-    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0]
-    kind = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}[given.type]
-    return np.stack([np.asarray(session.run(None, {given.name: each.astype(kind)})[0], np.float64) for each in x])
+    if isinstance(source, str | Path):
+        path = Path(source)
+        given: Any = unpacked(path, "an .onnx file", NetworkError) if path.suffix.lower() == ".gz" else str(path)
+    else:
+        given = source.SerializeToString()
+    session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    ends = session.get_inputs()[0]
+    kind = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}[ends.type]
+    dims = [n if isinstance(n, int) and n > 0 else 1 for n in ends.shape]
+    found = [session.run(None, {ends.name: each.reshape(dims).astype(kind)})[0] for each in x]
+    return np.stack([np.asarray(each, np.float64) for each in found])

@@ -76,10 +76,6 @@ class _Reading:
     def fail(self, why: str, place: int | None = None, error: type[DataError | UnsupportedError] = DataError) -> NoReturn:
         raise error(f"{self.name}, line {line_of(self.text, self.place if place is None else place)}: {why}")
 
-    def count(self, letter: str) -> int:
-        """How many inputs (X) or outputs (Y) are declared."""
-        return sum(kind == letter for kind, _ in self.declared.values())
-
     def asserted(self, forms: Iterable[Form]) -> Iterator[Group]:
         """The formula of each assertion, after all declarations are taken in."""
         found = []
@@ -216,11 +212,12 @@ def _all_of(reading: _Reading, parts: list[list[Term]]) -> list[Term]:
 
 def _property(reading: _Reading, always: Term, terms: list[Term]) -> Property:
     """What holds always, and one of the terms besides, as cases: terms with the same bounds are one, with a clause each."""
-    ends = np.repeat([[-np.inf], [np.inf]], reading.count("X"), axis=1)
+    inputs, outputs = (sum(kind == letter for kind, _ in reading.declared.values()) for letter in "XY")
+    ends = np.repeat([[-np.inf], [np.inf]], inputs, axis=1)
     _tighten(ends, always)
     boxes: dict[tuple[tuple[int, bool, float], ...], list[Clause]] = {}
     for term in terms:
-        boxes.setdefault(term.bounds, []).append(_clause(Term((), always.rows + term.rows), reading.count("Y")))
+        boxes.setdefault(term.bounds, []).append(_clause(Term((), always.rows + term.rows), outputs))
     cases = []
     for number, (bounds, clauses) in enumerate(boxes.items()):
         own = ends.copy()

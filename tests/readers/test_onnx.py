@@ -354,6 +354,7 @@ def test_files(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
     for network in (mn.read(path), mn.from_onnx(path)):
         assert np.allclose(network.forward(np.eye(6)), W)
+    assert np.allclose(onnx_file.run_onnx(path, np.eye(6)).reshape(6, 4), W)
 
 
 def test_weights_in_a_file_beside_it(tmp_path: Path) -> None:

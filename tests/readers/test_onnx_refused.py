@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import mipnet as mn
 from mipnet.cli import main
 from mipnet.errors import InputError, NetworkError, UnsupportedError
+from mipnet.readers import packed
 from tests.readers.onnx_graphs import NEWEST, model, numbers
 
 W, K = numbers(6, 4), numbers(4, 2, 3, 3)
@@ -361,6 +362,14 @@ def test_changed_bytes_end_in_a_network_or_in_one_line(tmp_path: Path, seed: int
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert np.isfinite(network.forward(np.zeros((1, *network.input_shape)))).all()
+
+
+def test_a_packed_file_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.onnx.gz"
+    path.write_bytes(gzip.compress(bytes(10**6)))
+    monkeypatch.setattr(packed, "LIMIT", 10**5)
+    with pytest.raises(NetworkError, match="holds more than 100,000 bytes when unpacked"):
+        mn.read(path)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
