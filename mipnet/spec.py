@@ -135,7 +135,7 @@ class SolveSpec(Part):
     mip_gap: NotNegative = 1e-4
     nodes: Whole | None = None
     memory: Annotated[float, Field(ge=1, allow_inf_nan=False), expects("a number of MiB, at least 1")] | None = None
-    start: Annotated[Literal["forward", "none"], choice("forward", "none")] = "forward"
+    start: Annotated[Literal["forward", "search", "none"], choice("forward", "search", "none")] = "forward"
     decouple: Annotated[Literal["none", "class", "layer"], choice("none", "class", "layer")] = "none"
     workers: Whole | None = None
     scheduler: Text | None = None
