@@ -247,8 +247,9 @@ def _scale_free(call: Call, x: Tensor, shape: Shape) -> None:
 
 
 def _clip(call: Call, x: Any, low: float, high: float) -> Tensor:
-    ends = [math.copysign(math.inf, end) if abs(end) >= LARGEST else end for end in (low, high)]
-    return lower_clip(call, call.value(x), ends[0], ends[1])
+    if low >= LARGEST or high <= -LARGEST:
+        call.refuse(f"it clips to [{low}, {high}]; expected ends between which a number may lie")
+    return lower_clip(call, call.value(x), low if low > -LARGEST else -math.inf, high if high < LARGEST else math.inf)
 
 
 @reads("Cast")

@@ -257,6 +257,7 @@ MALFORMED: dict[str, tuple[Callable[[], Built], type[InputError], str]] = {
     "slope of each channel": (lambda: one("PRelu", {"s": numbers(6)}), UnsupportedError, "the slope has shape"),
     "negative slope": (lambda: one("LeakyRelu", alpha=-0.5), UnsupportedError, "the slope is -0.5"),
     "empty range": (lambda: one("Clip", {"a": np.float32(1), "b": np.float32(0)}), UnsupportedError, r"clips to \[1.0, 0.0\]"),
+    "range at infinity": (lambda: one("Clip", {"a": np.float32(np.inf)}), UnsupportedError, r"clips to \[inf, inf\]"),
     "range of each unit": (lambda: one("Max", {"a": numbers(6)}), UnsupportedError, "expected one number for all elements"),
     "maximum of two": (
         lambda: model([("Neg", ["x"], "a", {}), ("Max", ["x", "a"], "y", {})], {}, VEC),
