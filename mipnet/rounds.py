@@ -154,13 +154,12 @@ class Run:
             session.start(self.best)
             self.told = self.objective
         if (self.guess is not None or self.in_tree) and Feature.SUGGEST in self.held.backend.features:
-            session.suggest(self._answer)
+            session.suggest(partial(self._answer, session))
         written: list[Rows] = []
         if self.in_tree:
             session.lazy(Lazy(partial(self._missed, session), np.arange(self.program.columns), written.append))
         outcome = session.solve(self._limits(seconds), self._hear(self.elapsed, session))
-        if written:
-            self._add(written)
+        self._add(written)
         self.rounds += 1
         self.nodes += outcome.nodes
         self.iterations += outcome.iterations
@@ -178,9 +177,7 @@ class Run:
         whole = x[self.program.integer]
         if float(np.abs(whole - np.round(whole)).max(initial=0.0)) <= LIFTED and self._objective(x) < self.objective:
             self._offer_lifted(x)
-            if self.reached:
-                self.ended = True
-                session.interrupt()
+            self._end_if_reached(session)
         return stack(*found) if found else self.program.rows.part(np.zeros(len(self.program.rows), dtype=np.bool_))
 
     @property
@@ -188,12 +185,13 @@ class Run:
         """True if separators act at the nodes of one tree instead of in rounds."""
         return bool(self.separators) and bool(self.program.integer.any()) and Feature.LAZY in self.held.backend.features
 
-    def _answer(self, x: Array | None) -> Array | None:
-        """The best point if the session was not told of it yet; ``x`` is that of its relaxation."""
+    def _answer(self, session: Session, x: Array | None) -> Array | None:
+        """The best point if the session does not know it or a better one; ``x`` is that of its relaxation."""
         found = None if self.guess is None else self.guess(x, self.best)
         if found is not None:
             self._offer(found)
-        if self.objective >= self.told:
+            self._end_if_reached(session)
+        if self.objective >= self.told or self.objective > self.shown:
             return None
         self.told = self.objective
         return self.best
@@ -209,6 +207,11 @@ class Run:
         """True once a true point is at least as good as the objective to stop at."""
         return self.limits.objective_stop is not None and self.objective <= self.limits.objective_stop
 
+    def _end_if_reached(self, session: Session) -> None:
+        if self.reached:
+            self.ended = True
+            session.interrupt()
+
     @property
     def decided(self) -> bool:
         """True once a true point or the bound has reached what the limits say to stop at."""
@@ -222,7 +225,7 @@ class Run:
     def _add(self, cuts: list[Rows]) -> None:
         self.held.rows += cuts
         self.cuts += sum(len(rows) for rows in cuts)
-        if self.rounds:
+        if self.rounds and cuts:
             self._emit(Event("bound", self.elapsed, self._known(), self._proven(), self.nodes, f"round {self.rounds}: {self.cuts} cuts"))
 
     def _offer_lifted(self, x: Array) -> None:
@@ -255,9 +258,7 @@ class Run:
             if event.kind == "incumbent" and (self.separators or session is None):
                 if event.x is not None and session is not None:
                     self._offer_lifted(event.x)
-                    if self.reached:
-                        self.ended = True
-                        session.interrupt()
+                    self._end_if_reached(session)
                 return
             if event.bound is not None:
                 self.bound = max(self.bound, event.bound)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import linopy
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 import torch
 
 import mipnet as mn
+from mipnet.backend import Feature
 from mipnet.guesses import Guesses
 from mipnet.losses import Loss, add_loss
 from mipnet.primal import Search
@@ -223,3 +227,53 @@ def test_ctrl_c_ends_a_solve_that_is_searched_with_its_best_point(backend):
     timer.join()
     assert result.status is mn.Status.INTERRUPTED
     assert result.verified
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_answer_that_is_good_enough_ends_the_rounds(backend, monkeypatch):
+    """Cross-entropy is tangents in rounds on HiGHS, and what is stopped at is found by a search during one of them."""
+    monkeypatch.setattr(Guesses, "before", lambda self: iter(()))
+    network, g = mlp((20, 30, 30, 30, 4), 0)
+    encoding, loss = mn.encode(network, mn.LInf(g.uniform(0, 1, (1, 20)), 0.5)), Loss()
+    encoding.model.add_objective(1.0 * add_loss(encoding, [0], loss))
+    search = searched(encoding)[1]
+    lowest = network.forward(search.descend(search.random(8, np.random.default_rng(1)), 40, 60.0)[:1])
+    centre = network.forward(encoding.region.centre)
+    target = 0.7 * loss.values(lowest, np.array([0]))[0] + 0.3 * loss.values(centre, np.array([0]))[0]
+    result = mn.solve(encoding, backend, start="search", limits=mn.Limits(time=20, gap=1e-6, objective_stop=target))
+    assert result.status is mn.Status.TARGET
+    assert result.objective <= target
+    assert result.verified
+
+
+def test_solvers_that_do_not_ask_are_given_the_search_before():
+    backend = mn.get_backend("cbc")
+    if not backend.available:
+        pytest.skip("CBC is not here")
+    assert Feature.SUGGEST not in backend.features
+    result = mn.solve(boxed((6, 10, 10, 2), radius=0.2), backend, start="search", time_limit=20)
+    assert result.verified
+
+
+SCRIPT = """
+import threading, time
+import numpy as np
+import mipnet as mn
+from tests.test_primal import boxed, scored
+from tests.test_lazy_rows import masks
+
+kept = []
+for backend in ("highs", "scip"):
+    for problem in (boxed(), scored("binary"), masks(12, 14, 10, 4, seed=1, images=20).pose()):
+        opened = mn.open_problem(problem, backend)
+        opened.solve(time_limit=0.3, start="search")
+        kept.append(opened)
+threading.Thread(target=lambda: kept[3].solve(time_limit=30, start="search"), daemon=True).start()
+time.sleep(0.5)
+print("the end")
+"""
+
+
+def test_an_interpreter_that_ends_with_sessions_open_ends_in_peace():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipnet.backend import Backend, Feature, Lazy, Limits, Session, Status
+from mipnet.errors import InputError
 from mipnet.program import Program, Rows
 from mipnet.testing.checking import check, expect, expect_raises, optimum, sound
 from mipnet.testing.problems import INF, brute_force, hard_knapsack, knapsack, market_split, program, rows
@@ -53,12 +54,13 @@ def infeasible_suggestion(backend: Backend) -> None:
 
 @check(Feature.INTEGER, Feature.SUGGEST, Feature.TIME_LIMIT)
 def source_raises(backend: Backend) -> None:
-    """An exception of a source stops the solve, is raised by it, and leaves the session usable."""
+    """An exception of a source, or of a point of the wrong shape, stops the solve, is raised by it, and leaves the session usable."""
 
     def fail(x: Array | None) -> Array | None:
         raise Planned
 
-    _raises(backend, lambda session: session.suggest(fail))
+    _raises(backend, lambda session: session.suggest(fail), Planned)
+    _raises(backend, lambda session: session.suggest(lambda x: np.zeros(3)), InputError)
 
 
 @check(Feature.INTEGER, Feature.LAZY, Feature.TIME_LIMIT)
@@ -68,15 +70,15 @@ def lazy_rows_raise(backend: Backend) -> None:
     def fail(x: Array) -> Rows:
         raise Planned
 
-    _raises(backend, lambda session: session.lazy(Lazy(fail, np.arange(120))))
+    _raises(backend, lambda session: session.lazy(Lazy(fail, np.arange(120))), Planned)
 
 
-def _raises(backend: Backend, ask: Callable[[Session], None]) -> None:
+def _raises(backend: Backend, ask: Callable[[Session], None], kind: type[Exception]) -> None:
     p = hard_knapsack()
     with backend.open(p) as session:
         ask(session)
         begin = perf_counter()
-        expect_raises(Planned, lambda: session.solve(Limits(time=20.0, gap=0.0)), "what a user's function raises is raised by solve")
+        expect_raises(kind, lambda: session.solve(Limits(time=20.0, gap=0.0)), "what a user's function raises is raised by solve")
         expect(perf_counter() - begin < 10.0, "what a user's function raises stops the solve")
         outcome = sound(p, session.solve(Limits(gap=0.2)), Limits(gap=0.2))
         expect(outcome.status is Status.OPTIMAL, "the session is usable after an exception", outcome)
