@@ -31,8 +31,8 @@ BATCH = 64
 STEPS, SLOPE_RATE, MULTIPLIER_RATE, DECAY = 12, 0.2, 0.05, 0.95
 """Gradient steps a part, their sizes, and what becomes of these from step to step."""
 
-TRIED = 4
-"""So many units are tried before one is split."""
+TRIED = 2, 2
+"""So many units are tried before one is split, of those whose upper line costs most and of those whose lower line does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +187,7 @@ class Branching:
             seen: dict[str, Tensor] = {}
             self.walk(parts.signs, parts.slopes, parts.multipliers, seen)
             cost = self.cost(seen, parts)
-            units = cost.topk(min(TRIED, cost.shape[1]), 1).indices
+            units = torch.cat([each.topk(min(count, cost.shape[-1]), 1).indices for each, count in zip(cost, TRIED, strict=True)], 1)
             worth = []
             for unit in units.T:
                 halves = parts.split(unit)
@@ -199,7 +199,7 @@ class Branching:
             return units.gather(1, torch.stack(worth).argmax(0)[:, None])[:, 0]
 
     def cost(self, seen: dict[str, Tensor], parts: Parts) -> Tensor:
-        """What the lines of each undecided unit cost the bound: its coefficient times the upper one's height, or the lower one's gap."""
+        """What the upper line and the lower line of each undecided unit may cost the bound, ``(2, n, units)``: coefficient times gap."""
         found = []
         for name in self.before:
             box = self.bounds.after[name]
@@ -207,6 +207,6 @@ class Branching:
             assert isinstance(total, Tensor)
             low, high = box.lower.flatten(1).clamp(max=0), box.upper.flatten(1).clamp(min=0)
             height = -low * high / (high - low).clamp(min=1e-12)
-            found.append(-total.clamp(max=0) * height + 1e-3 * total.clamp(min=0) * torch.minimum(-low, high))
-        cost = torch.cat(found, 1)[:, self.where]
+            found.append(torch.stack([-total.clamp(max=0) * height, total.clamp(min=0) * torch.minimum(-low, high)]))
+        cost = torch.cat(found, 2)[..., self.where]
         return torch.where(parts.signs == 0, cost, -1.0)
