@@ -7,7 +7,6 @@ are imported inside the commands, so that ``mipnet --help`` answers at once.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -20,7 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import mipnet
+from mipnet.cli_parts import Json, Quiet, Set, print_json
 from mipnet.errors import InputError, MipnetError
+from mipnet.verify_cli import verify
 
 if TYPE_CHECKING:
     from mipnet.backend import Found
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the file, such as solve.mip_gap=1e-3. May be repeated.")
-]
+app.command()(verify)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,10 +70,6 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, allow_nan=False), flush=True)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"mipnet {mipnet.__version__}")
@@ -104,7 +98,7 @@ def solve(
     path: Annotated[str | None, typer.Option(metavar="NAME=FIRST:LAST[:POINTS]", help="Many weights, such as lambda=0.5:20.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Decoupled: keep what an earlier run has finished.")] = False,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables; only warnings and errors.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Solve a YAML file and show what came of it.
 
@@ -129,7 +123,7 @@ def solve(
         return _fail(f"interrupted{parts.what_is_kept(spec)}", 130)
     try:
         if as_json:
-            _print_json(records.to_json(run))
+            print_json(records.to_json(run))
         elif not quiet:
             report.make_console().print(report.run_report(run))
     finally:  # also if nobody reads any more
@@ -185,7 +179,7 @@ def inspect(
         asked = questions.ask(spec)
         description = records.describe(asked.network, questions.pose(spec, asked), questions.backend_if_there(spec))
     if as_json:
-        _print_json(description)
+        print_json(description)
     else:
         report.make_console().print(report.network_report(description))
 
@@ -197,7 +191,7 @@ def backends(as_json: Json = False) -> None:
 
     found = backend.backends()
     if as_json:
-        _print_json({"backends": [_backend(each) for each in found]})
+        print_json({"backends": [_backend(each) for each in found]})
     else:
         report.make_console().print(report.backends_table(found))
 
@@ -239,7 +233,7 @@ def schema(for_compare: Annotated[bool, typer.Option("--compare", help="That of 
         from mipnet.spec import Spec
 
         described = Spec.model_json_schema()
-    _print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **described})
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **described})
 
 
 @app.command()
@@ -248,7 +242,7 @@ def compare(
     set_: Set = None,
     output: Annotated[str | None, typer.Option(metavar="DIR", help="The folder for table and curve.")] = None,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table; only warnings and errors.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Compare scores with rivals at the same share of pruned parameters.
 
@@ -263,7 +257,7 @@ def compare(
     with progress or nullcontext():
         done = comparison.run_comparison(spec, *(() if progress is None else (progress.hear, progress.tell)))
     if as_json:
-        _print_json(comparison.to_record(done))
+        print_json(comparison.to_record(done))
     elif not quiet:
         report.make_console().print(report.comparison_report(done))
     folder = comparison.save(done)
@@ -289,7 +283,7 @@ def bounds(
     spec, tell = _spec(file, set_), report.make_console(stderr=True).print
     found = bounding.measure(spec, method, epsilon=epsilon, gated=gates, time_limit=time_limit, tell=tell)  # type: ignore[arg-type]
     if as_json:
-        _print_json(bounding.to_record(found))
+        print_json(bounding.to_record(found))
     else:
         print(found)
         report.make_console().print(bounding.bounds_table(found))

@@ -13,6 +13,9 @@ from mipnet.errors import NetworkError
 from mipnet.ir import Layer, Shape
 from mipnet.layers import BatchNorm, Clip, LeakyReLU, ReLU, Scale
 
+TAKEN_OFF = {kind: f"the final {kind} was taken off: the network's output is what goes into it" for kind in ("softmax", "log_softmax")}
+"""What `Network.notes` say of a last layer that is not part of the network."""
+
 
 @dataclass(frozen=True)
 class Value:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipnet.errors import NetworkError, UnsupportedError
-from mipnet.ir import Array, Network
+from mipnet.ir import Network
 from mipnet.readers import onnx_ops, onnx_shapes, onnx_windows  # noqa: F401 - they register the rules
 from mipnet.readers.lowering import one_line
 from mipnet.readers.onnx_call import RULES, place
 from mipnet.readers.onnx_fold import FOLDED
 from mipnet.readers.onnx_graph import LAST, Reading, supported
+from mipnet.readers.onnx_session import open_session
 from mipnet.readers.packed import unpacked
 from mipnet.readers.torch import weight_notes
 
@@ -139,7 +140,7 @@ def _compare(model: ModelProto, network: Network, reading: Reading, path: Path) 
         return []
     x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
     try:
-        wanted = run_onnx(model, x).reshape(4, -1)
+        wanted = open_session(model).run(x).reshape(4, -1)
     except Exception as error:
         return [f"not compared with onnxruntime, which cannot run it ({one_line(error)})"]
     if not np.isfinite(wanted).all():
@@ -154,23 +155,3 @@ def _compare(model: ModelProto, network: Network, reading: Reading, path: Path) 
             " relative to the largest output; please report this file"
         )
     return []
-
-
-def run_onnx(source: ModelProto | str | Path, x: Array) -> Array:
-    """What onnxruntime computes for the samples of ``x``, one by one, each in the shape and the number type of the graph's input."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    if isinstance(source, str | Path):
-        path = Path(source)
-        given: Any = unpacked(path, "an .onnx file", NetworkError) if path.suffix.lower() == ".gz" else str(path)
-    else:
-        given = source.SerializeToString()
-    session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-    ends = session.get_inputs()[0]
-    kind = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}[ends.type]
-    dims = [n if isinstance(n, int) and n > 0 else 1 for n in ends.shape]
-    found = [session.run(None, {ends.name: each.reshape(dims).astype(kind)})[0] for each in x]
-    return np.stack([np.asarray(each, np.float64) for each in found])

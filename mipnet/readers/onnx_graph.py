@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.ir import INPUT, Array, Layer, Network, Shape, size
 from mipnet.layers import Reshape
+from mipnet.readers.lowering import TAKEN_OFF
 from mipnet.readers.names import Names
 from mipnet.readers.onnx_call import FLOATS, RULES, Call, Constant, Tensor, attributes_of, one_sample, owner_of, place
 from mipnet.readers.onnx_fold import Unfoldable, fold
@@ -142,7 +143,7 @@ class Reading:
             call.refuse(f"it normalises {list(before.dims)} over axis {axis}; expected an axis of one sample")
         call.check_attributes()
         self.last = Last(kind, (axis % rank,) if self.opset >= 13 else tuple(range(axis % rank, rank)), before.dims)
-        self.notes.append(f"the final {kind} was taken off: the network's output is what goes into it")
+        self.notes.append(TAKEN_OFF[kind])
 
     def _read(self, node: NodeProto) -> None:
         inputs = [None if name == "" else self._known(node, name) for name in node.input]

@@ -23,7 +23,7 @@ from torch.export.graph_signature import InputKind
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.ir import INPUT, Layer, Network, Shape, constant
-from mipnet.readers.lowering import Value, one_line
+from mipnet.readers.lowering import TAKEN_OFF, Value, one_line
 from mipnet.readers.names import Names
 
 Rule = Callable[..., "Value"]
@@ -182,7 +182,7 @@ class Reading:
         if axis == 0:
             return out
         self.last = (kind, axis)
-        self.notes.append(f"the final {kind} was taken off: the network's output is what goes into it")
+        self.notes.append(TAKEN_OFF[kind])
         return before
 
     def _read(self, node: fx.Node) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from mipnet.ir import Array, Network
 from mipnet.properties import Case
+from mipnet.readers.files import ONNX, suffix_of
 
 INSIDE = 1e-7
 """An input that numbers of an oracle cannot express may lie outside of the box by this, relative to its size."""
@@ -26,6 +28,19 @@ class Oracle:
     def of(network: Network) -> Oracle:
         """The forward pass in torch, in float64."""
         return Oracle("torch", network.forward)
+
+    @staticmethod
+    def of_file(path: str | Path, network: Network) -> Oracle:
+        """onnxruntime on an .onnx file, in the file's own number type; where it is missing or cannot run the file, and for others, `of`."""
+        if suffix_of(path) not in ONNX:
+            return Oracle.of(network)
+        from mipnet.readers.onnx_session import open_session
+
+        try:
+            session = open_session(path)
+        except Exception:  # whatever it is that onnxruntime raises
+            return Oracle.of(network)
+        return Oracle("onnxruntime", session.run, session.dtype)
 
     def first(self, case: Case, x: Array) -> tuple[Array, Array] | None:
         """The first input that satisfies the case by this oracle's own outputs, and its output; None if there is none."""

@@ -7,7 +7,7 @@ refutes it, by a bound above 0 on its excess, or an input is found at which it h
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,6 +53,7 @@ def verify(
     oracle: Oracle | None = None,
     cross_check: str | Backend | None = None,
     seed: int = 0,
+    on_stage: Callable[[str, int], None] = lambda stage, left: None,
 ) -> Verdict:
     """Whether some input satisfies the property: ``sat`` (with the input), ``unsat`` (none does) or ``unknown``.
 
@@ -68,6 +69,8 @@ def verify(
         A second backend that has to refute every clause as well, from interval bounds alone, before ``unsat`` is said.
     seed
         Of the search.
+    on_stage
+        Called when a stage begins, with its name and how many clauses of the case are open.
 
     ``unsat`` rests on bounds rounded outwards, and on a solver's dual bound less what its tolerances may hide (`mipnet.extremes.margin`).
     """
@@ -76,7 +79,7 @@ def verify(
     if not time_limit > 0:
         raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
     began, oracle = time.monotonic(), oracle or Oracle.of(network)
-    way = _Way(get_backend(backend), options, formulation, oracle, seed)
+    way = _Way(get_backend(backend), options, formulation, oracle, seed, on_stage)
     verdicts: list[Verdict] = []
     for k, case in enumerate(question.cases):
         left = began + time_limit - time.monotonic()
@@ -98,6 +101,7 @@ class _Way:
     formulation: Formulation | None
     oracle: Oracle
     seed: int
+    on_stage: Callable[[str, int], None]
 
 
 @dataclass(eq=False)
@@ -153,6 +157,7 @@ class _Trial:
         if any(not len(clause.rhs) for clause in self.case.clauses):
             self.confirm(self.region.centre)
         yield "search"
+        self._begin("interval")
         self.excess = Excess.of(self.network, self.case.clauses)
         self.bounds: Bounds = propagate(self.excess.network, self.region, method="interval")
         self._refute("interval", self._largest(self.bounds))
@@ -179,6 +184,9 @@ class _Trial:
         self.found = self.found or found
         return None if found is None else found[0]
 
+    def _begin(self, stage: str) -> None:
+        self.way.on_stage(stage, int(self.open.sum()))
+
     def _until(self, stage: str) -> float:
         now = time.monotonic()
         return now + SHARES[stage] * (self.end - now)
@@ -193,15 +201,18 @@ class _Trial:
         return self.excess.largest(bounds.after[self.excess.network.output.name].lower)[0].numpy()
 
     def _propagate(self, method: str) -> None:
+        self._begin(method)
         self.bounds = propagate(self.excess.network, self.region, method=method, start=self.bounds)  # type: ignore[arg-type]
         self._refute(method, self._largest(self.bounds))
 
     def _search(self, rounds: int) -> None:
+        self._begin("search")
         for x in Search.of(self.excess, self.region, self.way.seed + rounds).candidates(self.open, self._until("search"), rounds):
             if self.confirm(x) is not None:
                 return
 
     def _split(self) -> None:
+        self._begin("splitting")
         clauses = np.flatnonzero(self.open)
         excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
         splitting = Splitting(excess, self.region, MARGIN, self.confirm)
@@ -216,6 +227,7 @@ class _Trial:
         """Each clause by that of its rows that is nearest to being refuted, the nearest clause first."""
         if not Branching.knows(self.excess.network):
             return
+        self._begin("branching")
         rows, end = self.bounds.after[self.excess.network.output.name].lower[0].numpy(), self._until("branching")
         order = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
         for left, k in zip(range(len(order), 0, -1), order, strict=True):
@@ -228,6 +240,7 @@ class _Trial:
             self._learn("branching", int(k), branching.least)
 
     def _solve(self) -> None:
+        self._begin("mip")
         clauses = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
         excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
         bounds = propagate(excess.network, self.region, method="crown", given=self._hidden())

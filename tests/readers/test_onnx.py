@@ -16,6 +16,7 @@ import mipnet as mn
 from mipnet.errors import UnsupportedError
 from mipnet.readers import onnx_file
 from mipnet.readers.onnx_file import from_onnx
+from mipnet.readers.onnx_session import open_session
 from tests.readers.onnx_graphs import NEWEST, error_of, model, numbers, runtime
 
 DATA = Path(os.environ.get("MIPNET_DATA", "")) / "vnncomp"
@@ -354,7 +355,7 @@ def test_files(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
     for network in (mn.read(path), mn.from_onnx(path)):
         assert np.allclose(network.forward(np.eye(6)), W)
-    assert np.allclose(onnx_file.run_onnx(path, np.eye(6)).reshape(6, 4), W)
+    assert np.allclose(open_session(path).run(np.eye(6)).reshape(6, 4), W)
 
 
 def test_weights_in_a_file_beside_it(tmp_path: Path) -> None:

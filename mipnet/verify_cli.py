@@ -1,0 +1,132 @@
+"""``mipnet verify``: one question from two files, many from an instances file, or one from a YAML file."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mipnet.cli_parts import Json, Quiet, print_json
+from mipnet.errors import InputError, MipnetError
+
+if TYPE_CHECKING:
+    from mipnet.verification.instances import Settings
+    from mipnet.verify_report import StageProgress
+
+DEFAULT = 60.0
+"""Seconds for one question, unless something else is said."""
+
+
+def verify(
+    network: Annotated[Path | None, typer.Argument(metavar="[NET.ONNX]", help="A network.")] = None,
+    question: Annotated[Path | None, typer.Argument(metavar="[PROP.VNNLIB]", help="What should not happen.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="For one question, with reading its files; 60 if left out.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="The solver for what cheaper stages leave, such as highs or scip.")] = None,
+    cross_check: Annotated[str | None, typer.Option(metavar="BACKEND", help="A second solver that has to refute as well.")] = None,
+    results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer as VNN-COMP wants it.")] = None,
+    instances: Annotated[list[Path] | None, typer.Option(metavar="CSV", help="Lines of network,property,seconds. May be repeated.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Of instances: the folder for results.csv.")] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Of instances: processes side by side; 0 for none.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the search for counterexamples.", min=0)] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Decide whether some input satisfies a property.
+
+    Exit status: 0 sat, unsat, unknown or timeout, 1 if some of many instances are errors, 2 wrong input, 130 after Ctrl-C.
+    """
+    from mipnet.verification.instances import Settings
+
+    if timeout is not None and not 0 < timeout < float("inf"):
+        raise InputError(f"--timeout {timeout:g}: expected a positive number of seconds")
+    settings = Settings(backend or "highs", cross_check, timeout, seed)
+    if instances:
+        if network or results_file:
+            raise InputError("--instances brings its own networks, properties and results; leave the other files out")
+        if output is None:
+            raise InputError("--instances needs --output DIR, the folder for results.csv")
+        return _many(instances, output, settings, workers, as_json, quiet)
+    if output or workers:
+        raise InputError(f"--{'output' if output else 'workers'} is for --instances; a single question takes --results-file")
+    if network is None or question is None:
+        raise InputError("expected NET.ONNX and PROP.VNNLIB, or --instances CSV")
+    return _one(network, question, settings, results_file, as_json, quiet)
+
+
+def _progress(quiet: bool, *, many: bool = False) -> StageProgress | None:
+    from mipnet.report import make_console
+    from mipnet.verify_report import StageProgress
+
+    return None if quiet else StageProgress(make_console(stderr=True), quiet_stages=many)
+
+
+def _one(network: Path, question: Path, settings: Settings, results_file: Path | None, as_json: bool, quiet: bool) -> int:
+    from mipnet.verification import files, pipeline
+
+    began, limit = time.monotonic(), settings.seconds or DEFAULT
+    if results_file is not None:
+        files.check_writable(results_file)
+    progress = _progress(quiet)
+    try:
+        with progress or nullcontext():
+            asked = files.read_question(network, question)
+            verdict = pipeline.verify(
+                asked.network,
+                asked.question,
+                time_limit=max(0.1, limit - (time.monotonic() - began)),
+                backend=settings.backend,
+                cross_check=settings.cross_check,
+                oracle=asked.oracle,
+                seed=settings.seed,
+                on_stage=progress.stage if progress else lambda stage, left: None,
+            )
+    except (MipnetError, MemoryError):
+        if results_file is not None:
+            files.write_whole(results_file, files.result_text("error", None))
+        raise
+    verdict = replace(verdict, seconds=time.monotonic() - began)
+    word = files.result_word(verdict, limit)
+    if results_file is not None:
+        files.write_whole(results_file, files.result_text(word, verdict))
+    record = {"network": str(network), "property": str(question)} | files.to_record(verdict, word)
+    show(record, as_json, quiet)
+    return 130 if verdict.interrupted else 0
+
+
+def show(record: dict[str, object], as_json: bool, quiet: bool) -> None:
+    """Print a record as JSON, as a table on a terminal, or as plain lines."""
+    from mipnet.report import make_console
+    from mipnet.verify_report import verdict_report
+
+    if as_json:
+        print_json(record)
+    elif not quiet:
+        console = make_console()
+        console.print(verdict_report(record, plain=not console.is_terminal), soft_wrap=not console.is_terminal)
+
+
+def _many(given: list[Path], output: Path, settings: Settings, workers: int, as_json: bool, quiet: bool) -> int:
+    from mipnet.report import make_console
+    from mipnet.verification import instances, table
+    from mipnet.verify_report import summary_report
+
+    lines = [line for path in given for line in instances.read_instances(path)]
+    progress = _progress(quiet, many=True)
+    with progress or nullcontext():
+        heard: dict[str, Any] = {}
+        if progress is not None:
+            heard = {"on_begin": progress.begin, "on_done": progress.done, "on_stage": progress.stage}
+        answers = instances.run_instances(lines, output, settings, workers=workers, **heard)
+    found = table.summary(answers)
+    if as_json:
+        print_json({"output": str(output), "summary": found, "answers": [table.to_record(answer) for answer in answers]})
+    elif not quiet:
+        make_console().print(summary_report(found))
+        print(f"written to {output}")
+    return 1 if any(answer.verdict == "error" for answer in answers) else 0
