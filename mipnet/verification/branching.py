@@ -90,6 +90,8 @@ class Branching:
     def run(self, end: float) -> tuple[bool, Array | None]:
         """True if every part was decided and none holds a counterexample; the counterexample, if one was found."""
         count = len(self.where)
+        if not count:
+            return False, None
         whole = Parts(
             torch.zeros(1, count), torch.full((1, count), 0.5).double(), torch.zeros(1, count).double(), torch.full((1,), -torch.inf)
         )

@@ -181,6 +181,15 @@ def test_questions_that_do_not_fit():
         mn.verify(net, asked(region, Clause(matrix, edge)), time_limit=0)
 
 
+def test_without_undecided_units_nothing_is_left_to_branch_on():
+    net = mn.Network.build((2,), [("fc", mn.Dense(torch.eye(2, dtype=torch.float64), torch.ones(2))), ("relu", mn.ReLU())])
+    region, clause = mn.Box(np.zeros((1, 2)), np.ones((1, 2))), Clause(np.array([[1.0, 0.0]]), np.array([1.0]))
+    excess = Excess.of(net, [clause])
+    branching = Branching(excess, mn.propagate(excess.network, region, method="crown"), 0, 1e-9, lambda x: None)
+    assert branching.run(time.monotonic() + 10) == (False, None)
+    assert mn.verify(net, asked(region, clause)).status == "sat"  # the row is met with equality, and that counts
+
+
 def test_out_of_time_is_unknown(monkeypatch):
     net, region, matrix, edge = problem(0, 1)
     monkeypatch.setattr(pipeline, "FEW", 0)
