@@ -76,6 +76,7 @@ def _load(path: Path) -> tuple[ModelProto, int]:
     except Exception as error:
         if model.ByteSize() < 2**31:  # above, the checker itself gives up
             raise NetworkError(f"`{path}` is not valid ONNX ({one_line(error)}); export the network again") from None
+    _refuse_missing(model, opset, path)
     return model, opset
 
 
@@ -95,6 +96,17 @@ def _refuse_unread(model: ModelProto, path: Path) -> None:
             raise UnsupportedError(f"`{path}`: {place(node)} cannot be read; mipnet reads {supported()}")
     if model.graph.sparse_initializer:
         raise UnsupportedError(f"`{path}` holds sparse initialisers; expected dense ones")
+
+
+def _refuse_missing(model: ModelProto, opset: int, path: Path) -> None:
+    """Refuse an empty name in place of an input that is not optional: onnx's checker lets it pass, and onnxruntime dies of it."""
+    from onnx.defs import OpSchema, get_schema
+
+    for node in model.graph.node:
+        formal = get_schema(node.op_type, opset).inputs
+        for index, name in enumerate(node.input):
+            if not name and formal[min(index, len(formal) - 1)].option != OpSchema.FormalParameterOption.Optional:
+                raise NetworkError(f"`{path}`: {place(node)} lacks its input {index + 1}; export the network again")
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:

@@ -233,17 +233,12 @@ def minimum(call: Call, *given: Any) -> Tensor:
 
 def _against(call: Call, given: tuple[Any, ...]) -> tuple[Tensor, float]:
     values = [each for each in given if isinstance(each, Tensor)]
-    if len(given) != 2 or len(values) != 1:
+    ends = [each for each in given if isinstance(each, Constant)]
+    if len(given) != 2 or len(values) != 1 or len(ends) != 1:
         call.refuse("it compares several values that depend on the network input; expected one of them and one constant")
-    constant = given[1] if isinstance(given[0], Tensor) else given[0]
-    if isinstance(constant, Constant):
-        _scale_free(call, values[0], constant.array.shape)
-    return values[0], call.number(constant, "the constant", math.nan)
-
-
-def _scale_free(call: Call, x: Tensor, shape: Shape) -> None:
-    if _together(call, x.dims, shape) != x.dims:
-        call.refuse(f"a constant of shape {list(shape)} makes {list(x.dims)} larger")
+    if _together(call, values[0].dims, ends[0].array.shape) != values[0].dims:
+        call.refuse(f"a constant of shape {list(ends[0].array.shape)} makes {list(values[0].dims)} larger")
+    return values[0], call.number(ends[0], "the constant", 0.0)
 
 
 def _clip(call: Call, x: Any, low: float, high: float) -> Tensor:

@@ -146,6 +146,12 @@ MALFORMED: dict[str, tuple[Callable[[], Built], type[InputError], str]] = {
         NetworkError,
         "not valid ONNX",
     ),
+    "no second operand": (lambda: model([("Max", ["x", ""], "y", {})], {}, VEC), NetworkError, "operator `Max`.*lacks its input 2"),
+    "no operand where nobody looks": (
+        lambda: model([("Max", ["x", ""], "z", {}), ("Relu", ["x"], "y", {})], {}, VEC),
+        NetworkError,
+        "operator `Max`.*lacks its input 2",
+    ),
     "repeated name": (
         lambda: model([("Relu", ["x"], "y", {}), ("Neg", ["x"], "y", {})], {}, VEC),
         NetworkError,
