@@ -89,6 +89,9 @@ if TYPE_CHECKING:
     from mipnet.readers.onnx_file import from_onnx as from_onnx
     from mipnet.readers.torch import from_torch as from_torch
     from mipnet.readers.vnnlib import read_vnnlib as read_vnnlib
+    from mipnet.sets import L1 as L1
+    from mipnet.sets import L2 as L2
+    from mipnet.sets import Ball as Ball
     from mipnet.sets import Box as Box
     from mipnet.sets import LInf as LInf
     from mipnet.sets import Samples as Samples
@@ -98,8 +101,10 @@ if TYPE_CHECKING:
     from mipnet.tasks.weights import spaced_weights as spaced_weights
     from mipnet.tasks.weights import weight_path as weight_path
     from mipnet.tightening import tighten as tighten
+    from mipnet.verification.expressions import property_of as property_of
     from mipnet.verification.oracle import Oracle as Oracle
     from mipnet.verification.pipeline import verify as verify
+    from mipnet.verification.robustness import robustness as robustness
     from mipnet.verification.verdict import Verdict as Verdict
 
 __version__ = "0.1.0"
@@ -135,13 +140,15 @@ _HOME = {
     "mipnet.readers.onnx_file": "from_onnx",
     "mipnet.readers.torch": "from_torch",
     "mipnet.readers.vnnlib": "read_vnnlib",
-    "mipnet.sets": "Box LInf Samples",
+    "mipnet.sets": "Ball Box L1 L2 LInf Samples",
     "mipnet.engine": "OpenProblem Result open_problem solve",
     "mipnet.tasks.importance": "Importance Scores importance",
     "mipnet.tasks.weights": "spaced_weights weight_path",
     "mipnet.tightening": "tighten",
+    "mipnet.verification.expressions": "property_of",
     "mipnet.verification.oracle": "Oracle",
     "mipnet.verification.pipeline": "verify",
+    "mipnet.verification.robustness": "robustness",
     "mipnet.verification.verdict": "Verdict",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}

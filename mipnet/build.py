@@ -21,10 +21,11 @@ from mipnet.affine import Affine
 from mipnet.block import RELAXED, Block, Fill, is_affine, linear_map
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
-from mipnet.bounds.sweep import propagate
+from mipnet.bounds.sweep import wanted_bounds
 from mipnet.choices import Formulation as Formulation
 from mipnet.choices import check_formulation, choose, choose_gate, has_other_binaries
 from mipnet.containers import add_rows, add_variables, coordinates, expression, value_range
+from mipnet.distances import NAME, Norm, Square, add_ball, add_distance
 from mipnet.errors import DataError, InputError, UnboundedError
 from mipnet.gates import Gate, wanted_gates
 from mipnet.ir import INPUT, Array, Layer, Network, dims_of
@@ -34,7 +35,7 @@ from mipnet.sets import Box
 
 Derived = Callable[[torch.Tensor], torch.Tensor]
 
-RESERVED = frozenset({INPUT, "output", "lse", "hinge", "sparsity", "level", "above"})
+RESERVED = frozenset({INPUT, "output", "lse", "hinge", "sparsity", "level", "above", NAME})
 """Names of variables that belong to no node; a node that is called so has its variables under another name."""
 
 _written: WeakKeyDictionary[linopy.Model, list[ref[Encoding]]] = WeakKeyDictionary()
@@ -67,6 +68,7 @@ class Encoding:
     fills: list[Fill] = field(default_factory=list)
     convex: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
     derived: list[tuple[NDArray[np.int64], Derived]] = field(default_factory=list)
+    squares: list[Square] = field(default_factory=list)
 
     def block(self, name: str) -> Block:
         """The variables, rows and value of one node; raises `NetworkError` for an unknown name."""
@@ -121,6 +123,15 @@ class Encoding:
         """The value of a node at a point, shape ``(sample, *shape)``."""
         return self.values[name].evaluate(point)
 
+    def distance(self, centre: Array, radius: float, norm: Norm) -> linopy.Variable:
+        """New variables whose sum is the distance of the input from ``centre`` in units of ``radius``; see `mipnet.distances`."""
+        source, dims = self.values[INPUT], ("sample", *dims_of(INPUT, self.network.input_shape))
+        t, value = add_distance(self.model, source, self.region, centre, radius, norm, dims, self.samples)
+        self.derive(t.labels.values, value)
+        if norm == "l2":
+            self.squares.append(Square(source.terms.indices.astype(np.int64), t.labels.values.reshape(-1), centre.reshape(-1), radius))
+        return t
+
 
 def encode(
     network: Network,
@@ -137,7 +148,7 @@ def encode(
     Parameters
     ----------
     region
-        `Box`, `LInf` or `Samples`, with one box a sample, of shape ``(sample, *input_shape)``.
+        `Box`, `LInf`, `L1`, `L2` or `Samples`, with one set a sample, of shape ``(sample, *input_shape)``.
     formulation
         Formulation name by lower-case layer name, ``{"relu": "big-m"}``; a name that is left out takes the first registered, and
         ``"auto"`` picks one for each node; see `mipnet.choices`.
@@ -154,11 +165,14 @@ def encode(
     """
     region = region.fit(network.input_shape)
     chosen = wanted_gates(network, gates)
-    known = _bounds(network, region, chosen, bounds, epsilon)
+    known = wanted_bounds(network, region, chosen, bounds, epsilon)
     samples = xr.DataArray(np.arange(region.samples), dims="sample")
     enc = Encoding(network, linopy.Model(), region, known, chosen, samples)
     enc.values[INPUT] = Affine.fixed(region.lower) if region.fixed else _input_variable(enc)
-    return _write(enc, formulation or {}, binary_gates=binary_gates)
+    _write(enc, formulation or {}, binary_gates=binary_gates)
+    if region.ball is not None and not region.fixed:
+        add_ball(enc.model, enc.distance(region.ball.centre, region.ball.radius, region.ball.norm), samples)
+    return enc
 
 
 def add_network(
@@ -186,7 +200,7 @@ def add_network(
         raise UnboundedError(f"variable `{x.name}` has infinite bounds; give it finite lower and upper ones: they become the big-Ms")
     region = Box(lower, upper).fit(network.input_shape)
     coords = [0] if single or x.dims[0] not in x.coords else x.coords[x.dims[0]].values
-    known = _bounds(network, region, (), bounds, 0.0)
+    known = wanted_bounds(network, region, (), bounds, 0.0)
     enc = Encoding(network, model, region, known, (), xr.DataArray(np.asarray(coords), dims="sample"))
     enc.values[INPUT] = Affine.of(x.labels.transpose(*x.dims).values.reshape(region.lower.shape))
     return _write(enc, formulation or {}, prefix=prefix)
@@ -242,17 +256,6 @@ def _add_output(enc: Encoding, prefix: str) -> None:
     labels = enc.output.labels.values
     enc.fills.append((labels, value.evaluate))
     add_rows(enc.model, f"{prefix}output_is", value - Affine.of(labels), "=", 0.0, dims, enc.samples)
-
-
-def _bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode | Bounds, epsilon: float) -> Bounds:
-    if isinstance(mode, Bounds):
-        mode.check(network, region, gates)
-        return mode
-    if mode == "paper":
-        return propagate(network, region, gates, "paper", epsilon)
-    if mode in ("sound", "interval", "crown", "alpha"):
-        return propagate(network, region, gates, method="auto" if mode == "sound" else mode)
-    raise InputError(f"bounds are `{mode}`; expected `sound`, `paper`, `interval`, `crown`, `alpha` or a Bounds object")
 
 
 def _score(model: linopy.Model, gate: Gate, binary: bool, prefix: str) -> linopy.Variable:

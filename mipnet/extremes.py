@@ -162,7 +162,7 @@ def _trials(job: Job) -> tuple[Array, Array]:
     """Inputs from inside the set and its corners, and the elements there."""
     rng = np.random.default_rng(0)
     low, high = job.bounds.region.lower, job.bounds.region.upper
-    x = low + rng.uniform(-0.5, 1.5, (TRIALS, *low.shape[1:])).clip(0, 1) * (high - low)
+    x = job.bounds.region.nearest(low + rng.uniform(-0.5, 1.5, (TRIALS, *low.shape[1:])).clip(0, 1) * (high - low))
     return x, job.bounds.network.forward(x).reshape(TRIALS, -1)[:, job.elements]
 
 

@@ -22,7 +22,7 @@ from mipnet.ir import INPUT, Array
 from mipnet.primal import Search
 from mipnet.program import Columns, Program, column_lookup, from_model
 from mipnet.replay import labelled, replay
-from mipnet.separators import Separator
+from mipnet.separators import Separator, Squares
 
 ROUNDING = 1e-9
 """A point that is not the solver's own counts as feasible if it misses no constraint by more, relative to the constraint's size."""
@@ -91,7 +91,9 @@ class Modelled(Problem):
         for encoding in encodings:
             _check_region(encoding, program)
         neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.rectified]
-        return Modelled(model, encodings, program, tighteners=[IdealCuts.of(neurons, program)] if neurons else ())
+        where = column_lookup(np.asarray(program.labels))
+        squares = [Squares(where[s.x], where[s.t], s.centre, s.radius) for encoding in encodings for s in encoding.squares]
+        return Modelled(model, encodings, program, squares, [IdealCuts.of(neurons, program)] if neurons else ())
 
     def start(self, wanted: Start) -> Array | None:
         """The forward pass at the centre of the input sets, or the point given by label."""

@@ -47,7 +47,7 @@ class Clause:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Some x of ``region`` with outputs in one of the ``clauses``; the region is one flat box, with ends of shape ``(1, inputs)``."""
+    """Some x of ``region`` with outputs in one of the ``clauses``; the region is one flat box, ends of shape ``(1, inputs)``."""
 
     region: Box
     clauses: tuple[Clause, ...]
@@ -63,7 +63,8 @@ class Case:
         """Which of the inputs, of shape ``(samples, *input_shape)``, lie in the region, give or take ``tolerance``."""
         flat = x.reshape(len(x), -1)
         inside = (flat >= self.region.lower - tolerance) & (flat <= self.region.upper + tolerance)
-        return np.asarray(inside.all(axis=1))
+        ball = self.region.ball
+        return np.asarray(inside.all(axis=1) & (True if ball is None else ball.distance(flat) <= ball.radius + tolerance))
 
     def excess(self, y: Array) -> Array:
         """The smallest `Clause.excess` over the clauses: at most 0 where one of them holds, infinite without clauses."""

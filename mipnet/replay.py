@@ -29,14 +29,14 @@ def labelled(model: linopy.Model, point: Array) -> xr.Dataset:
 def replay(encoding: Encoding, program: Program, x: Array, *, compare: bool = True) -> tuple[Array, float]:
     """The point recomputed by a forward pass of the network, and its largest distance from the solver's.
 
-    Input and scores are read off ``x`` (clipped into their bounds, binary scores rounded), every variable that the encoding owns
+    Input and scores are read off ``x`` (moved into their set, binary scores rounded), every variable that the encoding owns
     is computed again from them, and the others keep the solver's values.  With ``compare`` the network itself runs in torch, in
     float64 with its gates acting as `mipnet.gates.gated_value` says, and the distance is the largest ``|a - b| / (1 + |b|)`` over
     all nodes; without, it is 0.
     """
     point = np.full(encoding.model._xCounter, np.nan)
     point[program.labels] = x
-    given = np.clip(encoding.value(INPUT, point), encoding.region.lower, encoding.region.upper)
+    given = encoding.region.nearest(encoding.value(INPUT, point))
     scores = {gate.name: _score(encoding, gate.name, point) for gate in encoding.gates}
     recomputed = encoding.point(given, scores)
     merged = np.where(np.isnan(recomputed), point, recomputed)

@@ -1,4 +1,4 @@
-"""Constraints that are written row by row, as points violate them: what a separator is, and the tangents of log-sum-exp."""
+"""Constraints that are written row by row, as points violate them: what a separator is, and the tangents of log-sum-exp and of squares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from mipnet.ir import Array
-from mipnet.program import LogSumExp, Rows
+from mipnet.program import Columns, Csr, LogSumExp, Rows
 
 CUT_TOLERANCE = 1e-7
 
@@ -48,3 +48,45 @@ class Tangents:
         x = x.copy()
         x[self.term.epigraph] = np.maximum(x[self.term.epigraph], np.logaddexp.reduce(x[self.term.columns], axis=1))
         return x
+
+
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """``t >= ((x - centre) / radius)^2`` for pairs of columns, cut by tangents at the points that come."""
+
+    x: Columns
+    t: Columns
+    centre: Array
+    radius: float
+
+    def first(self, start: Array | None, width: int) -> Rows:
+        """Tangents at the start and at half of it, where they say anything."""
+        if start is None:
+            return self._tangents(np.zeros((0,)), np.zeros(0, dtype=np.int64), width)
+        u = self._away(start)
+        moved = np.flatnonzero(np.abs(u) > CUT_TOLERANCE)
+        return self._tangents(np.concatenate([u[moved], u[moved] / 2]), np.tile(moved, 2), width)
+
+    def separate(self, x: Array, width: int) -> Rows:
+        """A tangent for each square that is too low at ``x``."""
+        u = self._away(x)
+        missed = np.flatnonzero(u**2 - x[self.t] > CUT_TOLERANCE / max(1, len(u)))
+        return self._tangents(u[missed], missed, width)
+
+    def lift(self, x: Array) -> Array:
+        """The point with each t at its square at least."""
+        x = x.copy()
+        x[self.t] = np.maximum(x[self.t], self._away(x) ** 2)
+        return x
+
+    def _away(self, x: Array) -> Array:
+        u: Array = (x[self.x] - self.centre) / self.radius
+        return u
+
+    def _tangents(self, p: Array, which: Columns, width: int) -> Rows:
+        """Rows ``t - 2 p (x - centre) / radius >= -p^2``."""
+        slope, count = 2 * p / self.radius, len(p)
+        data = np.stack([np.ones(count), -slope], axis=1).reshape(-1)
+        columns = np.stack([self.t[which], self.x[which]], axis=1).reshape(-1)
+        matrix = Csr((data, columns, np.arange(0, 2 * count + 1, 2)), shape=(count, width))
+        return Rows(matrix, -(p**2) - slope * self.centre[which], np.full(count, np.inf))

@@ -161,5 +161,5 @@ class _Sharing:
         region, names = self.question.region, {INPUT, *(each.name for each in part.nodes[:-1])}
         after = {name: value[k : k + 1] for name, value in known.after.items() if name in names}
         ungated = {name: value[k : k + 1] for name, value in known.ungated.items() if name in names}
-        one = Box(region.lower[k : k + 1], region.upper[k : k + 1])
+        one = region.only(k)
         return Bounds(part, one, {**after, node.name: box[k : k + 1]}, ungated, gates)

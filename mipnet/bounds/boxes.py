@@ -89,8 +89,7 @@ class Bounds:
         """Raise `InputError` unless these bounds hold for that network over that set, with those gates."""
         if network is not self.network and network_hash(network) != network_hash(self.network):
             raise InputError("the bounds are those of another network; compute them for this one (`mipnet.propagate`)")
-        own = self.region
-        if region.lower.shape != own.lower.shape or (region.lower < own.lower).any() or (region.upper > own.upper).any():
+        if not region.within(self.region):
             raise InputError("the bounds hold on another input set, which does not contain this one; compute them for this one")
         missing = sorted({site for gate in gates for site in gate.sites} - {site for gate in self.gates for site in gate.sites})
         if missing:

@@ -16,6 +16,7 @@ from torch import Tensor
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.rules import Passed, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
 from mipnet.ir import INPUT, Network, Node, size
+from mipnet.sets import Ball
 
 CHUNK = 2**19
 """As many coefficients of one node are held at once: 4 MiB, which a cache may hold."""
@@ -28,12 +29,16 @@ Choices = Mapping[str, Tensor]
 
 @dataclass(eq=False)
 class Known:
-    """Bounds of the nodes so far, ``after`` their gates and ``ungated`` before; ``sites`` are those where any score is possible."""
+    """Bounds of the nodes so far, ``after`` their gates and ``ungated`` before; ``sites`` are those where any score is possible.
+
+    The input lies in the ``ball`` as well, if there is one.
+    """
 
     network: Network
     sites: frozenset[str]
     after: dict[str, Interval]
     ungated: dict[str, Interval] = field(default_factory=dict)
+    ball: Ball | None = None
 
     def before_gate(self, name: str) -> Interval:
         """The value that a node computes, before a gate acts on it."""
@@ -146,7 +151,10 @@ def walk(
             waiting[name] = waiting[name] + part if name in waiting else part
     source = known.after[INPUT]
     slopes = waiting[INPUT] if INPUT in waiting else source.lower.new_zeros(len(rows), *source.lower.shape[1:])
-    terms = torch.stack([*shifts, least_over(rows.of(source), slopes)])
+    lowest = least_over(rows.of(source), slopes)
+    if known.ball is not None:
+        lowest = torch.maximum(lowest, least_in(known.ball, rows, source, slopes))
+    terms = torch.stack([*shifts, lowest])
     return terms.sum(0) - ROUNDING * terms.abs().sum(0), slopes
 
 
@@ -168,3 +176,19 @@ def least_over(box: Interval, coefficients: Tensor) -> Tensor:
     if len(centre) == 1:
         return flat @ centre[0] - flat.abs() @ reach[0]
     return (flat * centre).sum(1) - (flat.abs() * reach).sum(1)
+
+
+def least_in(ball: Ball, rows: Rows, box: Interval, coefficients: Tensor) -> Tensor:
+    """A lower bound of each row over a ball, in its own sample: ``c . centre - radius * |c|`` in the dual norm, rounded outwards.
+
+    The dual of the sum norm is the largest ``|c_i|``, the Euclidean norm is its own.  A coordinate that the box does not let move down
+    the row does not count: it cannot lower the value below that at the centre.
+    """
+    centre = torch.tensor(ball.centre)
+    centre = centre if len(centre) == 1 else centre[rows.sample]
+    ends = rows.of(box)
+    room = torch.where(coefficients > 0, centre - ends.lower, ends.upper - centre)
+    falls = torch.where(room > 0, coefficients, 0.0).flatten(1)
+    dual = falls.abs().amax(1) if ball.norm == "l1" else torch.linalg.vector_norm(falls, dim=1)
+    terms = (coefficients * centre).flatten(1)
+    return terms.sum(1) - ball.radius * dual - ROUNDING * (terms.abs().sum(1) + ball.radius * dual)

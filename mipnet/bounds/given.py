@@ -72,9 +72,10 @@ def hold_against_samples(network: Network, region: Box, gates: Sequence[Gate], b
         return
     rng = np.random.default_rng(0)
     for sample in range(region.samples):
-        lower, upper = region.lower[sample], region.upper[sample]
+        own = region.only(sample)
+        lower, upper = own.lower[0], own.upper[0]
         share = rng.uniform(-0.5, 1.5, (TRIALS, *lower.shape)).clip(0, 1)
-        values = _values(network, torch.tensor(lower + share * (upper - lower)), gates, rng)
+        values = _values(network, torch.tensor(own.nearest(lower + share * (upper - lower))), gates, rng)
         for name, box in boxes.items():
             value, slack = values[name], SLACK * (1 + values[name].abs())
             outside = (value < box.lower[sample] - slack) | (value > box.upper[sample] + slack)

@@ -26,8 +26,11 @@ def network_hash(network: Network) -> str:
 
 
 def region_hash(region: Box) -> str:
-    """SHA-256 of both ends of the boxes."""
+    """SHA-256 of both ends of the boxes, and of the balls if there are any."""
     digest = hashlib.sha256(repr(region.lower.shape).encode())
     for end in (region.lower, region.upper):
         digest.update(np.ascontiguousarray(end + 0.0).data)  # -0 is 0
+    if region.ball is not None:
+        digest.update(repr((region.ball.norm, region.ball.radius)).encode())
+        digest.update(np.ascontiguousarray(region.ball.centre + 0.0).data)
     return digest.hexdigest()

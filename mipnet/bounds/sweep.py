@@ -16,7 +16,7 @@ from torch import Tensor
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import Known, ancestors, crown
 from mipnet.bounds.given import Given, hold_against_samples, read_given
-from mipnet.bounds.interval import Interval, Method, interval
+from mipnet.bounds.interval import Interval, Method, Mode, interval
 from mipnet.bounds.rules import is_elementwise, is_exact, lines, moves
 from mipnet.bounds.slopes import alpha
 from mipnet.errors import InputError
@@ -74,6 +74,18 @@ def propagate(
     return sweep(Question(network, region, tuple(gates), mode, epsilon, start, own, replace), refine[method], name)
 
 
+def wanted_bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode | Bounds, epsilon: float) -> Bounds:
+    """The bounds that `mipnet.encode` is asked for by name, or given, which are checked."""
+    if isinstance(mode, Bounds):
+        mode.check(network, region, gates)
+        return mode
+    if mode == "paper":
+        return propagate(network, region, gates, "paper", epsilon)
+    if mode in ("sound", "interval", "crown", "alpha"):
+        return propagate(network, region, gates, method="auto" if mode == "sound" else mode)
+    raise InputError(f"bounds are `{mode}`; expected `sound`, `paper`, `interval`, `crown`, `alpha` or a Bounds object")
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """What bounds are asked for: see `propagate`."""
@@ -96,7 +108,7 @@ class Question:
         """Bounds of the input, and of nothing else yet."""
         box = self.region.widen(self.epsilon)
         source = Interval(torch.tensor(box.lower), torch.tensor(box.upper))
-        return Known(self.network, self.sites if self.mode == "sound" else frozenset(), {INPUT: source})
+        return Known(self.network, self.sites if self.mode == "sound" else frozenset(), {INPUT: source}, ball=box.ball)
 
     def with_known(self, name: str, value: Interval) -> Interval:
         """A node's box along with what is known from the start, and with what the user gave."""
@@ -109,7 +121,8 @@ class Question:
 def sweep(question: Question, refine: Sequence[Refine], method: str) -> Bounds:
     """One pass over all nodes: the interval rule, what is known already, and every refinement in turn."""
     network, known, sites = question.network, question.known(), question.sites
-    apart = {INPUT}  # nodes whose elements move independently of one another: an affine layer's interval of them is exact
+    # nodes whose elements move independently of one another: an affine layer's interval of them is exact
+    apart = {INPUT} if known.ball is None else set()
     with torch.no_grad():
         for node in network.nodes:
             value = question.with_known(node.name, interval(node.layer, *(known.after[source] for source in node.inputs)))

@@ -155,7 +155,7 @@ class Branching:
         left = best.least <= self.margin
         self.refuted = min(self.refuted, float(best.least[~left].min())) if bool((~left).any()) else self.refuted
         corners = torch.tensor(region.lower).where(torch.tensor(falls), torch.tensor(region.upper))
-        self.corners = corners[left].numpy()
+        self.corners = region.nearest(corners[left].numpy())
         return best[left]
 
     def walk(self, signs: Tensor, slopes: Tensor, multipliers: Tensor, seen: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -180,7 +180,7 @@ class Branching:
                 if isinstance(reader.layer, ReLU):
                     choices[reader.name] = filled.reshape(shape)
         rows = Rows(network.output, torch.arange(len(signs)), torch.full((len(signs),), self.row), torch.ones(len(signs)).double())
-        known = Known(network, frozenset(), after)
+        known = Known(network, frozenset(), after, ball=self.bounds.region.ball)
         return walk(known, rows, self.bounds.after[network.output.name], choices, added, seen)
 
     def choose(self, parts: Parts) -> Tensor:

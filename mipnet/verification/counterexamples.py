@@ -64,11 +64,19 @@ class Search:
             best[better], least[better] = x[better], worst.detach()[better]
             if time.monotonic() >= end:
                 break
-            x = torch.minimum(torch.maximum(x - step * (high - low) * slope.sign(), low), high)
+            x = torch.tensor(self.region.nearest((x - step * (high - low) * self._direction(slope)).numpy()))
         return best, least
+
+    def _direction(self, slope: Tensor) -> Tensor:
+        """The steepest step of length 1 in the set's norm: by signs in a box, along the slope in a ball."""
+        if self.region.ball is None:
+            return slope.sign()
+        flat = slope.flatten(1)
+        length = flat.abs().amax(1) if self.region.ball.norm == "l1" else torch.linalg.vector_norm(flat, dim=1)
+        return (flat / length.clamp(min=1e-300)[:, None]).reshape(slope.shape)
 
     def _starts(self, count: int, low: Tensor, high: Tensor) -> Tensor:
         share = torch.rand((count, *low.shape[1:]), generator=self.generator, dtype=torch.float64)
         share[: count // 4] = share[: count // 4].round()
         share[-1] = 0.5
-        return low + share * (high - low)
+        return torch.tensor(self.region.nearest((low + share * (high - low)).numpy()))

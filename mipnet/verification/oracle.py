@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,4 +60,9 @@ class Oracle:
         below = np.where(below.astype(np.float64) < low, np.nextafter(below, self.dtype(np.inf)), below)
         above = np.where(above.astype(np.float64) > high, np.nextafter(above, self.dtype(-np.inf)), above)
         near = x.astype(self.dtype)
+        if case.region.ball is not None:  # closer to the centre by as much as rounding may add up to
+            ball = case.region.reshape((1, *x.shape[1:])).ball
+            assert ball is not None
+            lost = 2 * ball.distance(near.astype(np.float64) - x + ball.centre).max()
+            near = replace(ball, radius=max(ball.radius - lost, ball.radius / 2)).nearest(x).astype(self.dtype)
         return np.where(below <= above, np.clip(near, below, np.maximum(below, above)), near).astype(self.dtype)

@@ -20,7 +20,6 @@ from mipnet.build import Formulation
 from mipnet.errors import InputError
 from mipnet.ir import Array, Network, size
 from mipnet.properties import Case, Property
-from mipnet.sets import Box
 from mipnet.verification.branching import Branching
 from mipnet.verification.counterexamples import Search
 from mipnet.verification.exact import Exact
@@ -124,7 +123,7 @@ class _Trial:
     def __post_init__(self) -> None:
         count, shape = len(self.case.clauses), (1, *self.network.input_shape)
         self.stage, self.bound = [None] * count, np.full(count, -np.inf)
-        self.region = Box(self.case.region.lower.reshape(shape), self.case.region.upper.reshape(shape))
+        self.region = self.case.region.reshape(shape)
 
     def verdict(self) -> Verdict:
         """The stages one after another, until nothing is left to decide or there is no time."""

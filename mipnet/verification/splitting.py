@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from mipnet.bounds.crown import Known, Rows, crown, walk
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.sweep import Question, sweep
 from mipnet.ir import Array, Node
-from mipnet.sets import Box
+from mipnet.sets import Ball, Box
 from mipnet.verification.excess import Excess
 
 BATCH = 256
@@ -114,14 +114,21 @@ class Splitting:
     def bounded(self, parts: Parts) -> Parts:
         """The same boxes with better bounds, the least that the largest excess of some clause can be, and what each input does to it."""
         self.boxes += len(parts)
-        network, box = self.excess.network, Box(parts.box.lower.numpy(), parts.box.upper.numpy())
+        network, box = self.excess.network, Box(parts.box.lower.numpy(), parts.box.upper.numpy(), self.ball(len(parts)))
         start = Bounds(network, box, {**{node.name: Interval(-INFINITE, INFINITE) for node in network.nodes}, **parts.known})
         found = sweep(Question(network, box, start=start), [self.inside], "crown")
         read = {node.inputs[0] for node in network.nodes if node.layer.activation}
-        least, slopes = self.rows(Known(network, frozenset(), dict(found.after)), len(parts))
+        least, slopes = self.rows(Known(network, frozenset(), dict(found.after), ball=box.ball), len(parts))
         least = torch.maximum(self.excess.largest(least).amin(1), parts.least)
+        if box.ball is not None:  # a box without a point of the ball
+            least[box.ball.distance(box.ball.centre.clip(box.lower, box.upper)) > box.ball.radius * (1 + 1e-9)] = torch.inf
         reach = slopes.abs().sum(1).sqrt() * parts.box.width
         return Parts(parts.box, {name: found.after[name] for name in sorted(read)}, least, reach)
+
+    def ball(self, parts: int) -> Ball | None:
+        """The ball of the set, once for each part."""
+        ball = self.region.ball
+        return None if ball is None else replace(ball, centre=ball.centre.repeat(parts, axis=0))
 
     def inside(self, known: Known, node: Node, box: Interval, wanted: Tensor) -> Interval:
         """CROWN for all nodes but the output, of which one end alone is of use."""
@@ -140,7 +147,7 @@ class Splitting:
         """The centres at which a clause holds."""
         with torch.no_grad():
             holds = self.excess(parts.box.centre).amin(1) <= 0
-        return parts.box.centre[holds].numpy()
+        return self.region.nearest(parts.box.centre[holds].numpy())
 
 
 INFINITE = torch.tensor(torch.inf, dtype=torch.float64)
