@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[2]
 REPEATS = 5
 
 
-def cpu_times(*actions: Callable[[], object]) -> list[float]:
-    """The least CPU seconds that each action took, over `REPEATS` rounds in which they take turns."""
+def cpu_times(*actions: Callable[[], object], rounds: int = REPEATS) -> list[float]:
+    """The least CPU seconds that each action took, over some rounds in which they take turns."""
     best = [float("inf")] * len(actions)
-    for _ in range(REPEATS):
+    for _ in range(rounds):
         for i, action in enumerate(actions):
             gc.collect()
             began = time.process_time()

@@ -32,11 +32,12 @@ class Bench:
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """A table of the page, with what is said above it."""
+    """A table of the page, with what is said above it; ``packages`` are those beyond `VERSIONS` that it depends on."""
 
     title: str
     text: str
     benches: tuple[Bench, ...]
+    packages: tuple[str, ...] = ()
 
 
 Measured = Mapping[str, Row]
@@ -45,12 +46,12 @@ Measured = Mapping[str, Row]
 def page(old: str, sections: Mapping[Section, Measured]) -> str:
     """The page with these sections measured anew, each with a table of its own; sections that were not run stay as they are."""
     kept = {part.partition("\n")[0]: part for part in old.split("\n## ")[1:]}
-    kept |= {s.title: f"{s.title}\n\n{s.text.strip()}\n\n{_table(s, rows)}\n{_where()}" for s, rows in sections.items()}
+    kept |= {s.title: f"{s.title}\n\n{s.text.strip()}\n\n{_table(s, rows)}\n{_where(s.packages)}" for s, rows in sections.items()}
     return HEAD + "".join(f"\n## {part.strip()}\n" for part in kept.values())
 
 
-def _where() -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
+def _where(packages: tuple[str, ...]) -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in (*VERSIONS, *packages))
     return f"Measured on {datetime.date.today()}: {_processor()}, {platform.system()}, Python {platform.python_version()}, {versions}."
 
 

@@ -23,6 +23,7 @@ from tests.nets import conv, dense
 SIZE = {"rows": "", "columns": "", "nonzeros": ""}
 BY_HAND = SIZE | {"mipnet": "s", "by hand": "s", "time": "ratio", "peak memory": "ratio"}
 HAND_OVER = BY_HAND | {"hand-over alone": "s"}
+SOLVERS = SIZE | {"HiGHS": "s", "SCIP": "s", "SCIP / HiGHS": "ratio"}
 SIZES = (784, 300, 100, 10)
 
 
@@ -128,6 +129,16 @@ def lenet(images: int) -> Row:
     return {**size(finished), **times, "hand-over alone": alone}
 
 
+def handed(samples: int) -> Row:
+    program = from_model(mn.encode(network(), boxes(samples), bounds="interval").model)
+    highs, scip = cpu_times(*(partial(open_and_close, name, program) for name in ("highs", "scip")))
+    return {**size(program), "HiGHS": highs, "SCIP": scip, "SCIP / HiGHS": scip / highs}
+
+
+def open_and_close(backend: str, program: Program) -> None:
+    get_backend(backend).open(program).close()
+
+
 DENSE = Section(
     "Build and hand-over: 784-300-100-10 over boxes",
     """
@@ -149,9 +160,19 @@ building can beat.
 )
 
 
+HANDED = Section(
+    "Hand-over of a finished program to HiGHS and to SCIP",
+    """
+The program of 784-300-100-10 over boxes of radius 0.1, from its arrays into an open session. HiGHS takes arrays; SCIP takes one variable
+and one row after another, rows by its own C functions.
+""",
+    (Bench("10 samples", partial(handed, 10), SOLVERS),),
+)
+
+
 @pytest.mark.bench
 @pytest.mark.parametrize(
-    ("section", "bench"), [(s, b) for s in (DENSE, LENET) for b in s.benches], ids=lambda item: getattr(item, "name", "")
+    ("section", "bench"), [(s, b) for s in (DENSE, LENET, HANDED) for b in s.benches], ids=lambda item: getattr(item, "name", "")
 )
 def test_build(section: Section, bench: Bench, measured: dict[Section, dict[str, Row]]) -> None:
     found = bench.run()
