@@ -78,14 +78,14 @@ def _note(block: Block, wanted: str | int | None, offered: Mapping[str, object],
 def automatic(block: Block, offered: Mapping[str, object]) -> tuple[str, str]:
     """What `auto` picks for a block, and why: always an exact formulation, and always the same for the same network and bounds.
 
-    Pairs (`sos1`) are what SCIP searches fastest in small networks, and a solver without such sets gets big-m all the same.  They lose to
-    big-m where they stand beside other binaries, and in large networks, whose bound branching on pairs hardly moves: the
-    section on formulations in docs/benchmarks.md has the times.
+    Pairs (`sos1`) are what SCIP searches fastest in small networks, and a solver without such sets gets big-m all the same.  Beside other
+    binaries they are sometimes far slower, and in large networks branching on them hardly moves the bound: the sections on
+    formulations in docs/benchmarks.md have the times.
     """
     if "sos1" not in offered:
         return next(name for name in offered if name not in RELAXED), "the default; nothing else measured faster"
     if block.mixed:
-        return "big-m", "there are binaries beside those of activations, and pairs search badly with them"
+        return "big-m", "the network has other binaries, and beside those pairs are sometimes far slower"
     if block.unstable > PAIRS:
         return "big-m", f"{block.unstable:,} activations are unstable, more than {PAIRS}: pairs leave the bound where it is"
     return "sos1", f"{block.unstable:,} activations are unstable, at most {PAIRS}, and no others are binary: pairs search fastest"
