@@ -223,9 +223,16 @@ def init(
 
 
 @app.command()
-def schema(for_compare: Annotated[bool, typer.Option("--compare", help="That of a file for `mipnet compare`.")] = False) -> None:
+def schema(
+    for_compare: Annotated[bool, typer.Option("--compare", help="That of a file for `mipnet compare`.")] = False,
+    for_verify: Annotated[bool, typer.Option("--verify", help="That of a file for `mipnet verify`.")] = False,
+) -> None:
     """Print the JSON schema of the YAML file."""
-    if for_compare:
+    if for_verify:
+        from mipnet.verifying import Verification
+
+        described = Verification.model_json_schema()
+    elif for_compare:
         from mipnet.comparison import Comparison
 
         described = Comparison.model_json_schema()

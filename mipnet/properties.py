@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.errors import DataError
+from mipnet.errors import DataError, InputError
 from mipnet.ir import Array
 from mipnet.sets import Box
 
@@ -92,6 +92,17 @@ class Property:
     def inputs(self) -> int:
         """Number of inputs."""
         return int(self.cases[0].region.lower.shape[1])
+
+    @property
+    def outputs(self) -> int | None:
+        """Number of outputs; None if no clause speaks of them."""
+        return next((int(clause.matrix.shape[1]) for case in self.cases for clause in case.clauses), None)
+
+    def check(self, inputs: int, outputs: int) -> None:
+        """Raise `InputError` unless the property speaks of so many inputs and outputs."""
+        for what, given, there in (("inputs", self.inputs, inputs), ("outputs", self.outputs, outputs)):
+            if given not in (None, there):
+                raise InputError(f"the property speaks of {given} {what}; the network has {there}")
 
     def holds_at(self, x: Array, y: Array, tolerance: float = 0.0) -> Mask:
         """Whether each input ``(samples, *input_shape)`` with its output ``(samples, *output_shape)`` satisfies the property.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipnet.adapter import check_limits
-from mipnet.backend import Backend, Limits, get_backend
+from mipnet.backend import Backend, Limits, Options, get_backend
 from mipnet.build import Encoding
 from mipnet.errors import BackendMissing, DataError, NetworkError, UnsupportedError
 from mipnet.gates import find_gates
@@ -16,7 +16,7 @@ from mipnet.losses import Loss, check_labels
 from mipnet.program import Csr, Program, Rows
 from mipnet.readers.data import Dataset, load, select
 from mipnet.readers.files import WHOLE, read, suffix_of
-from mipnet.spec import Spec
+from mipnet.spec import ImagesSpec, NetworkSpec, Spec, SpecFile
 from mipnet.specfile import shown
 from mipnet.tasks.importance import Importance
 from mipnet.tasks.reduced import Reduced
@@ -38,7 +38,7 @@ class Asked:
 
 def ask(spec: Spec) -> Asked:
     """The question of a spec, with its network and its images read."""
-    network = read_network(spec)
+    network = read_network(spec, spec.network)
     with spec.blame("gates"):
         find_gates(network, spec.gates.layers)
     with spec.blame("data"):
@@ -80,11 +80,16 @@ def find_backend(spec: Spec) -> Backend:
         backend = get_backend(spec.solve.backend)
     with spec.blame("solve"):
         check_limits(backend, limits_of(spec))
+    with spec.blame("solve", "options"):
+        try_options(backend, spec.solve.options)
+    return backend
+
+
+def try_options(backend: Backend, options: Options) -> None:
+    """Raise `OptionError` unless the backend takes these options, on a program of one variable."""
     none = np.zeros(0)
     tiny = Program(np.ones(1), Rows(Csr((0, 1)), none, none), np.zeros(1), np.ones(1), np.ones(1, dtype=np.bool_))
-    with spec.blame("solve", "options"):
-        backend.open(tiny, spec.solve.options).close()
-    return backend
+    backend.open(tiny, options).close()
 
 
 def backend_if_there(spec: Spec) -> Backend | None:
@@ -95,9 +100,9 @@ def backend_if_there(spec: Spec) -> Backend | None:
         return None
 
 
-def read_network(spec: Spec) -> Network:
-    """The network of a spec; raises `NetworkError` naming the place in the file."""
-    given, path = spec.network, spec.path(spec.network.file)
+def read_network(spec: SpecFile, given: NetworkSpec) -> Network:
+    """The network of a file; raises `NetworkError` naming the place in the file."""
+    path = spec.path(given.file)
     with spec.blame("network"):
         if suffix_of(path) in WHOLE and (given.layers or given.input_shape):
             raise NetworkError(f"`{path}` holds a whole network; leave `layers` and `input_shape` out")
@@ -109,14 +114,15 @@ def read_network(spec: Spec) -> Network:
 
 def read_data(spec: Spec, network: Network) -> tuple[Dataset, Dataset, Dataset | None]:
     """The images for the program, those that they are chosen from, and those for judging its result."""
-    given, split = spec.data, _load(spec, network, spec.data.split)
-    holdout = None if given.holdout == "none" else split if given.holdout == given.split else _load(spec, network, given.holdout)
+    given, split = spec.data, load_images(spec, spec.data, network, spec.data.split)
+    same, none = given.holdout == given.split, given.holdout == "none"
+    holdout = None if none else split if same else load_images(spec, given, network, given.holdout)
     scores = _own_class(network, split) if given.pick in ("confident", "uncertain") else None
     return select(split, given.per_class, given.total, given.pick, given.seed, scores), split, holdout
 
 
-def _load(spec: Spec, network: Network, split: str) -> Dataset:
-    given = spec.data
+def load_images(spec: SpecFile, given: ImagesSpec, network: Network, split: str) -> Dataset:
+    """The images of a split, as the network takes them, with labels that are its classes."""
     root = spec.path(given.root or ".") if given.root or given.source in ("npz", "idx") else None
     dataset = load(
         given.source,

@@ -21,13 +21,16 @@ from mipnet.specfile import Keys, Override, Source, parse_set, read_source, show
 from mipnet.specpath import PathSpec
 from mipnet.spectypes import Count, Layer, Names, NotNegative, Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
 
-LATER = ("verify", "reach", "agree", "compress")
+OTHERS = ("compare", "verify")
+"""Tasks with a command of their own."""
+
+LATER = ("reach", "agree", "compress")
 """Tasks that other versions may know."""
 
 
 def _task(value: Any) -> Any:
-    if value == "compare":
-        raise says("such a file is for `mipnet compare`")
+    if value in OTHERS:
+        raise says("such a file is for `mipnet {value}`", value=value)
     if value in LATER:
         raise says("this task is not available in this version, which knows `importance`")
     return value
@@ -48,8 +51,8 @@ class NetworkSpec(Part):
     ] = None
 
 
-class DataSpec(Part):
-    """Which images the program is written for, and on which ones its result is judged (``holdout``)."""
+class ImagesSpec(Part):
+    """Where images with labels come from."""
 
     source: Annotated[Literal["digits", "mnist", "fashion-mnist", "npz", "idx"], choice("digits", "mnist", "fashion-mnist", "npz", "idx")]
     root: Text | None = None
@@ -59,6 +62,19 @@ class DataSpec(Part):
     scale: Positive | None = None
     classes: Count | None = None
     split: Annotated[Literal["train", "test"], choice("train", "test")] = "train"
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self) -> ImagesSpec:
+        takes = {"npz": "root file images labels scale classes", "idx": "root images labels scale classes", "digits": ""}
+        for key in ("root", "file", "images", "labels", "scale", "classes"):
+            if getattr(self, key) is not None and key not in takes.get(self.source, "root scale").split():
+                raise says("`{key}` says nothing about source `{source}`; leave it out", key=key, source=self.source)
+        return self
+
+
+class DataSpec(ImagesSpec):
+    """Which images the program is written for, and on which ones its result is judged (``holdout``)."""
+
     per_class: Count | None = None
     total: Count | None = None
     pick: Annotated[Literal["first", "random", "confident", "uncertain"], choice("first", "random", "confident", "uncertain")] = "first"
@@ -70,14 +86,6 @@ class DataSpec(Part):
         if (self.per_class is None) == (self.total is None):
             given = "neither of `per_class` and `total` is" if self.total is None else "both `per_class` and `total` are"
             raise says("{given} given; expected one of them", given=given)
-        return self
-
-    @model_validator(mode="after")
-    def _no_idle_keys(self) -> DataSpec:
-        takes = {"npz": "root file images labels scale classes", "idx": "root images labels scale classes", "digits": ""}
-        for key in ("root", "file", "images", "labels", "scale", "classes"):
-            if getattr(self, key) is not None and key not in takes.get(self.source, "root scale").split():
-                raise says("`{key}` says nothing about source `{source}`; leave it out", key=key, source=self.source)
         return self
 
 

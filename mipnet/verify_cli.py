@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.cli_parts import Json, Quiet, print_json
+from mipnet.cli_parts import Json, Quiet, Set, print_json
 from mipnet.errors import InputError, MipnetError
 
 if TYPE_CHECKING:
+    from mipnet.specfile import Override
     from mipnet.verification.instances import Settings
+    from mipnet.verification.verdict import Verdict
     from mipnet.verify_report import StageProgress
 
 DEFAULT = 60.0
@@ -22,7 +24,7 @@ DEFAULT = 60.0
 
 
 def verify(
-    network: Annotated[Path | None, typer.Argument(metavar="[NET.ONNX]", help="A network.")] = None,
+    network: Annotated[Path | None, typer.Argument(metavar="[NET.ONNX|VERIFY.YAML]", help="A network, or a file that asks.")] = None,
     question: Annotated[Path | None, typer.Argument(metavar="[PROP.VNNLIB]", help="What should not happen.")] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="For one question, with reading its files; 60 if left out.")
@@ -31,9 +33,10 @@ def verify(
     cross_check: Annotated[str | None, typer.Option(metavar="BACKEND", help="A second solver that has to refute as well.")] = None,
     results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer as VNN-COMP wants it.")] = None,
     instances: Annotated[list[Path] | None, typer.Option(metavar="CSV", help="Lines of network,property,seconds. May be repeated.")] = None,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Of instances: the folder for results.csv.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder for results.csv, or of a file's run.")] = None,
     workers: Annotated[int, typer.Option(metavar="N", help="Of instances: processes side by side; 0 for none.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the search for counterexamples.", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the search for counterexamples; 0 if left out.", min=0)] = None,
+    set_: Set = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -45,18 +48,33 @@ def verify(
 
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InputError(f"--timeout {timeout:g}: expected a positive number of seconds")
-    settings = Settings(backend or "highs", cross_check, timeout, seed)
+    settings = Settings(backend or "highs", cross_check, timeout, seed or 0)
+    if network is not None and network.suffix.lower() in (".yaml", ".yml"):
+        if question or instances or workers:
+            raise InputError(f"`{network}` asks by itself; leave other files, --instances and --workers out")
+        given = {"time_limit": timeout, "backend": backend, "cross_check": cross_check, "seed": seed}
+        return _file(network, [*(set_ or []), *_overrides(given, output)], results_file, as_json, quiet)
+    if set_:
+        raise InputError("--set changes keys of a YAML file, and none is given; leave it out")
     if instances:
         if network or results_file:
             raise InputError("--instances brings its own networks, properties and results; leave the other files out")
         if output is None:
             raise InputError("--instances needs --output DIR, the folder for results.csv")
         return _many(instances, output, settings, workers, as_json, quiet)
+    if network is None or question is None:
+        raise InputError("expected NET.ONNX and PROP.VNNLIB, or VERIFY.YAML, or --instances CSV")
     if output or workers:
         raise InputError(f"--{'output' if output else 'workers'} is for --instances; a single question takes --results-file")
-    if network is None or question is None:
-        raise InputError("expected NET.ONNX and PROP.VNNLIB, or --instances CSV")
     return _one(network, question, settings, results_file, as_json, quiet)
+
+
+def _overrides(solve: dict[str, Any], output: Path | None) -> list[Override]:
+    from mipnet.specfile import Override
+
+    names = {"time_limit": "timeout", "cross_check": "cross-check"}
+    found = [Override(("solve", key), value, f"--{names.get(key, key)} {value}") for key, value in solve.items() if value is not None]
+    return found + ([] if output is None else [Override(("output",), str(output), f"--output {output}")])
 
 
 def _progress(quiet: bool, *, many: bool = False) -> StageProgress | None:
@@ -87,19 +105,45 @@ def _one(network: Path, question: Path, settings: Settings, results_file: Path |
                 on_stage=progress.stage if progress else lambda stage, left: None,
             )
     except (MipnetError, MemoryError):
-        if results_file is not None:
-            files.write_whole(results_file, files.result_text("error", None))
+        _write(results_file, "error", None)
         raise
     verdict = replace(verdict, seconds=time.monotonic() - began)
     word = files.result_word(verdict, limit)
-    if results_file is not None:
-        files.write_whole(results_file, files.result_text(word, verdict))
-    record = {"network": str(network), "property": str(question)} | files.to_record(verdict, word)
-    show(record, as_json, quiet)
+    _write(results_file, word, verdict)
+    _show({"network": str(network), "property": str(question)} | files.to_record(verdict, word), as_json, quiet)
     return 130 if verdict.interrupted else 0
 
 
-def show(record: dict[str, object], as_json: bool, quiet: bool) -> None:
+def _file(path: Path, changes: list[str | Override], results_file: Path | None, as_json: bool, quiet: bool) -> int:
+    from mipnet import verifying
+    from mipnet.verification import files
+
+    spec = verifying.load_verification(path, changes)
+    if results_file is not None:
+        files.check_writable(results_file)
+    progress = _progress(quiet)
+    try:
+        with progress or nullcontext():
+            done = verifying.run_verification(spec, *(() if progress is None else (progress.stage,)))
+    except (MipnetError, MemoryError):
+        _write(results_file, "error", None)
+        raise
+    _write(results_file, done.word, done.verdict)
+    folder = verifying.save(done)
+    _show(done.record, as_json, quiet)
+    if folder is not None and not as_json and not quiet:
+        print(f"written to {folder}")
+    return 130 if done.verdict.interrupted else 0
+
+
+def _write(results_file: Path | None, word: str, verdict: Verdict | None) -> None:
+    from mipnet.verification import files
+
+    if results_file is not None:
+        files.write_whole(results_file, files.result_text(word, verdict))
+
+
+def _show(record: dict[str, object], as_json: bool, quiet: bool) -> None:
     """Print a record as JSON, as a table on a terminal, or as plain lines."""
     from mipnet.report import make_console
     from mipnet.verify_report import verdict_report

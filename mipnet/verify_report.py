@@ -94,14 +94,12 @@ def verdict_report(record: Mapping[str, Any], *, plain: bool = False) -> Rendera
 def _verdict_rows(record: Mapping[str, Any]) -> list[tuple[str, Text]]:
     word = record["verdict"]
     refuted, total = record["refuted"], len(record["clauses"])
-    by = ", ".join(f"{count} by {stage}" for stage, count in refuted.items())
-    open_ = total - sum(refuted.values())
-    told = [by] if by else []
-    told += [f"{open_} open"] if open_ and word != "sat" else []
+    told = [f"{count:,} refuted by {stage}" for stage, count in refuted.items()]
+    told += [f"{total - sum(refuted.values()):,} open"] if sum(refuted.values()) < total else []
     rows = [
         ("verdict", Text.assemble((word, STYLES[word]), f", {MEANING[word]}" + (" (interrupted)" if record["interrupted"] else ""))),
         ("stage", Text(record["stage"] or "-")),
-        ("clauses", Text(f"{total:,} refuted or not: {', '.join(told)}" if told else f"{total:,}")),
+        ("clauses", Text(", ".join(told) or "none")),
         ("bound", Text(number(record["bound"]))),
         ("time", Text(seconds(record["seconds"]))),
         ("search", Text(f"{count_text(record['parts'], 'part')}, {count_text(record['nodes'], 'node')} of {record['backend']}")),

@@ -73,12 +73,12 @@ def verify(
 
     ``unsat`` rests on bounds rounded outwards, and on a solver's dual bound less what its tolerances may hide (`mipnet.extremes.margin`).
     """
-    if question.inputs != size(network.input_shape):
-        raise InputError(f"the property speaks of {question.inputs} inputs; the network has {size(network.input_shape)}")
+    question.check(size(network.input_shape), size(network.output_shape))
     if not time_limit > 0:
         raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
     began, oracle = time.monotonic(), oracle or Oracle.of(network)
     way = _Way(get_backend(backend), options, formulation, oracle, seed, on_stage)
+    second = None if cross_check is None else get_backend(cross_check)
     verdicts: list[Verdict] = []
     for k, case in enumerate(question.cases):
         left = began + time_limit - time.monotonic()
@@ -87,10 +87,10 @@ def verify(
         if verdicts[-1].status == "sat" or verdicts[-1].interrupted:
             break
     verdict = _together(verdicts, len(question.cases), time.monotonic() - began)
-    if cross_check is None or verdict.status != "unsat":
+    if second is None or verdict.status != "unsat":
         return verdict
     left = max(0.0, began + time_limit - time.monotonic())
-    return _second_opinion(network, question, verdict, replace(way, backend=get_backend(cross_check), options=None), left)
+    return _second_opinion(network, question, verdict, replace(way, backend=second, options=None), left)
 
 
 @dataclass(frozen=True, eq=False)

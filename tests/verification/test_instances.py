@@ -1,0 +1,163 @@
+"""`mipnet verify --instances`: one line an answer, which survives a kill; broken questions; the table at the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mipnet.cli import main
+from mipnet.verification import instances, table
+from tests.verification.questions import asked, distance, hard, listed, outputs_of, point_of
+
+Capture = pytest.CaptureFixture[str]
+RUN = ["verify", "--instances", "bench/instances.csv", "--output", "out"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test in a folder with four questions: sat, a missing file, unsat, and a property of another network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("bench").mkdir()
+    distance(Path("bench/net.onnx"))
+    asked(Path("bench/far.vnnlib"), "(>= Y_0 0.9)")
+    asked(Path("bench/farther.vnnlib"), "(>= Y_0 1.25)")
+    asked(Path("bench/wide.vnnlib"), "(>= Y_0 0.9)", inputs=3)
+    names = ("far", "none", "farther", "wide")
+    listed(Path("bench/instances.csv"), *(("net.onnx", f"{name}.vnnlib", 20.0) for name in names))
+    return tmp_path
+
+
+def rows() -> list[dict[str, str]]:
+    with Path("out/results.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_one_line_an_instance_and_a_table(capsys: Capture) -> None:
+    assert main(RUN) == 1
+    assert [row["verdict"] for row in rows()] == ["sat", "error", "unsat", "error"]
+    sat, missing, unsat, wide = rows()
+    assert "none.vnnlib" in missing["note"]
+    assert "3 inputs" in wide["note"]
+    assert 0 < float(unsat["bound"]) <= 0.25
+    assert unsat["refuted"].endswith(":1")
+    x, y = point_of((Path("out") / sat["point"]).read_text())
+    assert (outputs_of(Path("bench/net.onnx"), x) == y).all()
+    assert y[0] >= 0.9
+    assert len(list(Path("out/counterexamples").iterdir())) == 1
+    said = capsys.readouterr()
+    assert "bench: 2 of 4 instances decided, 2 error" in said.out
+    assert "4 of 4" in said.err
+    assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_what_is_done_is_not_asked_again(capsys: Capture) -> None:
+    main([*RUN, "-q"])
+    before, at = Path("out/results.csv").read_bytes(), Path("out/results.csv").stat().st_mtime_ns
+    assert main([*RUN, "--json"]) == 1
+    assert (Path("out/results.csv").read_bytes(), Path("out/results.csv").stat().st_mtime_ns) == (before, at)
+    said = capsys.readouterr()
+    assert "4 instances of 4 done before" in said.err
+    found = json.loads(said.out)
+    assert found["summary"]["bench"]["unsat"] == 1
+    assert [answer["verdict"] for answer in found["answers"]] == ["sat", "error", "unsat", "error"]
+    assert found["answers"][1]["bound"] is None
+
+
+def test_a_question_that_changed_is_asked_again(capsys: Capture) -> None:
+    main([*RUN, "-q"])
+    asked(Path("bench/farther.vnnlib"), "(>= Y_0 0.5)")
+    main(RUN)
+    assert "3 instances of 4 done before" in capsys.readouterr().err
+    assert [row["verdict"] for row in rows()] == ["sat", "error", "unsat", "error", "sat"]
+    main([*RUN, "-q", "--timeout", "9"])
+    assert len(rows()) == 9
+    assert {row["timeout"] for row in rows()[5:]} == {"9"}
+
+
+def test_a_line_that_was_cut_off_is_taken_away() -> None:
+    main([*RUN, "-q"])
+    path = Path("out/results.csv")
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + lines[-1][:17])
+    main([*RUN, "-q"])
+    assert path.read_bytes().splitlines()[:-1] == whole.splitlines()[:-1]
+    assert [row["verdict"] for row in rows()] == ["sat", "error", "unsat", "error"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_it_goes_on_after_a_kill(how: signal.Signals) -> None:
+    hard(Path("bench/hard.onnx"))
+    asked(Path("bench/hard.vnnlib"), "(>= Y_0 60)", inputs=30, outputs=1, low=-1)
+    first = (("net.onnx", "far.vnnlib", 20.0), ("net.onnx", "none.vnnlib", 20.0))
+    listed(Path("bench/instances.csv"), *first, ("hard.onnx", "hard.vnnlib", 100.0), ("net.onnx", "farther.vnnlib", 20.0))
+    words = [sys.executable, "-m", "mipnet", *RUN]
+    command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert command.stderr is not None
+    assert any("2 of 4" in line for line in command.stderr)
+    before = Path("out/results.csv").read_bytes()
+    os.kill(command.pid, how)
+    err = command.communicate(timeout=60)[1]
+    assert command.returncode == (130 if how is signal.SIGINT else -how), err
+    assert "Traceback" not in err
+    assert Path("out/results.csv").read_bytes() == before
+    assert [row["verdict"] for row in rows()] == ["sat", "error"]
+    listed(Path("bench/instances.csv"), *first, ("net.onnx", "farther.vnnlib", 20.0))
+    assert main([*RUN, "-q"]) == 1
+    assert Path("out/results.csv").read_bytes().startswith(before)
+    assert [row["verdict"] for row in rows()] == ["sat", "error", "unsat"]
+
+
+def test_side_by_side() -> None:
+    pytest.importorskip("distributed")
+    code = f"from mipnet.cli import main\nif __name__ == '__main__':\n    raise SystemExit(main({[*RUN, '--workers', '2']!r}))"
+    Path("run.py").write_text(code)
+    done = subprocess.run([sys.executable, "run.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    found = {row["question"]: row["verdict"] for row in rows()}
+    assert found == {"far.vnnlib": "sat", "none.vnnlib": "error", "farther.vnnlib": "unsat", "wide.vnnlib": "error"}
+
+
+def test_files_in_gzip_are_found() -> None:
+    import gzip
+
+    for name in ("net.onnx", "far.vnnlib"):
+        path = Path("bench") / name
+        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    main([*RUN, "-q"])
+    assert rows()[0]["verdict"] == "sat"
+
+
+def test_counts_of_a_summary() -> None:
+    """Three answers of one benchmark and one of another, counted by hand."""
+    one = table.Answer("a", "n", "p", 60, "unsat", "crown", 1.0)
+    answers = [
+        one,
+        table.Answer("a", "n", "q", 60, "sat", "search", 3.0),
+        table.Answer("a", "n", "r", 60, "timeout", "", 60.0),
+        table.Answer("b", "n", "p", 60, "unsat", "mip", 7.0),
+    ]
+    found = table.summary(answers)
+    assert list(found) == ["a", "b"]
+    assert {key: found["a"][key] for key in ("instances", "unsat", "sat", "timeout", "unknown", "error", "median_s", "total_s")} == {
+        **{"instances": 3, "unsat": 1, "sat": 1, "timeout": 1, "unknown": 0, "error": 0},
+        **{"median_s": 3.0, "total_s": 64.0},
+    }
+    assert found["a"]["stages"]["crown"] == {"unsat": 1, "sat": 0}
+    assert found["a"]["stages"]["search"] == {"unsat": 0, "sat": 1}
+    assert sum(sum(counts.values()) for counts in found["b"]["stages"].values()) == 1
+
+
+def test_instances_listed_twice_are_asked_once() -> None:
+    listed(Path("bench/instances.csv"), *[("net.onnx", "far.vnnlib", 20.0)] * 3)
+    assert len(instances.read_instances("bench/instances.csv")) == 1
