@@ -251,7 +251,7 @@ def test_no_start_no_point(name: str) -> None:
 def test_core_backends_list_their_features() -> None:
     highs, scip = get_backend("highs"), get_backend("scip")
     assert scip.features == frozenset(Feature)
-    assert scip.features - highs.features == {Feature.SOS1, Feature.INDICATOR, Feature.LOG_SUM_EXP, Feature.MEMORY_LIMIT}
+    assert scip.features - highs.features == {Feature.SOS1, Feature.INDICATOR, Feature.LOG_SUM_EXP, Feature.MEMORY_LIMIT, Feature.LAZY}
 
 
 def test_own_backend_example(capsys: pytest.CaptureFixture[str]) -> None:
