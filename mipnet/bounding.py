@@ -51,7 +51,7 @@ def measure(
     """
     if method not in METHODS:
         raise InputError(f"the method is `{method}`; expected one of {', '.join(METHODS)}")
-    network = read_network(spec, spec.network)
+    network = read_network(spec)
     with spec.blame("gates"):
         gates = find_gates(network, spec.gates.layers) if gated or (gated is None and epsilon is None) else ()
     with spec.blame("data"):

@@ -16,7 +16,7 @@ from mipnet.losses import Loss, check_labels
 from mipnet.program import Csr, Program, Rows
 from mipnet.readers.data import Dataset, load, select
 from mipnet.readers.files import WHOLE, read, suffix_of
-from mipnet.spec import ImagesSpec, NetworkSpec, Spec, SpecFile
+from mipnet.spec import ImagesSpec, NetworkFile, Spec, SpecFile
 from mipnet.specfile import shown
 from mipnet.tasks.importance import Importance
 from mipnet.tasks.reduced import Reduced
@@ -38,7 +38,7 @@ class Asked:
 
 def ask(spec: Spec) -> Asked:
     """The question of a spec, with its network and its images read."""
-    network = read_network(spec, spec.network)
+    network = read_network(spec)
     with spec.blame("gates"):
         find_gates(network, spec.gates.layers)
     with spec.blame("data"):
@@ -100,9 +100,9 @@ def backend_if_there(spec: Spec) -> Backend | None:
         return None
 
 
-def read_network(spec: SpecFile, given: NetworkSpec) -> Network:
-    """The network of a file; raises `NetworkError` naming the place in the file."""
-    path = spec.path(given.file)
+def read_network(spec: NetworkFile) -> Network:
+    """The network of a spec; raises `NetworkError` naming the place in the file."""
+    given, path = spec.network, spec.path(spec.network.file)
     with spec.blame("network"):
         if suffix_of(path) in WHOLE and (given.layers or given.input_shape):
             raise NetworkError(f"`{path}` holds a whole network; leave `layers` and `input_shape` out")

@@ -212,15 +212,21 @@ class SpecFile(Part):
             raise type(error)(f"{place}{name}: {error}") from error
 
 
+class NetworkFile(SpecFile):
+    """A file that is about one network."""
+
+    mipnet: Version
+    task: str
+    network: NetworkSpec
+
+
 F = TypeVar("F", bound=SpecFile)
 
 
-class Spec(SpecFile):
+class Spec(NetworkFile):
     """A YAML file of mipnet: which network, which data, what to ask, how to solve it and where the results go."""
 
-    mipnet: Version
     task: Annotated[Literal["importance"], choice("importance"), BeforeValidator(_task)]
-    network: NetworkSpec
     data: DataSpec
     gates: GatesSpec = GatesSpec()
     formulation: FormulationSpec = FormulationSpec()

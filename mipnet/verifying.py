@@ -20,7 +20,7 @@ from mipnet.properties import Property
 from mipnet.questions import load_images, read_network, try_options
 from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.runfolder import check_folder, new_folder
-from mipnet.spec import ImagesSpec, NetworkSpec, SpecFile, Version, load_as
+from mipnet.spec import ImagesSpec, NetworkFile, load_as
 from mipnet.specfile import Override
 from mipnet.spectypes import Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
 from mipnet.verification.files import Question, check_last, result_text, result_word, to_record
@@ -89,12 +89,10 @@ class VerifySolveSpec(Part):
     )
 
 
-class Verification(SpecFile):
+class Verification(NetworkFile):
     """A YAML file for `mipnet verify`: a network, and either ``property`` or ``region`` with ``robust``."""
 
-    mipnet: Version
     task: Annotated[Literal["verify"], choice("verify"), BeforeValidator(_task)]
-    network: NetworkSpec
     asked: Text | None = Field(None, alias="property")
     region: RegionSpec | None = None
     robust: RobustSpec | None = None
@@ -179,7 +177,7 @@ def find_backends(file: Verification) -> tuple[Backend, Backend | None]:
 
 def ask(file: Verification) -> Question:
     """The network, the property and the oracle of a file."""
-    network = read_network(file, file.network)
+    network = read_network(file)
     if file.asked is not None:
         with file.blame("property"):
             question = read_vnnlib(file.path(file.asked))
