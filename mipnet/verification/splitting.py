@@ -25,6 +25,9 @@ from mipnet.verification.excess import Excess
 BATCH = 256
 """So many boxes are bounded together."""
 
+STEPS = 0.3, 0.2, 0.1, 0.1, 0.05, 0.05
+"""Steps of the search inside of each part, relative to its width."""
+
 THINNEST = 1e-9
 """A box is not halved along an input whose range is shorter than this, relative to that of the whole set."""
 
@@ -101,7 +104,7 @@ class Splitting:
                 undecided = rest
                 continue
             parts = parts[parts.least.argsort(descending=True)]
-            found = self.confirm(self.centres(parts))
+            found = self.confirm(self.points(parts))
             if found is not None:
                 return False, found
             reach = torch.where(parts.box.width > THINNEST * whole.width, parts.reach, -1.0).flatten(1)
@@ -143,11 +146,17 @@ class Splitting:
             found, slopes = walk(known, asked, known.after[output.name])
         return found.reshape(samples, count), slopes.reshape(samples, count, *slopes.shape[1:])
 
-    def centres(self, parts: Parts) -> Array:
-        """The centres at which a clause holds."""
+    def points(self, parts: Parts) -> Array:
+        """Points of the parts at which a clause holds: their centres, after a few steps down the excess."""
+        x = parts.box.centre
+        for step in STEPS:
+            x.requires_grad_()
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(self.excess(x).amin(1).sum(), x)
+            x = torch.minimum(torch.maximum(x.detach() - step * slope.sign() * parts.box.width, parts.box.lower), parts.box.upper)
         with torch.no_grad():
-            holds = self.excess(parts.box.centre).amin(1) <= 0
-        return self.region.nearest(parts.box.centre[holds].numpy())
+            holds = self.excess(x).amin(1) <= 0
+        return self.region.nearest(x[holds].numpy())
 
 
 INFINITE = torch.tensor(torch.inf, dtype=torch.float64)
