@@ -9,6 +9,7 @@ import pytest
 
 from mipnet.comparison import load_comparison
 from mipnet.spec import load_spec
+from mipnet.verifying import load_verification
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,7 +50,9 @@ def test_formulations_shows_what_it_prints(tmp_path: Path, capsys: pytest.Captur
 def test_yaml_loads(page: Path, block: str, tmp_path: Path) -> None:
     file = tmp_path / "model.yaml"
     file.write_text(block)
-    loaded = load_comparison(file) if "task: compare" in block else load_spec(file)
+    kinds = {"task: compare": load_comparison, "task: verify": load_verification}
+    load = next((kind for task, kind in kinds.items() if task in block), load_spec)
+    loaded = load(file)
     assert loaded.mipnet == 1
 
 
