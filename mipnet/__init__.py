@@ -95,9 +95,16 @@ if TYPE_CHECKING:
     from mipnet.sets import Box as Box
     from mipnet.sets import LInf as LInf
     from mipnet.sets import Samples as Samples
+    from mipnet.tasks.agreement import Agreement as Agreement
+    from mipnet.tasks.agreement import agree as agree
+    from mipnet.tasks.agreement import agree_on_class as agree_on_class
+    from mipnet.tasks.compression import Compressed as Compressed
+    from mipnet.tasks.compression import compress as compress
     from mipnet.tasks.importance import Importance as Importance
     from mipnet.tasks.importance import Scores as Scores
     from mipnet.tasks.importance import importance as importance
+    from mipnet.tasks.reachability import Reached as Reached
+    from mipnet.tasks.reachability import reach as reach
     from mipnet.tasks.weights import spaced_weights as spaced_weights
     from mipnet.tasks.weights import weight_path as weight_path
     from mipnet.tightening import tighten as tighten
@@ -142,6 +149,9 @@ _HOME = {
     "mipnet.readers.vnnlib": "read_vnnlib",
     "mipnet.sets": "Ball Box L1 L2 LInf Samples",
     "mipnet.engine": "OpenProblem Result open_problem solve",
+    "mipnet.tasks.agreement": "Agreement agree agree_on_class",
+    "mipnet.tasks.compression": "Compressed compress",
+    "mipnet.tasks.reachability": "Reached reach",
     "mipnet.tasks.importance": "Importance Scores importance",
     "mipnet.tasks.weights": "spaced_weights weight_path",
     "mipnet.tightening": "tighten",

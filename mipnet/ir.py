@@ -235,6 +235,14 @@ def size(shape: Shape) -> int:
     return math.prod(shape)
 
 
+def free_name(name: str, taken: set[str]) -> str:
+    """The name, with underscores behind it until no node is called so; it is added to those that are taken."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
 def require(condition: Any, message: str) -> None:
     """Raise `NetworkError` with ``message`` unless ``condition`` holds; for the `shape` methods of layers."""
     if not condition:

@@ -45,12 +45,12 @@ class Search:
         for _ in range(rounds if len(clauses) else 0):
             if time.monotonic() >= end:
                 return
-            x, worst = self._descend(clauses, end)
+            x, worst = self.descend(clauses, end)
             found = worst <= 0
             if found.any():
                 yield x[found][worst[found].argsort()].numpy()
 
-    def _descend(self, clauses: Tensor, end: float) -> tuple[Tensor, Tensor]:
+    def descend(self, clauses: Tensor, end: float) -> tuple[Tensor, Tensor]:
         """The best point of every restart, and the largest excess of its clause there."""
         low, high = torch.tensor(self.region.lower[:1]), torch.tensor(self.region.upper[:1])
         own = clauses.repeat(RESTARTS)[:, None]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mipnet.errors import InputError
-from mipnet.ir import Network, size
+from mipnet.ir import Network, free_name, size
 from mipnet.layers.dense import Dense
 from mipnet.layers.shape import Reshape
 from mipnet.properties import Clause
@@ -38,10 +38,10 @@ class Excess:
         layers = [(node.name, node.layer, node.inputs) for node in network.nodes]
         last, taken = network.output.name, {node.name for node in network.nodes}
         if len(network.output_shape) > 1:
-            last = _free("flat_output", taken)
+            last = free_name("flat_output", taken)
             layers.append((last, Reshape((width,)), (network.output.name,)))
         matrix, rhs = np.concatenate([c.matrix for c in clauses]), np.concatenate([c.rhs for c in clauses])
-        layers.append((_free("excess", taken), Dense(torch.tensor(matrix), torch.tensor(-rhs)), (last,)))
+        layers.append((free_name("excess", taken), Dense(torch.tensor(matrix), torch.tensor(-rhs)), (last,)))
         owner = np.repeat(np.arange(len(clauses)), [len(c.rhs) for c in clauses])
         return Excess(Network.build(network.input_shape, layers), owner)
 
@@ -60,10 +60,3 @@ class Excess:
     def __call__(self, x: Tensor) -> Tensor:
         """The largest excess of each clause at inputs ``(n, *input_shape)``: shape ``(n, clauses)``, differentiable."""
         return self.largest(self.network.values(x)[self.network.output.name])
-
-
-def _free(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

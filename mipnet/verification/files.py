@@ -6,12 +6,12 @@ import math
 import os
 import uuid
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import mipnet
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.ir import Network
 from mipnet.properties import Property
@@ -93,7 +93,7 @@ def to_record(verdict: Verdict, word: str) -> dict[str, Any]:
     copied = ("stage", "seconds", "parts", "nodes", "backend", "confirmed_by", "interrupted", "note")
     x, y = verdict.counterexample, verdict.output
     return {
-        "mipnet": mipnet.__version__,
+        "mipnet": version("mipnet"),
         "task": "verify",
         "verdict": word,
         "status": verdict.status,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -79,13 +79,14 @@ class Splitting:
     """Which boxes are undecided, and how many were looked at.
 
     ``margin`` is what a bound has to exceed.  ``confirm`` is called with candidates, and returns the one that is a counterexample, or
-    None.  ``least`` is the least bound that refuted a part.
+    None.  ``least`` is the least bound that refuted a part, and ``corners`` are where the lowest linear bounds of the last boxes are least.
     """
 
     excess: Excess
     region: Box
     margin: float
     confirm: Callable[[Array], Array | None]
+    corners: Array = field(init=False)
     boxes: int = 0
     least: float = torch.inf
 
@@ -122,6 +123,8 @@ class Splitting:
         found = sweep(Question(network, box, start=start), [self.inside], "crown")
         read = {node.inputs[0] for node in network.nodes if node.layer.activation}
         least, slopes = self.rows(Known(network, frozenset(), dict(found.after), ball=box.ball), len(parts))
+        lowest = slopes.take_along_dim(least.argmin(1).reshape(-1, 1, *[1] * (slopes.ndim - 2)), 1)[:, 0]
+        self.corners = torch.where(lowest > 0, parts.box.lower, parts.box.upper).numpy()
         least = torch.maximum(self.excess.largest(least).amin(1), parts.least)
         if box.ball is not None:  # a box without a point of the ball
             least[box.ball.distance(box.ball.centre.clip(box.lower, box.upper)) > box.ball.radius * (1 + 1e-9)] = torch.inf

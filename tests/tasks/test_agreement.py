@@ -1,0 +1,150 @@
+"""Two networks held against each other: samples and forward passes by torch, and hand-made networks whose difference is known."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mipnet as mn
+from mipnet.errors import InputError, NetworkError
+from mipnet.joining import side_by_side
+
+BACKENDS = ("highs", "scip")
+
+
+def dense(seed, inputs=3, width=6):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3)).double()
+
+
+def pooled(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.LeakyReLU(0.1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3)
+    ).double()
+
+
+def read(module, shape=(3,)):
+    return mn.from_torch(module, torch.zeros(1, *shape, dtype=torch.float64))
+
+
+def changed(module, layer, unit, factor):
+    other = copy.deepcopy(module)
+    with torch.no_grad():
+        other[layer].weight[unit] *= factor
+    return other
+
+
+def run(module, x):
+    with torch.no_grad():
+        return module(torch.tensor(x)).numpy()
+
+
+def samples(region, count=20_000):
+    share = np.random.default_rng(0).uniform(-0.3, 1.3, (count, *region.lower.shape[1:])).clip(0, 1)
+    return region.lower + share * (region.upper - region.lower)
+
+
+REGION = mn.LInf(np.full((1, 3), 0.2), 0.7)
+IMAGE = mn.LInf(np.random.default_rng(5).normal(size=(1, 1, 6, 6)), 0.15)
+PAIRS = {
+    "the same": (dense(0), dense(0), (3,), REGION),
+    "one weight": (dense(1), changed(dense(1), 2, 1, 1.2), (3,), REGION),
+    "first layer": (dense(6), changed(dense(6), 0, 4, 0.5), (3,), REGION),
+    "other widths": (dense(3), dense(4, width=4), (3,), REGION),
+    "pooled": (pooled(0), pooled(0), (1, 6, 6), IMAGE),
+    "behind a pool": (pooled(1), changed(pooled(1), 4, 2, 1.3), (1, 6, 6), IMAGE),
+    "filter": (pooled(2), changed(pooled(2), 0, 1, 1.1), (1, 6, 6), IMAGE),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("same", [1e-9, 1e3])
+def test_a_joined_network_computes_both_within_its_slack(pair, same):
+    first, second, shape, region = PAIRS[pair]
+    x = samples(region, 2000)
+    y, z = run(first, x), run(second, x)
+    both = side_by_side(read(first, shape), read(second, shape), region, "both", same=same)
+    found = both.network.forward(x)
+    np.testing.assert_allclose(found[:, :3], y, atol=1e-12)
+    assert (np.abs(found[:, 3:] - z) <= both.slack + 1e-12).all()
+    one = side_by_side(read(first, shape), read(second, shape), region, same=same)
+    assert (np.abs(one.network.forward(x) - (y - z)) <= one.slack + 1e-12).all()
+    if same < 1:
+        assert both.slack.max() < 1e-8
+
+
+def test_equal_parts_are_there_once():
+    first, second, shape, region = PAIRS["behind a pool"]
+    network = side_by_side(read(first, shape), read(second, shape), region).network
+    assert sum(isinstance(node.layer, mn.Conv2d | mn.MaxPool2d) for node in network.nodes) == 2
+    units = [node.shape[0] for node in network.nodes if isinstance(node.layer, mn.ReLU)]
+    assert sorted(units) == [1, 5]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_largest_difference_lies_between_samples_and_bound(pair):
+    first, second, shape, region = PAIRS[pair]
+    found = mn.agree(read(first, shape), read(second, shape), region, backend=BACKENDS[len(pair) % 2], tolerance=1e-3)
+    seen = np.abs(run(first, samples(region)) - run(second, samples(region))).max()
+    assert found.bound >= max(seen, found.largest)
+    assert found.largest >= seen - 1e-3
+    assert found.bound - found.largest <= 1e-3 * max(1.0, found.largest) + 1e-9
+    at = found.point[None]
+    assert region.contains(at, 0.0)
+    assert np.abs(run(first, at) - run(second, at)).max() == pytest.approx(found.largest, abs=1e-12)
+
+
+def test_a_known_difference():
+    """relu(x) against x over [-1, 2]: at x = -1 they differ by 1, and over [0, 2] nowhere."""
+    unit = torch.ones(1, 1)
+    bent = mn.Network.build((1,), [("a", mn.Dense(unit)), ("r", mn.ReLU()), ("b", mn.Dense(unit))])
+    straight = mn.Network.build((1,), [("a", mn.Dense(unit))])
+    for backend in BACKENDS:
+        found = mn.agree(bent, straight, mn.Box([[-1.0]], [[2.0]]), backend=backend)
+        assert found.largest == pytest.approx(1.0, abs=1e-12)
+        assert 1.0 <= found.bound <= 1.0 + 1e-4
+        assert found.point == pytest.approx([-1.0])
+    assert mn.agree(bent, straight, mn.Box([[0.0]], [[2.0]]), within=1e-9).agree is True
+
+
+def test_within_ends_with_a_proof_or_a_point():
+    first, second, _, region = PAIRS["first layer"]
+    seen = np.abs(run(first, samples(region)) - run(second, samples(region))).max()
+    refuted = mn.agree(read(first), read(second), region, within=0.5 * seen)
+    assert refuted.agree is False
+    assert np.abs(run(first, refuted.point[None]) - run(second, refuted.point[None])).max() > 0.5 * seen
+    proven = mn.agree(read(first), read(second), region, within=1.5 * seen)
+    assert proven.agree is True
+    assert seen <= proven.bound <= 1.5 * seen
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_classes(backend):
+    first, second, _, region = PAIRS["first layer"]
+    one, other = read(first), read(second)
+    same = mn.agree_on_class(one, one, region, backend=backend)
+    assert same.agree is True
+    x = samples(region)
+    y, z = run(first, x), run(second, x)
+    differ = y.argmax(axis=1) != z.argmax(axis=1)
+    lead = np.minimum(*(np.diff(np.sort(each, axis=1)[:, -2:], axis=1)[:, 0] for each in (y, z)))
+    assert differ.any()  # or it shows nothing
+    found = mn.agree_on_class(one, other, region, backend=backend)
+    assert found.agree is False
+    at = found.point[None]
+    assert run(first, at).argmax() != run(second, at).argmax()
+    most = float(lead[differ].max())
+    proven = mn.agree_on_class(one, other, region, backend=backend, margin=3 * most)
+    assert proven.agree is True
+
+
+def test_networks_that_do_not_fit():
+    with pytest.raises(NetworkError, match="expected the same shapes"):
+        mn.agree(read(dense(0)), read(dense(0, inputs=2), (2,)), REGION)
+    with pytest.raises(InputError, match="`within` is 0"):
+        mn.agree(read(dense(0)), read(dense(0)), REGION, within=0)

@@ -1,0 +1,145 @@
+"""Ranges of outputs against dense sampling by torch, and against the true extremes: one LP of scipy's for each pattern of ReLU signs."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+from torch import nn
+
+import mipnet as mn
+from mipnet.errors import InputError
+from mipnet.verification import least
+
+BACKENDS = ("highs", "scip")
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.enter, self.inner, self.leave = nn.Linear(3, width), nn.Linear(width, width), nn.Linear(width, 2)
+
+    def forward(self, x):
+        first = torch.relu(self.enter(x))
+        return self.leave(first + torch.relu(self.inner(first)))
+
+
+def dense(inputs, width, activation=nn.ReLU):
+    return nn.Sequential(nn.Linear(inputs, width), activation(), nn.Linear(width, width), activation(), nn.Linear(width, 2))
+
+
+def pooled():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+KINDS = {
+    "dense": (lambda: dense(2, 8), (2,)),
+    "more inputs": (lambda: dense(20, 7), (20,)),
+    "residual": (lambda: Residual(6), (3,)),
+    "leaky": (lambda: dense(4, 6, lambda: nn.LeakyReLU(0.2)), (4,)),
+    "pooled": (pooled, (1, 6, 6)),
+}
+
+
+def made(kind, seed):
+    torch.manual_seed(seed)
+    module, shape = KINDS[kind][0]().double().eval(), KINDS[kind][1]
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter *= 1.5
+    region = mn.LInf(torch.randn(1, *shape, dtype=torch.float64).numpy(), 0.15 if kind == "pooled" else 0.4)
+    return module, mn.from_torch(module, torch.zeros(1, *shape, dtype=torch.float64)), region
+
+
+def run(module, x):
+    with torch.no_grad():
+        return module(torch.tensor(x)).numpy()
+
+
+def sampled(module, region, count=20_000):
+    share = np.random.default_rng(1).uniform(-0.3, 1.3, (count, *region.lower.shape[1:])).clip(0, 1)
+    return run(module, region.lower + share * (region.upper - region.lower))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(4))
+def test_ranges_bracket_samples_and_are_attained(kind, seed):
+    module, network, region = made(kind, seed)
+    found = mn.reach(network, region, backend=BACKENDS[seed % 2], tolerance=1e-3)
+    y = sampled(module, region)
+    assert (found.lower <= y.min(axis=0)).all()
+    assert (found.upper >= y.max(axis=0)).all()
+    assert found.closed
+    for k, (low, high) in enumerate(zip(found.lowest, found.highest, strict=True)):
+        assert low.bound <= low.value <= y[:, k].min() + 1e-3 * max(1.0, abs(low.value))
+        assert high.bound >= high.value >= y[:, k].max() - 1e-3 * max(1.0, abs(high.value))
+        for end in (low, high):
+            assert region.contains(end.point[None], 0.0)
+            assert run(module, end.point[None])[0, k] == pytest.approx(end.value, abs=1e-12)
+            assert end.gap <= 1e-3 * max(1.0, abs(end.value))
+
+
+def extreme(module, region, row):
+    """The least ``row @ y`` over the box, from one LP for each pattern of signs."""
+    (w0, b0), (w1, b1), (w2, b2) = (
+        (part.weight.detach().numpy(), part.bias.detach().numpy()) for part in module if hasattr(part, "weight")
+    )
+    best = np.inf
+    for signs in itertools.product((0.0, 1.0), repeat=len(b0) + len(b1)):
+        d0, d1 = np.array(signs[: len(b0)]), np.array(signs[len(b0) :])
+        a1, c1 = w1 @ (d0[:, None] * w0), w1 @ (d0 * b0) + b1
+        a2, c2 = row @ w2 @ (d1[:, None] * a1), row @ (w2 @ (d1 * c1) + b2)
+        turn0, turn1 = 1 - 2 * d0, 1 - 2 * d1
+        found = linprog(
+            a2,
+            A_ub=np.vstack([turn0[:, None] * w0, turn1[:, None] * a1]),
+            b_ub=np.concatenate([-turn0 * b0, -turn1 * c1]),
+            bounds=list(zip(region.lower[0], region.upper[0], strict=True)),
+        )
+        best = min(best, found.fun + c2) if found.success else best
+    return best
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_ranges_of_linear_functions_are_the_true_ones(seed, monkeypatch):
+    torch.manual_seed(seed)
+    module = dense(3, 4).double()
+    network, region = mn.from_torch(module, torch.zeros(1, 3, dtype=torch.float64)), mn.LInf(np.zeros((1, 3)), 2.0)
+    row = np.array([1.0, -2.0])
+    low, high = extreme(module, region, row), -extreme(module, region, -row)
+    for few, easy, backend in ((0, 0, "highs"), (0, 0, "scip"), (10, 0, "highs"), (10, 64, "scip")):
+        monkeypatch.setattr(least, "FEW", few)
+        monkeypatch.setattr(least, "EASY", easy)
+        found = mn.reach(network, region, row, backend=backend)
+        assert low - 1e-4 <= found.lower[0] <= low + 1e-9
+        assert high + 1e-4 >= found.upper[0] >= high - 1e-9
+        assert low - 1e-9 <= found.lowest[0].value
+        assert high + 1e-9 >= found.highest[0].value
+        assert found.gap <= 1e-4
+        assert few or "splitting" not in (found.lowest[0].method, found.highest[0].method)
+
+
+def test_without_time_the_bounds_hold_all_the_same():
+    module, network, region = made("more inputs", 0)
+    found = mn.reach(network, region, time_limit=1e-3, tolerance=0.0)
+    y = sampled(module, region, 2000)
+    assert (found.lower <= y.min(axis=0)).all()
+    assert (found.upper >= y.max(axis=0)).all()
+    assert not found.closed
+
+
+def test_questions_that_do_not_fit():
+    _, network, region = made("dense", 0)
+    with pytest.raises(InputError, match=r"shape \(1, 3\); expected \(functions, 2\)"):
+        mn.reach(network, region, [1.0, 2.0, 3.0])
+    with pytest.raises(InputError, match="NaN or infinite"):
+        mn.reach(network, region, [1.0, np.nan])
+    with pytest.raises(InputError, match="2 boxes; expected one"):
+        mn.reach(network, mn.Box(np.zeros((2, 2)), np.ones((2, 2))))
+    with pytest.raises(InputError, match="the time limit is 0"):
+        mn.reach(network, region, time_limit=0)
+    with pytest.raises(InputError, match="the tolerance is -1"):
+        mn.reach(network, region, tolerance=-1)
