@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -166,7 +167,11 @@ def _many(given: list[Path], output: Path, settings: Settings, workers: int, as_
         heard: dict[str, Any] = {}
         if progress is not None:
             heard = {"on_begin": progress.begin, "on_done": progress.done, "on_stage": progress.stage}
-        answers = instances.run_instances(lines, output, settings, workers=workers, **heard)
+        try:
+            answers = instances.run_instances(lines, output, settings, workers=workers, **heard)
+        except KeyboardInterrupt:
+            print(f"error: interrupted; what was answered is kept in `{output}`, and the same command goes on", file=sys.stderr)
+            return 130
     found = table.summary(answers)
     if as_json:
         print_json({"output": str(output), "summary": found, "answers": [table.to_record(answer) for answer in answers]})

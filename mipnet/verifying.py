@@ -149,18 +149,17 @@ def run_verification(file: Verification, on_stage: Callable[[str, int], None] = 
             check_folder(Path(file.output).expanduser(), FILES)
     backend, second = find_backends(file)
     asked, given = ask(file), file.solve
-    with file.blame("property" if file.region is None else "region"):
-        verdict = verify(
-            asked.network,
-            asked.question,
-            time_limit=max(0.1, given.time_limit - (time.monotonic() - began)),
-            backend=backend,
-            options=given.options or None,
-            oracle=asked.oracle,
-            cross_check=second,
-            seed=given.seed,
-            on_stage=on_stage,
-        )
+    verdict = verify(
+        asked.network,
+        asked.question,
+        time_limit=max(0.1, given.time_limit - (time.monotonic() - began)),
+        backend=backend,
+        options=given.options or None,
+        oracle=asked.oracle,
+        cross_check=second,
+        seed=given.seed,
+        on_stage=on_stage,
+    )
     verdict = replace(verdict, seconds=time.monotonic() - began)
     return Verified(file, verdict, result_word(verdict, given.time_limit))
 
@@ -181,6 +180,7 @@ def ask(file: Verification) -> Question:
     if file.asked is not None:
         with file.blame("property"):
             question = read_vnnlib(file.path(file.asked))
+            question.check(size(network.input_shape), size(network.output_shape))
             check_last(network, question)
     else:
         assert file.region is not None

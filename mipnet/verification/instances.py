@@ -1,7 +1,6 @@
 """Many questions from a file as VNN-COMP writes it: a line each with network, property and seconds; every answer is kept at once.
 
-A question is done if a line of `mipnet.verification.table` has its digest: of both files, the seconds and the settings.  Of two
-lines about one question the later one holds.
+A question is done if a line of `mipnet.verification.table` has its digest: of both files, the seconds and the settings.
 """
 
 from __future__ import annotations
@@ -122,9 +121,9 @@ def run_instances(
         if backend is not None:
             get_backend(backend)
     table = open_table(folder)
-    known = {answer.key: answer for answer in table}
+    known = {(answer.benchmark, answer.asked): answer for answer in table}
     asked = {instance: settings.digest(instance) for instance in instances}
-    done = {one: known[key] for one in instances if (key := _key(one)) in known and known[key].asked == asked[one]}
+    done = {one: known[key] for one in instances if (key := (one.benchmark, asked[one])) in known}
     rest = [one for one in instances if one not in done]
     on_begin(rest, len(done))
 
@@ -137,10 +136,6 @@ def run_instances(
     programs = {one: partial(answer_one, one, settings, folder, asked[one], bool(workers), tell) for one in rest}
     run_all(programs, workers=workers, on_done=keep)
     return [done[one] for one in instances]
-
-
-def _key(instance: Instance) -> tuple[str, str, str]:
-    return instance.benchmark, instance.network, instance.question
 
 
 def answer_one(

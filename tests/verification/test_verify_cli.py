@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+import mipnet as mn
 from mipnet.cli import main
+from mipnet.verification.files import to_record
+from mipnet.verify_report import StageProgress, verdict_report
 from tests.verification.questions import asked, distance, hard, outputs_of, point_of
 
 Capture = pytest.CaptureFixture[str]
@@ -122,6 +128,22 @@ def test_a_softmax_in_the_file_is_what_the_property_speaks_of(capsys: Capture) -
     asked(Path("share.vnnlib"), "(>= Y_1 0.7)")  # true of what goes into the softmax, never of what comes out
     assert main(["verify", "soft.onnx", "share.vnnlib"]) == 2
     assert "the final softmax was taken off" in capsys.readouterr().err
+
+
+def test_on_a_terminal() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with StageProgress(console) as progress:
+        progress.stage("crown", 3)
+        assert progress.line().plain.endswith("  crown: 3 clauses open")
+    shown = Console(file=io.StringIO(), force_terminal=True, width=80)
+    net = mn.from_onnx("net.onnx")
+    asked(Path("p.vnnlib"), "(>= Y_0 0.9)")
+    verdict = mn.verify(net, mn.read_vnnlib("p.vnnlib"))
+    shown.print(verdict_report(to_record(verdict, "sat")))
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown.file.getvalue()).splitlines()  # type: ignore[attr-defined]
+    assert lines[0].split() == ["verdict", *["sat,", "an", "input", "of", "the", "set", "satisfies", "it:", "a", "counterexample"]]
+    assert any(line.split() == ["confirmed", "by", "torch"] for line in lines)
+    assert max(map(len, lines)) <= 80
 
 
 BAD = {
