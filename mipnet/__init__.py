@@ -108,7 +108,11 @@ if TYPE_CHECKING:
     from mipnet.tasks.weights import spaced_weights as spaced_weights
     from mipnet.tasks.weights import weight_path as weight_path
     from mipnet.tightening import tighten as tighten
+    from mipnet.verification.distortion import Distortion as Distortion
+    from mipnet.verification.distortion import minimum_distortion as minimum_distortion
     from mipnet.verification.expressions import property_of as property_of
+    from mipnet.verification.margins import Margin as Margin
+    from mipnet.verification.margins import maximum_margin as maximum_margin
     from mipnet.verification.oracle import Oracle as Oracle
     from mipnet.verification.pipeline import verify as verify
     from mipnet.verification.robustness import robustness as robustness
@@ -155,7 +159,9 @@ _HOME = {
     "mipnet.tasks.importance": "Importance Scores importance",
     "mipnet.tasks.weights": "spaced_weights weight_path",
     "mipnet.tightening": "tighten",
+    "mipnet.verification.distortion": "Distortion minimum_distortion",
     "mipnet.verification.expressions": "property_of",
+    "mipnet.verification.margins": "Margin maximum_margin",
     "mipnet.verification.oracle": "Oracle",
     "mipnet.verification.pipeline": "verify",
     "mipnet.verification.robustness": "robustness",

@@ -16,12 +16,19 @@ from mipnet.backend import Backend, Feature, Limits, Options, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.build import Formulation, encode
 from mipnet.engine import OpenProblem, open_problem
-from mipnet.extremes import margin
+from mipnet.extremes import OPTIMALITY, margin
 from mipnet.ir import Array
 from mipnet.verification.excess import Excess
+from mipnet.verification.passes import hold_program, telling_points
 
 DEEPER = 1e-4
 """If the points found are not confirmed, the next have to satisfy the clause by this much more."""
+
+TANGENT = 6.0
+"""The range of ``t - 2 p u`` for t and u^2 of at most 1."""
+
+HELD = 96
+"""So many forward passes are held against the program before anything is proven by it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Exact:
     options: Options | None = None
     formulation: Formulation | None = None
     nodes: int = 0
+    cuts: int = 0
     objectives: list[linopy.Variable] = field(default_factory=list)
     problem: OpenProblem = field(init=False)
 
@@ -59,6 +67,12 @@ class Exact:
             self.objectives.append(own if own.size == 1 else self._largest(own, clause))
         self.encoding.model.add_objective(1 * self.objectives[0])
         self.problem = open_problem(self.encoding, self.backend, options=self.options)
+        try:
+            x = telling_points(self.excess, self.bounds)
+            hold_program(self.encoding, self.problem.problem.program, x[np.linspace(0, len(x) - 1, min(HELD, len(x))).astype(int)])
+        except BaseException:
+            self.problem.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -74,13 +88,27 @@ class Exact:
         self.encoding.fills.append((np.asarray(largest.labels.values).reshape(1), lambda point: point[labels].max(keepdims=True)))
         return largest
 
+    @property
+    def off(self) -> float:
+        """By how much the solver's bound may be off; each cut is a tangent of a square, whose value ranges over less than `TANGENT`."""
+        program = self.problem.problem.program
+        return margin(program, program.cost, program.offset) + OPTIMALITY * TANGENT * self.cuts
+
+    def least(self, clause: int, seconds: float, enough: float) -> Answer:
+        """A lower bound of the excess of one clause, as good as it gets or above ``enough``; `confirm` sees the best point."""
+        self.problem.set_objective(1 * self.objectives[clause], sense="min")
+        stop = enough + 2 * self.off if Feature.BOUND_STOP in self.backend.features else None
+        result = self.problem.solve(limits=Limits(time=max(0.01, seconds), gap=1e-9, bound_stop=stop))
+        self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
+        found = None if result.point is None else self.confirm(self.encoding.value("input", result.point))
+        return Answer(result.bound - self.off, found, result.nodes, result.status is Status.INTERRUPTED)
+
     def decide(self, clause: int, seconds: float) -> Answer:
         """A bound on the largest excess of one clause, and a counterexample if one was found: within so many seconds."""
         end, bound, target = time.monotonic() + seconds, -math.inf, 0.0
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
-        program = self.problem.problem.program
-        off = margin(program, program.cost, program.offset)
-        stop = 2 * off if Feature.BOUND_STOP in self.backend.features else None
+        off = self.off
+        stop = (4 if self.encoding.squares else 2) * off if Feature.BOUND_STOP in self.backend.features else None
         target_known = Feature.OBJECTIVE_STOP in self.backend.features
         while True:
             limits = Limits(
@@ -88,7 +116,8 @@ class Exact:
             )
             result = self.problem.solve(limits=limits)
             self.nodes += result.nodes
-            bound = max(bound, result.bound - off)
+            self.cuts += result.cuts
+            bound = max(bound, result.bound - self.off)
             found = None
             if result.objective is not None and result.objective <= target and result.point is not None:
                 found = self.confirm(self.encoding.value("input", result.point))

@@ -25,6 +25,7 @@ from mipnet.verification.counterexamples import Search
 from mipnet.verification.exact import Exact
 from mipnet.verification.excess import Excess
 from mipnet.verification.oracle import Oracle
+from mipnet.verification.passes import hold_bounds, telling_points
 from mipnet.verification.splitting import Splitting
 from mipnet.verification.verdict import STAGES, Finding, Status, Verdict
 
@@ -134,6 +135,8 @@ class _Trial:
                     break
                 if time.monotonic() >= self.end:
                     break
+            if self.found is None and self.case.clauses and not self.open.any():
+                hold_bounds(self.excess, self.bounds, self.bound, telling_points(self.excess, self.bounds, self.way.seed))
         except KeyboardInterrupt:
             self.interrupted = True
         return self._said()
