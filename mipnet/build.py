@@ -219,7 +219,8 @@ def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = Fals
             f"the model has a variable `{prefix}output` already, of another network perhaps; give this one a `prefix` of its own"
         )
     for gate in enc.gates:
-        enc.scores[gate.name] = _score(enc.model, gate, binary_gates, prefix)
+        coords = {gate.dim: np.arange(gate.units)}
+        enc.scores[gate.name] = add_variables(enc.model, f"{prefix}score_{gate.name}", 0, 1, coords, binary=binary_gates)
     owner = {site: gate for gate in enc.gates for site in gate.sites}
     unstable, mixed = sum(enc.bounds.unstable().values()), (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
     for node in enc.network.nodes:
@@ -256,10 +257,6 @@ def _add_output(enc: Encoding, prefix: str) -> None:
     labels = enc.output.labels.values
     enc.fills.append((labels, value.evaluate))
     add_rows(enc.model, f"{prefix}output_is", value - Affine.of(labels), "=", 0.0, dims, enc.samples)
-
-
-def _score(model: linopy.Model, gate: Gate, binary: bool, prefix: str) -> linopy.Variable:
-    return add_variables(model, f"{prefix}score_{gate.name}", 0, 1, {gate.dim: np.arange(gate.units)}, binary=binary)
 
 
 def _scores_at(enc: Encoding, gate: Gate | None, block: Block) -> Affine | None:

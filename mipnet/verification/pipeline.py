@@ -73,6 +73,8 @@ def verify(
         Called when a stage begins, with its name and how many clauses of the case are open.
 
     ``unsat`` rests on bounds rounded outwards, and on a solver's dual bound less what its tolerances may hide (`mipnet.extremes.margin`).
+    Bounds and programs are held against forward passes before that is said (`mipnet.verification.passes`), and a contradiction raises
+    `SolverFailure`.
     """
     question.check(size(network.input_shape), size(network.output_shape))
     if not time_limit > 0:
@@ -221,9 +223,7 @@ class _Trial:
         done, _ = splitting.run(self._until("splitting"))
         self.parts += splitting.boxes
         if done:
-            bound = np.full(len(self.bound), -np.inf)
-            bound[clauses] = splitting.least
-            self._refute("splitting", bound)
+            self._refute("splitting", np.where(self.open, splitting.least, -np.inf))
 
     def _branch(self) -> None:
         """Each clause by that of its rows that is nearest to being refuted, the nearest clause first."""
@@ -264,9 +264,7 @@ class _Trial:
         return {name: (box.lower.numpy(), box.upper.numpy()) for name, box in known.items()}
 
     def _learn(self, stage: str, clause: int, bound: float) -> None:
-        learnt = np.full(len(self.bound), -np.inf)
-        learnt[clause] = bound
-        self._refute(stage, learnt)
+        self._refute(stage, np.where(np.arange(len(self.bound)) == clause, bound, -np.inf))
 
 
 def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
