@@ -1,7 +1,7 @@
 """The same dense ReLU network in other tools that write networks as mixed-integer programs, each as its own documentation does it.
 
-`Dense` is what they all get: weights and a box.  A function ``build_...`` returns what is then solved; solving is asked for by
-`Answer`.  The tools come with the extra ``peers``.
+Functions ``build_...`` end where a tool is ready to solve, functions ``decide_...`` answer a `Question`.  The extra ``peers`` brings
+the tools.
 """
 
 from __future__ import annotations
