@@ -50,7 +50,7 @@ def page(old: str, sections: Mapping[Section, Measured]) -> str:
     return HEAD + "".join(f"\n## {part.strip()}\n" for part in kept.values())
 
 
-def _where(packages: tuple[str, ...]) -> str:
+def _where(packages: tuple[str, ...] = ()) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in (*VERSIONS, *packages))
     return f"Measured on {datetime.date.today()}: {_processor()}, {platform.system()}, Python {platform.python_version()}, {versions}."
 

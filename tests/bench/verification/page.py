@@ -36,7 +36,7 @@ def measured(answers: Answers, settings: Settings, wanted: Mapping[Key, str], re
     """One table a benchmark by stage, with times; then what was missed, and what was wrong."""
     names = dict.fromkeys(answer.benchmark for answer in answers)
     parts = [_benchmark(name, [a for a in answers if a.benchmark == name], settings, wanted, replayed) for name in names]
-    return "\n".join((*parts, _where() + "\n"))
+    return "\n".join((*parts, _where(("onnx", "onnxruntime")) + "\n"))
 
 
 def _benchmark(name: str, answers: Answers, settings: Settings, wanted: Mapping[Key, str], replayed: Mapping[Key, bool]) -> str:
