@@ -21,6 +21,7 @@ import typer
 import mipnet
 from mipnet.cli_parts import Json, Quiet, Set, print_json
 from mipnet.errors import InputError, MipnetError
+from mipnet.reach_cli import add_commands
 from mipnet.verify_cli import verify
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 app.command()(verify)
+add_commands(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

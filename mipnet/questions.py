@@ -16,7 +16,7 @@ from mipnet.losses import Loss, check_labels
 from mipnet.program import Csr, Program, Rows
 from mipnet.readers.data import Dataset, load, select
 from mipnet.readers.files import WHOLE, read, suffix_of
-from mipnet.spec import ImagesSpec, NetworkFile, Spec, SpecFile
+from mipnet.spec import ImagesSpec, NetworkFile, NetworkSpec, Spec, SpecFile
 from mipnet.specfile import shown
 from mipnet.tasks.importance import Importance
 from mipnet.tasks.reduced import Reduced
@@ -100,10 +100,11 @@ def backend_if_there(spec: Spec) -> Backend | None:
         return None
 
 
-def read_network(spec: NetworkFile) -> Network:
-    """The network of a spec; raises `NetworkError` naming the place in the file."""
-    given, path = spec.network, spec.path(spec.network.file)
-    with spec.blame("network"):
+def read_network(spec: NetworkFile, key: str = "network") -> Network:
+    """The network of a spec, under its key; raises `NetworkError` naming the place in the file."""
+    given: NetworkSpec = getattr(spec, key)
+    path = spec.path(given.file)
+    with spec.blame(key):
         if suffix_of(path) in WHOLE and (given.layers or given.input_shape):
             raise NetworkError(f"`{path}` holds a whole network; leave `layers` and `input_shape` out")
         try:

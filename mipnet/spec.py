@@ -21,18 +21,13 @@ from mipnet.specfile import Keys, Override, Source, parse_set, read_source, show
 from mipnet.specpath import PathSpec
 from mipnet.spectypes import Count, Layer, Names, NotNegative, Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
 
-OTHERS = ("compare", "verify")
+OTHERS = ("compare", "verify", "reach", "agree", "compress")
 """Tasks with a command of their own."""
-
-LATER = ("reach", "agree", "compress")
-"""Tasks that other versions may know."""
 
 
 def _task(value: Any) -> Any:
     if value in OTHERS:
         raise says("such a file is for `mipnet {value}`", value=value)
-    if value in LATER:
-        raise says("this task is not available in this version, which knows `importance`")
     return value
 
 

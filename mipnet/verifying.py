@@ -20,6 +20,7 @@ from mipnet.properties import Property
 from mipnet.questions import load_images, read_network, try_options
 from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.runfolder import check_folder, new_folder
+from mipnet.sets import Box
 from mipnet.spec import ImagesSpec, NetworkFile, load_as
 from mipnet.specfile import Override
 from mipnet.spectypes import Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
@@ -190,17 +191,22 @@ def ask(file: Verification) -> Question:
 
 def robust_property(file: Verification, given: RegionSpec, network: Network) -> Property:
     """Satisfied by an input of the ball that changes the answer, see `mipnet.verification.robustness.robustness_property`."""
+    ball, own = image_region(file, given, network)
+    asked = file.robust or RobustSpec()
+    label = own if asked.label is None else asked.label
+    with file.blame("robust"):
+        return robustness_property(ball, size(network.output_shape), label, asked.targets)
+
+
+def image_region(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Box, int]:
+    """The set around an image of a file, and the image's label."""
     with file.blame("region", "data"):
         images = load_images(file, given.data, network, given.data.split)
     with file.blame("region", "index"):
         if given.index >= len(images):
             raise DataError(f"got {given.index}; `{images.name}` has {len(images):,} images, counted from 0")
     with file.blame("region"):
-        ball = around(images.images[given.index : given.index + 1], given.radius, given.norm, given.clip)
-    asked = file.robust or RobustSpec()
-    label = int(images.labels[given.index]) if asked.label is None else asked.label
-    with file.blame("robust"):
-        return robustness_property(ball, size(network.output_shape), label, asked.targets)
+        return around(images.images[given.index : given.index + 1], given.radius, given.norm, given.clip), int(images.labels[given.index])
 
 
 def save(done: Verified) -> Path | None:

@@ -122,7 +122,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "wrong version": (solve("mipnet=2"), "mipnet: got 2; expected 1"),
     "boolean version": (solve("mipnet=true"), "mipnet: got True; expected 1"),
     "unknown task": (solve("task=dance"), "task: got 'dance'; expected `importance`"),
-    "later task": (solve("task=compress"), "not available in this version"),
+    "later task": (solve("task=compress"), "got 'compress'; such a file is for `mipnet compress`"),
     "another command": (solve("task=verify"), "got 'verify'; such a file is for `mipnet verify`"),
     # numbers and words
     "wrong type": (edited("time_limit: 60", "time_limit: fast"), "solve.time_limit: got 'fast'; expected a number greater than 0"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mipnet.comparison import load_comparison
+from mipnet.reaching import load_range
 from mipnet.spec import load_spec
 from mipnet.verifying import load_verification
 
@@ -50,7 +51,9 @@ def test_formulations_shows_what_it_prints(tmp_path: Path, capsys: pytest.Captur
 def test_yaml_loads(page: Path, block: str, tmp_path: Path) -> None:
     file = tmp_path / "model.yaml"
     file.write_text(block)
-    kinds = {"task: compare": load_comparison, "task: verify": load_verification}
+    kinds = {"task: compare": load_comparison, "task: verify": load_verification} | {
+        f"task: {task}": load_range for task in ("reach", "agree", "compress")
+    }
     load = next((kind for task, kind in kinds.items() if task in block), load_spec)
     loaded = load(file)
     assert loaded.mipnet == 1

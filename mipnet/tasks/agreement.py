@@ -152,6 +152,8 @@ def agree_on_class(
     region = one_box(first, region)
     check_numbers(time_limit, margin)
     began, count = time.monotonic(), size(first.output_shape)
+    if count < 2:
+        raise InputError("the networks return one number; classes need at least two: ask for the difference")
     bounds = propagate(first, region, method="alpha"), propagate(second, region, method="alpha")
     joined = side_by_side(first, second, region, "both", bounds=bounds)
     clauses = _clauses(joined, region, count, margin)

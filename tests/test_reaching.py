@@ -1,0 +1,102 @@
+"""The files and commands of reach, agree and compress, on networks whose answers are known by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mipnet as mn
+from mipnet.cli import main
+
+DIGITS = "region: {data: {source: digits}, index: 3, radius: 0.01, clip: [0, 1]}\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """relu(x0) + 0.5 relu(x1 + 9) as net.pt2, and the same with 0.6 as other.pt2."""
+    for name, factor in (("net", 0.5), ("other", 0.6)):
+        module = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+        with torch.no_grad():
+            for value, given in zip(module.parameters(), (torch.eye(2), [0.0, 9.0], [[1.0, factor]], [0.0]), strict=True):
+                value.copy_(torch.as_tensor(given))
+        batch = torch.export.Dim("batch")
+        program = torch.export.export(module, (torch.zeros(4, 2, dtype=torch.float64),), dynamic_shapes=({0: batch},))
+        torch.export.save(program, tmp_path / f"{name}.pt2")
+    return tmp_path
+
+
+def written(folder, text):
+    path = folder / "file.yaml"
+    path.write_text(f"mipnet: 1\nnetwork: {{file: net.pt2}}\n{text}")
+    return str(path)
+
+
+BOX = "box: {lower: [-1, -2], upper: [2, 2]}\n"
+
+
+def test_reach(folder, capsys):
+    path = written(folder, f"task: reach\n{BOX}directions: [[2]]\noutput: {folder}/run\n")
+    assert main(["reach", path, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    (row,) = record["functions"]
+    assert row["least"]["value"] == pytest.approx(7.0)  # 2 (0 + 0.5 * 7)
+    assert row["largest"]["value"] == pytest.approx(15.0)  # 2 (2 + 0.5 * 11)
+    assert row["least"]["bound"] <= 7.0
+    assert row["largest"]["bound"] >= 15.0
+    assert json.loads((folder / "run" / "result.json").read_text()) == record
+    assert main(["reach", str(folder / "run" / "reach.yaml"), "--quiet", "--output", str(folder / "again")]) == 0
+
+
+def test_agree(folder, capsys):
+    path = written(folder, f"task: agree\n{BOX}second: {{file: other.pt2}}\n")
+    assert main(["agree", path, "--json", "--backend", "scip"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["largest"] == pytest.approx(1.1)  # 0.1 * 11
+    assert 1.1 - 1e-9 <= record["bound"] <= 1.1 + 2e-4
+    assert main(["agree", path, "--set", "agree.within=1"]) == 1
+    assert "they do not agree" in capsys.readouterr().out
+    assert main(["agree", path, "--set", "agree.about=class"]) == 2
+    assert "classes need at least two" in capsys.readouterr().err
+
+
+def test_compress(folder, capsys):
+    saved = folder / "small.pt2"
+    path = written(folder, f"task: compress\n{BOX}save: {saved}\n")
+    assert main(["compress", path]) == 0
+    assert "2 units, 0 silent, 1 active, 1 changing, 2 kept" in capsys.readouterr().out
+    x = np.random.default_rng(0).uniform(-1, 2, (50, 2))
+    np.testing.assert_allclose(mn.read(saved).forward(x), np.maximum(x[:, :1], 0) + 0.5 * (x[:, 1:] + 9), atol=1e-12)
+
+
+def test_around_an_image(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+    mn.export(module, tmp_path / "net.pt2", torch.zeros(1, 1, 8, 8))
+    path = written(tmp_path, f"task: reach\n{DIGITS}solve: {{tolerance: 0.01}}\n")
+    assert main(["reach", path, "--quiet"]) == 0
+
+
+WRONG = {
+    "another task": (f"task: reach\n{BOX}", "agree", "got `reach`; such a file is for `mipnet reach`"),
+    "no set": ("task: reach\n", "reach", "expected either `region`, around an image, or `box`"),
+    "no second": (f"task: agree\n{BOX}", "agree", "`second` is missing"),
+    "idle key": (f"task: compress\n{BOX}directions: [[1]]\n", "compress", "`directions` says nothing to task `compress`"),
+    "inputs": ("task: reach\nbox: {lower: [0], upper: 1}\n", "reach", "box.lower: got 1 numbers; the network has 2 inputs"),
+    "empty box": ("task: reach\nbox: {lower: 1, upper: 0}\n", "reach", "the box is empty"),
+    "rows": (f"task: reach\n{BOX}directions: [[1, 2]]\n", "reach", r"expected (functions, 1)"),
+    "solver": (f"task: reach\n{BOX}solve: {{backend: none}}\n", "reach", "solve.backend"),
+    "no folder": (f"task: compress\n{BOX}save: /nowhere/at/all.pt2\n", "compress", "no folder"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_files_end_in_one_line(what, folder, capsys):
+    text, command, message = WRONG[what]
+    assert main([command, written(folder, text)]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
