@@ -21,16 +21,20 @@ from mipnet.errors import InputError
 from mipnet.extremes import OPTIMALITY, margin
 from mipnet.ir import Array, Network, size
 from mipnet.program import from_model
-from mipnet.properties import Clause
+from mipnet.properties import Case, Clause, Property
 from mipnet.sets import Box
 from mipnet.verification.counterexamples import Search
 from mipnet.verification.exact import HELD, TANGENT
 from mipnet.verification.excess import Excess
 from mipnet.verification.passes import hold_program, telling_points
+from mipnet.verification.pipeline import verify
 from mipnet.verification.robustness import Clip, answer, around, differences
 
 HALVINGS = 8
 """Of the range of radii in which linear bounds stop to be enough."""
+
+FIRST = 0.3
+"""Programs for the least distance may take so much of the time that is left, halving by whole verifications the rest."""
 
 ORDER = {"linf": math.inf, "l1": 1.0, "l2": 2.0}
 
@@ -88,7 +92,8 @@ def minimum_distortion(
 
     Gradient search and halving give the first point and the first lower bound.  Then each class that linear bounds leave open within the
     distance of the nearest point gets a program of its own, whose objective is the distance (for ``l2`` its square, by tangents: an outer
-    approximation, so the lower bound holds).  What a solver's tolerances may hide is taken off.  Other arguments as `mipnet.robustness`.
+    approximation, so the lower bound holds).  What a solver's tolerances may hide is taken off.  Where that does not end in time, the range
+    of radii is halved by `mipnet.verify`.  Other arguments as `mipnet.robustness`.
     """
     began = time.monotonic()
     image, own = answer(network, x, label)
@@ -96,13 +101,14 @@ def minimum_distortion(
     others = [c for c in range(classes) if c != own] if targets is None else list(targets)
     if not others or own in others or not all(0 <= c < classes for c in (own, *others)):
         raise InputError(f"the label is {own} and the other classes are {others}; expected different ones from 0 to {classes - 1}")
-    excess = Excess.of(network, [Clause(differences(classes, c, [own]), np.zeros(1)) for c in others])
-    look = _Look(excess, image, norm, clip, upper, began + time_limit, seed)
+    clauses = tuple(Clause(differences(classes, c, [own]), np.zeros(1)) for c in others)
+    look = _Look(Excess.of(network, clauses), image, norm, clip, upper, began + time_limit, seed)
     look.see(image)
     if look.best > 0:
         look.attack()
         look.halve()
-        look.solve(get_backend(backend), options, formulation, gap)
+        look.solve(get_backend(backend), options, formulation, gap, time.monotonic() + FIRST * (look.end - time.monotonic()))
+        look.narrow(network, clauses, backend, gap)
     found = look.point
     output = None if found is None else network.forward(found)[0]
     return Distortion(
@@ -189,7 +195,7 @@ class _Look:
         """The classes that bounds do not refute."""
         return np.flatnonzero(bounds.after[self.excess.network.output.name].lower[0].numpy() <= 0)
 
-    def solve(self, backend: Backend, options: Options | None, formulation: Formulation | None, gap: float) -> None:
+    def solve(self, backend: Backend, options: Options | None, formulation: Formulation | None, gap: float, end: float) -> None:
         """One program a class, over the ball of the nearest point; what is proven of all of them is proven."""
         radius = self.radius
         bounds = self.bounds(radius)
@@ -206,7 +212,7 @@ class _Look:
         lower, upper = (np.asarray(end.values) for end in (encoding.output.lower, encoding.output.upper))
         with open_problem(encoding, backend, options=options) as opened:
             for position, k in enumerate(left):
-                seconds = (self.end - time.monotonic()) / (len(left) - position)
+                seconds = (end - time.monotonic()) / (len(left) - position)
                 if seconds <= 0:
                     break
                 most = upper.copy()
@@ -224,6 +230,23 @@ class _Look:
                 if result.status is Status.INTERRUPTED:
                     break
         self.lower = max(self.lower, min(float(least.min()), radius))
+
+    def narrow(self, network: Network, clauses: tuple[Clause, ...], backend: str | Backend, gap: float) -> None:
+        """Halving again, for what programs left open, by all stages of `mipnet.verify` with an equal share of the time for each radius."""
+        low, high, share = self.lower, self.radius, (self.end - time.monotonic()) / HALVINGS
+        for k in range(HALVINGS):
+            if share <= 0 or high - low <= gap * high or (self.best == math.inf and self.lower >= self.upper):
+                return
+            middle = (low + high) / 2
+            case = Case(self.region(middle).reshape((1, self.image.size)), clauses)
+            verdict = verify(network, Property((case,)), time_limit=share, backend=backend, seed=self.seed + k)
+            self.nodes += verdict.nodes
+            if verdict.counterexample is not None:
+                self.see(verdict.counterexample[None])
+            low, high = (middle, high) if verdict.status == "unsat" else (low, middle)
+            self.lower = max(self.lower, low)
+            if verdict.interrupted:
+                return
 
     def power(self, share: float) -> float:
         """The objective at a distance, in units of the radius."""
