@@ -157,7 +157,7 @@ def agree_on_class(
     bounds = propagate(first, region, method="alpha"), propagate(second, region, method="alpha")
     joined = side_by_side(first, second, region, "both", bounds=bounds)
     clauses = _clauses(joined, region, count, margin)
-    flat = Box(region.lower.reshape(1, -1), region.upper.reshape(1, -1))
+    flat = region.reshape((1, region.lower.size))
 
     def run(x: Array) -> Array:
         return np.concatenate([each.forward(x).reshape(len(x), -1) for each in (first, second)], axis=1)

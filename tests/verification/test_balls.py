@@ -197,3 +197,26 @@ def test_several_samples_have_a_ball_each():
     result = mn.solve(encoding, "highs", mip_gap=1e-6)
     truth = sum(least_over_ball(net, np.ones(OUTPUTS), "l1", centre, 0.3, (-9.0, 9.0)) for centre in centres)
     assert result.objective == pytest.approx(truth, abs=1e-4)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_reach_brackets_the_extremes_of_a_ball(norm):
+    net, centre = random_network(2), np.random.default_rng(2).uniform(0.2, 0.8, INPUTS)
+    region = MAKE[norm](centre[None], 0.5, 0, 1)
+    found = mn.reach(net, region)
+    for k, (low, high) in enumerate(zip(found.lowest, found.highest, strict=True)):
+        row = np.eye(OUTPUTS)[k]
+        for end, truth, sign in ((low, least_over_ball(net, row, norm, centre, 0.5, (0.0, 1.0)), 1), (high, None, -1)):
+            truth = -least_over_ball(net, -row, norm, centre, 0.5, (0.0, 1.0)) if truth is None else truth
+            assert sign * end.bound <= sign * truth + 1e-6
+            assert end.value == pytest.approx(truth, abs=1e-3)
+            assert region.contains(end.point[None], 1e-9)
+
+
+def test_networks_that_differ_outside_of_the_ball_only():
+    always = mn.Network.build((2,), [("out", mn.Dense(torch.zeros(2, 2).double(), torch.tensor([0.0, 1.0]).double()))])
+    shifted = mn.Dense(torch.eye(2).double(), torch.tensor([-0.5, -0.5]).double())
+    last = mn.Dense(torch.tensor([[1.0, 1.0], [0.0, 0.0]]).double(), torch.tensor([0.0, 0.4]).double())
+    far = mn.Network.build((2,), [("fc", shifted), ("relu", mn.ReLU()), ("out", last)])
+    assert mn.agree_on_class(always, far, mn.L1([[0.5, 0.5]], 0.3)).agree is True
+    assert mn.agree_on_class(always, far, mn.LInf([[0.5, 0.5]], 0.3)).agree is False
