@@ -113,8 +113,7 @@ class _Joining:
     def __post_init__(self) -> None:
         self.forms = Forms()
         self.own = self.forms.follow(self.first, self.bounds)
-        names = {INPUT: INPUT} | {node.name: f"first_{node.name}" for node in self.first.nodes}
-        self.layers += [(names[n.name], n.layer, tuple(names[i] for i in n.inputs)) for n in self.first.nodes]
+        self.layers += [(f"first_{n.name}", n.layer, self.names(n.inputs)) for n in self.first.nodes]
         nothing = np.zeros(size(self.first.input_shape))
         self.values[INPUT] = _Value(INPUT, self.own[INPUT], nothing, nothing)
         self.safe = all(is_affine(node.layer) or isinstance(node.layer, KNOWN) for node in self.second.nodes)
@@ -122,16 +121,33 @@ class _Joining:
     def add(self, node: Node) -> None:
         """One node of the second network."""
         inputs = [self.values[name] for name in node.inputs]
-        if is_affine(node.layer):
-            maps = [abs(each) for each in linear_map(node.layer, *(x.form.shape[1:] for x in inputs))]
-            away, off = (sum(m @ getattr(x, key) for m, x in zip(maps, inputs, strict=True)) for key in ("away", "off"))
+        twin = next((other for other in self.alike(node) if self.names(other.inputs) == tuple(x.at for x in inputs)), None)
+        if twin is not None:  # the very same sum, so without any rounding
+            self.shared += 0 if is_affine(node.layer) else size(node.shape)
+            nothing = np.zeros(size(node.shape))
+            self.values[node.name] = _Value(f"first_{twin.name}", self.own[twin.name], self.stretched(node, inputs, "away"), nothing)
+        elif is_affine(node.layer):
             at = self.put(f"second_{node.name}", node.layer, *(x.at for x in inputs))
             value = self.forms.value(node, [x.form for x in inputs], self.others)
-            self.values[node.name] = _Value(at, value, np.asarray(away), np.asarray(off))
+            self.values[node.name] = _Value(at, value, self.stretched(node, inputs, "away"), self.stretched(node, inputs, "off"))
         elif is_elementwise(node.layer):
             self.values[node.name] = self.activation(node, inputs[0])
         else:
             self.values[node.name] = self.opaque(node, inputs)
+
+    def names(self, nodes: tuple[str, ...]) -> tuple[str, ...]:
+        """What nodes of the first network are called in the joined one."""
+        return tuple(name if name == INPUT else f"first_{name}" for name in nodes)
+
+    def stretched(self, node: Node, inputs: list[_Value], key: Literal["away", "off"]) -> Array:
+        """What a layer makes of distances of its inputs, at most."""
+        given = [x.away if key == "away" else x.off for x in inputs]
+        if is_affine(node.layer):
+            maps = linear_map(node.layer, *(x.form.shape[1:] for x in inputs))
+            return np.asarray(sum(abs(each) @ x for each, x in zip(maps, given, strict=True)))
+        if is_elementwise(node.layer):
+            return steepness(node.layer) * given[0]
+        return np.full(size(node.shape), max(float(x.max()) for x in given))
 
     def put(self, name: str, layer: Layer, *inputs: str) -> str:
         """One more node of the joined network."""
@@ -144,7 +160,7 @@ class _Joining:
 
     def opaque(self, node: Node, inputs: list[_Value]) -> _Value:
         """A layer that is neither affine nor an activation: the first's, if all of its inputs are the same."""
-        off, away = (np.full(size(node.shape), max(getattr(x, key).max() for x in inputs)) for key in ("off", "away"))
+        off, away = self.stretched(node, inputs, "off"), self.stretched(node, inputs, "away")
         rows = self.forms.rows(*(x.form for x in inputs))
         for other in self.alike(node):
             if other.shape == node.shape:

@@ -78,6 +78,13 @@ def test_a_joined_network_computes_both_within_its_slack(pair, same):
         assert both.slack.max() < 1e-8
 
 
+def test_a_network_is_itself_without_rounding():
+    for first, second, shape, region in (PAIRS["the same"], PAIRS["pooled"]):
+        joined = side_by_side(read(first, shape), read(second, shape), region)
+        assert joined.slack.max() == 0
+        assert mn.agree(read(first, shape), read(second, shape), region, within=1e-12).agree is True
+
+
 def test_equal_parts_are_there_once():
     first, second, shape, region = PAIRS["behind a pool"]
     network = side_by_side(read(first, shape), read(second, shape), region).network
