@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -228,20 +229,12 @@ def init(
 def schema(
     for_compare: Annotated[bool, typer.Option("--compare", help="That of a file for `mipnet compare`.")] = False,
     for_verify: Annotated[bool, typer.Option("--verify", help="That of a file for `mipnet verify`.")] = False,
+    for_reach: Annotated[bool, typer.Option("--reach", help="That of a file for `mipnet reach`, `agree` or `compress`.")] = False,
 ) -> None:
     """Print the JSON schema of the YAML file."""
-    if for_verify:
-        from mipnet.verifying import Verification
-
-        described = Verification.model_json_schema()
-    elif for_compare:
-        from mipnet.comparison import Comparison
-
-        described = Comparison.model_json_schema()
-    else:
-        from mipnet.spec import Spec
-
-        described = Spec.model_json_schema()
+    kinds = {"comparison.Comparison": for_compare, "verifying.Verification": for_verify, "reaching.RangeFile": for_reach, "spec.Spec": True}
+    module, kind = next(name for name, wanted in kinds.items() if wanted).split(".")
+    described = getattr(import_module(f"mipnet.{module}"), kind).model_json_schema()
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **described})
 
 

@@ -80,6 +80,12 @@ def test_around_an_image(tmp_path):
     assert main(["reach", path, "--quiet"]) == 0
 
 
+def test_the_schema_knows_the_keys(capsys):
+    assert main(["schema", "--reach"]) == 0
+    keys = json.loads(capsys.readouterr().out)["properties"]
+    assert {"network", "box", "region", "directions", "second", "agree", "save", "solve"} <= set(keys)
+
+
 WRONG = {
     "another task": (f"task: reach\n{BOX}", "agree", "got `reach`; such a file is for `mipnet reach`"),
     "no set": ("task: reach\n", "reach", "expected either `region`, around an image, or `box`"),
