@@ -7,39 +7,20 @@ refutes it, by a bound above 0 on its excess, or an input is found at which it h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from dataclasses import replace
 
 from mipnet.backend import Backend, Options, get_backend
-from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.sweep import propagate
 from mipnet.build import Formulation
 from mipnet.errors import InputError
-from mipnet.ir import Array, Network, size
-from mipnet.properties import Case, Property
-from mipnet.verification.branching import Branching
-from mipnet.verification.counterexamples import Search
+from mipnet.ir import Network, size
+from mipnet.properties import Property
 from mipnet.verification.exact import Exact
 from mipnet.verification.excess import Excess
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.passes import hold_bounds, telling_points
-from mipnet.verification.splitting import Splitting
-from mipnet.verification.verdict import STAGES, Finding, Status, Verdict
-
-MARGIN = 1e-9
-"""A bound computed in float64, rounded outwards, refutes a clause if it is above this."""
-
-FEW = 10
-"""With so many inputs at most, the input is split."""
-
-QUICK, LONG = 1, 8
-"""Rounds of gradient search before optimised slopes, and before a solver."""
-
-SHARES = {"search": 0.1, "splitting": 0.8, "branching": 0.6}
-"""A stage may take so much of the time that is left when it begins."""
+from mipnet.verification.stages import Trial, Way
+from mipnet.verification.verdict import STAGES, Status, Verdict
 
 
 def verify(
@@ -80,12 +61,12 @@ def verify(
     if not time_limit > 0:
         raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
     began, oracle = time.monotonic(), oracle or Oracle.of(network)
-    way = _Way(get_backend(backend), options, formulation, oracle, seed, on_stage)
+    way = Way(get_backend(backend), options, formulation, oracle, seed, on_stage)
     second = None if cross_check is None else get_backend(cross_check)
     verdicts: list[Verdict] = []
     for k, case in enumerate(question.cases):
         left = began + time_limit - time.monotonic()
-        trial = _Trial(network, case, k, way, time.monotonic() + left / (len(question.cases) - k))
+        trial = Trial(network, case, k, way, time.monotonic() + left / (len(question.cases) - k))
         verdicts.append(trial.verdict())
         if verdicts[-1].status == "sat" or verdicts[-1].interrupted:
             break
@@ -94,177 +75,6 @@ def verify(
         return verdict
     left = max(0.0, began + time_limit - time.monotonic())
     return _second_opinion(network, question, verdict, replace(way, backend=second, options=None), left)
-
-
-@dataclass(frozen=True, eq=False)
-class _Way:
-    backend: Backend
-    options: Options | None
-    formulation: Formulation | None
-    oracle: Oracle
-    seed: int
-    on_stage: Callable[[str, int], None]
-
-
-@dataclass(eq=False)
-class _Trial:
-    """One case on its way through the stages: ``bound`` and ``stage`` of every clause, ``found`` once there is a counterexample."""
-
-    network: Network
-    case: Case
-    number: int
-    way: _Way
-    end: float
-    found: tuple[Array, Array] | None = None
-    ended: str | None = None
-    parts: int = 0
-    nodes: int = 0
-    interrupted: bool = False
-    stage: list[str | None] = field(init=False)
-    bound: Array = field(init=False)
-
-    def __post_init__(self) -> None:
-        count, shape = len(self.case.clauses), (1, *self.network.input_shape)
-        self.stage, self.bound = [None] * count, np.full(count, -np.inf)
-        self.region = self.case.region.reshape(shape)
-
-    def verdict(self) -> Verdict:
-        """The stages one after another, until nothing is left to decide or there is no time."""
-        try:
-            for name in self._stages():
-                if self.found is not None or not self.open.any():
-                    self.ended = name
-                    break
-                if time.monotonic() >= self.end:
-                    break
-            if self.found is None and self.case.clauses and not self.open.any():
-                hold_bounds(self.excess, self.bounds, self.bound, telling_points(self.excess, self.bounds, self.way.seed))
-        except KeyboardInterrupt:
-            self.interrupted = True
-        return self._said()
-
-    @property
-    def open(self) -> NDArray[np.bool_]:
-        """Which clauses nothing has refuted."""
-        return np.array([stage is None for stage in self.stage], dtype=bool)
-
-    def _said(self) -> Verdict:
-        status: Status = "sat" if self.found is not None else "unknown" if self.open.any() else "unsat"
-        findings = tuple(Finding(self.number, k, stage, float(self.bound[k])) for k, stage in enumerate(self.stage))
-        x, y = self.found or (None, None)
-        by = self.way.oracle.name if self.found else None
-        backend = self.way.backend.name
-        return Verdict(status, self.ended, findings, x, y, by, 0.0, self.parts, self.nodes, backend, self.interrupted)
-
-    def _stages(self) -> Iterator[str]:
-        """Each stage does its work before its name comes out."""
-        if any(not len(clause.rhs) for clause in self.case.clauses):
-            self.confirm(self.region.centre)
-        yield "search"
-        self._begin("interval")
-        self.excess = Excess.of(self.network, self.case.clauses)
-        self.bounds: Bounds = propagate(self.excess.network, self.region, method="interval")
-        self._refute("interval", self._largest(self.bounds))
-        yield "interval"
-        self._propagate("crown")
-        yield "crown"
-        self._search(QUICK)
-        yield "search"
-        if size(self.network.input_shape) <= FEW:
-            self._split()
-            yield "splitting"
-        self._propagate("alpha")
-        yield "alpha"
-        self._search(LONG)
-        yield "search"
-        self._branch()
-        yield "branching"
-        self._solve()
-        yield "mip"
-
-    def confirm(self, x: Array) -> Array | None:
-        """The first of some inputs that is a counterexample, which ends the trial."""
-        found = self.way.oracle.first(self.case, x)
-        self.found = self.found or found
-        return None if found is None else found[0]
-
-    def _begin(self, stage: str) -> None:
-        self.way.on_stage(stage, int(self.open.sum()))
-
-    def _until(self, stage: str) -> float:
-        now = time.monotonic()
-        return now + SHARES[stage] * (self.end - now)
-
-    def _refute(self, stage: str, bound: Array, margin: float = MARGIN) -> None:
-        """Take down better bounds, and which clauses they refute."""
-        self.bound = np.maximum(self.bound, bound)
-        for k in np.flatnonzero(self.open & (self.bound > margin)):
-            self.stage[k] = stage
-
-    def _largest(self, bounds: Bounds) -> Array:
-        return self.excess.largest(bounds.after[self.excess.network.output.name].lower)[0].numpy()
-
-    def _propagate(self, method: str) -> None:
-        self._begin(method)
-        self.bounds = propagate(self.excess.network, self.region, method=method, start=self.bounds)  # type: ignore[arg-type]
-        self._refute(method, self._largest(self.bounds))
-
-    def _search(self, rounds: int) -> None:
-        self._begin("search")
-        for x in Search.of(self.excess, self.region, self.way.seed + rounds).candidates(self.open, self._until("search"), rounds):
-            if self.confirm(x) is not None:
-                return
-
-    def _split(self) -> None:
-        self._begin("splitting")
-        clauses = np.flatnonzero(self.open)
-        excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
-        splitting = Splitting(excess, self.region, MARGIN, self.confirm)
-        done, _ = splitting.run(self._until("splitting"))
-        self.parts += splitting.boxes
-        if done:
-            self._refute("splitting", np.where(self.open, splitting.least, -np.inf))
-
-    def _branch(self) -> None:
-        """Each clause by that of its rows that is nearest to being refuted, the nearest clause first."""
-        if not Branching.knows(self.excess.network):
-            return
-        self._begin("branching")
-        rows, end = self.bounds.after[self.excess.network.output.name].lower[0].numpy(), self._until("branching")
-        order = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
-        for left, k in zip(range(len(order), 0, -1), order, strict=True):
-            now, own = time.monotonic(), np.flatnonzero(self.excess.owner == k)
-            branching = Branching(self.excess, self.bounds, int(own[rows[own].argmax()]), MARGIN, self.confirm)
-            branching.run(now + (end - now) / left)
-            self.parts += branching.parts
-            if self.found is not None:
-                return
-            self._learn("branching", int(k), branching.least)
-
-    def _solve(self) -> None:
-        self._begin("mip")
-        clauses = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
-        excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
-        bounds = propagate(excess.network, self.region, method="crown", given=self._hidden())
-        way = self.way
-        with Exact(excess, bounds, way.backend, self.confirm, way.options, way.formulation) as exact:
-            for position, k in enumerate(clauses):
-                seconds = (self.end - time.monotonic()) / (len(clauses) - position)
-                if seconds <= 0 or self.interrupted:
-                    return
-                answer = exact.decide(position, seconds)
-                self.nodes, self.interrupted = self.nodes + answer.nodes, answer.interrupted
-                if self.found is not None:
-                    return
-                self._learn("mip", int(k), answer.bound)
-
-    def _hidden(self) -> dict[str, tuple[Array, Array]]:
-        """The bounds of the network's own nodes, which serve whatever rows stand behind it."""
-        known = {node.name: self.bounds.after[node.name] for node in self.network.nodes}
-        return {name: (box.lower.numpy(), box.upper.numpy()) for name, box in known.items()}
-
-    def _learn(self, stage: str, clause: int, bound: float) -> None:
-        self._refute(stage, np.where(np.arange(len(self.bound)) == clause, bound, -np.inf))
 
 
 def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
@@ -279,13 +89,13 @@ def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
     return replace(last, status=status, stage=stage, findings=findings, seconds=seconds, parts=parts, nodes=nodes)
 
 
-def _second_opinion(network: Network, question: Property, verdict: Verdict, way: _Way, seconds: float) -> Verdict:
+def _second_opinion(network: Network, question: Property, verdict: Verdict, way: Way, seconds: float) -> Verdict:
     """The same verdict if the other backend refutes every clause from interval bounds, ``unknown`` or ``sat`` if it does not."""
     end = time.monotonic() + seconds
     for k, case in enumerate(question.cases):
         if not case.clauses:
             continue
-        trial = _Trial(network, case, k, way, end)
+        trial = Trial(network, case, k, way, end)
         trial.excess = Excess.of(network, case.clauses)
         trial.bounds = propagate(trial.excess.network, trial.region, method="interval")
         with Exact(trial.excess, trial.bounds, way.backend, trial.confirm, way.options, way.formulation) as exact:
@@ -293,7 +103,7 @@ def _second_opinion(network: Network, question: Property, verdict: Verdict, way:
                 answer = exact.decide(clause, max(0.1, (end - time.monotonic()) / (len(case.clauses) - clause)))
                 if trial.found is not None:
                     note = f"{way.backend.name} found a counterexample where every clause had been refuted: please report this"
-                    return replace(trial._said(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
+                    return replace(trial.said(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
                 if not answer.bound > 0:
                     note = f"{way.backend.name} did not refute clause {clause} of case {k} in time; without a cross-check this is unsat"
                     return replace(verdict, status="unknown", note=note)

@@ -132,16 +132,16 @@ def test_verdicts_on_both_sides_of_the_true_extreme(norm, backend):
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_solver_alone_decides(norm, monkeypatch):
     """Without input splitting, search and branching, both solvers prove what is true of the ball and false of its box."""
-    from mipnet.verification import pipeline
+    from mipnet.verification import stages
 
     rng, net = np.random.default_rng(6), random_network(6)
     centre, row = rng.uniform(0.2, 0.8, INPUTS), rng.normal(size=(1, OUTPUTS))
     edge = least_over_ball(net, row[0], norm, centre, 0.5, (0.0, 1.0))
     region = MAKE[norm](centre[None], 0.5, 0, 1)
-    monkeypatch.setattr(pipeline, "FEW", 0)
-    monkeypatch.setattr(pipeline.Branching, "knows", staticmethod(lambda network: False))
-    monkeypatch.setattr(pipeline._Trial, "_search", lambda self, rounds: None)
-    monkeypatch.setattr(pipeline._Trial, "_propagate", lambda self, method: None)
+    monkeypatch.setattr(stages, "FEW", 0)
+    monkeypatch.setattr(stages.Branching, "knows", staticmethod(lambda network: False))
+    monkeypatch.setattr(stages.Trial, "_search", lambda self, rounds: None)
+    monkeypatch.setattr(stages.Trial, "_propagate", lambda self, method: None)
     for backend in BACKENDS:
         for shift, status in ((-3e-3, "unsat"), (3e-3, "sat")):
             question = mn.Property((mn.Case(region, (mn.Clause(row, np.array([edge + shift])),)),))

@@ -14,7 +14,7 @@ import mipnet as mn
 from mipnet.backend import get_backend
 from mipnet.errors import InputError
 from mipnet.properties import Case, Clause, Property
-from mipnet.verification import pipeline
+from mipnet.verification import stages
 from mipnet.verification.branching import Branching
 from mipnet.verification.exact import Exact
 from mipnet.verification.excess import Excess
@@ -192,7 +192,7 @@ def test_without_undecided_units_nothing_is_left_to_branch_on():
 
 def test_out_of_time_is_unknown(monkeypatch):
     net, region, matrix, edge = problem(0, 1)
-    monkeypatch.setattr(pipeline, "FEW", 0)
+    monkeypatch.setattr(stages, "FEW", 0)
     verdict = mn.verify(net, asked(region, Clause(matrix, edge - 1e-3)), time_limit=1e-3)
     assert verdict.status == "unknown"
     assert verdict.stage is None

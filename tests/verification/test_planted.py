@@ -21,7 +21,7 @@ from mipnet.backend import get_backend
 from mipnet.bounds.interval import Interval
 from mipnet.errors import SolverFailure
 from mipnet.program import from_model
-from mipnet.verification import exact, pipeline
+from mipnet.verification import exact, passes, stages
 from mipnet.verification.excess import Excess
 from mipnet.verification.oracle import Oracle
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
@@ -187,12 +187,12 @@ def test_forward_passes_catch_it_and_so_does_a_second_backend(kind, seed, monkey
 
 def only_the_solver(monkeypatch):
     """Intervals and a solver, and none of what would find a counterexample before."""
-    monkeypatch.setattr(pipeline, "hold_bounds", lambda *_: None)
-    monkeypatch.setattr(pipeline, "FEW", 0)
-    monkeypatch.setattr(pipeline.Branching, "knows", staticmethod(lambda network: False))
-    monkeypatch.setattr(pipeline._Trial, "_search", lambda self, rounds: None)
-    propagate = pipeline._Trial._propagate
-    monkeypatch.setattr(pipeline._Trial, "_propagate", lambda self, method: propagate(self, method) if method == "crown" else None)
+    monkeypatch.setattr(stages, "hold_bounds", lambda *_: None)
+    monkeypatch.setattr(stages, "FEW", 0)
+    monkeypatch.setattr(stages.Branching, "knows", staticmethod(lambda network: False))
+    monkeypatch.setattr(stages.Trial, "_search", lambda self, rounds: None)
+    propagate = stages.Trial._propagate
+    monkeypatch.setattr(stages.Trial, "_propagate", lambda self, method: propagate(self, method) if method == "crown" else None)
 
 
 @pytest.mark.parametrize(("kind", "seed"), [each for each in TRIALS if each[1] < 3])
@@ -216,19 +216,19 @@ def test_a_bound_that_is_cut_is_caught_in_every_stage(seed):
     excess = Excess.of(net, [clause])
     bounds = mn.propagate(excess.network, region, method="crown")
     nothing = np.array([-np.inf])
-    pipeline.hold_bounds(excess, bounds, nothing, pipeline.telling_points(excess, bounds))
+    passes.hold_bounds(excess, bounds, nothing, passes.telling_points(excess, bounds))
     wrong = cut(bounds, np.random.default_rng(error))
     with pytest.raises(SolverFailure, match="do not hold"):
-        pipeline.hold_bounds(excess, wrong, nothing, pipeline.telling_points(excess, wrong))
+        passes.hold_bounds(excess, wrong, nothing, passes.telling_points(excess, wrong))
 
 
 def test_a_proof_that_a_point_contradicts():
     net, region, clause, _ = trial("bound cut by 10 %", 0)
     excess = Excess.of(net, [clause])
     bounds = mn.propagate(excess.network, region)
-    x = pipeline.telling_points(excess, bounds)
+    x = passes.telling_points(excess, bounds)
     with torch.no_grad():
         least = excess(torch.tensor(x)).min().item()
-    pipeline.hold_bounds(excess, bounds, np.array([least - 1e-3]), x)
+    passes.hold_bounds(excess, bounds, np.array([least - 1e-3]), x)
     with pytest.raises(SolverFailure, match="clause 0 was said to be missed"):
-        pipeline.hold_bounds(excess, bounds, np.array([least + 1e-3]), x)
+        passes.hold_bounds(excess, bounds, np.array([least + 1e-3]), x)
