@@ -158,9 +158,7 @@ def _spec(file: Path, sets: Sequence[str] | None, overrides: Sequence[Override] 
 
 
 def _status(run: Run) -> int:
-    from mipnet.backend import Status
-
-    return 130 if run.result.status is Status.INTERRUPTED else 0 if run.good else 1
+    return 130 if run.interrupted else 0 if run.good else 1
 
 
 @app.command()

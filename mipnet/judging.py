@@ -7,18 +7,38 @@ from pathlib import Path
 
 import xarray as xr
 
+from mipnet.backend import Status
+from mipnet.errors import InputError
 from mipnet.gates import Gate
 from mipnet.ir import Network
 from mipnet.pruning.count import remaining_parameters
 from mipnet.pruning.masks import accuracy, critical_masks, make_masks, random_masks
 from mipnet.questions import Asked
 from mipnet.records import Accuracy, LayerCount, Run
+from mipnet.sets import LInf
 from mipnet.spec import Spec
 from mipnet.tasks.decouple import Key, Part
 from mipnet.tasks.importance import Scores
+from mipnet.tasks.masked import Balls, agree_around
 
 DRAWS = 5
 """Over how many draws the accuracy with random masks is averaged."""
+
+
+def check_agree(spec: Spec, asked: Asked) -> None:
+    """Raise an error if what ``prune.agree`` asks for cannot be asked: that should not wait for the solver."""
+    given = spec.prune.agree
+    if given is None:
+        return
+    with spec.blame("prune", "agree"):
+        if asked.holdout is None:
+            raise InputError("it is asked around held-out images, and `data.holdout` is `none`; name a split, or leave one of them out")
+        if spec.solve.path is not None:
+            raise InputError("it is asked of one mask, and `solve.path` makes many; leave one of them out")
+        if asked.network.output_shape[0] < 2:
+            raise InputError("it is about classes, and the network returns one number; leave it out")
+        if given.clip is not None:
+            LInf(asked.holdout.images, given.radius, *given.clip)
 
 
 def judge(
@@ -33,6 +53,7 @@ def judge(
 ) -> Run:
     """All that there is to say about the scores of a solved question."""
     masks = None if found.scores is None else make_masks(asked.network, found.gates, found.scores, spec.prune.value)
+    agreement = _agreement(spec, asked, found, masks)
     return Run(
         spec=spec,
         result=found.result,
@@ -43,12 +64,44 @@ def judge(
         masks=masks,
         layers=count_layers(asked.network, found.gates, masks),
         accuracy=_accuracies(asked, found, masks, spec.data.seed),
-        notes=notes_on(spec, asked.network, found, masks),
+        notes=(*notes_on(spec, asked.network, found, masks), *_agreement_notes(spec, agreement)),
         log=tuple(log),
         parts=tuple(parts),
         resumed=resumed,
         kept=kept,
+        agreement=agreement,
     )
+
+
+def _agreement(spec: Spec, asked: Asked, found: Scores, masks: xr.Dataset | None) -> Balls | None:
+    """What ``prune.agree`` asks for; None if nothing does, there is no point that can be believed, or Ctrl-C has been pressed already."""
+    given, held, result = spec.prune.agree, asked.holdout, found.result
+    if given is None or held is None or masks is None or not result.verified or result.status is Status.INTERRUPTED:
+        return None
+    with spec.blame("prune", "agree"):
+        return agree_around(
+            asked.network,
+            found.gates,
+            masks,
+            held.images,
+            given.radius,
+            count=given.count,
+            clip=given.clip,
+            time_limit=given.time_limit,
+            backend=spec.solve.backend,
+            options=spec.solve.options,
+        )
+
+
+def _agreement_notes(spec: Spec, found: Balls | None) -> tuple[str, ...]:
+    if spec.prune.agree is None:
+        return ()
+    if found is None:
+        return ("`prune.agree` was not asked: that takes a point that survives its replay, and no Ctrl-C",)
+    if found.interrupted:
+        return (f"`prune.agree` was interrupted: {len(found.balls)} of {found.asked} images were asked",)
+    wanted = spec.prune.agree.count
+    return () if found.asked == wanted else (f"`prune.agree` asks around {wanted} images; both networks classify {found.asked} alike",)
 
 
 def count_layers(network: Network, gates: Sequence[Gate], masks: xr.Dataset | None) -> tuple[LayerCount, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 import mipnet
-from mipnet.backend import Backend
+from mipnet.backend import Backend, Status
 from mipnet.build import Encoding
 from mipnet.engine import Result
 from mipnet.explaining import explain
@@ -19,6 +19,7 @@ from mipnet.ir import Network, Node
 from mipnet.program import from_model
 from mipnet.spec import Spec
 from mipnet.tasks.decouple import Key, Part
+from mipnet.tasks.masked import Ball, Balls
 from mipnet.tasks.reduced import Reduced
 
 
@@ -60,7 +61,7 @@ class Run:
 
     A decoupled run has ``parts``, and ``result`` sums them up; those that are ``resumed`` were solved by an earlier run.  They are
     ``kept`` in a folder of their own until the run folder is written.  A run along a ``path`` has that parameter as a dimension of
-    scores and masks; ``result`` sums it up, and what is pruned is told of each of its points.
+    scores and masks; ``result`` sums it up, and what is pruned is told of each of its points.  ``agreement`` is what ``prune.agree`` found.
     """
 
     spec: Spec
@@ -79,6 +80,7 @@ class Run:
     kept: Path | None = None
     along: str = ""
     path: tuple[Step, ...] = ()
+    agreement: Balls | None = None
 
     @property
     def before(self) -> int:
@@ -99,6 +101,11 @@ class Run:
     def good(self) -> bool:
         """True if there is a point and it survived its replay."""
         return self.scores is not None and self.result.verified
+
+    @property
+    def interrupted(self) -> bool:
+        """True if Ctrl-C ended it."""
+        return self.result.status is Status.INTERRUPTED or (self.agreement is not None and self.agreement.interrupted)
 
 
 def to_json(run: Run) -> dict[str, Any]:
@@ -125,6 +132,7 @@ def to_json(run: Run) -> dict[str, Any]:
         "params_pruned_percent": run.pruned,
         "parameters": {"before": run.before, "after": run.after},
         "accuracy": asdict(run.accuracy),
+        "agree": None if run.agreement is None else _balls(run.agreement),
         "notes": run.notes,
         "output": run.spec.output,
     }
@@ -146,6 +154,16 @@ def _step(along: str, step: Step) -> dict[str, Any]:
         "params_pruned_percent": step.pruned,
         "accuracy": step.accuracy,
     }
+
+
+def _balls(found: Balls) -> dict[str, Any]:
+    def one(ball: Ball) -> dict[str, Any]:
+        point = None if ball.point is None else ball.point.tolist()
+        about = {key: getattr(ball, key) for key in ("index", "label", "result", "method", "classes")}
+        return about | {"point": point, "seconds": ball.seconds}
+
+    counts = {result: found.count(result) for result in ("proven", "refuted", "open")}
+    return {"radius": found.radius, "clip": found.clip, **counts, "images": [one(ball) for ball in found.balls]}
 
 
 def _part(part: Part, resumed: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from mipnet.records import Run
 if TYPE_CHECKING:
     from mipnet.comparison import Compared
     from mipnet.pruning.compare import Table as Contest
+    from mipnet.tasks.masked import Balls
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -77,6 +78,8 @@ def run_report(run: Run) -> RenderableType:
     parts.append(_section("What is left", layer_table(run)))
     if run.accuracy.reference is not None:
         parts.append(_section(f"Accuracy on {run.held:,} held-out images", accuracy_table(run)))
+    if run.agreement is not None and run.agreement.balls:
+        parts.append(_section(f"The same class within {run.agreement.radius:g} of held-out images?", agreement_table(run.agreement)))
     return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in run.notes))
 
 
@@ -181,6 +184,17 @@ def accuracy_table(run: Run) -> Table:
     for name, value, strong in rows:
         change = "" if value is None or a.reference is None or value is a.reference else f"{value - a.reference:+.1f}"
         table.add_row(name, percent(value), change, style="bold" if strong else "")
+    return table
+
+
+def agreement_table(found: Balls) -> Table:
+    """Around each image: whether the network without the units names the same class everywhere."""
+    table = make_table("image", "class", "all around", "by", "time", left=4)
+    styles = {"proven": "green", "refuted": "bold red", "open": "yellow"}
+    for ball in found.balls:
+        where = "" if ball.classes is None else f": {ball.classes[0]} becomes {ball.classes[1]}"
+        word = Text(ball.result + where, style=styles[ball.result])
+        table.add_row(str(ball.index), str(ball.label), word, ball.method or "", seconds(ball.seconds))
     return table
 
 

@@ -12,7 +12,7 @@ import yaml
 from mipnet.backend import Event, OnEvent
 from mipnet.decoupled import Watch, check_resume, run_decoupled
 from mipnet.engine import solve
-from mipnet.judging import judge
+from mipnet.judging import check_agree, judge
 from mipnet.parts import remove_parts
 from mipnet.paths import OnStep, run_path
 from mipnet.plots import save_path
@@ -37,6 +37,7 @@ def run_importance(
     check_resume(spec, resume)
     find_backend(spec)
     asked = ask(spec)
+    check_agree(spec, asked)
     if spec.solve.path is not None:
         return run_path(spec, asked, on_event, on_step)
     return _run_whole(spec, asked, on_event) if spec.solve.decouple == "none" else run_decoupled(spec, asked, watch)

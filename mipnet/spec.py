@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_core import ErrorDetails
 
 from mipnet.errors import MipnetError, SpecError
+from mipnet.specagree import BallsSpec
 from mipnet.specfile import Keys, Override, Source, parse_set, read_source, shown
 from mipnet.specpath import PathSpec
 from mipnet.spectypes import Count, Layer, Names, NotNegative, Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
@@ -169,12 +170,13 @@ class Share(Part):
 
 
 class PruneSpec(Part):
-    """Units that score below the threshold go."""
+    """Units that score below the threshold go; ``agree`` asks whether the class stays without them, all around held-out images."""
 
     threshold: Annotated[
         Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | Literal["mean"] | Share,
         expects("a number in [0, 1], `mean`, or {params: share} with a share in [0, 1)"),
     ] = 0.1
+    agree: BallsSpec | None = None
 
     @property
     def value(self) -> float | str | dict[str, float]:

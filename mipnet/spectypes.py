@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 
 
@@ -44,6 +44,12 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("ends in the wrong order")
+    return ends
+
+
 Text = Annotated[str, Field(min_length=1), expects("a string that is not empty")]
 Whole = Annotated[int, Field(ge=0), expects("a whole number of at least 0")]
 Count = Annotated[int, Field(ge=1), expects("a whole number of at least 1")]
@@ -52,4 +58,6 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), expects("a numb
 Tuple = BeforeValidator(as_tuple)
 Layer = Annotated[dict[str, Any], expects("a mapping with `name`, `type` and arguments")]
 Option = Annotated[bool | int | float | str, expects("a number, a string, true or false")]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Clip = Annotated[tuple[Number, Number], Tuple, AfterValidator(_ordered), expects("two numbers, the smaller one first, such as [0, 1]")]
 Names = tuple[Annotated[str, Field(min_length=1)], ...]

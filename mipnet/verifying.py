@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from mipnet.backend import Backend, get_backend
 from mipnet.distances import Norm
@@ -23,7 +23,7 @@ from mipnet.runfolder import check_folder, new_folder
 from mipnet.sets import Box
 from mipnet.spec import ImagesSpec, NetworkFile, load_as
 from mipnet.specfile import Override
-from mipnet.spectypes import Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
+from mipnet.spectypes import Clip, Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
 from mipnet.verification.files import Question, check_last, result_text, result_word, to_record
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.pipeline import verify
@@ -33,19 +33,11 @@ from mipnet.verification.verdict import Verdict
 FILES = ("verify.yaml", "result.json", "result.txt")
 """What the folder of a verification holds: the spec, all that was found, and the answer as VNN-COMP wants it."""
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-
 
 def _task(value: Any) -> Any:
     if value in ("importance", "compare"):
         raise says("such a file is for `mipnet {command}`", command="solve" if value == "importance" else value)
     return value
-
-
-def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError("ends in the wrong order")
-    return ends
 
 
 class RegionSpec(Part):
@@ -55,15 +47,7 @@ class RegionSpec(Part):
     index: Whole = 0
     norm: Annotated[Norm, choice(*get_args(Norm))] = "linf"
     radius: Positive
-    clip: (
-        Annotated[
-            tuple[Number, Number],
-            Tuple,
-            AfterValidator(_ordered),
-            expects("two numbers, the smaller one first, such as [0, 1]"),
-        ]
-        | None
-    ) = None
+    clip: Clip | None = None
 
 
 class RobustSpec(Part):

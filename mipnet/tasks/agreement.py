@@ -183,7 +183,7 @@ def agree_on_class(
         x,
         None if y is None else y[:count],
         None if y is None else y[count:],
-        verdict.stage or ("crown" if not clauses else None),
+        verdict.stage if clauses else "crown",
         joined.shared,
         time.monotonic() - began,
         verdict.parts,
