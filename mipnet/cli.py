@@ -227,7 +227,7 @@ def init(
 def schema(
     for_compare: Annotated[bool, typer.Option("--compare", help="That of a file for `mipnet compare`.")] = False,
     for_verify: Annotated[bool, typer.Option("--verify", help="That of a file for `mipnet verify`.")] = False,
-    for_reach: Annotated[bool, typer.Option("--reach", help="That of a file for `mipnet reach`, `agree` or `compress`.")] = False,
+    for_reach: Annotated[bool, typer.Option("--reach", help="That of a file for `mipnet reach` and its like.")] = False,
 ) -> None:
     """Print the JSON schema of the YAML file."""
     kinds = {"comparison.Comparison": for_compare, "verifying.Verification": for_verify, "reaching.RangeFile": for_reach, "spec.Spec": True}

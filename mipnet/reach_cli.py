@@ -1,4 +1,4 @@
-"""``mipnet reach``, ``mipnet agree`` and ``mipnet compress``: each answers a YAML file of the task of its name."""
+"""``mipnet reach``, ``agree``, ``compress``, ``distortion`` and ``margin``: each answers a YAML file of the task of its name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Folder = Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.
 
 def add_commands(app: typer.Typer) -> None:
     """Give the command line these commands."""
-    for command in (reach, agree, compress):
+    for command in (reach, agree, compress, distortion, margin):
         app.command()(command)
 
 
@@ -67,6 +67,38 @@ def compress(
     Exit status: 0 proven equal, 1 not, 2 wrong input, 130 after Ctrl-C.
     """
     return _run("compress", file, time_limit, backend, output, set_, as_json, quiet)
+
+
+def distortion(
+    file: Asking,
+    time_limit: Seconds = None,
+    backend: Solver = None,
+    output: Folder = None,
+    set_: Set = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Certify how far from an image the answer holds, with the nearest input found at which it changes.
+
+    Exit status: 0 found to the tolerance, 1 not, 2 wrong input, 130 after Ctrl-C.
+    """
+    return _run("distortion", file, time_limit, backend, output, set_, as_json, quiet)
+
+
+def margin(
+    file: Asking,
+    time_limit: Seconds = None,
+    backend: Solver = None,
+    output: Folder = None,
+    set_: Set = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Certify by how much another class gets ahead of the answer over a set, with an input that attains it.
+
+    Exit status: 0 found to the tolerance, 1 not, 2 wrong input, 130 after Ctrl-C.
+    """
+    return _run("margin", file, time_limit, backend, output, set_, as_json, quiet)
 
 
 def _run(

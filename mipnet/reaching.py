@@ -1,4 +1,4 @@
-"""Files of ``task: reach``, ``agree`` and ``compress``: a network and a set of inputs, what is asked, and what came of it."""
+"""Files of ``task: reach``, ``agree``, ``compress``, ``distortion`` and ``margin``: a network, a set of inputs, and what came of it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import mipnet
 from mipnet.backend import Backend, get_backend
 from mipnet.errors import InputError
 from mipnet.ir import Array, Network, size
+from mipnet.leads import largest_lead, nearest_change
 from mipnet.pruning.export import export
 from mipnet.questions import read_network, try_options
 from mipnet.records import plain
@@ -28,11 +29,11 @@ from mipnet.spectypes import NotNegative, Option, Part, Positive, Text, Tuple, W
 from mipnet.tasks.agreement import Agreement, agree, agree_on_class
 from mipnet.tasks.compression import compress
 from mipnet.tasks.reachability import End, reach
-from mipnet.verifying import RegionSpec, image_region
+from mipnet.verifying import RegionSpec, RobustSpec, image_region, region_image
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Numbers = Annotated[Number | tuple[Number, ...], Tuple, expects("a number, or a list with one for each input")]
-Task = Literal["reach", "agree", "compress"]
+Task = Literal["reach", "agree", "compress", "distortion", "margin"]
 
 
 class BoxSpec(Part):
@@ -63,13 +64,14 @@ class AgreeSpec(Part):
 
 
 class RangeFile(NetworkFile):
-    """A YAML file for `mipnet reach`, `agree` or `compress`: a network, and the set as ``region`` around an image or as ``box``.
+    """A YAML file for one of these commands: a network, and the set as ``region`` around an image or as ``box``.
 
     ``directions`` is for reach, ``second`` and ``agree`` are for agree, ``save`` (a .safetensors, .pt2 or .onnx file) for compress.
+    ``robust`` says whose lead distortion and margin are about; they need a ``region``, whose radius is how far distortion looks.
     """
 
     mipnet: Version
-    task: Annotated[Task, choice("reach", "agree", "compress")]
+    task: Annotated[Task, choice("reach", "agree", "compress", "distortion", "margin")]
     network: NetworkSpec
     region: RegionSpec | None = None
     box: BoxSpec | None = None
@@ -79,17 +81,20 @@ class RangeFile(NetworkFile):
     second: NetworkSpec | None = None
     agree: AgreeSpec | None = None
     save: Text | None = None
+    robust: RobustSpec | None = None
     solve: EndSpec = EndSpec()
     output: Text | None = None
 
     @model_validator(mode="after")
     def _own_keys(self) -> RangeFile:
         takes = {"reach": ("directions",), "agree": ("second", "agree"), "compress": ("save",)}
-        for key in ("directions", "second", "agree", "save"):
-            if getattr(self, key) is not None and key not in takes[self.task]:
+        for key in ("directions", "second", "agree", "save", "robust"):
+            if getattr(self, key) is not None and key not in takes.get(self.task, ("robust",)):
                 raise says("`{key}` says nothing to task `{task}`; leave it out", key=key, task=self.task)
         if (self.region is None) == (self.box is None):
             raise says("expected either `region`, around an image, or `box`, with `lower` and `upper`")
+        if self.task not in takes and self.region is None:
+            raise says("task `{task}` is about an image: expected `region`, not `box`", task=self.task)
         if self.task == "agree" and self.second is None:
             raise says("`second` is missing; expected the network to compare with, as in `network`")
         return self
@@ -130,6 +135,8 @@ def run_range(file: RangeFile) -> Ranged:
     with file.blame("solve", "options"):
         try_options(backend, file.solve.options)
     network = read_network(file)
+    if file.task in ("distortion", "margin"):
+        return _lead(file, network, backend)
     region = _region(file, network)
     runs: dict[str, Callable[[RangeFile, Network, Box, Backend], Ranged]] = {"reach": _reach, "agree": _agree, "compress": _compress}
     return runs[file.task](file, network, region, backend)
@@ -163,6 +170,22 @@ def _region(file: RangeFile, network: Network) -> Box:
             ends.append(np.broadcast_to(given, (size(network.input_shape),)).reshape(1, *network.input_shape))
     with file.blame("box"):
         return Box(ends[0], ends[1])
+
+
+def _lead(file: RangeFile, network: Network, backend: Backend) -> Ranged:
+    assert file.region is not None
+    given, asked = file.solve, file.robust or RobustSpec()
+    limits: dict[str, Any] = {"options": given.options or None, "time_limit": given.time_limit, "seed": given.seed}
+    image, own = region_image(file, file.region, network)
+    label = own if asked.label is None else asked.label
+    with file.blame("robust"):
+        if file.task == "distortion":
+            found = nearest_change(network, image, label, file.region, asked, given.tolerance, backend, **limits)
+        else:
+            region = image_region(file, file.region, network)[0]
+            found = largest_lead(network, region, label, asked, given.tolerance, backend, **limits)
+    good, record, lines = found
+    return Ranged(file, good, False, _asked(file, **record), lines)
 
 
 def _asked(file: RangeFile, **found: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from mipnet.backend import Backend, get_backend
 from mipnet.distances import Norm
 from mipnet.errors import DataError, InputError
-from mipnet.ir import Network, size
+from mipnet.ir import Array, Network, size
 from mipnet.properties import Property
 from mipnet.questions import load_images, read_network, try_options
 from mipnet.readers.vnnlib import read_vnnlib
@@ -184,13 +184,19 @@ def robust_property(file: Verification, given: RegionSpec, network: Network) -> 
 
 def image_region(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Box, int]:
     """The set around an image of a file, and the image's label."""
+    image, label = region_image(file, given, network)
+    with file.blame("region"):
+        return around(image, given.radius, given.norm, given.clip), label
+
+
+def region_image(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Array, int]:
+    """The image of a file, of shape ``(1, *input_shape)``, and its label."""
     with file.blame("region", "data"):
         images = load_images(file, given.data, network, given.data.split)
     with file.blame("region", "index"):
         if given.index >= len(images):
             raise DataError(f"got {given.index}; `{images.name}` has {len(images):,} images, counted from 0")
-    with file.blame("region"):
-        return around(images.images[given.index : given.index + 1], given.radius, given.norm, given.clip), int(images.labels[given.index])
+    return images.images[given.index : given.index + 1], int(images.labels[given.index])
 
 
 def save(done: Verified) -> Path | None:

@@ -52,7 +52,7 @@ def test_yaml_loads(page: Path, block: str, tmp_path: Path) -> None:
     file = tmp_path / "model.yaml"
     file.write_text(block)
     kinds = {"task: compare": load_comparison, "task: verify": load_verification} | {
-        f"task: {task}": load_range for task in ("reach", "agree", "compress")
+        f"task: {task}": load_range for task in ("reach", "agree", "compress", "distortion", "margin")
     }
     load = next((kind for task, kind in kinds.items() if task in block), load_spec)
     loaded = load(file)

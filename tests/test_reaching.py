@@ -106,3 +106,59 @@ def test_wrong_files_end_in_one_line(what, folder, capsys):
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+def hand_worked(folder):
+    """Class 1 gets ahead of class 0 as x0 - x1 > 0: one image (0.2, 0.8), so 0.3 away in linf, 0.6 in l1, 0.6 / sqrt 2 in l2."""
+    module = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        for value, given in zip(module.parameters(), (torch.eye(2), [0.0, 0.0], [[0.0, 1.0], [1.0, 0.0]], [0.0, 0.0]), strict=True):
+            value.copy_(torch.as_tensor(given))
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(module, (torch.zeros(4, 2, dtype=torch.float64),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, folder / "net.pt2")
+    np.savez(folder / "data.npz", images=np.array([[0.2, 0.8]]), labels=np.array([0]))
+
+
+def region(norm, radius):
+    return (
+        f"region: {{data: {{source: npz, file: data.npz, images: images, labels: labels}}, norm: {norm}, radius: {radius}, clip: [0, 1]}}\n"
+    )
+
+
+@pytest.mark.parametrize("backend", ["highs", "scip"])
+@pytest.mark.parametrize(("norm", "least"), [("linf", 0.3), ("l1", 0.6), ("l2", 0.6 / np.sqrt(2))])
+def test_distortion(tmp_path, capsys, backend, norm, least):
+    hand_worked(tmp_path)
+    path = written(tmp_path, f"task: distortion\n{region(norm, 0.9)}solve: {{tolerance: 0.001, backend: {backend}}}\n")
+    assert main(["distortion", path, "--json", "--output", str(tmp_path / "run")]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["lower"] <= least + 1e-9 <= record["upper"] + 2e-9
+    assert record["upper"] - record["lower"] <= 0.003
+    x = np.array(record["point"])
+    assert x[0] >= x[1]
+    assert np.linalg.norm(x - [0.2, 0.8], {"linf": np.inf, "l1": 1, "l2": 2}[norm]) == pytest.approx(record["upper"])
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == record
+    assert main(["distortion", path, "--set", "region.radius=0.1"]) == 0  # nothing that near
+    assert "beyond the radius of 0.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("backend", ["highs", "scip"])
+def test_margin(tmp_path, capsys, backend):
+    hand_worked(tmp_path)
+    path = written(tmp_path, f"task: margin\n{region('linf', 0.5)}solve: {{tolerance: 0.001}}\n")
+    assert main(["margin", path, "--json", "--backend", backend]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["lower"] == pytest.approx(0.4)  # 0.7 - 0.3
+    assert 0.4 - 1e-9 <= record["upper"] <= 0.402
+    assert record["target"] == 1
+
+
+def test_questions_about_an_image_take_no_box(tmp_path, capsys):
+    hand_worked(tmp_path)
+    assert main(["margin", written(tmp_path, f"task: margin\n{BOX}")]) == 2
+    assert "task `margin` is about an image: expected `region`, not `box`" in capsys.readouterr().err
+    assert main(["margin", written(tmp_path, f"task: margin\n{region('linf', 0.5)}robust: {{label: 7}}\n")]) == 2
+    assert "robust" in capsys.readouterr().err
+    assert main(["reach", written(tmp_path, f"task: reach\n{BOX}robust: {{label: 1}}\n")]) == 2
+    assert "`robust` says nothing to task `reach`" in capsys.readouterr().err
