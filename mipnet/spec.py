@@ -22,7 +22,7 @@ from mipnet.specfile import Keys, Override, Source, parse_set, read_source, show
 from mipnet.specpath import PathSpec
 from mipnet.spectypes import Count, Layer, Names, NotNegative, Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
 
-OTHERS = ("compare", "verify", "reach", "agree", "compress")
+OTHERS = ("compare", "verify", "reach", "agree", "compress", "distortion", "margin")
 """Tasks with a command of their own."""
 
 

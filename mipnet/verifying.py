@@ -21,7 +21,7 @@ from mipnet.questions import load_images, read_network, try_options
 from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.runfolder import check_folder, new_folder
 from mipnet.sets import Box
-from mipnet.spec import ImagesSpec, NetworkFile, load_as
+from mipnet.spec import OTHERS, ImagesSpec, NetworkFile, load_as
 from mipnet.specfile import Override
 from mipnet.spectypes import Clip, Option, Part, Positive, Text, Tuple, Whole, choice, expects, says
 from mipnet.verification.files import Question, check_last, result_text, result_word, to_record
@@ -35,7 +35,7 @@ FILES = ("verify.yaml", "result.json", "result.txt")
 
 
 def _task(value: Any) -> Any:
-    if value in ("importance", "compare"):
+    if value == "importance" or (value in OTHERS and value != "verify"):
         raise says("such a file is for `mipnet {command}`", command="solve" if value == "importance" else value)
     return value
 

@@ -162,3 +162,6 @@ def test_questions_about_an_image_take_no_box(tmp_path, capsys):
     assert "robust" in capsys.readouterr().err
     assert main(["reach", written(tmp_path, f"task: reach\n{BOX}robust: {{label: 1}}\n")]) == 2
     assert "`robust` says nothing to task `reach`" in capsys.readouterr().err
+    for command in ("solve", "verify"):
+        assert main([command, written(tmp_path, f"task: distortion\n{region('linf', 0.5)}")]) == 2
+        assert "such a file is for `mipnet distortion`" in capsys.readouterr().err
