@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,90 +16,46 @@ Solver = Annotated[str | None, typer.Option(help="The solver for what cheaper st
 Folder = Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.")]
 
 
+COMMANDS = {
+    "reach": ("Certify between which values outputs lie, with inputs that attain them.", "found to the tolerance, 1 not"),
+    "agree": (
+        "Certify by how much two networks differ, or that they name the same class.",
+        "proven, 1 not, or a point where they do not agree",
+    ),
+    "compress": ("Make a smaller network that is equal over the set, and prove it.", "proven equal, 1 not"),
+    "distortion": (
+        "Certify how far from an image the answer holds, with the nearest input found at which it changes.",
+        "found to the tolerance, 1 not",
+    ),
+    "margin": (
+        "Certify by how much another class gets ahead of the answer over a set, with an input that attains it.",
+        "found to the tolerance, 1 not",
+    ),
+}
+"""What each command does, and what exit status 0 says."""
+
+
 def add_commands(app: typer.Typer) -> None:
     """Give the command line these commands."""
-    for command in (reach, agree, compress, distortion, margin):
-        app.command()(command)
+    for task, (what, good) in COMMANDS.items():
+        app.command(task, help=f"{what}\n\nExit status: 0 {good}, 2 wrong input, 130 after Ctrl-C.")(_command(task))
 
 
-def reach(
-    file: Asking,
-    time_limit: Seconds = None,
-    backend: Solver = None,
-    output: Folder = None,
-    set_: Set = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> int:
-    """Certify between which values outputs lie, with inputs that attain them.
+def _command(task: str) -> Callable[..., int]:
+    """The command of a task: they all take the same."""
 
-    Exit status: 0 found to the tolerance, 1 not, 2 wrong input, 130 after Ctrl-C.
-    """
-    return _run("reach", file, time_limit, backend, output, set_, as_json, quiet)
+    def command(
+        file: Asking,
+        time_limit: Seconds = None,
+        backend: Solver = None,
+        output: Folder = None,
+        set_: Set = None,
+        as_json: Json = False,
+        quiet: Quiet = False,
+    ) -> int:
+        return _run(task, file, time_limit, backend, output, set_, as_json, quiet)
 
-
-def agree(
-    file: Asking,
-    time_limit: Seconds = None,
-    backend: Solver = None,
-    output: Folder = None,
-    set_: Set = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> int:
-    """Certify by how much two networks differ, or that they name the same class.
-
-    Exit status: 0 proven, 1 not, or a point where they do not agree, 2 wrong input, 130 after Ctrl-C.
-    """
-    return _run("agree", file, time_limit, backend, output, set_, as_json, quiet)
-
-
-def compress(
-    file: Asking,
-    time_limit: Seconds = None,
-    backend: Solver = None,
-    output: Folder = None,
-    set_: Set = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> int:
-    """Make a smaller network that is equal over the set, and prove it.
-
-    Exit status: 0 proven equal, 1 not, 2 wrong input, 130 after Ctrl-C.
-    """
-    return _run("compress", file, time_limit, backend, output, set_, as_json, quiet)
-
-
-def distortion(
-    file: Asking,
-    time_limit: Seconds = None,
-    backend: Solver = None,
-    output: Folder = None,
-    set_: Set = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> int:
-    """Certify how far from an image the answer holds, with the nearest input found at which it changes.
-
-    Exit status: 0 found to the tolerance, 1 not, 2 wrong input, 130 after Ctrl-C.
-    """
-    return _run("distortion", file, time_limit, backend, output, set_, as_json, quiet)
-
-
-def margin(
-    file: Asking,
-    time_limit: Seconds = None,
-    backend: Solver = None,
-    output: Folder = None,
-    set_: Set = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> int:
-    """Certify by how much another class gets ahead of the answer over a set, with an input that attains it.
-
-    Exit status: 0 found to the tolerance, 1 not, 2 wrong input, 130 after Ctrl-C.
-    """
-    return _run("margin", file, time_limit, backend, output, set_, as_json, quiet)
+    return command
 
 
 def _run(
