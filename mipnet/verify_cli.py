@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,29 +84,18 @@ def _progress(quiet: bool, *, many: bool = False) -> StageProgress | None:
 
 
 def _one(network: Path, question: Path, settings: Settings, results_file: Path | None, as_json: bool, quiet: bool) -> int:
-    from mipnet.verification import files, pipeline
+    from mipnet.verification import files, instances
 
-    began, limit = time.monotonic(), settings.seconds or DEFAULT
+    limit = settings.seconds or DEFAULT
     if results_file is not None:
         files.check_writable(results_file)
     progress = _progress(quiet)
     try:
         with progress or nullcontext():
-            asked = files.read_question(network, question)
-            verdict = pipeline.verify(
-                asked.network,
-                asked.question,
-                time_limit=max(0.1, limit - (time.monotonic() - began)),
-                backend=settings.backend,
-                cross_check=settings.cross_check,
-                oracle=asked.oracle,
-                seed=settings.seed,
-                on_stage=progress.stage if progress else lambda stage, left: None,
-            )
+            verdict = instances.decide(network, question, settings, limit, progress.stage if progress else None)
     except (MipnetError, MemoryError):
         _write(results_file, "error", None)
         raise
-    verdict = replace(verdict, seconds=time.monotonic() - began)
     word = files.result_word(verdict, limit)
     _write(results_file, word, verdict)
     _show({"network": str(network), "property": str(question)} | files.to_record(verdict, word), as_json, quiet)

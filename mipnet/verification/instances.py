@@ -19,6 +19,7 @@ from mipnet.parallel import run_all
 from mipnet.verification.files import read_question, result_text, result_word, write_whole
 from mipnet.verification.pipeline import verify
 from mipnet.verification.table import POINTS, Answer, append, open_table
+from mipnet.verification.verdict import Verdict
 
 Tell = Callable[[str, int], None]
 
@@ -138,6 +139,23 @@ def run_instances(
     return [done[one] for one in instances]
 
 
+def decide(network: Path, question: Path, settings: Settings, limit: float, on_stage: Tell | None = None) -> Verdict:
+    """The verdict on the question of two files, reading them included in its seconds and in the limit."""
+    began = time.monotonic()
+    found = read_question(network, question)
+    verdict = verify(
+        found.network,
+        found.question,
+        time_limit=max(0.1, limit - (time.monotonic() - began)),
+        backend=settings.backend,
+        cross_check=settings.cross_check,
+        oracle=found.oracle,
+        seed=settings.seed,
+        on_stage=on_stage or (lambda stage, left: None),
+    )
+    return replace(verdict, seconds=time.monotonic() - began)
+
+
 def answer_one(
     instance: Instance, settings: Settings, folder: Path, asked: str, alone: bool = False, on_stage: Tell | None = None
 ) -> Answer:
@@ -149,22 +167,11 @@ def answer_one(
         torch.set_num_threads(1)
     blank = Answer(instance.benchmark, instance.network, instance.question, limit, "error", backend=settings.backend, asked=asked)
     try:
-        found = read_question(*instance.files)
-        verdict = verify(
-            found.network,
-            found.question,
-            time_limit=max(0.1, limit - (time.monotonic() - began)),
-            backend=settings.backend,
-            cross_check=settings.cross_check,
-            oracle=found.oracle,
-            seed=settings.seed,
-            on_stage=on_stage or (lambda stage, left: None),
-        )
+        verdict = decide(*instance.files, settings, limit, on_stage)
     except Exception as error:  # whatever is wrong with one question, the others are asked
         return replace(blank, seconds=time.monotonic() - began, note=_reason(error))
     if verdict.interrupted:
         raise KeyboardInterrupt
-    verdict = replace(verdict, seconds=time.monotonic() - began)
     word, point = result_word(verdict, limit), ""
     if word == "sat":
         point = f"{POINTS}/{instance.benchmark}_{Path(instance.network).stem}_{Path(instance.question).stem}_{asked}.txt"
