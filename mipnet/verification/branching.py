@@ -66,6 +66,14 @@ class Parts:
         return Parts(signs, both.slopes, multipliers, both.least)
 
 
+@dataclass(frozen=True, eq=False)
+class Signed:
+    """The signs of some parts, and the boxes of all nodes with them."""
+
+    signs: Tensor
+    boxes: Known
+
+
 @dataclass(eq=False)
 class Branching:
     """One row of a property, over the set of some bounds: is its excess above ``margin`` everywhere?
@@ -118,6 +126,16 @@ class Branching:
         return torch.cat([((end.lower < 0) & (end.upper > 0)).flatten() for end in ends]).nonzero()[:, 0]
 
     @cached_property
+    def places(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each of the nodes that ReLUs read: the numbers of its undecided units, and where these stand in its value."""
+        found, first = {}, 0
+        for name in self.before:
+            count = size(self.excess.network.shape_of(name))
+            mine = ((self.where >= first) & (self.where < first + count)).nonzero()[:, 0]
+            found[name], first = (mine, self.where[mine] - first), first + count
+        return found
+
+    @cached_property
     def before(self) -> tuple[str, ...]:
         """The nodes whose values ReLUs read."""
         return tuple(dict.fromkeys(node.inputs[0] for node in self.excess.network.nodes if isinstance(node.layer, ReLU)))
@@ -127,10 +145,10 @@ class Branching:
         self.parts += len(parts)
         slopes, multipliers = (each.clone().requires_grad_() for each in (parts.slopes, parts.multipliers))
         adam = torch.optim.Adam([{"params": [slopes], "lr": SLOPE_RATE}, {"params": [multipliers], "lr": MULTIPLIER_RATE}])
-        best = parts
+        best, known = parts, self.signed(parts.signs)
         with torch.enable_grad():
             for _ in range(steps):
-                least, coefficients = self.walk(parts.signs, slopes, multipliers)
+                least, coefficients = self.walk(known, slopes, multipliers)
                 better = least.detach() > best.least
                 best = Parts(
                     parts.signs,
@@ -158,42 +176,42 @@ class Branching:
         self.corners = region.nearest(corners[left].numpy())
         return best[left]
 
-    def walk(self, signs: Tensor, slopes: Tensor, multipliers: Tensor, seen: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def walk(self, known: Signed, slopes: Tensor, multipliers: Tensor, seen: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The least excess of each part under these slopes and multipliers, and the coefficients of the input in that bound."""
-        network = self.excess.network
-        after, choices, added = dict(self.bounds.after), {}, {}
-        low, high = signs.new_zeros(()), signs.new_zeros(())
-        first = 0
-        for name in self.before:
-            box, count = self.bounds.after[name], size(network.shape_of(name))
-            mine = ((self.where >= first) & (self.where < first + count)).nonzero()[:, 0]
-            at, shape = self.where[mine] - first, (len(signs), *network.shape_of(name))
-            first += count
-            low, high = box.lower.flatten(1).repeat(len(signs), 1), box.upper.flatten(1).repeat(len(signs), 1)
+        network, signs = self.excess.network, known.signs
+        choices, added = {}, {}
+        for name, (mine, at) in self.places.items():
+            shape = (len(signs), *network.shape_of(name))
+            blank = slopes.new_zeros(len(signs), size(network.shape_of(name)))
+            added[name] = blank.index_copy(1, at, -multipliers[:, mine] * signs[:, mine]).reshape(shape)
+            for reader in network.consumers[name]:
+                if isinstance(reader.layer, ReLU):
+                    choices[reader.name] = blank.index_copy(1, at, slopes[:, mine]).reshape(shape)
+        rows = Rows(network.output, torch.arange(len(signs)), torch.full((len(signs),), self.row), torch.ones(len(signs)).double())
+        return walk(known.boxes, rows, self.bounds.after[network.output.name], choices, added, seen)
+
+    def signed(self, signs: Tensor) -> Signed:
+        """The bounds with the signs of some parts."""
+        after = dict(self.bounds.after)
+        for name, (mine, at) in self.places.items():
+            box, shape = self.bounds.after[name], (len(signs), *self.excess.network.shape_of(name))
+            low, high = (end.flatten(1).repeat(len(signs), 1) for end in (box.lower, box.upper))
             low[:, at] = torch.where(signs[:, mine] > 0, 0.0, low[:, at])
             high[:, at] = torch.where(signs[:, mine] < 0, 0.0, high[:, at])
             after[name] = Interval(low.reshape(shape), high.reshape(shape))
-            filled = slopes.new_zeros(len(signs), count).index_copy(1, at, slopes[:, mine])
-            pull = slopes.new_zeros(len(signs), count).index_copy(1, at, -multipliers[:, mine] * signs[:, mine])
-            added[name] = pull.reshape(shape)
-            for reader in network.consumers[name]:
-                if isinstance(reader.layer, ReLU):
-                    choices[reader.name] = filled.reshape(shape)
-        rows = Rows(network.output, torch.arange(len(signs)), torch.full((len(signs),), self.row), torch.ones(len(signs)).double())
-        known = Known(network, frozenset(), after, ball=self.bounds.region.ball)
-        return walk(known, rows, self.bounds.after[network.output.name], choices, added, seen)
+        return Signed(signs, Known(self.excess.network, frozenset(), after, ball=self.bounds.region.ball))
 
     def choose(self, parts: Parts) -> Tensor:
         """The unit of each part whose split helps most, among those that cost the bound most: a number among the undecided units."""
         with torch.no_grad():
             seen: dict[str, Tensor] = {}
-            self.walk(parts.signs, parts.slopes, parts.multipliers, seen)
+            self.walk(self.signed(parts.signs), parts.slopes, parts.multipliers, seen)
             cost = self.cost(seen, parts)
             units = torch.cat([each.topk(min(count, cost.shape[-1]), 1).indices for each, count in zip(cost, TRIED, strict=True)], 1)
             worth = []
             for unit in units.T:
                 halves = parts.split(unit)
-                found = self.walk(halves.signs, halves.slopes, halves.multipliers)[0].reshape(2, -1)
+                found = self.walk(self.signed(halves.signs), halves.slopes, halves.multipliers)[0].reshape(2, -1)
                 free = parts.signs.gather(1, unit[:, None])[:, 0] == 0
                 worth.append(
                     torch.where(free, found.clamp(max=self.margin + 1e-6).amin(0) + 1e-3 * found.clamp(max=1.0).sum(0), -torch.inf)
