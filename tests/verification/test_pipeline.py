@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 
 import numpy as np
@@ -20,39 +19,19 @@ from mipnet.verification.exact import Exact
 from mipnet.verification.excess import Excess
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.splitting import Splitting
+from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")
-INPUTS, HIDDEN, OUTPUTS = 3, (5, 4), 3
-
-
-def network(seed):
-    g = torch.Generator().manual_seed(seed)
-    layers, width = [], INPUTS
-    for k, units in enumerate(HIDDEN):
-        weight, bias = (torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((units, width), (units,)))
-        layers += [(f"fc{k}", mn.Dense(weight, 0.3 * bias)), (f"relu{k}", mn.ReLU())]
-        width = units
-    layers.append(("out", mn.Dense(torch.randn(OUTPUTS, width, generator=g, dtype=torch.float64))))
-    return mn.Network.build((INPUTS,), layers)
+HIDDEN = (5, 4)
 
 
 def least(net, region, rows, rhs):
     """The least over the box of the largest ``rows @ y - rhs``, by one LP for each of the 512 patterns of signs."""
-    (w0, b0), (w1, b1), (w2, _) = (
-        (net[name].layer.weight.numpy(), None if net[name].layer.bias is None else net[name].layer.bias.numpy())
-        for name in ("fc0", "fc1", "out")
-    )
     best = np.inf
-    for signs in itertools.product((0.0, 1.0), repeat=sum(HIDDEN)):
-        d0, d1 = np.array(signs[: HIDDEN[0]]), np.array(signs[HIDDEN[0] :])
-        a1, c1 = w1 @ (d0[:, None] * w0), w1 @ (d0 * b0) + b1
-        a2, c2 = w2 @ (d1[:, None] * a1), w2 @ (d1 * c1)
-        turn0, turn1 = (1 - 2 * d0)[:, None], (1 - 2 * d1)[:, None]
-        upper = [np.hstack([turn0 * w0, np.zeros((HIDDEN[0], 1))]), np.hstack([turn1 * a1, np.zeros((HIDDEN[1], 1))])]
-        upper.append(np.hstack([rows @ a2, -np.ones((len(rows), 1))]))
-        right = np.concatenate([-turn0[:, 0] * b0, -turn1[:, 0] * c1, rhs - rows @ c2])
+    for matrix, right, slope, constant in pieces(net):
+        upper = np.block([[matrix, np.zeros((len(matrix), 1))], [rows @ slope, -np.ones((len(rows), 1))]])
         limits = [*zip(region.lower.reshape(-1), region.upper.reshape(-1), strict=True), (None, None)]
-        found = linprog([0.0] * INPUTS + [1.0], A_ub=np.vstack(upper), b_ub=right, bounds=limits)
+        found = linprog([0.0] * INPUTS + [1.0], A_ub=upper, b_ub=np.concatenate([right, rhs - rows @ constant]), bounds=limits)
         if found.success:
             best = min(best, found.fun)
     return best
@@ -63,7 +42,7 @@ def problem(seed, rows):
     g = np.random.default_rng(seed)
     centre = g.normal(size=(1, INPUTS))
     region, matrix = mn.Box(centre - 0.7, centre + 0.7), g.normal(size=(rows, OUTPUTS))
-    net = network(seed)
+    net = random_network(seed, HIDDEN)
     return net, region, matrix, np.full(rows, least(net, region, matrix, np.zeros(rows)))
 
 
@@ -161,7 +140,7 @@ def test_no_point_is_sat_that_the_oracle_does_not_confirm():
 
 
 def test_single_precision_stays_inside_the_box():
-    net, g = network(3), np.random.default_rng(0)
+    net, g = random_network(3, HIDDEN), np.random.default_rng(0)
     lower = g.normal(size=(1, INPUTS))
     case = Case(mn.Box(lower, lower + 1e-6), (Clause(np.zeros((1, OUTPUTS)), np.ones(1)),))
     oracle = Oracle("float32", lambda x: net.forward(x), np.float32)
