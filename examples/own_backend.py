@@ -19,11 +19,21 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from mipnet.adapter import DEFAULT, Raw, check_limits, check_program, check_rows, finish, trivial, unknown_option, with_bounds, with_cost
-from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Session, Status
+from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Status
+from mipnet.backend.helpers import (
+    DEFAULT,
+    Raw,
+    check_limits,
+    check_program,
+    check_rows,
+    finish,
+    trivial,
+    unknown_option,
+    with_bounds,
+    with_cost,
+)
+from mipnet.backend.progress import Progress
 from mipnet.errors import BackendError
-from mipnet.program import Program, Rows
-from mipnet.progress import Progress
 
 Array = NDArray[np.float64]
 KNOWN = {"presolve"}

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import mipnet as mn
-from mipnet.bounds.rules import Lines
+from mipnet.bounds.linear_rules import Lines
 from mipnet.testing import check_layer
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from mipnet.cli import main
+from mipnet.app.cli.main import main
 
 sys.exit(main())

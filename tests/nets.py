@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 import mipnet as mn
-from mipnet.ir import Array
+from mipnet.arrays import Array
 
 Generator = np.random.Generator
 

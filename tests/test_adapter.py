@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from mipnet.adapter import Raw, finish, settle, trivial
 from mipnet.backend import Event, Limits, Status
+from mipnet.backend.helpers import Raw, finish, settle, trivial
+from mipnet.backend.progress import Progress, run_apart
 from mipnet.errors import SolverFailure
-from mipnet.progress import Progress, run_apart
 from mipnet.testing.problems import program
 
 BINARY = program([-1.0, 1.0], [[1.0, 1.0]], row_upper=1.0, upper=1.0, integer=True, offset=3.0)

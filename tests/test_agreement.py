@@ -15,10 +15,10 @@ import torch
 from scipy.optimize import linprog
 
 import mipnet as mn
-from mipnet.block import RELAXED, formulations
-from mipnet.engine import solve
-from mipnet.ir import Array
-from mipnet.layers.phase import LINKS
+from mipnet.arrays import Array
+from mipnet.formulations.block import RELAXED, formulations
+from mipnet.formulations.relu import LINKS
+from mipnet.solving.engine import solve
 from tests.nets import SEEDS, dense, make, sample
 
 EXACT = [name for name in LINKS if name not in RELAXED]

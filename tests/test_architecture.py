@@ -46,12 +46,14 @@ def test_every_contract_is_kept() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
-        ("mipnet/sets.py", "import highspy", "the core knows no solver"),
-        ("mipnet/block.py", "import mipnet_highs", "the core knows no solver"),
-        ("mipnet/backend.py", "from rich import print", "only report, live, plots and cli"),
-        ("mipnet/ir.py", "from mipnet import backend", "imports go one way"),
-        ("backends/mipnet_scip/__init__.py", "from mipnet import block", "a backend knows"),
-        ("backends/mipnet_linopy/solvers.py", "from mipnet import lower", "a backend knows"),
+        ("mipnet/network/sets.py", "import highspy", "the core knows no solver"),
+        ("mipnet/formulations/block.py", "import mipnet_highs", "the core knows no solver"),
+        ("mipnet/backend/contract.py", "from rich import print", "only the application draws"),
+        ("mipnet/arrays.py", "import torch", "loads neither torch nor linopy"),
+        ("mipnet/app/runs/solve.py", "from mipnet.app.screen import tables", "in the application"),
+        ("mipnet/network/graph.py", "from mipnet.layers import dense", "imports go one way"),
+        ("backends/mipnet_scip/__init__.py", "from mipnet.formulations import block", "a backend imports"),
+        ("backends/mipnet_linopy/solvers.py", "from mipnet.solving import engine", "a backend imports"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(copy: Path, file: str, line: str, contract: str) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from mipnet import backend as module
+from mipnet.backend import contract as module
 from mipnet.errors import BackendError, BackendMissing
 
 HIGHS = EntryPoint("highs", "mipnet_highs:HiGHS", module.GROUP)
@@ -75,7 +75,6 @@ def test_the_same_entry_point_twice_is_one(announce) -> None:
 
 
 def test_importing_the_contract_loads_no_adapter() -> None:
-    code = (
-        "import sys, mipnet.backend, mipnet.adapter; print([m for m in ('mipnet_highs', 'mipnet_scip', 'pyscipopt') if m in sys.modules])"
-    )
+    adapters = "('mipnet_highs', 'mipnet_scip', 'pyscipopt')"
+    code = f"import sys, mipnet.backend, mipnet.backend.helpers; print([m for m in {adapters} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

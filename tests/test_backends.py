@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipnet.backend import Backend, Event, Feature, Limits, Status, backends, get_backend
+from mipnet.backend import Backend, Event, Feature, Limits, LogSumExp, Rows, Status, backends, get_backend
 from mipnet.errors import BackendError, OptionError, SolverFailure
-from mipnet.program import LogSumExp, Rows
 from mipnet.testing import backend_checks
 from mipnet.testing.problems import hard_knapsack, knapsack, market_split, program
 

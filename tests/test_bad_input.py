@@ -12,8 +12,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-import mipnet.backend
-from mipnet.cli import main
+import mipnet.backend.contract
+from mipnet.app.cli.main import main
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 GOOD = (EXAMPLES / "digits.yaml").read_text()
@@ -289,7 +289,7 @@ def test_bad_input_is_told_in_one_line(
 
 def test_a_solver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mipnet.backend, "find_spec", lambda name: None)
+    monkeypatch.setattr(mipnet.backend.contract, "find_spec", lambda name: None)
     assert main(["solve", str(EXAMPLES / "digits.yaml"), "--backend", "scip"]) == 2
     said = capsys.readouterr()
     assert said.out == ""

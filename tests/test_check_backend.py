@@ -12,9 +12,8 @@ import pytest
 from mipnet_highs import HiGHS
 from mipnet_scip import SCIP, plugins
 
-from mipnet.adapter import DEFAULT
-from mipnet.backend import Limits, OnEvent, Options, Outcome, Session, Status
-from mipnet.program import Program
+from mipnet.backend import Limits, OnEvent, Options, Outcome, Program, Session, Status
+from mipnet.backend.helpers import DEFAULT
 from mipnet.testing import backend_checks, check_backend
 
 

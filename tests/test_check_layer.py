@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import mipnet as mn
-from mipnet.bounds.rules import Lines, affine
-from mipnet.ir import Layer
+from mipnet.bounds.linear_rules import Lines, affine
+from mipnet.network.graph import Layer
 from mipnet.testing import check_layer
 from tests.nets import conv, dense, norm
 

@@ -20,11 +20,12 @@ from rich.console import Console
 from torch import nn
 
 import mipnet
-from mipnet import backend, runs
+from mipnet.app.cli.main import main
+from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs import solve as runs
+from mipnet.app.screen.progress import PartsProgress, Progress
 from mipnet.backend import Event, Found, Status
-from mipnet.cli import main
-from mipnet.live import PartsProgress, Progress
-from mipnet.spec import load_spec
+from mipnet.backend import contract as backend
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = str(EXAMPLES / "digits.yaml")
@@ -49,7 +50,8 @@ def shell(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_loads_next_to_nothing() -> None:
-    code = "import sys\nfrom mipnet.cli import main\nmain(['--help'])\nprint('LOADED', *sorted({m.partition('.')[0] for m in sys.modules}))"
+    code = "import sys\nfrom mipnet.app.cli.main import main\nmain(['--help'])\n"
+    code += "print('LOADED', *sorted({m.partition('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=True)
     said, _, loaded = done.stdout.partition("LOADED")
     assert not set(loaded.split()) & HEAVY

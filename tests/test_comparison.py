@@ -13,10 +13,12 @@ import pytest
 import xarray as xr
 import yaml
 
-from mipnet import comparison, plots, runs
+from mipnet.app import figures as plots
+from mipnet.app.cli.main import main
+from mipnet.app.runs import compare as comparison
+from mipnet.app.runs import solve as runs
+from mipnet.app.runs.compare import FILES, load_comparison, run_comparison
 from mipnet.backend import Status
-from mipnet.cli import main
-from mipnet.comparison import FILES, load_comparison, run_comparison
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EXAMPLE = EXAMPLES / "compare.yaml"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import mipnet as mn
-from mipnet.curvature import curvature, products, soft_targets
-from mipnet.frozen import derivative_along
+from mipnet.pruning.importance.frozen import derivative_along
+from mipnet.pruning.stepwise.curvature import curvature, products, soft_targets
 from tests.nets import SEEDS, make
 
 NAMES = [f"{family.__name__}-{seed}" for family, seed in SEEDS]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mipnet as mn
-from mipnet.losses import Loss, add_loss
+from mipnet.model.losses import Loss, add_loss
 from tests.nets import dense, make, mlp, sample
 
 BACKENDS = ("highs", "scip")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mipnet.comparison import load_comparison
-from mipnet.reaching import load_range
-from mipnet.spec import load_spec
-from mipnet.verifying import load_verification
+from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs.certify import load_range
+from mipnet.app.runs.compare import load_comparison
+from mipnet.app.runs.verify import load_verification
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -10,9 +10,9 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import DataError, InputError, NetworkError, UnboundedError, UnsupportedError
-from mipnet.ir import INPUT
-from mipnet.program import from_model
-from mipnet.replay import gate_actions
+from mipnet.model.to_program import from_model
+from mipnet.network.graph import INPUT
+from mipnet.solving.replay import gate_actions
 from tests.nets import SEEDS, dense, make, mlp, sample
 
 BACKENDS = ("highs", "scip")

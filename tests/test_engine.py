@@ -12,14 +12,14 @@ import pytest
 import xarray as xr
 
 import mipnet as mn
+from mipnet.backend.rewrites import lower
 from mipnet.errors import BackendMissing, InputError, OptionError, UnboundedError, UnsupportedError
-from mipnet.held import Held
-from mipnet.losses import Loss, add_loss
-from mipnet.lower import lower
-from mipnet.program import from_model
-from mipnet.replay import replay
-from mipnet.rounds import Run
-from mipnet.separators import Tangents
+from mipnet.model.losses import Loss, add_loss
+from mipnet.model.to_program import from_model
+from mipnet.solving.cut_rounds import Run
+from mipnet.solving.open_program import Held
+from mipnet.solving.replay import replay
+from mipnet.solving.separators import Tangents
 from tests.nets import dense, make, mlp
 
 BACKENDS = ("highs", "scip")

@@ -10,11 +10,11 @@ import pytest
 import xarray as xr
 
 import mipnet as mn
-from mipnet.cli import main
-from mipnet.engine import open_problem
+from mipnet.app.cli.main import main
 from mipnet.errors import UnboundedError
-from mipnet.explaining import Size
-from mipnet.program import from_model
+from mipnet.model.explanation import Size
+from mipnet.model.to_program import from_model
+from mipnet.solving.engine import open_problem
 from tests.nets import conv, dense, norm
 
 ROOT = Path(__file__).parents[1]

@@ -10,16 +10,16 @@ import pytest
 from scipy.optimize import linprog
 
 import mipnet as mn
-from mipnet.affine import Affine
-from mipnet.backend import get_backend
-from mipnet.block import RELAXED, formulations
-from mipnet.choices import PAIRS
-from mipnet.engine import solve
+from mipnet.backend import Program, get_backend
 from mipnet.errors import InputError, UnsupportedError
-from mipnet.layers.pairs import switched
-from mipnet.layers.phase import LINKS, Part
-from mipnet.problem import Modelled
-from mipnet.program import Program, from_model
+from mipnet.formulations.affine import Affine
+from mipnet.formulations.block import RELAXED, formulations
+from mipnet.formulations.choice import PAIRS
+from mipnet.formulations.pairs import switched
+from mipnet.formulations.relu import LINKS, Part
+from mipnet.model.to_program import from_model
+from mipnet.solving.engine import solve
+from mipnet.solving.problem import Modelled
 from tests.nets import SEEDS, dense, make, sample
 
 EXACT = [name for name in LINKS if name not in RELAXED]

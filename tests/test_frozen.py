@@ -10,10 +10,10 @@ import torch
 
 import mipnet as mn
 from mipnet.errors import InputError, UnsupportedError
-from mipnet.frozen import PatternRows, freeze, pattern_rows
-from mipnet.losses import Loss
-from mipnet.tasks.importance import Importance
-from mipnet.tasks.reduced import forward_logits
+from mipnet.model.losses import Loss
+from mipnet.pruning.importance.frozen import PatternRows, freeze, pattern_rows
+from mipnet.pruning.importance.question import Importance
+from mipnet.pruning.importance.reduced import forward_logits
 from tests.nets import SEEDS, conv, dense, make
 
 NAMES = [f"{family.__name__}-{seed}" for family, seed in SEEDS]

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mipnet.layers
-from mipnet.block import is_affine, linear_map
+from mipnet.arrays import Shape
 from mipnet.bounds.interval import Interval, interval
 from mipnet.errors import NetworkError
-from mipnet.ir import Layer, Shape, size
+from mipnet.formulations.block import is_affine, linear_map
 from mipnet.layers import (
     AdaptiveAvgPool2d,
     Add,
@@ -36,6 +36,7 @@ from mipnet.layers import (
     Scale,
     Window,
 )
+from mipnet.network.graph import Layer, size
 
 IMG, ODD = (2, 6, 6), (3, 5, 7)
 

@@ -11,8 +11,8 @@ from mipnet_scip import SCIP
 
 import mipnet as mn
 from mipnet.backend import Feature
-from mipnet.losses import Loss, add_loss
-from mipnet.tasks.importance import Importance
+from mipnet.model.losses import Loss, add_loss
+from mipnet.pruning.importance.question import Importance
 from tests.nets import dense
 
 EXACT = {"mip_gap": 1e-6, "time_limit": 60}

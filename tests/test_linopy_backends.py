@@ -22,10 +22,9 @@ from mipnet_linopy.handover import hand_over
 from mipnet_linopy.libraries import COPT_STOP, read_copt
 from mipnet_linopy.words import Said, least, relative
 
-from mipnet import cli
-from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Status, backends, get_backend, relative_gap
+from mipnet.app.cli import main as cli
+from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Program, Status, backends, get_backend, relative_gap
 from mipnet.errors import BackendError, BackendMissing, OptionError, SolverFailure
-from mipnet.program import Program
 from mipnet.testing.problems import INF, hard_knapsack, knapsack, program
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits.yaml"

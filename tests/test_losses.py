@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, multi_margin_loss
 
 import mipnet as mn
 from mipnet.errors import DataError, InputError
-from mipnet.losses import Loss, add_loss, check_labels
+from mipnet.model.losses import Loss, add_loss, check_labels
 from tests.nets import make, mlp
 
 

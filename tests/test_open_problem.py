@@ -15,10 +15,10 @@ from mipnet_highs import HiGHS
 
 import mipnet as mn
 from mipnet.backend import Feature
-from mipnet.engine import open_problem
 from mipnet.errors import InputError, OptionError, UnsupportedError
-from mipnet.losses import Loss, add_loss
-from mipnet.tasks.importance import Importance
+from mipnet.model.losses import Loss, add_loss
+from mipnet.pruning.importance.question import Importance
+from mipnet.solving.engine import open_problem
 from tests.nets import dense, make, mlp
 from tests.test_frozen import question, relu_mlp
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mipnet import parallel
 from mipnet.errors import DataError, InputError, SolverFailure
-from mipnet.parallel import run_all
+from mipnet.solving import parallel
+from mipnet.solving.parallel import run_all
 from tests.programs import die, fail, square
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +90,7 @@ def test_wrong_workers_and_schedulers_are_refused(monkeypatch: pytest.MonkeyPatc
 def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
     code = (
         "import sys; from functools import partial; from pathlib import Path\n"
-        "from mipnet.parallel import run_all; from tests.programs import square\n"
+        "from mipnet.solving.parallel import run_all; from tests.programs import square\n"
         "if __name__ == '__main__':\n"
         "    run_all({1: partial(square, Path(sys.argv[1]), 1, 1)}, workers=1)\n"
     )
@@ -109,6 +109,6 @@ def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
 
 
 def test_in_this_process_distributed_is_not_needed() -> None:
-    code = "import sys; from mipnet.parallel import run_all; assert run_all({1: int}, workers=0) == {1: 0}"
+    code = "import sys; from mipnet.solving.parallel import run_all; assert run_all({1: int}, workers=0) == {1: 0}"
     check = "; assert 'distributed' not in sys.modules"
     subprocess.run([sys.executable, "-c", code + check], check=True, timeout=60)

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from mipnet import comparison
+from mipnet.app.cli.main import main
+from mipnet.app.figures import path_curve
+from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs import compare as comparison
+from mipnet.app.runs.record import to_json
+from mipnet.app.runs.solve import run_importance, save
 from mipnet.backend import Status
-from mipnet.cli import main
 from mipnet.errors import InputError
-from mipnet.plots import path_curve
-from mipnet.records import to_json
-from mipnet.runs import run_importance, save
-from mipnet.spec import load_spec
-from mipnet.tasks.weights import spaced_weights
+from mipnet.pruning.importance.weights import spaced_weights
 from tests.test_open_problem import ctrl_c_after
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import mipnet as mn
-from mipnet import plots
+from mipnet.app import figures as plots
+from mipnet.app.figures import COLOURS, bounds_chart, curve, save_curve
 from mipnet.errors import InputError
-from mipnet.plots import COLOURS, bounds_chart, curve, save_curve
-from mipnet.pruning.compare import Row, Table
+from mipnet.pruning.rivals.compare import Row, Table
 from tests.nets import make, mlp
 
 RIVALS = [f"rival{k}" for k in range(15)]
@@ -75,8 +75,9 @@ def test_equal_tables_are_equal_files_and_pyplot_is_not_loaded(table: Table, tmp
     save_curve(table, *names[1::2])
     assert names[0].read_bytes() == names[1].read_bytes()
     assert names[2].read_bytes() == names[3].read_bytes()
-    code = "import sys, mipnet.plots, mipnet.comparison; assert 'matplotlib' not in sys.modules; from matplotlib.figure import Figure"
-    code += "\nfrom mipnet.pruning.compare import *; mipnet.plots.curve(Table((Row('mip', 'given', .5, .5, 9, 0, 0),), 'mip', 9, 0, 9))"
+    code = "import sys, mipnet.app.figures, mipnet.app.runs.compare; assert 'matplotlib' not in sys.modules\n"
+    code += "from matplotlib.figure import Figure\nfrom mipnet.pruning.rivals.compare import *\n"
+    code += "mipnet.app.figures.curve(Table((Row('mip', 'given', .5, .5, 9, 0, 0),), 'mip', 9, 0, 9))"
     subprocess.run([sys.executable, "-c", f"{code}\nassert 'matplotlib.pyplot' not in sys.modules"], check=True, timeout=100)
 
 

@@ -17,11 +17,11 @@ import torch
 
 import mipnet as mn
 from mipnet.backend import Feature
-from mipnet.guesses import Guesses
-from mipnet.losses import Loss, add_loss
-from mipnet.primal import Search
-from mipnet.problem import Modelled
-from mipnet.tasks.importance import Importance
+from mipnet.model.losses import Loss, add_loss
+from mipnet.pruning.importance.question import Importance
+from mipnet.solving.gradient_search import Search
+from mipnet.solving.guesses import Guesses
+from mipnet.solving.problem import Modelled
 from tests.nets import SEEDS, dense, make, sample
 
 BACKENDS = ("highs", "scip")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mipnet.errors import DataError
-from mipnet.properties import Case, Clause, Property
-from mipnet.sets import Box
+from mipnet.network.properties import Case, Clause, Property
+from mipnet.network.sets import Box
 
 UNIT = Box(np.zeros((1, 2)), np.ones((1, 2)))
 FAR = Box(np.full((1, 2), 5.0), np.full((1, 2), 6.0))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import mipnet as mn
-from mipnet.cli import main
+from mipnet.app.cli.main import main
 
 DIGITS = "region: {data: {source: digits}, index: 3, radius: 0.01, clip: [0, 1]}\n"
 

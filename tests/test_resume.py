@@ -19,13 +19,13 @@ import psutil
 import pytest
 import xarray as xr
 
-from mipnet.decoupled import run_decoupled, store_of
+from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs.decoupled import run_decoupled, store_of
+from mipnet.app.runs.inputs import ask
+from mipnet.app.runs.record import to_json
+from mipnet.app.runs.solve import run_importance, save
 from mipnet.errors import InputError
-from mipnet.questions import ask
-from mipnet.records import to_json
-from mipnet.runs import run_importance, save
-from mipnet.spec import load_spec
-from mipnet.tasks.decouple import Key, Part
+from mipnet.pruning.importance.by_class import Key, Part
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BY_CLASS = ("--set", "solve.decouple=class", "--set", "data.per_class=60", "--output", "run", "--json")

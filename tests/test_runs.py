@@ -19,14 +19,16 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from mipnet import questions, runfolder, runs
+from mipnet.app.files.solve_file import Spec, load_spec
+from mipnet.app.runs import folder as runfolder
+from mipnet.app.runs import inputs as questions
+from mipnet.app.runs import solve as runs
+from mipnet.app.runs.record import Accuracy, Run, describe, plain, to_json
+from mipnet.app.runs.solve import run_importance, save
 from mipnet.backend import Event, Status
 from mipnet.errors import InputError
 from mipnet.readers.data import load
 from mipnet.readers.files import build_module
-from mipnet.records import Accuracy, Run, describe, plain, to_json
-from mipnet.runs import run_importance, save
-from mipnet.spec import Spec, load_spec
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BACKENDS = ("highs", "scip")

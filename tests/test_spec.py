@@ -15,13 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import mipnet.app.files
+from mipnet.app.files.solve_file import DataSpec, FormulationSpec, Spec, load_spec
+from mipnet.app.files.source import Override, parse_set, read_source
 from mipnet.errors import NetworkError, SpecError
 from mipnet.readers import data
-from mipnet.spec import DataSpec, FormulationSpec, Spec, load_spec
-from mipnet.specfile import Override, parse_set, read_source
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TEMPLATE = Path(__file__).parents[1] / "mipnet" / "template.yaml"
+TEMPLATE = Path(mipnet.app.files.__file__).with_name("template.yaml")
 SMALL = "mipnet: 1\ntask: importance\nnetwork: {file: net.pt2}\ndata: {source: digits, total: 3}\n"
 
 
@@ -155,7 +156,7 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_reading_a_spec_loads_no_torch() -> None:
-    code = "import sys, mipnet.spec; sys.exit(bool({'torch', 'numpy', 'linopy'} & set(sys.modules)))"
+    code = "import sys, mipnet.app.files.solve_file; sys.exit(bool({'torch', 'numpy', 'linopy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import mipnet as mn
-from mipnet.losses import Loss, add_loss
-from mipnet.tasks.importance import Importance
+from mipnet.model.losses import Loss, add_loss
+from mipnet.pruning.importance.question import Importance
 from tests.nets import FAMILIES, dense, make
 
 BACKENDS = ("highs", "scip")

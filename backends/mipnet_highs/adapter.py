@@ -1,7 +1,7 @@
 """HiGHS: linear and mixed-integer programs, handed over as arrays and kept in one `highspy.Highs` object.
 
 Two things to know.  The solver runs in a thread of its own, so handlers are called there, and Ctrl-C reaches it.  SOS1 sets,
-indicators and log-sum-exp are not HiGHS's: `mipnet.lower` rewrites them.
+indicators and log-sum-exp are not HiGHS's: `mipnet.backend.rewrites` rewrites them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.adapter import (
+from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Source, Status
+from mipnet.backend.helpers import (
     DEFAULT,
     Raw,
     canonical,
@@ -28,10 +29,8 @@ from mipnet.adapter import (
     with_bounds,
     with_cost,
 )
-from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Session, Source, Status
+from mipnet.backend.progress import Progress, run_apart
 from mipnet.errors import BackendError, SolverFailure
-from mipnet.program import Program, Rows
-from mipnet.progress import Progress, run_apart
 from mipnet_highs.options import expect_ok, set_option, set_options
 from mipnet_highs.words import NO_LIMIT, STATUS, UNDECIDED, Word, arrays
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import highspy
 
-from mipnet.adapter import unknown_option
 from mipnet.backend import Options
+from mipnet.backend.helpers import unknown_option
 from mipnet.errors import OptionError, SolverFailure
 
 OWNED = {

@@ -8,8 +8,8 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
+from mipnet.arrays import Csr
 from mipnet.backend import Status
-from mipnet.program import Csr
 
 Word: Any = highspy.HighsModelStatus
 UNDECIDED = Word.kUnboundedOrInfeasible

@@ -26,7 +26,9 @@ import numpy as np
 from linopy.solvers import Solver
 from numpy.typing import NDArray
 
-from mipnet.adapter import (
+from mipnet.arrays import Csr
+from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Status
+from mipnet.backend.helpers import (
     DEFAULT,
     TOLERANCE,
     Raw,
@@ -40,10 +42,8 @@ from mipnet.adapter import (
     with_bounds,
     with_cost,
 )
-from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Session, Status
+from mipnet.backend.progress import Progress
 from mipnet.errors import BackendError, MipnetError, OptionError, SolverFailure
-from mipnet.program import Csr, Program, Rows
-from mipnet.progress import Progress
 from mipnet_linopy.commands import find_command
 from mipnet_linopy.handover import Handed, hand_over
 from mipnet_linopy.words import Dialect, Said

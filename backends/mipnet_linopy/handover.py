@@ -14,8 +14,9 @@ import xarray as xr
 from linopy.constraints import Constraint
 from numpy.typing import NDArray
 
-from mipnet.adapter import canonical
-from mipnet.program import Columns, Csr, Program
+from mipnet.arrays import Columns, Csr
+from mipnet.backend import Program
+from mipnet.backend.helpers import canonical
 
 Array = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.adapter import Raw
 from mipnet.backend import Options, Status
+from mipnet.backend.helpers import Raw
 from mipnet.errors import SolverFailure
 from mipnet_linopy.words import Dialect, Said, last_number, least, read_result
 

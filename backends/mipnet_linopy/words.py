@@ -14,8 +14,8 @@ import numpy as np
 from linopy.constants import Result
 from numpy.typing import NDArray
 
-from mipnet.adapter import Raw
 from mipnet.backend import Limits, Options, Status
+from mipnet.backend.helpers import Raw
 
 Array = NDArray[np.float64]
 

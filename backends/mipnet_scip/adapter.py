@@ -16,11 +16,21 @@ import pyscipopt
 from numpy.typing import NDArray
 from pyscipopt import SCIP_EVENTTYPE, SCIP_STAGE, quicksum
 
-from mipnet.adapter import DEFAULT, Raw, check_limits, check_point, check_program, check_rows, finish, trivial, with_bounds, with_cost
-from mipnet.backend import Backend, Feature, Lazy, Limits, OnEvent, Options, Outcome, Session, Source, Status
+from mipnet.backend import Backend, Feature, Lazy, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Source, Status
+from mipnet.backend.helpers import (
+    DEFAULT,
+    Raw,
+    check_limits,
+    check_point,
+    check_program,
+    check_rows,
+    finish,
+    trivial,
+    with_bounds,
+    with_cost,
+)
+from mipnet.backend.progress import Progress, run_apart
 from mipnet.errors import BackendError, SolverFailure
-from mipnet.program import Program, Rows
-from mipnet.progress import Progress, run_apart
 from mipnet_scip import native
 from mipnet_scip.handover import Handles, add_rows, finite, hand_over
 from mipnet_scip.options import STATUS, set_limits, set_options

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pyscipopt import exp, quicksum
 from pyscipopt.scip import Expr, ExprCons, Term
 
-from mipnet.adapter import canonical, warn_dropped
-from mipnet.program import Indicators, LogSumExp, Program, Rows
+from mipnet.backend import Indicators, LogSumExp, Program, Rows
+from mipnet.backend.helpers import canonical, warn_dropped
 from mipnet_scip import native
 
 Array = NDArray[np.float64]

@@ -18,8 +18,8 @@ import numpy as np
 import pyscipopt
 from numpy.typing import NDArray
 
+from mipnet.backend import Rows
 from mipnet.errors import SolverFailure
-from mipnet.program import Rows
 
 INFINITY = 1e20
 """What SCIP takes for infinite."""

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from pyscipopt import SCIP_RESULT, Conshdlr, Heur
 from pyscipopt.scip import PY_SCIP_HEURTIMING
 
-from mipnet.adapter import check_rows, checked
-from mipnet.backend import Lazy, Limits, Source
-from mipnet.program import Program, Rows
-from mipnet.progress import Progress
+from mipnet.backend import Lazy, Limits, Program, Rows, Source
+from mipnet.backend.helpers import check_rows, checked
+from mipnet.backend.progress import Progress
 from mipnet_scip import native
 from mipnet_scip.handover import Handles, add_rows
 

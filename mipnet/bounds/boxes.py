@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from mipnet.bounds.identity import network_hash, region_hash
+from mipnet.bounds.fingerprint import network_hash, region_hash
 from mipnet.bounds.interval import Interval
 from mipnet.errors import DataError, InputError, NetworkError
-from mipnet.gates import Gate
-from mipnet.ir import INPUT, Network, dims_of
-from mipnet.sets import Box
+from mipnet.network.gates import Gate
+from mipnet.network.graph import INPUT, Network, dims_of
+from mipnet.network.sets import Box
 
 FORMAT = "mipnet bounds 1"
 

@@ -2,7 +2,7 @@
 
 Zhang et al., "Efficient Neural Network Robustness Certification with General Activation Functions" (NeurIPS 2018), section 3.  An upper
 bound is the negated lower bound of the negated value, so there is one walk: a row a bound in question, all samples and elements at
-once.  Each layer's step is in `mipnet.bounds.rules`.
+once.  Each layer's step is in `mipnet.bounds.linear_rules`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mipnet.bounds.interval import Interval
-from mipnet.bounds.rules import Passed, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
-from mipnet.ir import INPUT, Network, Node, size
-from mipnet.sets import Ball
+from mipnet.bounds.linear_rules import Passed, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
+from mipnet.network.graph import INPUT, Network, Node, size
+from mipnet.network.sets import Ball
 
 CHUNK = 2**19
 """As many coefficients of one node are held at once: 4 MiB, which a cache may hold."""
@@ -113,7 +113,7 @@ def rows_at_once(network: Network, node: Node) -> int:
 
 
 def least(known: Known, rows: Rows, box: Interval, choices: Choices | None = None) -> Tensor:
-    """A lower bound of each row's value, shape ``(rows,)``; ``choices`` are those of `mipnet.bounds.rules.lines` by node name."""
+    """A lower bound of each row's value, shape ``(rows,)``; ``choices`` are those of `mipnet.bounds.linear_rules.lines` by node name."""
     return walk(known, rows, box, choices)[0]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mipnet.errors import UnsupportedError
-from mipnet.ir import Layer
+from mipnet.network.graph import Layer
 
 Method = Literal["auto", "interval", "crown", "alpha"]
 """How bounds are computed; `auto` is CROWN, with intervals where that would take long."""

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from mipnet.affine import Csr
-from mipnet.block import linear_map
+from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval, linear
-from mipnet.bounds.rules import Passed, affine, backward
-from mipnet.ir import Layer, Shape, constant, require
+from mipnet.bounds.linear_rules import Passed, affine, backward
+from mipnet.formulations.block import linear_map
+from mipnet.network.graph import Layer, constant, require
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mipnet.affine import Csr
-from mipnet.block import linear_map
+from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval, monotone
-from mipnet.bounds.rules import adjoint, backward
-from mipnet.ir import Layer, Shape, require, size
+from mipnet.bounds.linear_rules import adjoint, backward
+from mipnet.formulations.block import linear_map
 from mipnet.layers.shape import selection
+from mipnet.network.graph import Layer, require, size
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from mipnet.affine import Csr
-from mipnet.block import linear_map
+from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval, linear
-from mipnet.bounds.rules import adjoint, backward
-from mipnet.ir import Layer, Shape, constant, require, size
+from mipnet.bounds.linear_rules import adjoint, backward
+from mipnet.formulations.block import linear_map
+from mipnet.network.graph import Layer, constant, require, size
 
 
 @dataclass(frozen=True, eq=False)

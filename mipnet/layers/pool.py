@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from mipnet.affine import Affine, Csr, Mask
-from mipnet.block import WINDOWS, Block, Phases, encoding, linear_map
+from mipnet.arrays import Array, Csr, Mask, Shape
 from mipnet.bounds.interval import Interval, interval, monotone
-from mipnet.bounds.rules import Passed, adjoint, backward
-from mipnet.ir import Array, Layer, Shape, require
-from mipnet.layers.contest import CONTESTS, Contest
+from mipnet.bounds.linear_rules import Passed, adjoint, backward
+from mipnet.formulations.affine import Affine
+from mipnet.formulations.block import WINDOWS, Block, Phases, encoding, linear_map
+from mipnet.formulations.maxpool import CONTESTS, Contest
 from mipnet.layers.window import Pair, Window
+from mipnet.network.graph import Layer, require
 
 
 @dataclass(frozen=True, eq=False)

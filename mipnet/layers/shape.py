@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mipnet.affine import Csr
-from mipnet.block import linear_map
+from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import interval, monotone
-from mipnet.bounds.rules import backward, rearranged
-from mipnet.ir import Layer, Shape, require, size
+from mipnet.bounds.linear_rules import backward, rearranged
+from mipnet.formulations.block import linear_map
+from mipnet.network.graph import Layer, require, size
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mipnet.ir import Shape, require
+from mipnet.arrays import Shape
+from mipnet.network.graph import require
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]

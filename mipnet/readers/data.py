@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mipnet.arrays import Array, Shape
 from mipnet.errors import DataError
-from mipnet.ir import Array, Shape
 from mipnet.readers.packed import unpacked
 
 ROOT = "MIPNET_DATA"

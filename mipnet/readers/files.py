@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mipnet.errors import NetworkError, UnsupportedError
-from mipnet.ir import Network
+from mipnet.network.graph import Network
 from mipnet.readers.lowering import one_line
 from mipnet.readers.pt2 import read_pt2
 from mipnet.readers.torch import from_torch

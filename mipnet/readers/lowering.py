@@ -9,9 +9,10 @@ from typing import NoReturn, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from mipnet.arrays import Shape
 from mipnet.errors import NetworkError
-from mipnet.ir import Layer, Shape
 from mipnet.layers import BatchNorm, Clip, LeakyReLU, ReLU, Scale
+from mipnet.network.graph import Layer
 
 TAKEN_OFF = {kind: f"the final {kind} was taken off: the network's output is what goes into it" for kind in ("softmax", "log_softmax")}
 """What `Network.notes` say of a last layer that is not part of the network."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from mipnet.ir import INPUT, Layer
 from mipnet.layers import (
     AdaptiveAvgPool2d,
     Add,
@@ -24,6 +23,7 @@ from mipnet.layers import (
     Reshape,
     Scale,
 )
+from mipnet.network.graph import INPUT, Layer
 
 KINDS: dict[type[Layer], str] = {
     **{Dense: "fc", Conv2d: "conv", BatchNorm: "bn", Scale: "scale", ReLU: "relu", LeakyReLU: "relu", Clip: "clip"},

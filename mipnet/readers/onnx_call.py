@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
-from mipnet.ir import Layer, Shape, constant
 from mipnet.layers import Reshape
+from mipnet.network.graph import Layer, constant
 from mipnet.readers.lowering import Value
 
 if TYPE_CHECKING:

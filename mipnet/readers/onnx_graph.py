@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mipnet.arrays import Array, Shape
 from mipnet.errors import NetworkError, UnsupportedError
-from mipnet.ir import INPUT, Array, Layer, Network, Shape, size
 from mipnet.layers import Reshape
+from mipnet.network.graph import INPUT, Layer, Network, size
 from mipnet.readers.lowering import TAKEN_OFF
 from mipnet.readers.names import Names
 from mipnet.readers.onnx_call import FLOATS, RULES, Call, Constant, Tensor, attributes_of, one_sample, owner_of, place

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mipnet.ir import Shape
+from mipnet.arrays import Shape
 from mipnet.layers import Add, Dense, ReLU, Scale
 from mipnet.readers.lowering import lower_clip, lower_leaky, lower_norm
 from mipnet.readers.onnx_call import FLOATS, Call, Constant, Tensor, attributes_of, one_sample, reads

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mipnet.arrays import Array, Shape
 from mipnet.errors import NetworkError
-from mipnet.ir import Array, Shape
 from mipnet.readers.packed import unpacked
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mipnet.ir import Shape
+from mipnet.arrays import Shape
 from mipnet.layers import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d, Window
 from mipnet.layers.window import Sides
 from mipnet.readers.onnx_call import Call, Tensor, axes_of, reads

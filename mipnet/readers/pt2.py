@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from mipnet.errors import NetworkError, UnsupportedError
-from mipnet.ir import Network
+from mipnet.network.graph import Network
 from mipnet.readers.lowering import one_line
 from mipnet.readers.torch import check_equal, quiet, silent, weight_notes
 from mipnet.readers.torch_graph import Reading, float64

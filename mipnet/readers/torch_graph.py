@@ -21,8 +21,9 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
-from mipnet.ir import INPUT, Layer, Network, Shape, constant
+from mipnet.network.graph import INPUT, Layer, Network, constant
 from mipnet.readers.lowering import TAKEN_OFF, Value, one_line
 from mipnet.readers.names import Names
 

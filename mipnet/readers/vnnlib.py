@@ -17,12 +17,12 @@ from typing import NoReturn
 
 import numpy as np
 
+from mipnet.arrays import Array
 from mipnet.errors import DataError, UnsupportedError
-from mipnet.ir import Array
-from mipnet.properties import Case, Clause, Property
+from mipnet.network.properties import Case, Clause, Property
+from mipnet.network.sets import Box
 from mipnet.readers.packed import unpacked
 from mipnet.readers.sexpr import Form, Group, Malformed, line_of, parse, shown
-from mipnet.sets import Box
 
 VARIABLE = re.compile(r"([XY])_(0|[1-9]\d{0,8})")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")

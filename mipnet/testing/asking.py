@@ -9,9 +9,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.backend import Backend, Feature, Lazy, Limits, Session, Status
+from mipnet.backend import Backend, Feature, Lazy, Limits, Program, Rows, Session, Status
 from mipnet.errors import InputError
-from mipnet.program import Program, Rows
 from mipnet.testing.checking import check, expect, expect_raises, optimum, sound
 from mipnet.testing.problems import INF, brute_force, hard_knapsack, knapsack, market_split, program, rows
 from mipnet.testing.sessions import EXACT

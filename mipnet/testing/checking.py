@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mipnet.adapter import DEFAULT
-from mipnet.backend import Backend, Event, Feature, Limits, OnEvent, Outcome, Status, relative_gap
-from mipnet.program import Program
+from mipnet.backend import Backend, Event, Feature, Limits, OnEvent, Outcome, Program, Status, relative_gap
+from mipnet.backend.helpers import DEFAULT
 
 Check = Callable[[Backend], None]
 

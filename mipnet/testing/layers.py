@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mipnet.arrays import Array, Shape
 from mipnet.backend import Backend, Status
-from mipnet.block import RELAXED, formulations, is_affine, linear_map
 from mipnet.bounds.interval import Interval, interval
-from mipnet.bounds.rules import backward, has_backward, is_elementwise, is_exact, lines
-from mipnet.build import encode
-from mipnet.engine import solve
-from mipnet.ir import INPUT, Array, Layer, Network, Shape, size
+from mipnet.bounds.linear_rules import backward, has_backward, is_elementwise, is_exact, lines
+from mipnet.formulations.block import RELAXED, formulations, is_affine, linear_map
 from mipnet.layers import Dense, Reshape
-from mipnet.program import from_model
-from mipnet.sets import Box
+from mipnet.model.encoding import encode
+from mipnet.model.to_program import from_model
+from mipnet.network.graph import INPUT, Layer, Network, size
+from mipnet.network.sets import Box
+from mipnet.solving.engine import solve
 from mipnet.testing.checking import expect
 
 Check = tuple[str, Callable[[], None]]

@@ -7,9 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from mipnet.backend import Backend, Feature, Limits, Status
+from mipnet.backend import Backend, Feature, Indicators, Limits, LogSumExp, Program, Status
 from mipnet.errors import BackendError, OptionError
-from mipnet.program import Indicators, LogSumExp, Program
 from mipnet.testing.checking import check, expect, expect_raises, optimum, solve, sound
 from mipnet.testing.problems import INF, brute_force, knapsack, program, rows
 

@@ -8,7 +8,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mipnet.program import Csr, Program, Rows
+from mipnet.arrays import Csr
+from mipnet.backend import Program, Rows
 
 Array = NDArray[np.float64]
 

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mipnet.ir import Array
-from mipnet.sets import Box
-from mipnet.verification.excess import Excess
+from mipnet.arrays import Array
+from mipnet.network.sets import Box
+from mipnet.verification.clause_network import Excess
 
 STEPS = 40
 FIRST, LAST = 0.5, 0.005

@@ -11,24 +11,25 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, Limits, Options, Status, get_backend
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.sweep import propagate
-from mipnet.build import Encoding, Formulation, encode
-from mipnet.distances import Norm
-from mipnet.engine import Start, open_problem
+from mipnet.bounds.propagation import propagate
 from mipnet.errors import InputError
-from mipnet.extremes import OPTIMALITY, margin
-from mipnet.ir import Array, Network, size
-from mipnet.program import from_model
-from mipnet.properties import Case, Clause, Property
-from mipnet.sets import Box
+from mipnet.formulations.distance import Norm
+from mipnet.model.encoding import Encoding, Formulation, encode
+from mipnet.model.to_program import from_model
+from mipnet.network.graph import Network, size
+from mipnet.network.properties import Case, Clause, Property
+from mipnet.network.sets import Box
+from mipnet.solving.engine import Start, open_problem
+from mipnet.solving.extremes import OPTIMALITY, margin
+from mipnet.verification.by_solver import HELD, TANGENT
+from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import Search
-from mipnet.verification.exact import HELD, TANGENT
-from mipnet.verification.excess import Excess
-from mipnet.verification.passes import hold_program, telling_points
 from mipnet.verification.pipeline import verify
 from mipnet.verification.robustness import Clip, answer, around, differences
+from mipnet.verification.self_check import hold_program, telling_points
 
 HALVINGS = 8
 """Of the range of radii in which linear bounds stop to be enough."""

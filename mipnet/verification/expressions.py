@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from mipnet.arrays import Shape
 from mipnet.errors import InputError, MipnetError
-from mipnet.ir import Shape
-from mipnet.properties import Case, Clause, Property
-from mipnet.sets import Box
+from mipnet.network.properties import Case, Clause, Property
+from mipnet.network.sets import Box
 
 MOST = 10_000
 """So many ways to satisfy a property are written out at most."""

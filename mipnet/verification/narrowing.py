@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from mipnet.arrays import Array
 from mipnet.bounds.interval import Interval
-from mipnet.ir import Array
-from mipnet.sets import Box
-from mipnet.verification.excess import Excess
-from mipnet.verification.splitting import BATCH, THINNEST, Parts, Splitting
+from mipnet.network.sets import Box
+from mipnet.verification.clause_network import Excess
+from mipnet.verification.input_splitting import BATCH, THINNEST, Parts, Splitting
 
 HELD = 200_000
 """As many boxes are kept at most."""

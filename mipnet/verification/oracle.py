@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mipnet.ir import Array, Network
-from mipnet.properties import Case
+from mipnet.arrays import Array
+from mipnet.network.graph import Network
+from mipnet.network.properties import Case
 from mipnet.readers.files import ONNX, suffix_of
 
 INSIDE = 1e-7

@@ -1,6 +1,6 @@
 """Verify: is there an input of the set at which the property holds?  Cheap proofs first, a solver for what is left.
 
-A property holds where one of its clauses does (`mipnet.properties`).  Every clause of every case goes through the stages until one
+A property holds where one of its clauses does (`mipnet.network.properties`).  Every clause of every case goes through the stages until one
 refutes it, by a bound above 0 on its excess, or an input is found at which it holds.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mipnet.backend import Backend, Options, get_backend
-from mipnet.bounds.sweep import propagate
-from mipnet.build import Formulation
+from mipnet.bounds.propagation import propagate
 from mipnet.errors import InputError
-from mipnet.ir import Network, size
-from mipnet.properties import Property
-from mipnet.verification.exact import Exact
-from mipnet.verification.excess import Excess
+from mipnet.model.encoding import Formulation
+from mipnet.network.graph import Network, size
+from mipnet.network.properties import Property
+from mipnet.verification.by_solver import Exact
+from mipnet.verification.clause_network import Excess
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.stages import Trial, Way
 from mipnet.verification.verdict import STAGES, Status, Verdict
@@ -53,8 +53,9 @@ def verify(
     on_stage
         Called when a stage begins, with its name and how many clauses of the case are open.
 
-    ``unsat`` rests on bounds rounded outwards, and on a solver's dual bound less what its tolerances may hide (`mipnet.extremes.margin`).
-    Bounds and programs are held against forward passes before that is said (`mipnet.verification.passes`), and a contradiction raises
+    ``unsat`` rests on bounds rounded outwards, and on a solver's dual bound less what its tolerances may hide
+    (`mipnet.solving.extremes.margin`).
+    Bounds and programs are held against forward passes before that is said (`mipnet.verification.self_check`), and a contradiction raises
     `SolverFailure`.
     """
     question.check(size(network.input_shape), size(network.output_shape))

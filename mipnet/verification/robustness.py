@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mipnet.arrays import Array
 from mipnet.backend import Backend, Options
-from mipnet.build import Formulation
-from mipnet.distances import Norm
 from mipnet.errors import DataError, InputError
-from mipnet.ir import Array, Network, size
-from mipnet.properties import Case, Clause, Property
-from mipnet.sets import L1, L2, Box, LInf
+from mipnet.formulations.distance import Norm
+from mipnet.model.encoding import Formulation
+from mipnet.network.graph import Network, size
+from mipnet.network.properties import Case, Clause, Property
+from mipnet.network.sets import L1, L2, Box, LInf
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.pipeline import verify
 from mipnet.verification.verdict import Verdict

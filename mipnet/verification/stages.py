@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mipnet.arrays import Array
 from mipnet.backend import Backend, Options
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.sweep import propagate
-from mipnet.build import Formulation
-from mipnet.ir import Array, Network, size
-from mipnet.properties import Case
-from mipnet.verification.branching import Branching
+from mipnet.bounds.propagation import propagate
+from mipnet.model.encoding import Formulation
+from mipnet.network.graph import Network, size
+from mipnet.network.properties import Case
+from mipnet.verification.by_solver import Exact
+from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import Search
-from mipnet.verification.exact import Exact
-from mipnet.verification.excess import Excess
+from mipnet.verification.input_splitting import Splitting
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.passes import hold_bounds, telling_points
-from mipnet.verification.splitting import Splitting
+from mipnet.verification.self_check import hold_bounds, telling_points
+from mipnet.verification.sign_branching import Branching
 from mipnet.verification.verdict import Finding, Status, Verdict
 
 MARGIN = 1e-9

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mipnet.ir import Array
+from mipnet.arrays import Array
 
 Status = Literal["sat", "unsat", "unknown"]
 

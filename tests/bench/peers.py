@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mipnet.ir import Array
+from mipnet.arrays import Array
 
 Weights = Sequence[tuple[Array, Array]]
 

@@ -9,7 +9,7 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.ir import Array
+from mipnet.arrays import Array
 
 Ints = NDArray[np.int32]
 

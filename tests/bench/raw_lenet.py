@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mipnet.ir import Array
+from mipnet.arrays import Array
 from tests.bench.raw import Arrays, Ints, passed
 
 Weights = Mapping[str, tuple[Array, Array]]

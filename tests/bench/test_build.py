@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import mipnet as mn
-from mipnet.backend import Session, get_backend
-from mipnet.lower import lower
-from mipnet.program import Program, from_model
+from mipnet.backend import Program, Session, get_backend
+from mipnet.backend.rewrites import lower
+from mipnet.model.to_program import from_model
 from tests.bench import raw_lenet
 from tests.bench.measure import cpu_times, peak, peak_apart
 from tests.bench.raw import hand_over

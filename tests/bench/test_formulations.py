@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import mipnet as mn
+from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs.inputs import read_data, read_network
+from mipnet.arrays import Array
 from mipnet.backend import get_backend
-from mipnet.ir import Array
-from mipnet.lower import lower
-from mipnet.problem import Modelled
-from mipnet.questions import read_data, read_network
-from mipnet.spec import load_spec
+from mipnet.backend.rewrites import lower
+from mipnet.solving.problem import Modelled
 from tests.bench.registry import Bench, Row, Section
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.yaml"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import mipnet as mn
+from mipnet.arrays import Array
 from mipnet.backend import get_backend
-from mipnet.ir import Array
-from mipnet.program import from_model
+from mipnet.model.to_program import from_model
 from mipnet.readers.vnnlib import read_vnnlib
 from tests.bench import peers
 from tests.bench.measure import cpu_times

@@ -14,8 +14,8 @@ from mipnet_scip import SCIP
 
 import mipnet as mn
 from mipnet.backend import Backend, Feature
-from mipnet.losses import Loss, add_loss
-from mipnet.problem import Start
+from mipnet.model.losses import Loss, add_loss
+from mipnet.solving.problem import Start
 from tests.bench.registry import Bench, Row, Section
 from tests.nets import dense
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 import mipnet as mn
+from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
-from mipnet.gates import gated_value
-from mipnet.ir import Array, Network, size
+from mipnet.network.gates import gated_value
+from mipnet.network.graph import Network, size
 from tests.nets import Generator, sample
 
 Values = dict[str, Tensor]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import mipnet as mn
-from mipnet.bounding import around, measure
-from mipnet.cli import main
+from mipnet.app.cli.main import main
+from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs.bounds import around, measure
+from mipnet.app.runs.inputs import read_data, read_network
 from mipnet.errors import InputError
-from mipnet.questions import read_data, read_network
-from mipnet.spec import load_spec
 
 DIGITS = str(Path(__file__).parents[2] / "examples" / "digits.yaml")
 

@@ -12,9 +12,9 @@ from scipy.optimize import linprog
 
 import mipnet as mn
 from mipnet.bounds.interval import Interval
-from mipnet.bounds.rules import AFFINE, backward, clip_lines, gate_lines, has_backward
+from mipnet.bounds.linear_rules import AFFINE, backward, clip_lines, gate_lines, has_backward
 from mipnet.errors import UnsupportedError
-from mipnet.ir import Layer
+from mipnet.network.graph import Layer
 from tests.nets import conv, dense, norm
 from tests.test_layers import CASES, rand
 
@@ -239,5 +239,5 @@ def test_auto_keeps_intervals_where_linear_bounds_would_take_long(monkeypatch):
     g = np.random.default_rng(5)
     network, region = relu_net(g), mn.LInf(g.normal(size=(1, 4)), 0.5)
     assert mn.propagate(network, region).width() == mn.propagate(network, region, method="crown").width()
-    monkeypatch.setattr("mipnet.bounds.sweep.PATIENCE", 0)
+    monkeypatch.setattr("mipnet.bounds.propagation.PATIENCE", 0)
     assert mn.propagate(network, region).width() == mn.propagate(network, region, method="interval").width()

@@ -13,9 +13,9 @@ from mipnet_highs import HiGHS
 from scipy.optimize import linprog
 
 import mipnet as mn
-from mipnet import tightening
 from mipnet.backend import Feature, Outcome, Status
 from mipnet.errors import InputError, SolverFailure
+from mipnet.solving import tightening
 from tests.bounds.search import activations, everything, first_outside, gate_acts
 from tests.bounds.test_crown import relu_net
 from tests.nets import SEEDS, make

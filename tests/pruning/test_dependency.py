@@ -9,10 +9,10 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, UnsupportedError
-from mipnet.pruning import rivals
-from mipnet.pruning.compare import compare
-from mipnet.pruning.dependency import AsModule, torch_pruning
-from mipnet.pruning.rivals import RIVALS, usable
+from mipnet.pruning.rivals import catalogue as rivals
+from mipnet.pruning.rivals.catalogue import RIVALS, usable
+from mipnet.pruning.rivals.compare import compare
+from mipnet.pruning.rivals.torch_pruning import AsModule, torch_pruning
 from tests.pruning.nets import case, cnn, mlp, plain_cnn, residual
 
 

@@ -9,8 +9,8 @@ import yaml
 
 import mipnet as mn
 from mipnet.errors import InputError, NetworkError, UnsupportedError
-from mipnet.pruning.export import rebuild
-from mipnet.pruning.surgery import cut
+from mipnet.pruning.smaller.export import rebuild
+from mipnet.pruning.smaller.surgery import cut
 from mipnet.readers.files import build_module
 from tests.pruning.modules import Residual, make, read
 
@@ -93,7 +93,7 @@ def test_files_that_cannot_be_written(tmp_path, monkeypatch):
         mn.export(module, tmp_path / "small.bin", x)
     with pytest.raises(InputError, match="no folder"):
         mn.export(module, tmp_path / "none" / "small.pt2", x)
-    monkeypatch.setattr("mipnet.pruning.export.find_spec", lambda name: None)
+    monkeypatch.setattr("mipnet.pruning.smaller.export.find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match=r"pip install mipnet\[onnx\]"):
         mn.export(module, tmp_path / "small.onnx", x)
     monkeypatch.setattr("torch.export.save", lambda *_: 1 / 0)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import mipnet as mn
-from mipnet.curvature import Curvature
 from mipnet.errors import InputError
-from mipnet.gates import Gate
-from mipnet.pruning.flips import Flips
+from mipnet.network.gates import Gate
+from mipnet.pruning.stepwise.curvature import Curvature
+from mipnet.pruning.stepwise.flips import Flips
 
 BACKENDS = ("highs", "scip")
 GATES = (Gate("a", 5, "a_unit", ("a",), ("a",)), Gate("b", 4, "b_unit", ("b",), ("b",)))

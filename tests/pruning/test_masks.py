@@ -10,8 +10,8 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.pruning.count import pruned_share, remaining_parameters
-from mipnet.pruning.masks import mask_actions
+from mipnet.network.gates import mask_actions
+from mipnet.pruning.smaller.parameters import pruned_share, remaining_parameters
 from tests.nets import dense
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, MipnetError, UnsupportedError
-from mipnet.pruning.count import pruned_share
-from mipnet.pruning.parsimonious import flattened, learn
+from mipnet.pruning.rivals.parsimonious import flattened, learn
+from mipnet.pruning.smaller.parameters import pruned_share
 
 
 def oversized() -> nn.Module:

@@ -8,9 +8,9 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.pruning.count import pruned_share
-from mipnet.pruning.ranking import at_share, normalised, same_counts
-from mipnet.pruning.rivals import get_rival, usable
+from mipnet.pruning.rivals.catalogue import get_rival, usable
+from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.smaller.ranking import at_share, normalised, same_counts
 from tests.pruning.nets import case, cnn, mlp, plain_cnn, residual
 
 

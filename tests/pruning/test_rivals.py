@@ -12,12 +12,12 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.pruning.flow import readers
-from mipnet.pruning.gradients import fisher, gate_gradients, snip, taylor, weight_gradients
-from mipnet.pruning.pfp import allocate, pfp
-from mipnet.pruning.rivals import activation, get_rival, group, magnitude, random, usable
-from mipnet.pruning.sensitivity import feature_sensitivities, weight_sensitivities
-from mipnet.pruning.sipp import allocate_rows, complexity, draws_for, relative_error, sipp, sipp_factors, with_factors
+from mipnet.pruning.rivals.catalogue import activation, get_rival, group, magnitude, random, usable
+from mipnet.pruning.rivals.gradients import fisher, gate_gradients, snip, taylor, weight_gradients
+from mipnet.pruning.rivals.pfp import allocate, pfp
+from mipnet.pruning.rivals.sensitivity import feature_sensitivities, weight_sensitivities
+from mipnet.pruning.rivals.sipp import allocate_rows, complexity, draws_for, relative_error, sipp, sipp_factors, with_factors
+from mipnet.pruning.rivals.unit_weights import readers
 from tests.pruning.nets import case, cnn, mlp, residual
 
 FAMILIES = (mlp, cnn, residual)

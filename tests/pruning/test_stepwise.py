@@ -7,14 +7,15 @@ import pytest
 import torch
 
 import mipnet as mn
+from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs.inputs import read_network
 from mipnet.errors import DataError, InputError
-from mipnet.pruning.count import pruned_share
-from mipnet.pruning.masks import accuracy, mask_actions, random_masks
-from mipnet.pruning.ranking import at_share
-from mipnet.pruning.rivals import get_rival
-from mipnet.pruning.stepwise import prune_stepwise
-from mipnet.questions import read_network
-from mipnet.spec import load_spec
+from mipnet.network.gates import mask_actions
+from mipnet.pruning.rivals.catalogue import get_rival
+from mipnet.pruning.smaller.masks import accuracy, random_masks
+from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.smaller.ranking import at_share
+from mipnet.pruning.stepwise.path import prune_stepwise
 from tests.nets import SEEDS, make
 
 

@@ -11,10 +11,10 @@ import xarray as xr
 from torch import nn
 
 import mipnet as mn
-from mipnet.pruning.count import remaining_parameters
-from mipnet.pruning.masks import mask_actions
-from mipnet.pruning.surgery import cut
-from mipnet.pruning.torch_masks import remove_masks, torch_masks
+from mipnet.network.gates import mask_actions
+from mipnet.pruning.smaller.parameters import remaining_parameters
+from mipnet.pruning.smaller.surgery import cut
+from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
 from tests.pruning.modules import ALL, read
 
 

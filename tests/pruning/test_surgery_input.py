@@ -13,7 +13,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, UnsupportedError
-from mipnet.pruning.torch_masks import remove_masks, torch_masks
+from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
 from tests.pruning.modules import mlp
 
 

@@ -12,10 +12,10 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import DataError, InputError, NetworkError
-from mipnet.pruning.lucky import lucky
-from mipnet.pruning.masks import mask_actions
-from mipnet.pruning.surgery import cut
-from mipnet.pruning.tune import evaluate, fine_tune, prune_while_training, retrain, train
+from mipnet.network.gates import mask_actions
+from mipnet.pruning.rivals.lucky import lucky
+from mipnet.pruning.smaller.surgery import cut
+from mipnet.pruning.training import evaluate, fine_tune, prune_while_training, retrain, train
 from mipnet.readers.data import Dataset
 from tests.pruning.modules import read
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mipnet.errors import InputError, NetworkError, UnsupportedError
-from mipnet.ir import Network
+from mipnet.network.graph import Network
 from mipnet.readers.files import LAYERS, build_module, read, read_pt2, read_safetensors
 from mipnet.readers.torch import quiet
 

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mipnet as mn
-from mipnet.cli import main
+from mipnet.app.cli.main import main
 from mipnet.errors import InputError, NetworkError, UnsupportedError
 from mipnet.readers import packed
 from tests.readers.onnx_graphs import NEWEST, model, numbers

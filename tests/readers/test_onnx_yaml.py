@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import ModelProto
 
-from mipnet.cli import main
+from mipnet.app.cli.main import main
 from tests.readers.onnx_graphs import model, numbers
 
 HIDDEN = numbers(8, 10)

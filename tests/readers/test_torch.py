@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mipnet.errors import InputError, NetworkError, UnsupportedError
-from mipnet.ir import Layer, Network
 from mipnet.layers import Add, Clip, Concat, Conv2d, Dense, LeakyReLU, MaxPool2d, Permute, ReLU, Reshape, Scale
+from mipnet.network.graph import Layer, Network
 from mipnet.readers.lowering import Value
 from mipnet.readers.torch import from_torch
 from mipnet.readers.torch_graph import RULES, Call, reads

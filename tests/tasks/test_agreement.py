@@ -11,7 +11,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, NetworkError
-from mipnet.joining import side_by_side
+from mipnet.verification.two_networks.joint import side_by_side
 
 BACKENDS = ("highs", "scip")
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import UnsupportedError
-from mipnet.tasks.stability import States
+from mipnet.verification.two_networks.stability import States
 
 BACKENDS = ("highs", "scip")
 

@@ -11,9 +11,9 @@ import xarray as xr
 import mipnet as mn
 from mipnet.backend import Status
 from mipnet.errors import DataError
-from mipnet.tasks import decouple
-from mipnet.tasks.decouple import Part, by_class
-from mipnet.tasks.importance import Importance
+from mipnet.pruning.importance import by_class as decouple
+from mipnet.pruning.importance.by_class import Part, by_class
+from mipnet.pruning.importance.question import Importance
 from tests.tasks.test_importance import tiny_mlp
 
 FORMULATIONS = ({"relu": "big-m"}, {"relu": "frozen"})

@@ -10,10 +10,10 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import DataError, InputError
-from mipnet.losses import Loss
-from mipnet.pruning.masks import mask_actions
-from mipnet.tasks.importance import Importance
-from mipnet.tasks.sparsity import layer_sizes
+from mipnet.model.losses import Loss
+from mipnet.network.gates import mask_actions
+from mipnet.pruning.importance.question import Importance
+from mipnet.pruning.importance.sparsity import layer_sizes
 from tests.nets import conv, dense
 
 BACKENDS = ("highs", "scip")

@@ -12,10 +12,10 @@ import xarray as xr
 import mipnet as mn
 from mipnet.backend import Status
 from mipnet.errors import DataError, InputError
-from mipnet.tasks.heads import make_head, train_heads
-from mipnet.tasks.importance import Importance
-from mipnet.tasks.layerwise import by_layer, stage_question
-from mipnet.tasks.stages import between, chained, find_cuts, find_stages
+from mipnet.pruning.importance.auxiliary_heads import make_head, train_heads
+from mipnet.pruning.importance.by_layer import by_layer, stage_question
+from mipnet.pruning.importance.network_cuts import between, chained, find_cuts, find_stages
+from mipnet.pruning.importance.question import Importance
 from tests import nets
 from tests.nets import dense
 from tests.pruning.modules import Residual

@@ -19,14 +19,14 @@ import yaml
 from torch import nn
 
 import mipnet as mn
-from mipnet.cli import main
+from mipnet.app.cli.main import main
+from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs.solve import run_importance
+from mipnet.arrays import Array
 from mipnet.errors import MipnetError
-from mipnet.ir import Array
 from mipnet.readers.data import load
 from mipnet.readers.files import build_module
-from mipnet.runs import run_importance
-from mipnet.spec import load_spec
-from mipnet.tasks.masked import Balls, agree_around, masked_network
+from mipnet.verification.two_networks.masked import Balls, agree_around, masked_network
 
 BACKENDS = ("highs", "scip")
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.yaml"

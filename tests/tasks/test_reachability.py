@@ -12,7 +12,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.verification import least
+from mipnet.verification import minimum as least
 
 BACKENDS = ("highs", "scip")
 

@@ -11,7 +11,7 @@ from scipy.optimize import LinearConstraint, NonlinearConstraint, linprog, minim
 
 import mipnet as mn
 from mipnet.errors import DataError, InputError
-from mipnet.sets import Ball
+from mipnet.network.sets import Ball
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")

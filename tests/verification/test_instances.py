@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mipnet.cli import main
-from mipnet.verification import instances, table
+from mipnet.app.cli.main import main
+from mipnet.app.runs import instances
+from mipnet.app.runs import results_table as table
 from tests.verification.questions import asked, distance, hard, listed, outputs_of, point_of
 
 Capture = pytest.CaptureFixture[str]
@@ -120,7 +121,7 @@ def test_it_goes_on_after_a_kill(how: signal.Signals) -> None:
 
 def test_side_by_side() -> None:
     pytest.importorskip("distributed")
-    code = f"from mipnet.cli import main\nif __name__ == '__main__':\n    raise SystemExit(main({[*RUN, '--workers', '2']!r}))"
+    code = f"from mipnet.app.cli.main import main\nif __name__ == '__main__':\n    raise SystemExit(main({[*RUN, '--workers', '2']!r}))"
     Path("run.py").write_text(code)
     done = subprocess.run([sys.executable, "run.py"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr

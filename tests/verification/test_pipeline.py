@@ -12,13 +12,13 @@ from scipy.optimize import linprog
 import mipnet as mn
 from mipnet.backend import get_backend
 from mipnet.errors import InputError
-from mipnet.properties import Case, Clause, Property
+from mipnet.network.properties import Case, Clause, Property
 from mipnet.verification import stages
-from mipnet.verification.branching import Branching
-from mipnet.verification.exact import Exact
-from mipnet.verification.excess import Excess
+from mipnet.verification.by_solver import Exact
+from mipnet.verification.clause_network import Excess
+from mipnet.verification.input_splitting import Splitting
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.splitting import Splitting
+from mipnet.verification.sign_branching import Branching
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")

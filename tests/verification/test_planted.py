@@ -16,13 +16,15 @@ from scipy.optimize import Bounds as Ends
 from scipy.optimize import LinearConstraint, linprog, milp
 
 import mipnet as mn
-from mipnet import problem as problems
 from mipnet.backend import get_backend
 from mipnet.bounds.interval import Interval
 from mipnet.errors import SolverFailure
-from mipnet.program import from_model
-from mipnet.verification import exact, passes, stages
-from mipnet.verification.excess import Excess
+from mipnet.model.to_program import from_model
+from mipnet.solving import problem as problems
+from mipnet.verification import by_solver as exact
+from mipnet.verification import self_check as passes
+from mipnet.verification import stages
+from mipnet.verification.clause_network import Excess
 from mipnet.verification.oracle import Oracle
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 

@@ -17,9 +17,9 @@ import pytest
 from rich.console import Console
 
 import mipnet as mn
-from mipnet.cli import main
-from mipnet.verification.files import to_record
-from mipnet.verify_report import StageProgress, verdict_report
+from mipnet.app.cli.main import main
+from mipnet.app.runs.vnncomp import to_record
+from mipnet.app.screen.verify_tables import StageProgress, verdict_report
 from tests.verification.questions import asked, distance, hard, outputs_of, point_of
 
 Capture = pytest.CaptureFixture[str]

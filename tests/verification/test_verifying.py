@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import mipnet as mn
-from mipnet.cli import main
-from mipnet.verifying import load_verification, run_verification
+from mipnet.app.cli.main import main
+from mipnet.app.runs.verify import load_verification, run_verification
 from tests.verification.questions import asked, distance, point_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

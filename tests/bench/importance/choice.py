@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mipnet.losses import Loss
-from mipnet.pruning.stepwise import prune_stepwise
+from mipnet.model.losses import Loss
+from mipnet.pruning.stepwise.path import prune_stepwise
 from mipnet.readers.data import Dataset, select
 from tests.bench.importance.judge import commit
 from tests.bench.importance.page import Rows, table

@@ -12,10 +12,10 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from mipnet.bounds.sweep import propagate
-from mipnet.ir import Network
+from mipnet.bounds.propagation import propagate
 from mipnet.layers import Dense, ReLU, Reshape
-from mipnet.sets import Box
+from mipnet.network.graph import Network
+from mipnet.network.sets import Box
 from tests.bench.importance.judge import commit
 
 

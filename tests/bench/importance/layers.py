@@ -18,14 +18,14 @@ import xarray as xr
 from torch import nn
 
 import mipnet as mn
-from mipnet.pruning.masks import critical_masks, random_masks
-from mipnet.pruning.ranking import at_share
-from mipnet.pruning.tune import evaluate
-from mipnet.tasks.decouple import Part, by_class
-from mipnet.tasks.heads import Head, train_heads
-from mipnet.tasks.importance import Importance, Scores
-from mipnet.tasks.layerwise import LayerScores, by_layer
-from mipnet.tasks.stages import find_stages
+from mipnet.pruning.importance.auxiliary_heads import Head, train_heads
+from mipnet.pruning.importance.by_class import Part, by_class
+from mipnet.pruning.importance.by_layer import LayerScores, by_layer
+from mipnet.pruning.importance.network_cuts import find_stages
+from mipnet.pruning.importance.question import Importance, Scores
+from mipnet.pruning.smaller.masks import critical_masks, random_masks
+from mipnet.pruning.smaller.ranking import at_share
+from mipnet.pruning.training import evaluate
 from tests.bench.importance.judge import commit
 from tests.bench.importance.search import FROZEN, Case
 from tests.bench.trained import Split, load_split

@@ -17,12 +17,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 import mipnet as mn
-from mipnet.gates import Gate, find_gates
-from mipnet.ir import Network
-from mipnet.pruning import stepwise
-from mipnet.pruning.count import pruned_share
-from mipnet.pruning.masks import make_masks
-from mipnet.tasks.importance import Importance, Scores
+from mipnet.network.gates import Gate, find_gates
+from mipnet.network.graph import Network
+from mipnet.pruning.importance.question import Importance, Scores
+from mipnet.pruning.smaller.masks import make_masks
+from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.stepwise import path as stepwise
 from tests.bench.trained import Split, load_split, trained
 
 FROZEN = {"relu": "frozen"}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import mipnet as mn
-from mipnet.tasks.importance import Importance
+from mipnet.pruning.importance.question import Importance
 from tests.bench.importance.judge import commit
 from tests.bench.importance.search import FROZEN, Case, Setting, solved
 from tests.bench.measure import ROOT, peak

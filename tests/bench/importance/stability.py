@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mipnet.pruning.masks import random_masks
-from mipnet.pruning.ranking import at_share
+from mipnet.pruning.smaller.masks import random_masks
+from mipnet.pruning.smaller.ranking import at_share
 from tests.bench.importance.judge import commit
 from tests.bench.importance.page import LABELS, Rows, spread, table
 from tests.bench.importance.search import Case, Quick, Setting, solved

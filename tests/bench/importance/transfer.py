@@ -7,9 +7,9 @@ from functools import partial
 from statistics import mean
 from typing import Any
 
-from mipnet.pruning.count import pruned_share
-from mipnet.pruning.lucky import KINDS, lucky
-from mipnet.pruning.ranking import at_share
+from mipnet.pruning.rivals.lucky import KINDS, lucky
+from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.smaller.ranking import at_share
 from mipnet.readers.data import Dataset
 from tests.bench.importance.judge import commit
 from tests.bench.importance.page import LABELS, Rows, spread, table

@@ -11,10 +11,10 @@ import os
 import sys
 from pathlib import Path
 
-from mipnet.report import make_console
-from mipnet.verification.instances import Instance, Settings, read_instances, run_instances
-from mipnet.verification.table import Answer, open_table
-from mipnet.verify_report import StageProgress
+from mipnet.app.runs.instances import Instance, Settings, read_instances, run_instances
+from mipnet.app.runs.results_table import Answer, open_table
+from mipnet.app.screen.tables import make_console
+from mipnet.app.screen.verify_tables import StageProgress
 from tests.bench.measure import ROOT
 from tests.bench.verification.judge import reference, replayed
 from tests.bench.verification.page import PAGE, measured, placed

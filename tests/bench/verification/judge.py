@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 import mipnet as mn
-from mipnet.verification.table import Answer
+from mipnet.app.runs.results_table import Answer
 
 Key = tuple[str, str, str]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from mipnet.verification.instances import Settings
-from mipnet.verification.table import Answer
+from mipnet.app.runs.instances import Settings
+from mipnet.app.runs.results_table import Answer
 from mipnet.verification.verdict import STAGES
 from tests.bench.measure import ROOT
 from tests.bench.registry import _where

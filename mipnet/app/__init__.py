@@ -1,0 +1,1 @@
+"""The application: YAML files and the command line."""

@@ -1,0 +1,162 @@
+"""A program: the plain arrays of a mixed-integer program, and all that a backend ever sees of it::
+
+    minimise    cost @ x + offset
+    subject to  row_lower <= rows @ x <= row_upper
+                lower <= x <= upper,   x[integer] integral
+                at most one nonzero in each SOS1 set
+                indicators:  x[column] = active  ->  row_lower <= row @ x <= row_upper
+                convex:      log sum_k exp(x[columns[s, k]]) <= x[epigraph[s]]   for each s
+
+Every array is float64, infinities are IEEE infinities, and a maximisation is stored negated (`maximise`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import entr
+
+from mipnet.arrays import Array, Columns, Csr
+
+NEGLIGIBLE = 1e-8
+"""Probabilities below this are left out of tangents; solvers take coefficients of 1e-9 for zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """``lower <= matrix @ x <= upper``."""
+
+    matrix: Csr
+    lower: Array
+    upper: Array
+
+    def __len__(self) -> int:
+        return int(self.matrix.shape[0])
+
+    def part(self, which: NDArray[np.bool_]) -> Rows:
+        """Some of the rows."""
+        return Rows(Csr(self.matrix[np.flatnonzero(which)]), self.lower[which], self.upper[which])
+
+    def slack(self, x: Array) -> Array:
+        """How far each row is from the nearer of its ends at ``x``."""
+        value = self.matrix @ x
+        room: Array = np.minimum(value - self.lower, self.upper - value)
+        return room
+
+    def violation(self, x: Array) -> Array:
+        """By how much each row misses its bounds at ``x`` (0 where it holds)."""
+        value = self.matrix @ x
+        missed: Array = np.maximum(np.maximum(self.lower - value, value - self.upper), 0.0)
+        return missed
+
+
+@dataclass(frozen=True, eq=False)
+class Indicators:
+    """``x[column[i]] = active[i]`` forces row i; ``active`` holds 0 or 1."""
+
+    rows: Rows
+    column: Columns
+    active: Columns
+
+
+@dataclass(frozen=True, eq=False)
+class LogSumExp:
+    """``log sum_k exp(x[columns[s, k]]) <= x[epigraph[s]]`` for each s: shapes ``(samples, classes)`` and ``(samples,)``."""
+
+    columns: Columns
+    epigraph: Columns
+
+    def excess(self, x: Array) -> Array:
+        """``logsumexp - epigraph`` for each s: positive where the point is cut off."""
+        value: Array = np.logaddexp.reduce(x[self.columns], axis=1) - x[self.epigraph]
+        return value
+
+    def tangents(self, points: Array, width: int) -> Rows:
+        """The tangents at ``points`` of shape ``(samples, classes)``, one row a sample: ``t >= g @ y + H(g)``, g the softmax there.
+
+        With the entropy H this holds for every distribution g, so probabilities too small for a solver's matrix are left out first.
+        """
+        samples, classes = self.columns.shape
+        slope = np.exp(points - np.logaddexp.reduce(points, axis=1)[:, None])
+        slope = np.where(slope < NEGLIGIBLE, 0.0, slope)
+        slope /= slope.sum(axis=1, keepdims=True)
+        columns = np.concatenate([self.columns, self.epigraph[:, None]], axis=1)
+        data = np.concatenate([-slope, np.ones((samples, 1))], axis=1)
+        indptr = np.arange(0, samples * (classes + 1) + 1, classes + 1)
+        matrix = Csr((data.reshape(-1), columns.reshape(-1), indptr), shape=(samples, width))
+        matrix.eliminate_zeros()
+        return Rows(matrix, entr(slope).sum(axis=1), np.full(samples, np.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """See the module's docstring.  ``labels[j]`` is the linopy label of column j, ``row_labels`` likewise."""
+
+    cost: Array
+    rows: Rows
+    lower: Array
+    upper: Array
+    integer: NDArray[np.bool_]
+    offset: float = 0.0
+    maximise: bool = False
+    labels: Columns | None = None
+    sos1: tuple[Columns, ...] = ()
+    indicators: Indicators | None = None
+    convex: tuple[LogSumExp, ...] = ()
+
+    @property
+    def columns(self) -> int:
+        """Number of variables."""
+        return len(self.cost)
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Rows, columns, integer columns and nonzeros, for reports."""
+        return {
+            "rows": len(self.rows),
+            "columns": self.columns,
+            "integers": int(self.integer.sum()),
+            "nonzeros": int(self.rows.matrix.nnz),
+            "special": len(self.sos1) + (len(self.indicators.rows) if self.indicators else 0) + sum(len(c.epigraph) for c in self.convex),
+        }
+
+    def objective(self, x: Array) -> float:
+        """The objective at ``x``, in the user's sense."""
+        value = float(self.cost @ x) + self.offset
+        return -value if self.maximise else value
+
+    def violation(self, x: Array) -> float:
+        """The largest amount by which ``x`` misses a row, a bound, integrality, a special or a convex constraint."""
+        parts = [self.rows.violation(x), self.lower - x, x - self.upper, np.abs(x - np.round(x))[self.integer]]
+        parts += [c.excess(x) for c in self.convex]
+        for members in self.sos1:
+            parts.append(np.sort(np.abs(x[members]))[:-1])
+        if self.indicators is not None:
+            on = np.round(x[self.indicators.column]) == self.indicators.active
+            parts.append(self.indicators.rows.violation(x)[on])
+        return max((float(p.max(initial=0.0)) for p in parts), default=0.0)
+
+    def misses(self, x: Array) -> float:
+        """`violation` relative to size: a row's by ``1 + |row| @ |x|``, a bound's by ``1 + |x|``; one large column excuses no other."""
+        size = 1.0 + abs(self.rows.matrix) @ np.abs(x)
+        parts = [self.rows.violation(x) / size, np.maximum(self.lower - x, x - self.upper) / (1.0 + np.abs(x))]
+        rest = replace(
+            self,
+            rows=Rows(Csr((0, self.columns)), np.empty(0), np.empty(0)),
+            lower=np.minimum(self.lower, x),
+            upper=np.maximum(self.upper, x),
+        )
+        return max(rest.violation(x), *(float(part.max(initial=0.0)) for part in parts))
+
+    def with_rows(self, *more: Rows) -> Program:
+        """The same program with further rows at the end."""
+        return replace(self, rows=stack(self.rows, *more))
+
+
+def stack(*rows: Rows) -> Rows:
+    """Rows under one another."""
+    matrix = Csr(sparse.vstack([r.matrix for r in rows], format="csr"))
+    return Rows(matrix, np.concatenate([r.lower for r in rows]), np.concatenate([r.upper for r in rows]))

@@ -1,0 +1,121 @@
+"""Rewrites for what a backend lacks: indicator rows and SOS1 sets become big-M rows, log-sum-exp becomes tangents.
+
+Each rewrite only appends columns and rows, so a point of the lowered program starts with a point of the original one.
+Big-Ms come from the bounds of the columns; where they are infinite, `UnboundedError` names what to bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+
+from mipnet.arrays import Array, Columns, Csr, Mask, activity
+from mipnet.backend.contract import Feature
+from mipnet.backend.program import LogSumExp, Program, Rows
+from mipnet.errors import UnboundedError
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A program that the backend takes, the terms left to cut rounds, and what was rewritten.
+
+    ``members`` are the columns that own the appended binaries.
+    """
+
+    program: Program
+    cuts: tuple[LogSumExp, ...]
+    members: Columns
+    rewritten: tuple[str, ...]
+
+    def complete(self, x: Array) -> Array:
+        """A point of the original program with the appended binaries filled in: 1 where their member is not zero."""
+        return np.concatenate([x, (x[self.members] != 0).astype(np.float64)])
+
+
+def lower(program: Program, features: AbstractSet[Feature]) -> Lowered:
+    """The program without what the backend lacks."""
+    rewritten: list[str] = []
+    cuts: tuple[LogSumExp, ...] = ()
+    members = np.empty(0, dtype=np.int64)
+    if program.indicators is not None and Feature.INDICATOR not in features:
+        rewritten.append(f"{len(program.indicators.rows)} indicator rows -> big-M rows")
+        program = indicators_to_rows(program)
+    if program.sos1 and Feature.SOS1 not in features:
+        rewritten.append(f"{len(program.sos1)} SOS1 sets -> binaries and big-M rows")
+        program, members = sos1_to_rows(program), np.concatenate([one[:-1] for one in program.sos1])
+    if program.convex and Feature.LOG_SUM_EXP not in features:
+        rewritten.append(f"{sum(len(c.epigraph) for c in program.convex)} log-sum-exp terms -> tangents, in rounds")
+        cuts, program = program.convex, replace(program, convex=())
+    return Lowered(program, cuts, members, tuple(rewritten))
+
+
+def indicators_to_rows(program: Program) -> Program:
+    """``b = a -> lo <= r @ x <= hi`` becomes ``r @ x <= hi + (max r@x - hi) [b != a]`` and the same from below."""
+    assert program.indicators is not None
+    rows, column, active = program.indicators.rows, program.indicators.column, program.indicators.active
+    least, most = activity(rows.matrix, program.lower, program.upper)
+    parts = []
+    for value, bound, sign in ((most, rows.upper, 1.0), (least, rows.lower, -1.0)):
+        matter = np.isfinite(bound) & (sign * (value - bound) > 0)
+        if not np.isfinite(value[matter]).all():
+            raise UnboundedError(
+                f"{np.count_nonzero(~np.isfinite(value[matter]))} indicator rows have no finite big-M; bound their variables"
+            )
+        parts.append(_switched(rows, column, active, matter, value, bound, sign))
+    return replace(program.with_rows(*parts), indicators=None)
+
+
+def _switched(rows: Rows, column: Columns, active: Columns, matter: Mask, value: Array, bound: Array, sign: float) -> Rows:
+    """Rows that hold only where ``x[column] == active``: ``sign * r @ x <= sign * bound + M [x[column] != active]``."""
+    which = np.flatnonzero(matter)
+    big = sign * (value - bound)[which]
+    on = active[which] == 1  # [b != 1] = 1 - b,  [b != 0] = b
+    switch = Csr((np.where(on, big, -big), (np.arange(len(which)), column[which])), shape=(len(which), rows.matrix.shape[1]))
+    upper = sign * bound[which] + np.where(on, big, 0.0)
+    return Rows(Csr(rows.matrix[which] * sign + switch), np.full(len(which), -np.inf), upper)
+
+
+def sos1_to_rows(program: Program) -> Program:
+    """A binary b_i for each member but the last, for which it is ``1 - sum b_i``: ``l_i b_i <= x_i <= u_i b_i`` and ``sum b_i <= 1``.
+
+    A set of two takes one binary, and is the big-M form of "x or y is 0".
+    """
+    members = np.concatenate(program.sos1)
+    owner = np.repeat(np.arange(len(program.sos1)), [len(s) for s in program.sos1])
+    low, high = program.lower[members], program.upper[members]
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise UnboundedError(
+            f"{np.count_nonzero(~(np.isfinite(low) & np.isfinite(high)))} members of SOS1 sets have no finite bounds; bound them"
+        )
+    last = np.append(np.diff(owner) != 0, True)
+    n, m, more = program.columns, len(members), int((~last).sum())
+    wide = widen_columns(program, np.zeros(more), np.ones(more), integer=True)
+    binary = Csr((np.ones(more), (owner[~last], n + np.arange(more))), shape=(len(program.sos1), n + more))  # sum b, set by set
+    own = Csr((np.where(last, 0.0, 1.0), (np.arange(m), n + np.cumsum(~last) - 1)), shape=(m, n + more))
+    share = own - sparse.diags_array(last.astype(np.float64)) @ binary[owner]  # b_i, or what is left of 1 for the last member
+    itself = Csr((np.ones(m), (np.arange(m), members)), shape=(m, n + more))
+    free, below = np.full(m, np.inf), np.flatnonzero(low)  # where the end is 0 the column's own bound says it
+    large = np.flatnonzero(np.bincount(owner) > 2)
+    rows = (
+        Rows(Csr(itself - sparse.diags_array(high) @ share), -free, np.where(last, high, 0.0)),
+        Rows(Csr(itself - sparse.diags_array(low) @ share)[below], np.where(last, low, 0.0)[below], free[below]),
+        Rows(binary[large], np.full(len(large), -np.inf), np.ones(len(large))),
+    )
+    return replace(wide.with_rows(*rows), sos1=())
+
+
+def widen_columns(program: Program, lower: Array, upper: Array, *, integer: bool) -> Program:
+    """The program with further columns of cost 0 at the end."""
+    more = len(lower)
+    matrix = Csr(sparse.hstack([program.rows.matrix, Csr((len(program.rows), more))], format="csr"))
+    return replace(
+        program,
+        cost=np.concatenate([program.cost, np.zeros(more)]),
+        rows=Rows(matrix, program.rows.lower, program.rows.upper),
+        lower=np.concatenate([program.lower, lower]),
+        upper=np.concatenate([program.upper, upper]),
+        integer=np.concatenate([program.integer, np.full(more, integer)]),
+    )

@@ -1,0 +1,109 @@
+"""Bounds that a user knows: checked for shape, order and numbers, and held against forward passes before anything relies on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from mipnet.bounds.interval import Interval
+from mipnet.errors import InputError, NetworkError
+from mipnet.network.gates import Gate, scaled
+from mipnet.network.graph import Network, dims_of
+from mipnet.network.sets import Box
+
+Given = Mapping[str, Any]
+"""By node name: a pair of arrays ``(lower, upper)``, or a Dataset with variables of these names."""
+
+TRIALS = 200
+"""So many forward passes a sample, half of them from corners."""
+
+SLACK = 1e-7
+"""A forward pass may lie outside by this, relative to its size: bounds are often written with few digits."""
+
+
+def read_given(network: Network, region: Box, given: Given) -> dict[str, Interval]:
+    """The boxes that a user gave, each for all samples; raises `InputError` naming the node and what is wrong.
+
+    Arrays have the shape of one sample of the node, for all samples, or that behind a sample axis; infinite ends say nothing.
+    """
+    found = {}
+    for name, ends in given.items():
+        if name not in {node.name for node in network.nodes}:
+            raise NetworkError(f"bounds are given for `{name}`; the nodes are {', '.join(node.name for node in network.nodes)}")
+        lower, upper = _ends(network, name, ends)
+        shape = (region.samples, *network.shape_of(name))
+        if any(end.shape not in (shape, shape[1:], ()) for end in (lower, upper)):
+            raise InputError(
+                f"the bounds of `{name}` have shapes {lower.shape} and {upper.shape}; expected {shape}, or {shape[1:]} for all"
+            )
+        if np.isnan(lower).any() or np.isnan(upper).any():
+            raise InputError(f"the bounds of `{name}` hold NaN; expected numbers, or infinity where nothing is known")
+        lower, upper = np.broadcast_to(lower, shape), np.broadcast_to(upper, shape)
+        if (lower > upper).any():
+            raise InputError(
+                f"the bounds of `{name}` are out of order in {np.count_nonzero(lower > upper)} places; expected lower <= upper"
+            )
+        found[name] = Interval(torch.tensor(lower.copy()), torch.tensor(upper.copy()))
+    return found
+
+
+def _ends(network: Network, name: str, ends: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    try:
+        if isinstance(ends, xr.Dataset):
+            dims = ("sample", *dims_of(name, network.shape_of(name)))
+            ends = [ends[end].transpose(*dims, missing_dims="ignore").values for end in ("lower", "upper")]
+        lower, upper = (np.asarray(end, dtype=np.float64) for end in ends)
+    except (TypeError, ValueError, KeyError):
+        raise InputError(f"the bounds of `{name}` are no pair of arrays; expected `(lower, upper)`, or a Dataset with both") from None
+    return lower, upper
+
+
+def hold_against_samples(network: Network, region: Box, gates: Sequence[Gate], boxes: Mapping[str, Interval]) -> None:
+    """Raise `InputError` if a forward pass from inside the set, with gates open or closed, leaves one of the boxes.
+
+    It proves nothing of bounds that pass, and finds most that are wrong.
+    """
+    if not boxes:
+        return
+    rng = np.random.default_rng(0)
+    for sample in range(region.samples):
+        own = region.only(sample)
+        lower, upper = own.lower[0], own.upper[0]
+        share = rng.uniform(-0.5, 1.5, (TRIALS, *lower.shape)).clip(0, 1)
+        values = _values(network, torch.tensor(own.nearest(lower + share * (upper - lower))), gates, rng)
+        for name, box in boxes.items():
+            value, slack = values[name], SLACK * (1 + values[name].abs())
+            outside = (value < box.lower[sample] - slack) | (value > box.upper[sample] + slack)
+            if bool(outside.any()):
+                where = tuple(int(i) for i in outside.nonzero()[0])
+                ends = f"[{float(box.lower[sample][where[1:]]):g}, {float(box.upper[sample][where[1:]]):g}]"
+                raise InputError(
+                    f"the bounds of `{name}` do not hold: for an input in the set, element {where[1:]} of sample {sample} is"
+                    f" {float(value[where]):g}, outside {ends}"
+                )
+
+
+def _values(network: Network, x: Tensor, gates: Sequence[Gate], rng: np.random.Generator) -> dict[str, Tensor]:
+    """What each node computes before its gate, the gates of half of the points all open and of the others open or closed."""
+    before: dict[str, Tensor] = {}
+
+    def gated(name: str, score: Tensor) -> Callable[[Tensor], Tensor]:
+        def act(value: Tensor) -> Tensor:
+            before[name] = value
+            return scaled(value, score)
+
+        return act
+
+    acts: dict[str, Callable[[Tensor], Tensor]] = {}
+    for gate in gates:
+        score = torch.tensor(rng.integers(0, 2, (len(x), gate.units)), dtype=torch.float64)
+        score[: len(x) // 2] = 1.0
+        acts |= {site: gated(site, score) for site in gate.sites}
+    with torch.no_grad():
+        values = network.values(x, acts)
+    return {**values, **before}

@@ -1,0 +1,1 @@
+"""Values, blocks, and how nonlinear parts are written."""

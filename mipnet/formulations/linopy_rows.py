@@ -1,0 +1,123 @@
+"""Variables and rows as linopy keeps them, made from arrays that are in order already.
+
+What linopy's own methods spend is mostly aligning and broadcasting labelled arrays: a millisecond or two for each group of variables
+or rows, however small.  Here every array has the shape of the group that it belongs to, so both are made as they are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import linopy
+import numpy as np
+import pandas as pd
+import xarray as xr
+from linopy import CSRConstraint, LinearExpression
+from linopy.csr import Grid
+from numpy.typing import ArrayLike, NDArray
+
+from mipnet.arrays import Array, Mask, Shape, activity, widen
+from mipnet.errors import InputError
+from mipnet.formulations.affine import Affine
+
+linopy.options["semantics"] = "v1"
+
+Sense = Literal["<=", ">=", "="]
+
+
+Coordinates = Mapping[str, NDArray[Any]]
+
+
+def coordinates(dims: tuple[str, ...], shape: Shape, samples: xr.DataArray) -> Coordinates:
+    """The coordinates that all variables and rows of an encoding use: the samples' own, and 0, 1, 2, ... for anything else."""
+    return {d: samples.values if d == "sample" else np.arange(n) for d, n in zip(dims, shape, strict=True)}
+
+
+def add_variables(
+    model: linopy.Model,
+    name: str,
+    lower: ArrayLike,
+    upper: ArrayLike,
+    coords: Coordinates,
+    *,
+    where: Mask | None = None,
+    binary: bool = False,
+) -> linopy.Variable:
+    """New variables under a name, an array over ``coords`` without those where the mask ``where`` does not hold."""
+    if name in model.variables:
+        raise InputError(f"the model has a variable `{name}` already; give this network a `prefix` of its own")
+    dims, shape = tuple(coords), tuple(len(labels) for labels in coords.values())
+    start, end = model._xCounter, model._xCounter + math.prod(shape)
+    labels = model._allocate_labels(start, end).reshape(shape)
+    model._xCounter = end
+    arrays = {
+        "lower": np.array(np.broadcast_to(lower, shape), dtype=np.float64),
+        "upper": np.array(np.broadcast_to(upper, shape), dtype=np.float64),
+        "scaling": np.broadcast_to(1.0, shape),
+        "labels": labels if where is None else np.where(where, labels, labels.dtype.type(-1)),
+    }
+    kind = {"binary": binary, "integer": False, "semi_continuous": False}
+    data = xr.Dataset(
+        {key: (dims, array) for key, array in arrays.items()}, coords=coords, attrs={"label_range": (start, end), "name": name, **kind}
+    )
+    made = linopy.Variable(data, model, name, skip_broadcast=True)
+    model.variables.add(made)
+    return made
+
+
+def add_rows(
+    model: linopy.Model, name: str, value: Affine, sense: Sense, right: Array | float, dims: tuple[str, ...], samples: xr.DataArray
+) -> None:
+    """Rows ``value sense right`` under a name, as the sparse matrix that they are.
+
+    linopy keeps them in this form (`linopy.CSRConstraint`), a fifteenth of the time and without the padding of a labelled array.
+    """
+    bound = (np.asarray(right, dtype=np.float64) - value.constant).reshape(-1)
+    grid = Grid.from_coords(pd.Index(labels, name=dim) for dim, labels in coordinates(dims, value.shape, samples).items())
+    if name in model.constraints:
+        raise InputError(f"the model has constraints `{name}` already; give this network a `prefix` of its own")
+    rows = CSRConstraint(widen(value.terms, model._xCounter), np.arange(len(bound)), bound, sense, grid, model)
+    start, model._cCounter = model._cCounter, model._cCounter + len(bound)
+    model.constraints.add(rows.assign_labels(start, name))
+
+
+def one_each(value: Affine, dim: str) -> xr.Dataset:
+    """The data of a binary linopy variable with the one variable of each element."""
+    labels = value.terms.indices.astype(np.int64)
+    arrays = {"labels": labels, "lower": np.zeros(len(labels)), "upper": np.ones(len(labels))}
+    data = xr.Dataset({name: (dim, array) for name, array in arrays.items()}, coords={dim: np.arange(len(labels))})
+    return data.assign_attrs(binary=True, integer=False, label_range=(int(labels.min()), int(labels.max()) + 1))
+
+
+def expression(model: linopy.Model, value: Affine, dims: tuple[str, ...], samples: xr.DataArray) -> LinearExpression:
+    """An affine value as a labelled linopy expression (constant included): coefficients and labels padded to the longest row."""
+    sizes, rows = value.row_sizes, value.constant.size
+    longest = max(1, int(sizes.max(initial=0)))
+    coefficients, labels = np.full((rows, longest), np.nan), np.full((rows, longest), -1, dtype=np.int32)
+    there = np.arange(longest) < sizes[:, None]
+    coefficients[there], labels[there] = value.terms.data, value.terms.indices
+    terms = {"coeffs": coefficients, "vars": labels}
+    arrays = {name: ((*dims, "_term"), array.reshape(*value.shape, longest)) for name, array in terms.items()}
+    coords = coordinates(dims, value.shape, samples)
+    return LinearExpression(xr.Dataset(arrays | {"const": (dims, value.constant)}, coords=coords), model)
+
+
+def value_range(model: linopy.Model, value: Affine) -> tuple[Array, Array]:
+    """Lower and upper bound of an affine value from the bounds of its variables: valid whatever the bounds mode."""
+    lower, upper = column_bounds(model)
+    width = value.terms.shape[1]
+    low, high = activity(value.terms, lower[:width], upper[:width])
+    return low.reshape(value.shape) + value.constant, high.reshape(value.shape) + value.constant
+
+
+def column_bounds(model: linopy.Model) -> tuple[Array, Array]:
+    """Lower and upper bound of every variable of a model by label."""
+    lower, upper = np.full(model._xCounter, -np.inf), np.full(model._xCounter, np.inf)
+    for variable in (model.variables[name] for name in model.variables):
+        labels = variable.labels.values.reshape(-1)
+        there = labels >= 0
+        lower[labels[there]] = variable.lower.values.reshape(-1)[there]
+        upper[labels[there]] = variable.upper.values.reshape(-1)[there]
+    return lower, upper

@@ -1,0 +1,181 @@
+"""The largest of several candidates, window by window: what max pooling is made of once no certain winner is left.
+
+A window has kept candidates h_i with ``l_i <= h_i <= u_i``, and each may win.  How ``p = max_i h_i`` is said is registered here
+under the name of a formulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipnet.arrays import Array, Csr, Ints, Mask
+from mipnet.formulations.affine import Affine
+from mipnet.formulations.block import RELAXED, Block
+
+Contestant = Callable[["Contest"], Affine]
+
+CONTESTS: dict[str, Contestant] = {}
+"""How a maximum is written, by formulation name."""
+
+
+def contest(name: str, *, relaxed: bool = False) -> Callable[[Contestant], Contestant]:
+    """Register a function from a `Contest` to its maxima as a formulation."""
+
+    def register(function: Contestant) -> Contestant:
+        CONTESTS[name] = function
+        RELAXED.update({name} if relaxed else ())
+        return function
+
+    return register
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """Windows with several candidates: ``keep``, ``least`` and ``most`` have shape ``(sample, channel, position, kernel)``.
+
+    ``inputs`` are the values of the kept candidates, flat and window after window.
+    """
+
+    block: Block
+    inputs: Affine
+    keep: Mask
+    least: Array
+    most: Array
+
+    @cached_property
+    def open(self) -> Mask:
+        """Where a window has candidates."""
+        return np.asarray(self.keep.any(axis=-1))
+
+    @cached_property
+    def window(self) -> Ints:
+        """The window of each kept candidate, by flat position among all windows."""
+        return np.broadcast_to(np.arange(self.open.size).reshape(*self.open.shape, 1), self.keep.shape)[self.keep]
+
+    @cached_property
+    def gap(self) -> Array:
+        """``max_{j != i} u_j - l_i`` for each kept candidate i: by how much the maximum exceeds it at most."""
+        others = _max_of_others(np.where(self.keep, self.most, -np.inf))[self.keep]
+        return np.maximum(others - self.least[self.keep], 0.0)
+
+    def values(self, point: Array) -> Array:
+        """The candidates at a point, minus infinity where there is none."""
+        values = np.full(self.keep.shape, -np.inf)
+        values[self.keep] = self.inputs.evaluate(point)
+        return values
+
+    def maximum(self) -> Affine:
+        """A variable p for each open window, flat over all windows."""
+        shape, where = self.block.shape, self.open
+        low, high = (np.where(self.keep, ends, -np.inf).max(axis=-1) for ends in (self.least, self.most))
+        ends = (np.where(where, end, 0.0).reshape(shape) for end in (low, high))
+        p = self.block.variable(
+            "", *ends, where=where.reshape(shape), value=lambda q: np.where(where, self.values(q).max(-1), 0.0).reshape(shape)
+        )
+        return p.reshape(where.size)
+
+    def winners(self) -> Affine:
+        """A binary y for each kept candidate, flat: ``sum y = 1`` in each window."""
+        dims = tuple(f"{self.block.name}_{part}" for part in ("channel", "position", "candidate"))
+        y = self.block.variable(
+            "winner", 0, 1, where=self.keep, binary=True, dims=("sample", *dims), shape=self.keep.shape, value=self._one_hot
+        )[self.keep]
+        self.block.rows("one", self.total(y), "=", 1.0)
+        return y
+
+    def total(self, values: Affine) -> Affine:
+        """The sum over each open window of a value for each kept candidate."""
+        counts = self.keep.sum(-1)[self.open]
+        sums = Csr(
+            (np.ones(counts.sum()), np.arange(counts.sum()), np.append(0, np.cumsum(counts))), shape=(len(counts), int(counts.sum()))
+        )
+        return Affine(Csr(sums @ values.terms), sums @ values.constant)
+
+    def _one_hot(self, point: Array) -> Array:
+        hot = np.zeros(self.keep.shape)
+        np.put_along_axis(hot, self.values(point).argmax(axis=-1)[..., None], 1.0, axis=-1)
+        return hot * self.keep
+
+
+@contest("big-m")
+def big_m(of: Contest) -> Affine:
+    """``p >= h_i``, ``p <= h_i + (1 - y_i)(max_{j != i} u_j - l_i)``, ``sum y = 1``."""
+    p, y, gap = of.maximum(), of.winners(), of.gap
+    ahead = p[of.window] - of.inputs
+    of.block.rows("above", ahead, ">=")
+    of.block.rows("below", ahead + y * gap, "<=", gap)
+    return p
+
+
+@contest("indicator")
+def indicator(of: Contest) -> Affine:
+    """``p >= h_i``, ``y_i = 1 -> p <= h_i``, ``sum y = 1``."""
+    p, y = of.maximum(), of.winners()
+    ahead = p[of.window] - of.inputs
+    of.block.rows("above", ahead, ">=")
+    of.block.rows_if("below", y, 1, ahead, "<=")
+    return p
+
+
+@contest("hull")
+def hull(of: Contest) -> Affine:
+    """Copies c_ij of every candidate j for every winner i: ideal for the window over the box of its candidates.
+
+    ``sum_i c_ij = h_j``, ``l_j y_i <= c_ij <= u_j y_i``, ``c_ii >= c_ij``, ``p = sum_i c_ii``, ``sum y = 1`` (a disjunction in its
+    extended form; Anderson et al. 2020 on the maximum of affine functions).
+    """
+    p, y = of.maximum(), of.winners()
+    winner, candidate = _pairs(of.keep.sum(-1)[of.open])
+    least, most, y_of = of.least[of.keep][candidate], of.most[of.keep][candidate], y[winner]
+    c = of.block.variable(
+        "copy",
+        np.minimum(least, 0.0),
+        np.maximum(most, 0.0),
+        value=lambda q: of.inputs.evaluate(q)[candidate] * y.evaluate(q)[winner],
+        dims=(f"{of.block.name}_copy",),
+        shape=least.shape,
+    )
+    of.block.rows("copy_below", c - y_of * most, "<=")
+    of.block.rows("copy_above", c - y_of * least, ">=")
+    itself = winner == candidate
+    own = c[itself]  # c_ii, one for each kept candidate
+    of.block.rows("copy_wins", (own[winner] - c)[~itself], ">=")
+    sums = Csr((np.ones(len(winner)), (candidate, np.arange(len(winner)))), shape=(len(y.constant), len(winner)))
+    of.block.rows("copies", Affine(Csr(sums @ c.terms), np.zeros(len(y.constant))) - of.inputs, "=")
+    of.block.rows("wins", of.total(own) - p[np.flatnonzero(of.open)], "=")
+    return p
+
+
+@contest("triangle", relaxed=True)
+def triangle(of: Contest) -> Affine:
+    """The linear relaxation of big-m without its binaries: with ``G_i`` for the M of candidate i, ``sum_i (p - h_i) / G_i <= n - 1``."""
+    p, gap = of.maximum(), of.gap
+    ahead = p[of.window] - of.inputs
+    of.block.rows("above", ahead, ">=")
+    of.block.rows("below", ahead, "<=", gap)
+    counts = of.keep.sum(-1)[of.open]
+    smallest = np.minimum.reduceat(gap, np.append(0, np.cumsum(counts)[:-1]))
+    of.block.rows("together", of.total(ahead * (np.repeat(smallest, counts) / gap)), "<=", smallest * (counts - 1))
+    return p
+
+
+def _pairs(counts: NDArray[np.int64]) -> tuple[Ints, Ints]:
+    """For windows of so many candidates: every pair of two of the same window, by number; first all of the first one."""
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    sizes = np.repeat(counts, counts)  # each candidate meets as many
+    first = np.repeat(np.arange(len(sizes)), sizes)
+    return first, starts[first] + np.arange(len(first)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
+def _max_of_others(values: Array) -> Array:
+    """For each entry the largest of the other entries on the last axis."""
+    order = np.sort(values, axis=-1)
+    top = values.argmax(axis=-1)[..., None]
+    others = np.broadcast_to(order[..., -1:], values.shape).copy()
+    np.put_along_axis(others, top, order[..., -2:-1], axis=-1)
+    return others

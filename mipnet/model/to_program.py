@@ -1,0 +1,70 @@
+"""A linopy model as a `Program`: the arrays that a solver sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import linopy
+import numpy as np
+from numpy.typing import NDArray
+
+from mipnet.arrays import Columns, Csr
+from mipnet.backend import Indicators, LogSumExp, Program, Rows
+from mipnet.errors import UnsupportedError
+
+
+def from_model(model: linopy.Model, convex: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] = ()) -> Program:
+    """The arrays of a linopy model, with log-sum-exp terms given by variable labels ``(samples, classes)`` and ``(samples,)``.
+
+    Raises `UnsupportedError` for what no backend of mipnet takes: a quadratic objective, semi-continuous variables, SOS2.
+    """
+    m = model.matrices
+    if model.is_quadratic:
+        raise UnsupportedError("the model has a quadratic objective; mipnet takes linear ones: linearise it, or call `model.solve`")
+    if np.isin(m.vtypes, ["S"]).any():
+        raise UnsupportedError("the model has semi-continuous variables; write them with a binary and a bound")
+    maximise = model.objective.sense == "max"
+    cost = np.zeros(len(m.lb)) if m.c is None else np.asarray(m.c, dtype=np.float64)
+    labels = np.asarray(m.vlabels, dtype=np.int64)
+    matrix = Csr((0, len(labels))) if m.A is None else Csr(m.A)
+    sense, right = np.asarray(m.sense), np.asarray(m.b, dtype=np.float64)
+    where = column_lookup(labels)
+    return Program(
+        cost=-cost if maximise else cost,
+        rows=Rows(matrix, np.where(sense != "<", right, -np.inf), np.where(sense != ">", right, np.inf)),
+        lower=np.asarray(m.lb, dtype=np.float64),
+        upper=np.asarray(m.ub, dtype=np.float64),
+        integer=np.isin(m.vtypes, ["B", "I"]),
+        maximise=maximise,
+        labels=labels,
+        sos1=_sos1(model, where),
+        indicators=_indicators(m),
+        convex=tuple(LogSumExp(where[np.asarray(c)], where[np.asarray(t)]) for c, t in convex),
+    )
+
+
+def column_lookup(labels: Columns) -> Columns:
+    """An array that maps a linopy label to its column, and an absent one to -1."""
+    lookup = np.full(int(labels.max(initial=-1)) + 1, -1, dtype=np.int64)
+    lookup[labels] = np.arange(len(labels))
+    return lookup
+
+
+def _sos1(model: linopy.Model, where: Columns) -> tuple[Columns, ...]:
+    sets: list[Columns] = []
+    for name in model.variables.sos:
+        variable = model.variables[name]
+        if variable.attrs["sos_type"] != 1:
+            raise UnsupportedError(f"variable `{name}` is an SOS2 set; mipnet takes SOS1: call `model.reformulate_sos_constraints()` first")
+        labels = variable.labels.transpose(..., variable.attrs["sos_dim"]).values
+        members = (row[row >= 0] for row in labels.reshape(-1, labels.shape[-1]))
+        sets += [where[row] for row in members if len(row) > 1]
+    return tuple(sets)
+
+
+def _indicators(m: linopy.matrices.MatrixAccessor) -> Indicators | None:
+    if m.indicator_A is None or m.indicator_A.shape[0] == 0:
+        return None
+    sense, right = np.asarray(m.indicator_sense), np.asarray(m.indicator_b, dtype=np.float64)
+    rows = Rows(Csr(m.indicator_A), np.where(sense != "<", right, -np.inf), np.where(sense != ">", right, np.inf))
+    return Indicators(rows, np.asarray(m.indicator_binvar, dtype=np.int64), np.asarray(m.indicator_binval, dtype=np.int64))

@@ -1,0 +1,247 @@
+"""The intermediate representation: a network is a directed acyclic graph of named nodes, each one a layer.
+
+A `Layer` says what it computes (`forward`, in torch, on tensors of any floating type with the sample axis first) and which
+shape comes out.  Everything else that mipnet knows about a layer (bounds, encodings) is a rule registered from outside, so a
+new layer is one file and needs no edit here.  Weights are float64 tensors that nobody writes to.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from mipnet.arrays import Array, Shape
+from mipnet.errors import NetworkError
+
+INPUT = "input"
+"""The name by which nodes refer to the network's input."""
+
+
+def constant(value: ArrayLike | Tensor, what: str) -> Tensor:
+    """`value` as a float64 tensor of its own; raises `NetworkError` naming `what` if an entry is NaN or infinite."""
+    tensor = torch.as_tensor(value).detach().to("cpu", torch.float64, copy=True)
+    bad = int((~torch.isfinite(tensor)).sum())
+    if bad:
+        raise NetworkError(f"{what} holds {bad} NaN or infinite among {tensor.numel()} numbers; expected finite weights")
+    return tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Layer(ABC):
+    """One operation of a network: its data, its output shape and its forward pass.
+
+    Class attributes say how a layer takes part in pruning:
+
+    ``prunable``   its output units (first axis of the shape) have weights of their own and may carry a gate;
+    ``unitwise``   every output element depends on the input element of the same place alone, so a gate may move behind it;
+    ``channelwise`` output unit k depends on input unit k alone, at other positions too (pooling): a gate may move behind it as well;
+    ``activation`` it is the nonlinearity at which the gate of the units before it acts.
+    """
+
+    prunable: ClassVar[bool] = False
+    unitwise: ClassVar[bool] = False
+    channelwise: ClassVar[bool] = False
+    activation: ClassVar[bool] = False
+
+    @abstractmethod
+    def shape(self, *inputs: Shape) -> Shape:
+        """Shape of one sample's output, from the shapes of one sample's inputs; raises `NetworkError` if they do not fit."""
+
+    @abstractmethod
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Value for a batch: every tensor has the sample axis first."""
+
+    @property
+    def label(self) -> str:
+        """How tables call this layer."""
+        return type(self).__name__
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained tensors, by field name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A layer in its place: a unique name, the names of its inputs, the shape of one sample's output.
+
+    ``origin`` is the module that owns the weights: two nodes of one module share it, and share their gates.
+    """
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    shape: Shape
+    origin: str
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimension names of one sample's output; see `dims_of`."""
+        return dims_of(self.name, self.shape)
+
+
+def dims_of(name: str, shape: Shape) -> tuple[str, ...]:
+    """Dimension names that carry the node's name: ``fc1_unit``; ``conv1_channel, conv1_row, conv1_col``; ``view_0, view_1`` else."""
+    if len(shape) == 1:
+        return (f"{name}_unit",)
+    if len(shape) == 3:
+        return (f"{name}_channel", f"{name}_row", f"{name}_col")
+    return tuple(f"{name}_{axis}" for axis in range(len(shape)))
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A directed acyclic graph of layers in topological order; the last node is the output.
+
+    ``notes`` say what the reader changed on the way in (a softmax taken off, say); ``modules`` maps a node's `origin` to the
+    path of the torch module that it was read from.  Build one with `Network.build` or a reader.
+    """
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+    notes: tuple[str, ...] = field(default=())
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def build(
+        input_shape: Sequence[int],
+        layers: Iterable[tuple[str, Layer] | tuple[str, Layer, Sequence[str]]],
+        *,
+        origins: Mapping[str, str] | None = None,
+        notes: Sequence[str] = (),
+        modules: Mapping[str, str] | None = None,
+    ) -> Network:
+        """A network from ``(name, layer)`` or ``(name, layer, inputs)``; without inputs a layer follows the one before it.
+
+        Raises `NetworkError` for a name used twice, an unknown input or shapes that do not fit, naming the node.
+        """
+        shapes: dict[str, Shape] = {INPUT: tuple(int(n) for n in input_shape)}
+        nodes: list[Node] = []
+        for name, layer, *given in layers:
+            inputs = tuple(given[0]) if given else (nodes[-1].name if nodes else INPUT,)
+            if name in shapes:
+                raise NetworkError(f"node name `{name}` is used twice; every node needs a name of its own")
+            for source in inputs:
+                if source not in shapes:
+                    raise NetworkError(f"node `{name}` reads `{source}`, which no earlier node is called; known: {', '.join(shapes)}")
+            try:
+                shapes[name] = layer.shape(*(shapes[source] for source in inputs))
+            except NetworkError as error:
+                raise NetworkError(f"node `{name}` ({layer.label}): {error}") from None
+            nodes.append(Node(name, layer, inputs, shapes[name], (origins or {}).get(name, name)))
+        network = Network(shapes[INPUT], tuple(nodes), tuple(notes), dict(modules or {}))
+        network.check()
+        return network
+
+    def check(self) -> None:
+        """Raise `NetworkError` unless the network has nodes, positive sizes and finite weights."""
+        if not self.nodes:
+            raise NetworkError("the network has no layers; expected at least one")
+        for name, shape in ((INPUT, self.input_shape), *((node.name, node.shape) for node in self.nodes)):
+            if not shape or any(n < 1 for n in shape):
+                raise NetworkError(f"`{name}` has shape {shape} for one sample; expected positive sizes in at least one axis")
+        for node in self.nodes:
+            for key, value in node.layer.weights().items():
+                constant(value, f"`{key}` of node `{node.name}`")
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[Node, ...]]:
+        """The nodes that read each node's output (and the input's)."""
+        readers: dict[str, list[Node]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
+        for node in self.nodes:
+            for source in dict.fromkeys(node.inputs):
+                readers[source].append(node)
+        return {name: tuple(nodes) for name, nodes in readers.items()}
+
+    def __getitem__(self, name: str) -> Node:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise NetworkError(f"no node is called `{name}`; the nodes are {', '.join(self._by_name)}") from None
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __str__(self) -> str:
+        rows = [f"Network: input {self.input_shape}, output {self.output_shape}, {self.parameters:,} parameters"]
+        width = max(len(node.name) for node in self.nodes)
+        rows += [f"  {n.name:<{width}}  {n.layer.label:<12} {n.shape!s:<16} <- {', '.join(n.inputs)}" for n in self.nodes]
+        return "\n".join(rows + [f"  note: {note}" for note in self.notes])
+
+    @property
+    def output(self) -> Node:
+        """The last node."""
+        return self.nodes[-1]
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of one sample's output."""
+        return self.output.shape
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained numbers; a module used twice counts once."""
+        owned = {(n.origin, key): w.numel() for n in self.nodes for key, w in n.layer.weights().items()}
+        return sum(owned.values())
+
+    def shape_of(self, name: str) -> Shape:
+        """Shape of one sample at a node, or at the input."""
+        return self.input_shape if name == INPUT else self[name].shape
+
+    def values(self, x: Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None) -> dict[str, Tensor]:
+        """The value of every node, and of the input, for a batch ``x`` of shape ``(sample, *input_shape)``.
+
+        ``after[name]`` replaces the value of that node before anything reads it: gates and masks act here.
+        """
+        if tuple(x.shape[1:]) != self.input_shape:
+            raise NetworkError(f"the input has shape {tuple(x.shape)}; expected (samples, {', '.join(map(str, self.input_shape))})")
+        values = {INPUT: x}
+        for node in self.nodes:
+            value = node.layer.forward(*(values[source] for source in node.inputs))
+            values[node.name] = after[node.name](value) if after and node.name in after else value
+        return values
+
+    def forward(self, x: ArrayLike | Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None, batch: int = 1024) -> Array:
+        """The network's output in float64 for ``(samples, *input_shape)``, equal to torch's; computed ``batch`` samples at a time."""
+        inputs = torch.as_tensor(x).detach().to("cpu", torch.float64)
+        with torch.no_grad():
+            parts = [
+                self.values(part, after)[self.output.name] for part in torch.tensor_split(inputs, list(range(batch, len(inputs), batch)))
+            ]
+        return torch.cat(parts).numpy() if parts else np.empty((0, *self.output_shape))
+
+    def with_notes(self, *notes: str) -> Network:
+        """The same network with further notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
+
+def size(shape: Shape) -> int:
+    """Number of elements of a shape."""
+    return math.prod(shape)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """The name, with underscores behind it until no node is called so; it is added to those that are taken."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def require(condition: Any, message: str) -> None:
+    """Raise `NetworkError` with ``message`` unless ``condition`` holds; for the `shape` methods of layers."""
+    if not condition:
+        raise NetworkError(message)

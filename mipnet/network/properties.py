@@ -1,0 +1,114 @@
+"""What a network is asked to do for some input of a set: outputs in a union of polyhedra, inputs in a union of boxes.
+
+A `Property` describes what should *not* happen, as VNN-LIB does: it is satisfied ("sat") if some x in the region of some case
+has a y = f(x) for which all rows of some clause hold.  A network is safe if no such x exists ("unsat").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipnet.arrays import Array
+from mipnet.errors import DataError, InputError
+from mipnet.network.sets import Box
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Clause:
+    """All outputs y with ``matrix @ y <= rhs``: a matrix of shape ``(rows, outputs)`` and ``rhs`` of shape ``(rows,)``.
+
+    Without rows every output belongs to it.  Raises `DataError` for other shapes and for numbers that are not finite.
+    """
+
+    matrix: Array
+    rhs: Array
+
+    def __post_init__(self) -> None:
+        matrix, rhs = (np.array(value, dtype=np.float64) for value in (self.matrix, self.rhs))
+        if matrix.ndim != 2 or rhs.shape != matrix.shape[:1]:
+            raise DataError(
+                f"a clause has a matrix of shape {matrix.shape} and a side of shape {rhs.shape}; expected (rows, outputs), (rows,)"
+            )
+        if not (np.isfinite(matrix).all() and np.isfinite(rhs).all()):
+            raise DataError("a clause holds NaN or infinite numbers; expected finite ones")
+        for key, value in (("matrix", matrix), ("rhs", rhs)):
+            value.setflags(write=False)
+            object.__setattr__(self, key, value)
+
+    def excess(self, y: Array) -> Array:
+        """The largest ``matrix @ y - rhs`` over the rows, for outputs ``(samples, outputs)``: at most 0 where the clause holds."""
+        return np.asarray((y @ self.matrix.T - self.rhs).max(axis=-1, initial=-np.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Some x of ``region`` with outputs in one of the ``clauses``; the region is one flat box, ends of shape ``(1, inputs)``."""
+
+    region: Box
+    clauses: tuple[Clause, ...]
+
+    def __post_init__(self) -> None:
+        ends = self.region.lower.shape
+        if len(ends) != 2 or ends[0] != 1:
+            raise DataError(f"the region of a case has ends of shape {ends}; expected (1, inputs), a flat box for one sample")
+        if len(widths := {clause.matrix.shape[1] for clause in self.clauses}) > 1:
+            raise DataError(f"the clauses of a case speak of {sorted(widths)} outputs; expected the same number in each")
+
+    def contains(self, x: Array, tolerance: float = 0.0) -> Mask:
+        """Which of the inputs, of shape ``(samples, *input_shape)``, lie in the region, give or take ``tolerance``."""
+        flat = x.reshape(len(x), -1)
+        inside = (flat >= self.region.lower - tolerance) & (flat <= self.region.upper + tolerance)
+        ball = self.region.ball
+        return np.asarray(inside.all(axis=1) & (True if ball is None else ball.distance(flat) <= ball.radius + tolerance))
+
+    def excess(self, y: Array) -> Array:
+        """The smallest `Clause.excess` over the clauses: at most 0 where one of them holds, infinite without clauses."""
+        least: Array = np.full(len(y), np.inf)
+        for clause in self.clauses:
+            least = np.asarray(np.minimum(least, clause.excess(y)))
+        return least
+
+
+@dataclass(frozen=True, eq=False)
+class Property:
+    """Satisfied by an input and its output if one of the ``cases`` is."""
+
+    cases: tuple[Case, ...]
+
+    def __post_init__(self) -> None:
+        if not self.cases:
+            raise DataError("a property has no cases; expected at least one region of inputs")
+        if len(inputs := {case.region.lower.shape[1] for case in self.cases}) > 1:
+            raise DataError(f"the cases of a property speak of {sorted(inputs)} inputs; expected the same number in each")
+        if len(outputs := {clause.matrix.shape[1] for case in self.cases for clause in case.clauses}) > 1:
+            raise DataError(f"the cases of a property speak of {sorted(outputs)} outputs; expected the same number in each")
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs."""
+        return int(self.cases[0].region.lower.shape[1])
+
+    @property
+    def outputs(self) -> int | None:
+        """Number of outputs; None if no clause speaks of them."""
+        return next((int(clause.matrix.shape[1]) for case in self.cases for clause in case.clauses), None)
+
+    def check(self, inputs: int, outputs: int) -> None:
+        """Raise `InputError` unless the property speaks of so many inputs and outputs."""
+        for what, given, there in (("inputs", self.inputs, inputs), ("outputs", self.outputs, outputs)):
+            if given not in (None, there):
+                raise InputError(f"the property speaks of {given} {what}; the network has {there}")
+
+    def holds_at(self, x: Array, y: Array, tolerance: float = 0.0) -> Mask:
+        """Whether each input ``(samples, *input_shape)`` with its output ``(samples, *output_shape)`` satisfies the property.
+
+        Both sides may be wrong by ``tolerance``, in the units of an input and of a row.
+        """
+        out = y.reshape(len(y), -1)
+        each = [case.contains(x, tolerance) & (case.excess(out) <= tolerance) for case in self.cases]
+        return np.asarray(np.any(each, axis=0))

@@ -1,0 +1,182 @@
+"""What the input of a network ranges over: fixed images (`Samples`), a box (`Box`), a ball of a norm (`LInf`, `L1`, `L2`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mipnet.arrays import Array, Shape
+from mipnet.errors import DataError
+
+INWARDS = 1e-12
+"""A point that is moved into a ball ends up inside by this, relative to the radius: what float64 may lose on the way."""
+
+
+def _finite(value: ArrayLike, what: str) -> Array:
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} is not an array of numbers ({error}); expected numbers in shape (samples, *input shape)") from None
+    if not np.isfinite(array).all():
+        raise DataError(f"{what} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite numbers; expected finite ones")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """All x with ``|x - centre| <= radius`` in the sum norm (``l1``) or the Euclidean one (``l2``), one ball a sample.
+
+    ``centre`` has shape ``(sample, *input_shape)``; the norm is that of all inputs of a sample together.
+    """
+
+    centre: Array
+    radius: float
+    norm: Literal["l1", "l2"]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "centre", _finite(self.centre, "the centre"))
+        if self.norm not in ("l1", "l2"):
+            raise DataError(f"the norm of a ball is `{self.norm}`; expected `l1` or `l2`, or a box for the maximum norm")
+        if not (np.isfinite(self.radius) and self.radius > 0):
+            raise DataError(f"the radius of a ball is {self.radius}; expected a finite number above 0")
+
+    def distance(self, x: Array) -> Array:
+        """The distance of each input ``(n, *input_shape)`` from the centre, its own or the only one: shape ``(n,)``."""
+        return np.asarray(np.linalg.norm((x - self.centre).reshape(len(x), self.centre[0].size), 1 if self.norm == "l1" else 2, axis=1))
+
+    def nearest(self, x: Array) -> Array:
+        """The nearest point of the ball to each input; no coordinate moves but towards that of the centre.
+
+        In the sum norm every coordinate comes closer by the same amount, or up to the centre's (Duchi et al., "Efficient Projections onto
+        the l1-Ball for Learning in High Dimensions", ICML 2008, figure 1); in the Euclidean norm all shrink in proportion.
+        """
+        away, radius = (x - self.centre).reshape(len(x), self.centre[0].size), self.radius * (1 - INWARDS)
+        outside = np.atleast_1d(self.distance(x) > self.radius)
+        if self.norm == "l2":
+            moved = away * (radius / np.maximum(np.linalg.norm(away, axis=1), radius))[:, None]
+        else:
+            size = np.sort(np.abs(away), axis=1)[:, ::-1]
+            cut = (size.cumsum(1) - radius) / np.arange(1, size.shape[1] + 1)
+            count = np.maximum((size > cut).sum(1), 1)
+            moved = np.sign(away) * np.maximum(np.abs(away) - np.maximum(cut[np.arange(len(x)), count - 1], 0.0)[:, None], 0.0)
+        inside: Array = np.where(outside.reshape(-1, *[1] * (x.ndim - 1)), self.centre + moved.reshape(x.shape), x)
+        return inside
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """All inputs x with ``lower <= x <= upper``, one box a sample: arrays of shape ``(sample, *input_shape)``.
+
+    With a ``ball``, whose centre lies in the box, the set is what box and ball have in common; `L1` and `L2` make such sets.
+    """
+
+    lower: Array
+    upper: Array
+    ball: Ball | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lower", _finite(self.lower, "the lower end of the box"))
+        object.__setattr__(self, "upper", _finite(self.upper, "the upper end of the box"))
+        if self.lower.shape != self.upper.shape:
+            raise DataError(f"the box has ends of shapes {self.lower.shape} and {self.upper.shape}; expected the same shape")
+        if (self.lower > self.upper).any():
+            raise DataError(f"the box is empty: lower > upper in {np.count_nonzero(self.lower > self.upper)} places")
+        if self.ball is not None and self.ball.centre.shape != self.lower.shape:
+            raise DataError(f"the ball has a centre of shape {self.ball.centre.shape}, the box ends of shape {self.lower.shape}")
+
+    @property
+    def fixed(self) -> bool:
+        """True if the set holds one point for each sample."""
+        return bool((self.lower == self.upper).all())
+
+    @property
+    def samples(self) -> int:
+        """How many samples, that is boxes, there are."""
+        return len(self.lower)
+
+    @property
+    def centre(self) -> Array:
+        """The middle of each box, or the ball's centre."""
+        return (self.lower + self.upper) / 2 if self.ball is None else self.ball.centre
+
+    def fit(self, shape: Shape) -> Box:
+        """The same set with a sample axis in front; raises `DataError` unless what follows it is ``shape``."""
+        if self.lower.shape == shape:
+            return self.reshape((1, *shape))
+        if self.lower.shape[1:] != shape or not len(self.lower):
+            raise DataError(f"the input set has shape {self.lower.shape}; the network takes (samples, {', '.join(map(str, shape))})")
+        return self
+
+    def only(self, k: int) -> Box:
+        """The set of one sample."""
+        ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre[k : k + 1])
+        return Box(self.lower[k : k + 1], self.upper[k : k + 1], ball)
+
+    def reshape(self, shape: Shape) -> Box:
+        """The same set for inputs of another shape, samples first."""
+        ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre.reshape(shape))
+        return Box(self.lower.reshape(shape), self.upper.reshape(shape), ball)
+
+    def widen(self, epsilon: float) -> Box:
+        """Every point within ``epsilon`` of the box in the maximum norm; a ball is kept only if that is 0."""
+        return self if epsilon == 0 else Box(self.lower - epsilon, self.upper + epsilon)
+
+    def contains(self, x: Array, tolerance: float = 1e-6) -> bool:
+        """True if every sample of ``x`` lies in the set, give or take ``tolerance`` in each coordinate and in the ball's norm."""
+        inside = bool((x >= self.lower - tolerance).all() and (x <= self.upper + tolerance).all())
+        return inside and (self.ball is None or bool((self.ball.distance(x) <= self.ball.radius + tolerance).all()))
+
+    def within(self, other: Box) -> bool:
+        """True if the other set holds all of this one, as far as ends, centres and radii tell."""
+        if self.lower.shape != other.lower.shape or (self.lower < other.lower).any() or (self.upper > other.upper).any():
+            return False
+        if other.ball is None:
+            return True
+        own = self.ball
+        same = own is not None and own.norm == other.ball.norm and bool((own.centre == other.ball.centre).all())
+        return same and own is not None and own.radius <= other.ball.radius
+
+    def nearest(self, x: Array) -> Array:
+        """Each input ``(n, *input_shape)`` clipped into the box, and from there moved into the ball, which does not leave the box."""
+        clipped: Array = np.clip(x, self.lower, self.upper)
+        return clipped if self.ball is None else self.ball.nearest(clipped)
+
+
+def Samples(images: ArrayLike) -> Box:  # noqa: N802  (reads as a type where it is used)
+    """Fixed images of shape ``(sample, *input_shape)``: a box without width."""
+    return Box(np.asarray(images), np.asarray(images))
+
+
+def LInf(centre: ArrayLike, radius: float | ArrayLike, lower: float = -np.inf, upper: float = np.inf) -> Box:  # noqa: N802
+    """All x with ``|x - centre| <= radius`` in every coordinate, clipped to ``[lower, upper]`` (the valid range of a pixel, say)."""
+    middle, reach = _finite(centre, "the centre"), _finite(radius, "the radius")
+    if (reach < 0).any():
+        raise DataError(f"the radius is {float(reach.min())}; expected a number of at least 0")
+    if not lower <= upper:
+        raise DataError(f"the valid range is [{lower}, {upper}]; expected lower <= upper")
+    ends = np.maximum(middle - reach, lower), np.minimum(middle + reach, upper)
+    if (ends[0] > ends[1]).any():
+        raise DataError(f"the ball misses the valid range [{lower}, {upper}] in {np.count_nonzero(ends[0] > ends[1])} coordinates")
+    return Box(*ends)
+
+
+def L1(centre: ArrayLike, radius: float, lower: float = -np.inf, upper: float = np.inf) -> Box:  # noqa: N802
+    """All x with ``sum |x - centre| <= radius`` for each sample, clipped to ``[lower, upper]``, where the centre has to lie."""
+    return _ball(centre, radius, "l1", lower, upper)
+
+
+def L2(centre: ArrayLike, radius: float, lower: float = -np.inf, upper: float = np.inf) -> Box:  # noqa: N802
+    """All x with ``sum (x - centre)^2 <= radius^2`` for each sample, clipped to ``[lower, upper]``, where the centre has to lie."""
+    return _ball(centre, radius, "l2", lower, upper)
+
+
+def _ball(centre: ArrayLike, radius: float, norm: Literal["l1", "l2"], lower: float, upper: float) -> Box:
+    box, middle = LInf(centre, radius, lower, upper), np.asarray(centre, dtype=np.float64)
+    outside = (middle < lower) | (middle > upper)
+    if outside.any():
+        raise DataError(f"the centre lies outside of the valid range [{lower}, {upper}] in {np.count_nonzero(outside)} coordinates")
+    return Box(box.lower, box.upper, Ball(middle, radius, norm))

@@ -1,0 +1,102 @@
+"""A network in stages: cut where its whole value passes through one node, so that each stage holds one gated layer, or a few.
+
+A node is a place to cut if every path from input to output goes through it: in topological order, no node behind it reads one
+before it.  A gate belongs to one stage as a whole, with all its nodes and sites, so a module that is used twice, or branches that
+are added up, stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mipnet.errors import InputError
+from mipnet.network.gates import Gate
+from mipnet.network.graph import INPUT, Network, Node
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The nodes behind ``source`` up to ``end``, with the gates of their modules; ``source`` of the first one is the input."""
+
+    gates: tuple[str, ...]
+    source: str
+    end: str
+
+    @property
+    def name(self) -> str:
+        """The names of its gates, joined."""
+        return "+".join(self.gates)
+
+
+def find_stages(network: Network, gates: Sequence[Gate]) -> tuple[Stage, ...]:
+    """As many stages as there are places to cut between gated layers; the last one ends with the network.
+
+    Of several places between the same layers the first is taken behind their sites and what is unit-wise there, such as an activation:
+    a pooling layer belongs to the stage that reads it.  Raises `InputError` if there is none.
+    """
+    chosen = _chosen_cuts(network, gates)
+    if not chosen:
+        names = ", ".join(gate.name for gate in gates)
+        raise InputError(
+            f"the network has no place to cut between its gated layers ({names or 'none'}): no node there carries its whole value, or there"
+            " are fewer than two; solve it as one program, not decoupled by layer"
+        )
+    place = {INPUT: -1} | {node.name: i for i, node in enumerate(network.nodes)}
+    stages = []
+    for source, end in zip([INPUT, *chosen], [*chosen, network.output.name], strict=True):
+        inside = tuple(gate.name for gate in gates if place[source] < place[gate.nodes[0]] <= place[end])
+        stages.append(Stage(inside, source, end))
+    return tuple(stages)
+
+
+def _chosen_cuts(network: Network, gates: Sequence[Gate]) -> list[str]:
+    """Of the places between the same gates one each: those in front of a place and those behind it have no gate in common."""
+    place = {node.name: i for i, node in enumerate(network.nodes)}
+    spans = [[place[name] for name in (*gate.nodes, *gate.sites)] for gate in gates]
+    chosen: dict[int, str] = {}
+    for cut in find_cuts(network):
+        begun, ended = (sum(end(span) <= place[cut] for span in spans) for end in (min, max))
+        if begun == ended and 0 < ended < len(gates):
+            before = chosen.get(ended)
+            follows = network[cut].inputs == (before,) and network[cut].layer.unitwise
+            chosen[ended] = cut if before is None or follows else before
+    return list(chosen.values())
+
+
+def find_cuts(network: Network) -> list[str]:
+    """The nodes before the output that every path from input to output goes through, in order."""
+    place = {INPUT: -1} | {node.name: i for i, node in enumerate(network.nodes)}
+    used, cuts, reach = {network.output.name}, [], len(network)
+    for i, node in reversed(list(enumerate(network.nodes))):
+        if node.name in used:
+            if i <= reach and node is not network.output:
+                cuts.append(node.name)
+            used |= set(node.inputs)
+            reach = min([reach, *(place[source] for source in node.inputs)])
+    return cuts[::-1]
+
+
+def between(network: Network, source: str, end: str) -> Network:
+    """The part of a network behind one place to cut, up to another node; its input is the value there."""
+    nodes: list[Node] = []
+    wanted = {end}
+    for node in reversed(network.nodes):
+        if node.name in wanted and node.name != source:
+            nodes.append(node)
+            wanted |= set(node.inputs)
+    made = [(n.name, n.layer, [INPUT if name == source else name for name in n.inputs]) for n in reversed(nodes)]
+    origins = {node.name: node.origin for node in nodes}
+    return Network.build(network.shape_of(source), made, origins=origins, modules=network.modules)
+
+
+def chained(first: Network, second: Network, prefix: str = "head") -> Network:
+    """``second(first(x))``; the names of the second one get a prefix that no name of the first has."""
+    taken = {name for node in first.nodes for name in (node.name, node.origin)}
+    while any(name.startswith(prefix) for name in taken):
+        prefix += "_"
+    renamed = {INPUT: first.output.name} | {node.name: f"{prefix}_{node.name}" for node in second.nodes}
+    behind = [(renamed[n.name], n.layer, [renamed[name] for name in n.inputs]) for n in second.nodes]
+    origins = {n.name: n.origin for n in first.nodes} | {renamed[n.name]: f"{prefix}_{n.origin}" for n in second.nodes}
+    made = Network.build(first.input_shape, [*((n.name, n.layer, n.inputs) for n in first.nodes), *behind], origins=origins)
+    return replace(made, modules=first.modules)

@@ -1,0 +1,90 @@
+"""Lucky sub-networks: a mask found on one data set, retrained from the first weights on another.
+
+For each seed the full network, the masked one, and one with a random mask of the same layer counts are trained alike, from the
+same weights, on batches in the same order.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from mipnet.errors import InputError
+from mipnet.network.gates import find_gates
+from mipnet.pruning.smaller.masks import random_masks
+from mipnet.pruning.smaller.surgery import as_masks, cut
+from mipnet.pruning.training import evaluate, retrain
+from mipnet.readers.data import Dataset
+from mipnet.readers.torch import from_torch
+
+Kind = Literal["full", "lucky", "random"]
+KINDS: tuple[Kind, ...] = ("full", "lucky", "random")
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """One network retrained: ``accuracy`` in percent and mean ``loss`` on the test data, ``parameters`` that it has left."""
+
+    kind: Kind
+    seed: int
+    accuracy: float
+    loss: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class LuckyTable:
+    """One row for each seed and kind: ``full``, ``lucky`` (the mask), ``random`` (a mask of the same layer counts)."""
+
+    rows: tuple[Retrained, ...]
+
+    def accuracies(self, kind: Kind) -> tuple[float, ...]:
+        """The accuracies of one kind, seed by seed."""
+        return tuple(row.accuracy for row in self.rows if row.kind == kind)
+
+    def __str__(self) -> str:
+        lines = [f"{'network':<8}  {'accuracy':>8}  {'spread':>6}  {'parameters':>10}"]
+        for kind in KINDS:
+            found = self.accuracies(kind)
+            spread = statistics.stdev(found) if len(found) > 1 else 0.0
+            count = statistics.mean(row.parameters for row in self.rows if row.kind == kind)
+            lines.append(f"{kind:<8}  {statistics.mean(found):>7.2f}%  {spread:>6.2f}  {count:>10,.0f}")
+        return "\n".join(lines)
+
+
+def lucky(
+    module: nn.Module,
+    masks: xr.Dataset,
+    train_data: Dataset,
+    test_data: Dataset,
+    *,
+    initial_states: Mapping[int, Mapping[str, Tensor]] | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    **training: Any,
+) -> LuckyTable:
+    """Retrain the full, the masked and a randomly masked network from the same weights, once a seed, and test them.
+
+    The weights are ``initial_states[seed]`` (state dicts), or those of ``module`` as it is given, which is to be as it was before
+    its first training.  ``training`` holds the arguments of `train`; a seed orders the batches and draws the random mask.
+    """
+    states = {seed: module.state_dict() for seed in seeds} if initial_states is None else initial_states
+    if not seeds or any(seed not in states for seed in seeds):
+        raise InputError(f"seeds are {list(seeds)} and initial states are given for {list(states)}; expected one for each seed")
+    network = from_torch(module, torch.zeros(1, *train_data.shape))
+    gates = find_gates(network)
+    fixed = as_masks(network, gates, masks)
+    rows = []
+    for seed in seeds:
+        given: dict[Kind, xr.Dataset | None] = {"full": None, "lucky": fixed, "random": random_masks(fixed, seed)}
+        for kind, mask in given.items():
+            tuned = retrain(module, states[seed], train_data.images, train_data.labels, masks=mask, seed=seed, **training)
+            loss, accuracy = evaluate(tuned, test_data.images, test_data.labels)
+            small = module if mask is None else cut(module, network, gates, mask)
+            rows.append(Retrained(kind, seed, accuracy, loss, sum(p.numel() for p in small.parameters())))
+    return LuckyTable(tuple(rows))

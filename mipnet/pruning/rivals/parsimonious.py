@@ -1,0 +1,186 @@
+"""Parsimonious learning: weights and the probabilities that units exist are learned together; most units end at 0 or 1.
+
+After Guenter and Sideris, "Robust Learning of Parsimonious Deep Neural Networks" (arXiv 2205.04650).  The equations below are
+reconstructed from the paper's abstract and opening, and checked numerically, but not against its full text.  Unit i is multiplied by
+``xi_i ~ Bernoulli(theta_i)``, with prior ``Bernoulli(pi_i)`` and a flattening hyper-prior on pi_i::
+
+    p(pi | g)  =  (g-1) / ln(g) / (1 + (g-1) pi)          g > 0, g != 1
+    min over pi of  KL(Ber(theta) || Ber(pi)) - log p(pi)  =  theta ln(g) + constant         at pi* = theta / (theta + g (1-theta))
+    L(W, theta)  =  E_xi[C(W, xi)]  +  sum_i ln(g) theta_i  +  (N decay / 2) ||W||^2          theta in [0, 1]
+
+C is the cross-entropy summed over the N images.  E[C] is linear in each theta_i, so for fixed weights some minimiser has all of them
+at 0 or 1; a unit stays iff the cross-entropy that it saves exceeds ln(g).  One step on a minibatch, xi drawn anew for every image::
+
+    W      <-  one step of Adam on  mean C(W, xi) + (decay / 2) ||W||^2
+    theta  <-  clip(theta - step (dC + ln(g) / N), 0, 1)
+
+    dC     =   mean_n d C_n / d xi_ni          to first order, for E[C | xi_i = 1] - E[C | xi_i = 0]
+
+A theta that reaches 0 stays there: the unit is gone, and its weights decay.  The best unit of a layer never goes.  The slopes at xi = 0
+are steeper than those at xi = 1, so to first order a unit that is worth its price comes to rest a little below 1 (near 0.95 in trials).
+The exact L is linear in each theta, and its minimum is at the end: in the last epochs (``settle``) thetas above 1/2 are 1, the
+others 0, and the weights are trained on for the network that remains.
+Of our own: Adam, the freeze at 0, the warm-up (epochs before theta moves), the settling, the mean over images and the defaults.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from mipnet.arrays import Array
+from mipnet.errors import InputError
+from mipnet.network.gates import Gate, find_gates, way_to_site
+from mipnet.network.graph import Network
+from mipnet.pruning.rivals.switches import Switches
+from mipnet.pruning.rivals.unit_weights import check_classes, check_images
+from mipnet.readers.torch import from_torch
+
+
+class Schedule(NamedTuple):
+    """How to train; see `learn`."""
+
+    weight_decay: float
+    epochs: int
+    lr: float
+    batch: int
+    step: float
+    warmup: int
+    settle: float
+
+
+class Learned(NamedTuple):
+    """``module`` in eval mode, the units that are gone set to zero; ``masks`` of its gates; ``history`` by epoch.
+
+    ``history`` holds ``loss`` (mean cross-entropy with units drawn), ``undecided`` (the share of thetas off 0 and 1), and the thetas of
+    each gate as ``theta_<gate>``.
+    """
+
+    module: nn.Module
+    masks: xr.Dataset
+    history: xr.Dataset
+
+
+def flattened(theta: ArrayLike, pi: ArrayLike, log_g: float) -> Array:
+    """``KL(Ber(theta) || Ber(pi)) - log p(pi | g)`` for thetas and pis in (0, 1)."""
+    t, p, g = np.asarray(theta, dtype=np.float64), np.asarray(pi, dtype=np.float64), float(np.exp(log_g))
+    divergence = t * np.log(t / p) + (1 - t) * np.log((1 - t) / (1 - p))
+    found: Array = divergence - np.log((g - 1) / log_g / (1 + (g - 1) * p))
+    return found
+
+
+def learn(
+    module: nn.Module | Callable[[], nn.Module],
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    log_g: float | Mapping[str, float] = 3.0,
+    weight_decay: float = 1e-4,
+    epochs: int = 60,
+    lr: float = 2e-3,
+    batch: int = 64,
+    seed: int = 0,
+    step: float = 3.0,
+    theta: float = 0.9,
+    warmup: int = 5,
+    settle: float = 0.25,
+) -> Learned:
+    """Train a module and prune it at the same time; the one given is left as it is, a function is called for a new one.
+
+    ``log_g`` is ln(g), for all layers or by gate: the cross-entropy, summed over the images, that a unit must save; larger prunes more.
+    ``theta`` is where all probabilities start, ``step`` the size of their steps; in the last share ``settle`` of the epochs they are fixed
+    at 0 or 1.  The module trains on the CPU.  Raises `InputError` for wrong numbers, `UnsupportedError` if units cannot be switched from
+    outside, as when an activation is a function in ``forward`` and not a module.
+    """
+    _check(epochs=epochs, lr=lr, batch=batch, step=step)
+    if not 0 < theta <= 1 or not 0 <= settle <= 1 or not weight_decay >= 0 or not warmup >= 0:
+        raise InputError(f"{theta=}, {settle=}, {weight_decay=}, {warmup=}; expected 0 < theta <= 1, 0 <= settle <= 1, no negative number")
+    schedule = Schedule(weight_decay, epochs, lr, batch, step, warmup, settle)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        ours = copy.deepcopy(module) if isinstance(module, nn.Module) else module()
+        x = torch.as_tensor(images).to(next(ours.parameters()).dtype)
+        network = from_torch(ours, x[:1])
+        check_images(network, x)
+        gates = find_gates(network)
+        switches = Switches(ours, network, gates, theta, _prices(gates, log_g))
+        with switches:
+            switches.check(x[:8])
+            history = _train(ours, switches, x, check_classes(network, labels, len(x)), schedule)
+    switches.settle()
+    masks = xr.Dataset({g.name: (g.dim, switches.thetas[g.name].numpy() > 0.5) for g in gates}, attrs={"title": "True stays, False goes"})
+    _silence(ours, network, gates, masks)
+    return Learned(ours.eval(), masks, history)
+
+
+def _check(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"`{name}` is {value}; expected a positive number")
+
+
+def _prices(gates: Sequence[Gate], log_g: float | Mapping[str, float]) -> dict[str, float]:
+    """ln(g) of each gate."""
+    names = [gate.name for gate in gates]
+    prices = dict(log_g) if isinstance(log_g, Mapping) else dict.fromkeys(names, float(log_g))
+    if not names:
+        raise InputError("the module has no layer that can carry gates: all its dense and convolution layers feed the output directly")
+    if sorted(prices) != sorted(names) or not np.isfinite(list(prices.values())).all():
+        raise InputError(f"log_g is {log_g}; expected one finite number, or one for each of {names}")
+    return prices
+
+
+def _train(module: nn.Module, switches: Switches, x: Tensor, y: Tensor, plan: Schedule) -> xr.Dataset:
+    """The history; the module and the thetas are changed."""
+    optimizer = torch.optim.Adam(module.parameters(), plan.lr)
+    losses, undecided = [], []
+    thetas: dict[str, list[Array]] = {gate.name: [] for gate in switches.gates}
+    module.train()
+    settled = plan.epochs - round(plan.settle * plan.epochs)
+    for epoch in range(plan.epochs):
+        if epoch == settled:
+            switches.settle()
+        total = 0.0
+        for index in torch.split(torch.randperm(len(x)), plan.batch):
+            cost = _step(module, switches, x[index], y[index], optimizer, plan.weight_decay)
+            total += float(cost.sum())
+            if plan.warmup <= epoch < settled:
+                switches.move(len(x), plan.step)
+        losses.append(total / len(x))
+        undecided.append(switches.undecided())
+        for name, theta in switches.thetas.items():
+            thetas[name].append(theta.numpy().copy())
+    columns = {f"theta_{g.name}": (("epoch", g.dim), np.array(thetas[g.name])) for g in switches.gates}
+    return xr.Dataset({"loss": ("epoch", np.array(losses)), "undecided": ("epoch", np.array(undecided)), **columns})
+
+
+def _step(module: nn.Module, switches: Switches, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, decay: float) -> Tensor:
+    """One step of the weights; the cross-entropy of each image, with the gradients of the mean left at ``switches.drawn``."""
+    switches.draw(len(x))
+    optimizer.zero_grad()
+    cost = F.cross_entropy(module(x), y, reduction="none")
+    squares = torch.stack([(w**2).sum() for w in module.parameters() if w.ndim > 1]).sum()
+    torch.autograd.backward(cost.mean() + decay / 2 * squares)
+    optimizer.step()
+    return cost.detach()
+
+
+def _silence(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> None:
+    """Set to zero the weights and biases of the units that are gone, and their batch norms."""
+    parts = dict(module.named_modules())
+    for gate in gates:
+        gone = torch.tensor(~masks[gate.name].values)
+        for node in gate.nodes:
+            for name in way_to_site(network, network[node]):
+                part = parts.get(network.modules.get(network[name].origin, ""))
+                for value in part.parameters(recurse=False) if part is not None and network[name].layer.weights() else ():
+                    with torch.no_grad():
+                        value[gone] = 0.0

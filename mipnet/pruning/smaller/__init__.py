@@ -1,0 +1,1 @@
+"""Masks, and the smaller network."""

@@ -1,0 +1,163 @@
+"""Small modules in files: weights with the layers they belong to (.safetensors), exported programs (.pt2) and ONNX (.onnx).
+
+A file appears whole or not at all.  Exported programs take batches of any size.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from mipnet.errors import InputError, NetworkError, UnsupportedError
+from mipnet.pruning.smaller.surgery import fit_sizes, replace_tensor
+from mipnet.readers.files import HIDDEN, LAYERS, read_weights
+from mipnet.readers.lowering import one_line
+from mipnet.readers.torch import BATCH, from_torch, silent
+
+
+def export(module: nn.Module, path: str | os.PathLike[str], example_input: ArrayLike | Tensor) -> Path:
+    """Write a module, in eval mode, to a file whose suffix says in which form; returns its path.
+
+    ``.safetensors``  the weights; beside them, ``<name>.layers.yaml`` has the `network` part of a YAML file if the module is a
+                      `torch.nn.Sequential` of layers that such a file can state, and the size of every layer else (see `rebuild`)
+    ``.pt2``          an exported program, which torch and `mipnet.read` load without the module's code
+    ``.onnx``         needs `pip install mipnet[onnx]`; the input is called `input`, the output `output`
+
+    ``example_input`` has the shape ``(samples, *shape of one sample)``.
+    """
+    target = Path(path)
+    writer = WRITERS.get(target.suffix.lower())
+    if writer is None:
+        raise UnsupportedError(f"`{target}` has the suffix `{target.suffix}`; expected one of {', '.join(WRITERS)}")
+    if not target.parent.is_dir():
+        raise InputError(f"no folder `{target.parent}`; create it first")
+    shape = from_torch(module, example_input).input_shape
+    value = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
+    ours = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+    writer(ours, target, torch.zeros(BATCH, *shape, dtype=value.dtype))
+    return target
+
+
+def _whole(target: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside the target, then put it in the target's place."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _safetensors(module: nn.Module, target: Path, batch: Tensor) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: value.contiguous().clone() for name, value in module.state_dict().items()}
+    sheet = {"network": {"file": target.name, "input_shape": list(batch.shape[1:]), **_described(module)}}
+    _whole(target.with_suffix(".layers.yaml"), lambda p: p.write_text(yaml.safe_dump(sheet, sort_keys=False), encoding="utf-8"))
+    _whole(target, lambda p: save_file(tensors, p))
+
+
+def _described(module: nn.Module) -> dict[str, Any]:
+    """The layers of a plain Sequential, or else the sizes of all modules that have weights."""
+    if type(module) is nn.Sequential and all(type(part) in LAYERS.values() for part in module):
+        return {"layers": [{"name": name, **layer_entry(part)} for name, part in module.named_children()]}
+    parts = {name: part for name, part in module.named_modules() if type(part) in LAYERS.values() and part.state_dict()}
+    return {"sizes": {name: layer_entry(part) for name, part in parts.items()}}
+
+
+def layer_entry(part: nn.Module) -> dict[str, Any]:
+    """The type of a layer of torch.nn and those of its arguments that are not the default, as a YAML file states them."""
+    entry: dict[str, Any] = {"type": type(part).__name__}
+    for key, parameter in inspect.signature(type(part)).parameters.items():
+        if key in HIDDEN or key == "inplace" or type(part) is nn.Identity:
+            continue
+        value = getattr(part, key)
+        value = value is not None if key == "bias" else list(value) if isinstance(value, tuple) else value
+        if value != parameter.default:
+            entry[key] = value
+    return entry
+
+
+def _pt2(module: nn.Module, target: Path, batch: Tensor) -> None:
+    def write(path: Path) -> None:
+        program = torch.export.export(module, (batch,), dynamic_shapes=_any_batch(), strict=False)
+        torch.export.save(program, path)
+
+    _guarded(target, write)
+
+
+def _onnx(module: nn.Module, target: Path, batch: Tensor) -> None:
+    if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
+        raise UnsupportedError(f"ONNX files need {' and '.join(missing)}; run `pip install mipnet[onnx]`")
+
+    def write(path: Path) -> None:
+        torch.onnx.export(
+            module,
+            (batch,),
+            path,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_shapes=_any_batch(),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+    _guarded(target, write)
+
+
+def _any_batch() -> tuple[dict[int, Any]]:
+    return ({0: torch.export.Dim("batch")},)
+
+
+def _guarded(target: Path, write: Callable[[Path], None]) -> None:
+    try:
+        with torch.no_grad(), silent():
+            _whole(target, write)
+    except OSError:
+        raise
+    except Exception as error:
+        raise UnsupportedError(f"`{target}` cannot be written: torch's exporter says {one_line(error)}") from None
+
+
+WRITERS: dict[str, Callable[[nn.Module, Path, Tensor], None]] = {".safetensors": _safetensors, ".pt2": _pt2, ".onnx": _onnx}
+"""The writer of each suffix."""
+
+
+def rebuild(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+    """A copy of a module with the weights, and the sizes, that `export` wrote for a smaller copy of it (.safetensors)."""
+    weights = read_weights(Path(path))
+    small = copy.deepcopy(module)
+    wanted = small.state_dict()
+    odd = sorted(set(wanted) ^ set(weights))
+    if odd:
+        raise NetworkError(
+            f"`{path}` and the module do not have the same tensors: {', '.join(odd[:5])}; expected the class it was made from"
+        )
+    for owner, tensors in _by_owner(weights).items():
+        part = small.get_submodule(owner)
+        for name, value in tensors.items():
+            replace_tensor(part, name, value)
+        fit_sizes(part)
+    return small
+
+
+def _by_owner(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in weights.items():
+        path, _, name = key.rpartition(".")
+        found.setdefault(path, {})[name] = value
+    return found

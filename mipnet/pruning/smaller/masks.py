@@ -1,0 +1,85 @@
+"""Masks: which units stay.  A mask silences a unit behind its activation, so its bias is silenced with it.
+
+Masks are Datasets of booleans with one variable a gate, labelled like the scores: True stays, False goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from mipnet.arrays import Array
+from mipnet.errors import InputError
+from mipnet.model.losses import check_labels
+from mipnet.network.gates import Gate, mask_actions
+from mipnet.network.graph import Network
+from mipnet.pruning.smaller.parameters import pruned_share
+
+Threshold = float | str | dict[str, float]
+
+
+def make_masks(network: Network, gates: Sequence[Gate], scores: xr.Dataset, threshold: Threshold = 0.1) -> xr.Dataset:
+    """Keep the units whose score reaches a threshold; every layer keeps at least its best unit.
+
+    ``threshold`` is a number; ``"mean"`` for each layer's mean score; or ``{"params": share}`` for the smallest number that
+    prunes at least that share of the parameters (see `mipnet.pruning.smaller.parameters`).
+    """
+    if isinstance(threshold, dict):
+        return _for_share(network, gates, scores, threshold)
+    if threshold == "mean":
+        return _keep(scores, {str(name): float(values.mean()) for name, values in scores.items()})
+    if isinstance(threshold, str) or not 0 <= threshold <= 1:
+        raise InputError(f"the threshold is `{threshold}`; expected a number in [0, 1], `mean`, or {{params: share}}")
+    return _keep(scores, {str(name): float(threshold) for name in scores})
+
+
+def _keep(scores: xr.Dataset, least: dict[str, float]) -> xr.Dataset:
+    def one(values: xr.DataArray, limit: float) -> xr.DataArray:
+        stays = values >= limit
+        return stays if bool(stays.any()) else values == values.max()
+
+    return xr.Dataset({name: one(scores[name], limit) for name, limit in least.items()}, attrs={"title": "True stays, False goes"})
+
+
+def _for_share(network: Network, gates: Sequence[Gate], scores: xr.Dataset, threshold: dict[str, float]) -> xr.Dataset:
+    share = threshold.get("params")
+    if share is None or len(threshold) > 1 or not 0 <= share < 1:
+        raise InputError(f"the threshold is {threshold}; expected {{params: share}} with a share in [0, 1)")
+    levels = np.unique(np.concatenate([values.values for values in scores.values()]))
+    levels = np.append(levels, np.nextafter(levels[-1], np.inf))
+    low, high = 0, len(levels) - 1
+    while low < high:  # the share grows with the threshold
+        middle = (low + high) // 2
+        enough = pruned_share(network, gates, _keep(scores, {str(n): levels[middle] for n in scores})) >= share
+        low, high = (low, middle) if enough else (middle + 1, high)
+    return _keep(scores, {str(name): float(levels[low]) for name in scores})
+
+
+def random_masks(masks: xr.Dataset, seed: int) -> xr.Dataset:
+    """As many units gone in each layer as in ``masks``, drawn without replacement."""
+    generator = np.random.default_rng(seed)
+    return masks.map(lambda kept: kept.copy(data=generator.permutation(kept.values)))
+
+
+def critical_masks(masks: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
+    """As many units gone in each layer as in ``masks``, but those with the highest scores."""
+
+    def one(kept: xr.DataArray) -> xr.DataArray:
+        gone = np.argsort(-scores[kept.name].values, kind="stable")[: int((~kept).sum())]
+        data = np.ones(kept.size, dtype=bool)
+        data[gone] = False
+        return kept.copy(data=data)
+
+    return masks.map(one)
+
+
+def accuracy(network: Network, images: ArrayLike, labels: ArrayLike, gates: Sequence[Gate] = (), masks: xr.Dataset | None = None) -> float:
+    """The share of images, in percent, whose largest output is at their label, with or without masks."""
+    outputs: Array = network.forward(images, None if masks is None else mask_actions(gates, masks))
+    if outputs.ndim != 2:
+        raise InputError(f"accuracy needs one vector of logits a sample; the network's output has shape {outputs.shape[1:]}")
+    truth = check_labels(labels, len(outputs), outputs.shape[1])
+    return 100.0 * float((outputs.argmax(axis=1) == truth).mean()) if len(truth) else float("nan")

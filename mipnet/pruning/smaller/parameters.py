@@ -1,0 +1,36 @@
+"""How many parameters masks really remove: counted over the smaller network that `mipnet.pruning.smaller.surgery` cuts.
+
+A unit that goes takes with it its own weights and bias, its batch norm, and every weight that reads it, through flattening,
+pooling and concatenation.  A silent unit that cannot be cut out, such as one summand of a residual addition, stays and counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import xarray as xr
+
+from mipnet.network.gates import Gate
+from mipnet.network.graph import Network
+from mipnet.pruning.smaller.plan import make_plan
+
+
+def remaining_parameters(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> dict[str, int]:
+    """For each node with trained numbers, how many of them `mipnet.prune` leaves; a module used twice counts once."""
+    flags = {gate.name: torch.tensor(masks[gate.name].values) for gate in gates}
+    plan = make_plan(network, tuple(gates), flags, lambda node: True)
+    kept: dict[str, int] = {}
+    counted: set[str] = set()
+    for node in network.nodes:
+        if node.layer.weights() and node.origin not in counted:
+            made, read = plan.units(node.name), plan.units(node.inputs[0])
+            own = (w[made] for w in node.layer.weights().values())
+            kept[node.name] = sum((w[:, read] if w.ndim > 1 and w.shape[1] == len(read) else w).numel() for w in own)
+            counted.add(node.origin)
+    return kept
+
+
+def pruned_share(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> float:
+    """The share of the network's parameters that the smaller network does without, in [0, 1]."""
+    return 1.0 - sum(remaining_parameters(network, gates, masks).values()) / network.parameters

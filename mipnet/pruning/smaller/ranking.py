@@ -1,0 +1,94 @@
+"""From scores to masks of a given size, in two ways: the layer counts of another mask, or one ranking over all layers.
+
+Masks are Datasets of booleans as in `mipnet.pruning.smaller.masks`.  Ties are broken by position, so a mask has exactly the size asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import xarray as xr
+
+from mipnet.arrays import Array
+from mipnet.errors import InputError
+from mipnet.network.gates import Gate
+from mipnet.network.graph import Network
+from mipnet.pruning.smaller.masks import make_masks
+from mipnet.pruning.smaller.parameters import pruned_share
+
+Normalize = Literal["none", "mean", "l2", "max", "sum"]
+
+_SCALES: dict[str, Callable[[Array], float]] = {
+    "none": lambda s: 1.0,
+    "mean": lambda s: float(np.abs(s).mean()),
+    "l2": lambda s: float(np.linalg.norm(s)),
+    "max": lambda s: float(np.abs(s).max()),
+    "sum": lambda s: float(np.abs(s).sum()),
+}
+
+
+def check_scores(gates: Sequence[Gate], scores: xr.Dataset) -> None:
+    """Raise `InputError` unless there is one finite number for each unit of each gate."""
+    if not gates:
+        raise InputError("no gates were given; expected at least one, from `find_gates`")
+    for gate in gates:
+        given = scores.get(gate.name)
+        if given is None or given.shape != (gate.units,) or given.dtype.kind not in "biuf":
+            what = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
+            raise InputError(f"for gate `{gate.name}` there is {what}; expected one number for each of {gate.units} units")
+        if not np.isfinite(given.values).all():
+            raise InputError(f"the scores of gate `{gate.name}` hold NaN or infinite numbers; expected finite ones")
+
+
+def same_counts(gates: Sequence[Gate], scores: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
+    """In each layer the best units, as many as ``like`` keeps there, and at least one."""
+    check_scores(gates, scores)
+    check_scores(gates, like)
+    masks = {}
+    for gate in gates:
+        values = scores[gate.name].values
+        kept = np.zeros(gate.units, dtype=bool)
+        kept[np.argsort(-values, kind="stable")[: max(1, int(like[gate.name].values.astype(bool).sum()))]] = True
+        masks[gate.name] = (gate.dim, kept)
+    return xr.Dataset(masks, attrs={"title": "True stays, False goes"})
+
+
+def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: Normalize) -> xr.Dataset:
+    """The scores of each layer divided by their mean, l2 norm, maximum or sum (absolute values), or as they are (``none``).
+
+    A layer of zeros stays as it is.
+    """
+    check_scores(gates, scores)
+    if how not in get_args(Normalize):
+        raise InputError(f"`normalize` is `{how}`; expected one of {', '.join(get_args(Normalize))}")
+
+    def one(values: Array) -> Array:
+        scale = _SCALES[how](values)
+        return values / scale if scale > 0 else values
+
+    return xr.Dataset({gate.name: (gate.dim, one(scores[gate.name].values.astype(np.float64))) for gate in gates}, attrs=scores.attrs)
+
+
+def at_share(network: Network, gates: Sequence[Gate], scores: xr.Dataset, share: float, normalize: Normalize = "none") -> xr.Dataset:
+    """The masks of one ranking over all layers that prune the least share of the parameters of at least ``share``.
+
+    Units go in the order of their normalised scores, one by one, but never the best of a layer.  Raises `InputError` for a share
+    outside [0, 1) or one that is not reached with one unit a layer.
+    """
+    if not 0 <= share < 1:
+        raise InputError(f"the share is {share}; expected a number in [0, 1)")
+    masks = make_masks(network, gates, _ranks(gates, normalised(gates, scores, normalize)), {"params": share})
+    if (reached := pruned_share(network, gates, masks)) < share:
+        raise InputError(f"a share of {share:g} cannot be pruned: with one unit a layer it is {reached:.4f}")
+    return masks
+
+
+def _ranks(gates: Sequence[Gate], scores: xr.Dataset) -> xr.Dataset:
+    """The place of each unit in the order of all scores, 0 the smallest: numbers without ties."""
+    values = np.concatenate([scores[gate.name].values for gate in gates])
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    parts = np.split(ranks, np.cumsum([gate.units for gate in gates])[:-1])
+    return xr.Dataset({gate.name: (gate.dim, part) for gate, part in zip(gates, parts, strict=True)})

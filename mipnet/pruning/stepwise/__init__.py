@@ -1,0 +1,1 @@
+"""Masks step by step."""

@@ -1,0 +1,1 @@
+"""Solving, and reading what comes back."""

@@ -1,1 +1,0 @@
-"""Questions that mipnet asks of a network."""

@@ -1,0 +1,114 @@
+"""Does a masked network name the same class as the whole one, all around given images?
+
+The masked network is an ordinary `Network` in which each gate site that loses units is followed by their 0/1 scales.  Every layer stays
+as it is, so up to the first mask both networks are one to `mipnet.agree_on_class`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import xarray as xr
+
+from mipnet.arrays import Array
+from mipnet.backend import Backend, Options
+from mipnet.layers import Scale
+from mipnet.network.gates import Gate, mask_actions
+from mipnet.network.graph import Layer, Network, free_name
+from mipnet.network.sets import Box, LInf
+from mipnet.verification.two_networks.agreement import Agreement, agree_on_class
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """What is known around one image: ``index`` in its data, ``label`` the class that both networks give it.
+
+    ``result`` is `proven`, `refuted` with a ``point`` of the ball at which the whole and the masked network name ``classes``, or `open`.
+    """
+
+    index: int
+    label: int
+    result: Literal["proven", "refuted", "open"]
+    method: str | None
+    seconds: float
+    point: Array | None
+    classes: tuple[int, int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Balls:
+    """The balls of ``radius``, clipped to ``clip``, that were asked of ``asked`` images; fewer if Ctrl-C ``interrupted``."""
+
+    radius: float
+    clip: tuple[float, float]
+    asked: int
+    balls: tuple[Ball, ...]
+    interrupted: bool
+
+    def count(self, result: str) -> int:
+        """How many of them came out so."""
+        return sum(ball.result == result for ball in self.balls)
+
+
+def masked_network(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> Network:
+    """The network that computes what `mipnet.network.gates.mask_actions` make of this one; without masked units, its very layers."""
+    kept = {site: torch.tensor(masks[gate.name].values) for gate in gates for site in gate.sites}
+    taken, names = {node.name for node in network.nodes}, dict[str, str]()
+    layers: list[tuple[str, Layer, tuple[str, ...]]] = []
+    for node in network.nodes:
+        layers.append((node.name, node.layer, tuple(names.get(name, name) for name in node.inputs)))
+        if node.name in kept and not kept[node.name].all():
+            factor = kept[node.name].to(torch.float64).reshape(-1, *[1] * (len(node.shape) - 1))
+            names[node.name] = free_name(f"{node.name}_masked", taken)
+            layers.append((names[node.name], Scale(factor, torch.zeros_like(factor)), (node.name,)))
+    origins = {node.name: node.origin for node in network.nodes}
+    return Network.build(network.input_shape, layers, origins=origins, notes=network.notes, modules=network.modules)
+
+
+def agree_around(
+    network: Network,
+    gates: Sequence[Gate],
+    masks: xr.Dataset,
+    images: Array,
+    radius: float,
+    *,
+    count: int = 4,
+    clip: tuple[float, float] | None = None,
+    time_limit: float = 10.0,
+    backend: str | Backend = "highs",
+    options: Options | None = None,
+) -> Balls:
+    """Whether both networks name one class all over ``|x - image| <= radius``, around the first images that they classify alike.
+
+    ``clip`` is the least and the largest number of the images if left out; ``time_limit`` is in seconds for each image.  That they agree
+    means what it means to `mipnet.agree_on_class`; a point where they do not is confirmed by torch, with the masks multiplied in.
+    """
+    actions, small = mask_actions(gates, masks), masked_network(network, gates, masks)
+    labels = network.forward(images).argmax(axis=1)
+    alike = np.flatnonzero(labels == network.forward(images, actions).argmax(axis=1))[:count]
+    ends = (float(images.min()), float(images.max())) if clip is None else clip
+    balls, interrupted = list[Ball](), False
+    try:
+        for index in map(int, alike):
+            region = LInf(images[index : index + 1], radius, *ends)
+            found = agree_on_class(network, small, region, backend=backend, options=options, time_limit=time_limit)
+            there = [network.forward(found.point[None], after) for after in (None, actions)] if found.point is not None else []
+            balls.append(_ball(index, int(labels[index]), found, region, [int(y.argmax()) for y in there]))
+            if found.interrupted:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:  # what is proven until then is proven
+        interrupted = True
+    return Balls(radius, ends, len(alike), tuple(balls), interrupted)
+
+
+def _ball(index: int, label: int, found: Agreement, region: Box, classes: list[int]) -> Ball:
+    if found.agree is True:
+        return Ball(index, label, "proven", found.method, found.seconds, None, None)
+    x = found.point
+    if found.agree is False and x is not None and classes[0] != classes[1] and region.contains(x[None], 0.0):
+        return Ball(index, label, "refuted", found.method, found.seconds, x, (classes[0], classes[1]))
+    return Ball(index, label, "open", None, found.seconds, None, None)
