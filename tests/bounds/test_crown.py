@@ -15,8 +15,8 @@ from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import AFFINE, backward, clip_lines, gate_lines, has_backward
 from mipnet.errors import UnsupportedError
 from mipnet.network.graph import Layer
+from tests.layers.test_layers import CASES, rand
 from tests.nets import conv, dense, norm
-from tests.test_layers import CASES, rand
 
 
 def relu_net(g, sizes=(4, 6, 5, 6, 3)):

@@ -10,8 +10,8 @@ import pytest
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.pruning.importance.weights import spaced_weights, weight_path
-from tests.test_frozen import question, relu_cnn, relu_mlp
-from tests.test_open_problem import Counting, ctrl_c_after
+from tests.pruning.importance.test_frozen import question, relu_cnn, relu_mlp
+from tests.solving.test_open_problem import Counting, ctrl_c_after
 
 BACKENDS = ("highs", "scip")
 WEIGHTS = (0.5, 1.5, 5.0, 20.0)

@@ -29,7 +29,7 @@ from mipnet.readers.files import build_module
 from mipnet.verification.two_networks.masked import Balls, agree_around, masked_network
 
 BACKENDS = ("highs", "scip")
-DIGITS = Path(__file__).parents[2] / "examples" / "digits.yaml"
+DIGITS = Path(__file__).parents[3] / "examples" / "digits.yaml"
 
 
 class Twice(nn.Module):

@@ -17,9 +17,9 @@ from mipnet.app.runs.solve import run_importance, save
 from mipnet.backend import Status
 from mipnet.errors import InputError
 from mipnet.pruning.importance.weights import spaced_weights
-from tests.test_open_problem import ctrl_c_after
+from tests.solving.test_open_problem import ctrl_c_after
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 DIGITS = str(EXAMPLES / "digits.yaml")
 FROZEN = ("formulation.relu=frozen", "output=null")
 

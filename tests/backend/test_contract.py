@@ -254,7 +254,7 @@ def test_core_backends_list_their_features() -> None:
 
 
 def test_own_backend_example(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_backend.py"), run_name="__main__")
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "own_backend.py"), run_name="__main__")
     assert "keeps the contract" in capsys.readouterr().out
 
 

@@ -18,7 +18,7 @@ from mipnet.solving import parallel
 from mipnet.solving.parallel import run_all
 from tests.programs import die, fail, square
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -259,8 +259,8 @@ SCRIPT = """
 import threading, time
 import numpy as np
 import mipnet as mn
-from tests.test_primal import boxed, scored
-from tests.test_lazy_rows import masks
+from tests.solving.test_gradient_search import boxed, scored
+from tests.solving.test_lazy_rows import masks
 
 kept = []
 for backend in ("highs", "scip"):
@@ -275,5 +275,5 @@ print("the end")
 
 
 def test_an_interpreter_that_ends_with_sessions_open_ends_in_peace():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")

@@ -20,7 +20,7 @@ from mipnet.app.runs import solve as runs
 from mipnet.app.runs.compare import FILES, load_comparison, run_comparison
 from mipnet.backend import Status
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "compare.yaml"
 SMALL = ("--set", "data.per_class=3", "--set", "compare.rivals=[random, fisher]", "--set", "compare.shares=[0.3, 0.5]")
 STORED = "mipnet: 1\ntask: compare\nscores: runs/digits\ncompare: {rivals: [magnitude], shares: [0.4]}\noutput: runs/compared\n"

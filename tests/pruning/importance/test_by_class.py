@@ -14,7 +14,7 @@ from mipnet.errors import DataError
 from mipnet.pruning.importance import by_class as decouple
 from mipnet.pruning.importance.by_class import Part, by_class
 from mipnet.pruning.importance.question import Importance
-from tests.tasks.test_importance import tiny_mlp
+from tests.pruning.importance.test_question import tiny_mlp
 
 FORMULATIONS = ({"relu": "big-m"}, {"relu": "frozen"})
 

@@ -20,7 +20,7 @@ from mipnet.model.losses import Loss, add_loss
 from mipnet.pruning.importance.question import Importance
 from mipnet.solving.engine import open_problem
 from tests.nets import dense, make, mlp
-from tests.test_frozen import question, relu_mlp
+from tests.pruning.importance.test_frozen import question, relu_mlp
 
 BACKENDS = ("highs", "scip")
 EXACT = {"mip_gap": 1e-6, "time_limit": 60}

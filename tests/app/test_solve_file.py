@@ -21,7 +21,7 @@ from mipnet.app.files.source import Override, parse_set, read_source
 from mipnet.errors import NetworkError, SpecError
 from mipnet.readers import data
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TEMPLATE = Path(mipnet.app.files.__file__).with_name("template.yaml")
 SMALL = "mipnet: 1\ntask: importance\nnetwork: {file: net.pt2}\ndata: {source: digits, total: 3}\n"
 

@@ -27,7 +27,7 @@ from mipnet.app.runs.solve import run_importance, save
 from mipnet.errors import InputError
 from mipnet.pruning.importance.by_class import Key, Part
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 BY_CLASS = ("--set", "solve.decouple=class", "--set", "data.per_class=60", "--output", "run", "--json")
 """Ten programs of about half a second each."""
 

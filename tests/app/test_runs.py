@@ -30,7 +30,7 @@ from mipnet.errors import InputError
 from mipnet.readers.data import load
 from mipnet.readers.files import build_module
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 BACKENDS = ("highs", "scip")
 NAMES = ("digits", "digits_cnn")
 

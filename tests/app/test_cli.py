@@ -27,7 +27,7 @@ from mipnet.app.screen.progress import PartsProgress, Progress
 from mipnet.backend import Event, Found, Status
 from mipnet.backend import contract as backend
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 DIGITS = str(EXAMPLES / "digits.yaml")
 HEAVY = {"torch", "numpy", "linopy", "xarray", "pydantic", "rich", "yaml", "highspy", "pyscipopt", "sklearn"}
 KEYS = (

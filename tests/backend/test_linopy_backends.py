@@ -27,7 +27,7 @@ from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Program, St
 from mipnet.errors import BackendError, BackendMissing, OptionError, SolverFailure
 from mipnet.testing.problems import INF, hard_knapsack, knapsack, program
 
-DIGITS = Path(__file__).parents[1] / "examples" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "examples" / "digits.yaml"
 BOTH = ["cbc", "glpk"]
 ALL = [CBC, COPT, CPLEX, GLPK, MOSEK, Gurobi, Xpress]
 

@@ -17,7 +17,7 @@ from mipnet.model.to_program import from_model
 from mipnet.solving.engine import open_problem
 from tests.nets import conv, dense, norm
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KINDS = {"relu": "indicator", "maxpool2d": "hull", "clip": "sos1", "leakyrelu": "partition", "parts": 2}
 BACKENDS = ("highs", "scip")
 
