@@ -75,11 +75,11 @@ if TYPE_CHECKING:
     from mipnet.network.sets import Box as Box
     from mipnet.network.sets import LInf as LInf
     from mipnet.network.sets import Samples as Samples
+    from mipnet.pruning.importance.loss_path import spaced_weights as spaced_weights
+    from mipnet.pruning.importance.loss_path import weight_path as weight_path
     from mipnet.pruning.importance.question import Importance as Importance
     from mipnet.pruning.importance.question import Scores as Scores
     from mipnet.pruning.importance.question import importance as importance
-    from mipnet.pruning.importance.weights import spaced_weights as spaced_weights
-    from mipnet.pruning.importance.weights import weight_path as weight_path
     from mipnet.pruning.rivals.catalogue import RIVALS as RIVALS
     from mipnet.pruning.rivals.compare import compare as compare
     from mipnet.pruning.smaller.export import export as export
@@ -157,7 +157,7 @@ _HOME = {
     "mipnet.verification.two_networks.compression": "Compressed compress",
     "mipnet.verification.reach": "Reached reach",
     "mipnet.pruning.importance.question": "Importance Scores importance",
-    "mipnet.pruning.importance.weights": "spaced_weights weight_path",
+    "mipnet.pruning.importance.loss_path": "spaced_weights weight_path",
     "mipnet.solving.tightening": "tighten",
     "mipnet.verification.distortion": "Distortion minimum_distortion",
     "mipnet.verification.expressions": "property_of",

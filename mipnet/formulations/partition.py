@@ -36,7 +36,7 @@ def hull(part: Part) -> Affine:
 
 @link("anderson")
 def anderson(part: Part) -> Affine:
-    """big-m, and in rounds before the search the inequalities that make its relaxation the hull (`mipnet.solving.ideal`)."""
+    """big-m, and in rounds before the search the inequalities that make its relaxation the hull (`mipnet.solving.separators`)."""
     h, g = part.split()
     v = part.switch()
     switched(part, h, g, v)

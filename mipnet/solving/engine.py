@@ -28,13 +28,13 @@ from mipnet.backend.rewrites import lower
 from mipnet.errors import InputError, SolverFailure
 from mipnet.model.encoding import Encoding
 from mipnet.solving.cut_rounds import Run
-from mipnet.solving.guesses import Guesses
 from mipnet.solving.open_program import Held
 from mipnet.solving.problem import Modelled
 from mipnet.solving.problem import Problem as Problem
 from mipnet.solving.problem import Start as Start
 from mipnet.solving.problem import if_feasible as if_feasible
 from mipnet.solving.separators import Tangents
+from mipnet.solving.start_points import StartPoints
 
 TOLERANCE = 1e-5
 """`Result.verified` needs the replay to agree within this, relative to 1 + the size of the value."""
@@ -202,12 +202,12 @@ class OpenProblem:
         """
         limits = _in_sense(limits or Limits(time=time_limit, gap=mip_gap), maximise=self.problem.program.maximise)
         search = self.problem.searched() if isinstance(start, str) and start == "search" else None
-        guesses = None if search is None else Guesses(search, self._repaired, limits.time)
-        answer = None if guesses is None else guesses.answer
+        start_points = None if search is None else StartPoints(search, self._repaired, limits.time)
+        answer = None if start_points is None else start_points.answer
         run = Run(self._held, self._separators, limits, on_event, self._repaired, self.problem.tighteners, answer)
         if self._last is not None and not self._held.program.integer.any():
             self._held.trim(self._last)
-        searched = () if guesses is None else guesses.before()
+        searched = () if start_points is None else start_points.before()
         outcome = run.solve(chain(self._starts(start, self.problem.start(start)), searched))
         self._last = run.last
         if run.best is not None:

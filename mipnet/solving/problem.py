@@ -1,4 +1,4 @@
-"""What the engine solves: a `Problem` is a program, what was left out of it, and how to read a point of it.
+"""What the engine solves, and its replay: a `Problem` is a program, what was left out of it, and how to read a point of it.
 
 A point is made true by a forward pass: `Problem.replay` reads the input and the scores off it and computes all the rest.
 """
@@ -6,13 +6,14 @@ A point is made true by a forward pass: `Problem.replay` reads the input and the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Literal
 
 import linopy
 import numpy as np
+import torch
 import xarray as xr
 
 from mipnet.arrays import Array, Columns
@@ -20,11 +21,10 @@ from mipnet.backend import Program
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import column_lookup, from_model
+from mipnet.network.gates import gated_value
 from mipnet.network.graph import INPUT
 from mipnet.solving.gradient_search import Search
-from mipnet.solving.ideal import IdealCuts
-from mipnet.solving.replay import labelled, replay
-from mipnet.solving.separators import Separator, Squares
+from mipnet.solving.separators import IdealCuts, Separator, Squares
 
 ROUNDING = 1e-9
 """A point that is not the solver's own counts as feasible if it misses no constraint by more, relative to the constraint's size."""
@@ -127,7 +127,7 @@ class Modelled(Problem):
         return encoding.point(x, {name: np.clip(1.0, lower[labels], upper[labels]) for name, labels in owned.items()})
 
     def replay(self, x: Array, *, compare: bool = True) -> tuple[Array, float | None]:
-        """Network after network by `mipnet.solving.replay.replay`; the distance is the largest, or None without a network."""
+        """Network after network by `mipnet.solving.problem.replay`; the distance is the largest, or None without a network."""
         errors: list[float] = []
         for encoding in self.encodings:
             x, error = replay(encoding, self.program, x, compare=compare)
@@ -192,3 +192,55 @@ def _check_region(encoding: Encoding, program: Program) -> None:
 def if_feasible(program: Program, point: Array) -> Array | None:
     """The point, if it is known in full and meets every constraint; a forward pass does so up to rounding, not to a tolerance."""
     return None if np.isnan(point).any() or program.misses(point) > ROUNDING else point
+
+
+def labelled(model: linopy.Model, point: Array) -> xr.Dataset:
+    """A point by label as a Dataset with one array a variable; NaN where a variable is masked."""
+    values = {}
+    for name, variable in model.variables.items():
+        labels = variable.labels
+        data = np.where(labels.values >= 0, point[labels.values], np.nan)
+        values[name] = xr.DataArray(data, dims=labels.dims, coords=labels.coords)
+    return xr.Dataset(values)
+
+
+def replay(encoding: Encoding, program: Program, x: Array, *, compare: bool = True) -> tuple[Array, float]:
+    """The point recomputed by a forward pass of the network, and its largest distance from the solver's.
+
+    Input and scores are read off ``x`` (moved into their set, binary scores rounded), every variable that the encoding owns
+    is computed again from them, and the others keep the solver's values.  With ``compare`` the network itself runs in torch, in
+    float64 with its gates acting as `mipnet.network.gates.gated_value` says, and the distance is the largest ``|a - b| / (1 + |b|)`` over
+    all nodes; without, it is 0.
+    """
+    point = np.full(encoding.model._xCounter, np.nan)
+    point[program.labels] = x
+    given = encoding.region.nearest(encoding.value(INPUT, point))
+    scores = {gate.name: _score(encoding, gate.name, point) for gate in encoding.gates}
+    recomputed = encoding.point(given, scores)
+    merged = np.where(np.isnan(recomputed), point, recomputed)
+    return merged[program.labels], _distance(encoding, point, given, scores) if compare else 0.0
+
+
+def _score(encoding: Encoding, gate: str, point: Array) -> Array:
+    variable = encoding.scores[gate]
+    score: Array = np.clip(point[variable.labels.values], 0.0, 1.0)
+    return np.round(score) if variable.attrs["binary"] else score
+
+
+def _distance(encoding: Encoding, point: Array, given: Array, scores: Mapping[str, Array]) -> float:
+    with torch.no_grad():
+        values = encoding.network.values(torch.tensor(given), after=gate_actions(encoding, scores))
+    error = 0.0
+    for name in encoding.blocks:
+        truth = values[name].numpy()
+        error = max(error, float((np.abs(encoding.value(name, point) - truth) / (1 + np.abs(truth))).max(initial=0.0)))
+    return error
+
+
+def gate_actions(encoding: Encoding, scores: Mapping[str, Array]) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """For each gate site what the gate does to the value there, given the scores; for `Network.values`."""
+    actions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
+    for gate in encoding.gates:
+        for site in gate.sites:
+            actions[site] = partial(gated_value, tops=encoding.blocks[site].tops, score=torch.tensor(scores[gate.name]))
+    return actions

@@ -28,7 +28,7 @@ from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.extremes import margin
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import Search
-from mipnet.verification.narrowing import narrow
+from mipnet.verification.input_splitting import narrow
 
 FEW, EASY = 10, 64
 """With so many inputs at most the input is split: before a solver is asked, unless so few units at most are undecided."""

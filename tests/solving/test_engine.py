@@ -18,7 +18,7 @@ from mipnet.model.losses import Loss, add_loss
 from mipnet.model.to_program import from_model
 from mipnet.solving.cut_rounds import Run
 from mipnet.solving.open_program import Held
-from mipnet.solving.replay import replay
+from mipnet.solving.problem import replay
 from mipnet.solving.separators import Tangents
 from tests.nets import dense, make, mlp
 

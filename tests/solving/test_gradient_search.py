@@ -20,8 +20,8 @@ from mipnet.backend import Feature
 from mipnet.model.losses import Loss, add_loss
 from mipnet.pruning.importance.question import Importance
 from mipnet.solving.gradient_search import Search
-from mipnet.solving.guesses import Guesses
 from mipnet.solving.problem import Modelled
+from mipnet.solving.start_points import StartPoints
 from tests.nets import SEEDS, dense, make, sample
 
 BACKENDS = ("highs", "scip")
@@ -187,7 +187,7 @@ def test_a_search_before_the_solve_gives_it_a_better_start(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_solver_that_asks_gets_points_that_it_does_not_find(backend, monkeypatch):
-    monkeypatch.setattr(Guesses, "before", lambda self: iter(()))
+    monkeypatch.setattr(StartPoints, "before", lambda self: iter(()))
     encoding, limits = boxed(), mn.Limits(time=1.5)
     alone = mn.solve(encoding, backend, limits=limits)
     told = mn.solve(encoding, backend, limits=limits, start="search")
@@ -213,7 +213,7 @@ def test_an_exception_in_a_search_during_the_solve_is_raised(backend, monkeypatc
     def fail(self, x, best):
         raise KeyError("search")
 
-    monkeypatch.setattr(Guesses, "answer", fail)
+    monkeypatch.setattr(StartPoints, "answer", fail)
     with pytest.raises(KeyError, match="search"):
         mn.solve(boxed((20, 20, 20, 20, 2)), backend, start="search", time_limit=30)
 
@@ -232,7 +232,7 @@ def test_ctrl_c_ends_a_solve_that_is_searched_with_its_best_point(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_answer_that_is_good_enough_ends_the_rounds(backend, monkeypatch):
     """Cross-entropy is tangents in rounds on HiGHS, and what is stopped at is found by a search during one of them."""
-    monkeypatch.setattr(Guesses, "before", lambda self: iter(()))
+    monkeypatch.setattr(StartPoints, "before", lambda self: iter(()))
     network, g = mlp((20, 30, 30, 30, 4), 0)
     encoding, loss = mn.encode(network, mn.LInf(g.uniform(0, 1, (1, 20)), 0.5)), Loss()
     encoding.model.add_objective(1.0 * add_loss(encoding, [0], loss))

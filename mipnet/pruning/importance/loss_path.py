@@ -1,19 +1,24 @@
-"""A path: the scores of one question at many values of a parameter, on one open problem, in the order in which they were asked for.
+"""A path along the loss weight: the scores of one importance question at many weights, on one open problem.
 
-Whatever kind of path it is (see `mipnet.pruning.importance.weights`), the problem is handed to the solver once; between two points only its
-objective or its bounds change, the cuts stay, and each solve starts from where the one before it ended.
+The problem is handed to the solver once.  Between two points only its objective changes, the cuts stay, and each solve starts from the
+point at which the previous one ended.  The result is the curve of accuracy against sparsity, from heavily to barely pruned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import xarray as xr
 
-from mipnet.backend import Status
+from mipnet.backend import Backend, Limits, OnEvent, Options, Status
+from mipnet.errors import InputError
 from mipnet.network.gates import Gate
-from mipnet.pruning.importance.question import Scores
+from mipnet.pruning.importance.question import Importance, Scores
+from mipnet.solving.engine import Start, open_problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,3 +72,45 @@ def walk(
             raise
         return tuple(points), True
     return tuple(points), False
+
+
+def weight_path(
+    question: Importance,
+    weights: Sequence[float],
+    *,
+    backend: str | Backend = "highs",
+    time_limit: float = math.inf,
+    mip_gap: float = 1e-4,
+    limits: Limits | None = None,
+    options: Options | None = None,
+    start: Start = "forward",
+    on_event: OnEvent | None = None,
+    on_point: Callable[[PathPoint], None] | None = None,
+) -> Path:
+    """The scores of a question at each of these loss weights (its own does not matter), in that order.
+
+    The program is posed and handed over once.  Limits hold for every weight by itself; ``on_point`` is called with each point when it
+    is known.  Ctrl-C ends the path at the best point so far of the weight under way.
+    """
+    wrong = [weight for weight in weights if not (np.isfinite(weight) and weight >= 0)]
+    if wrong or not len(weights):
+        raise InputError(f"the loss weights are {list(weights)}; expected at least one, and each of at least 0")
+    until = limits or Limits(time=time_limit, gap=mip_gap)
+    began = time.perf_counter()
+    posed, objective = question.pose_weighted()
+    with open_problem(posed, backend, options=options) as opened:
+        built = time.perf_counter() - began
+
+        def solve_at(weight: float) -> Scores:
+            opened.set_objective(objective(weight))
+            return question.read(posed, opened.solve(limits=until, start=start, on_event=on_event))
+
+        points, interrupted = walk([float(weight) for weight in weights], solve_at, on_point)
+    return Path("weight", posed.gates, points, built, interrupted)
+
+
+def spaced_weights(first: float, last: float, points: int = 8) -> tuple[float, ...]:
+    """So many loss weights from the first to the last, each by the same factor from the one before."""
+    if not (0 < first < math.inf and 0 < last < math.inf) or points < 2:
+        raise InputError(f"a path runs from {first:g} to {last:g} in {points} points; expected two positive numbers and 2 points or more")
+    return tuple(float(weight) for weight in np.geomspace(first, last, points))

@@ -9,7 +9,7 @@ import pytest
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.pruning.importance.weights import spaced_weights, weight_path
+from mipnet.pruning.importance.loss_path import spaced_weights, weight_path
 from tests.pruning.importance.test_frozen import question, relu_cnn, relu_mlp
 from tests.solving.test_open_problem import Counting, ctrl_c_after
 

@@ -28,7 +28,7 @@ TRIED = 4
 
 
 @dataclass(eq=False)
-class Guesses:
+class StartPoints:
     """Points of a search, made true and checked by ``repair``; ``seconds`` is the time limit of the solve that they are for."""
 
     search: Search
