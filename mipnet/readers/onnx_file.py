@@ -11,6 +11,7 @@ import numpy as np
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.network.graph import Network
+from mipnet.readers import onnx_ops, onnx_shapes, onnx_windows  # noqa: F401 - they register the rules
 from mipnet.readers.lowering import one_line
 from mipnet.readers.onnx_call import RULES, place
 from mipnet.readers.onnx_fold import FOLDED

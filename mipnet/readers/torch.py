@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.network.graph import Network
+from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
 from mipnet.readers.lowering import one_line
 from mipnet.readers.torch_graph import Reading, reads, supported
 

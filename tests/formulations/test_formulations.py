@@ -15,8 +15,7 @@ from mipnet.errors import InputError, UnsupportedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import RELAXED, formulations
 from mipnet.formulations.choice import PAIRS
-from mipnet.formulations.pairs import switched
-from mipnet.formulations.relu import LINKS, Part
+from mipnet.formulations.relu import LINKS, Part, switched
 from mipnet.model.to_program import from_model
 from mipnet.solving.engine import solve
 from mipnet.solving.problem import Modelled

@@ -18,8 +18,7 @@ from mipnet.errors import UnboundedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Rectified
 from mipnet.formulations.linopy_rows import column_bounds
-from mipnet.formulations.pairs import switched
-from mipnet.formulations.relu import Part, link
+from mipnet.formulations.relu import Part, link, switched
 
 
 @link("partition")
