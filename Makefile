@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q -c constraints.txt
 
-.PHONY: help demo test bench bench-importance bench-verification lint docs clean
+.PHONY: help demo test test-all bench bench-importance bench-verification lint docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -11,8 +11,11 @@ help: ## list the targets
 demo: .venv/.installed-test ## score the neurons of a small network, and prune it
 	$(BIN)/mipnet solve examples/digits.yaml
 
-test: .venv/.installed-test ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+test: .venv/.installed-test ## run the tests (about 3 minutes on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+test-all: .venv/.installed-test ## run the tests and every case of the sweeps over networks, formulations and seeds
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bench' $(ARGS)
 
 bench: .venv/.installed-bench ## run the benchmarks and write docs/benchmarks.md (MIPNET_DATA names the folder of MNIST files)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m bench tests/bench $(ARGS)

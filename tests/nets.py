@@ -8,6 +8,7 @@ import numpy as np
 
 import mipnet as mn
 from mipnet.arrays import Array
+from tests.sweep import sweep
 
 Generator = np.random.Generator
 
@@ -96,6 +97,8 @@ def _convolutional(g: Generator, first: mn.Conv2d, pool: mn.Layer, channels: int
 FAMILIES = (mlp, relu_first, residual, cnn, strided)
 SEEDS = [(family, seed) for family in FAMILIES for seed in range(8)]
 """Forty networks."""
+NETWORKS = sweep(SEEDS, every=5)
+"""The same as parameters of a test: eight networks, from every family, are in `make test`."""
 
 
 def make(family, seed: int) -> tuple[mn.Network, Generator]:

@@ -13,13 +13,13 @@ from mipnet.errors import DataError, InputError, NetworkError, UnboundedError, U
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import INPUT
 from mipnet.solving.problem import gate_actions
-from tests.nets import SEEDS, dense, make, mlp, sample
+from tests.nets import NETWORKS, SEEDS, dense, make, mlp, sample
 
 BACKENDS = ("highs", "scip")
 NAMES = [f"{family.__name__}-{seed}" for family, seed in SEEDS]
 
 
-@pytest.mark.parametrize(("family", "seed"), SEEDS, ids=NAMES)
+@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_fixed_input_reproduces_the_network(family, seed, backend):
     """The input is a variable fixed by its bounds, so that nothing folds and the solver has to find the values."""
@@ -40,7 +40,7 @@ def test_a_fixed_input_reproduces_the_network(family, seed, backend):
     assert result.objective == pytest.approx(expected.sum(), abs=1e-5)
 
 
-@pytest.mark.parametrize(("family", "seed"), SEEDS, ids=NAMES)
+@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("sense", ["min", "max"])
 def test_a_free_input_brackets_dense_sampling_and_is_attained(family, seed, backend, sense):
@@ -72,7 +72,7 @@ def first_output(encoding):
     return encoding.output.isel({encoding.output.dims[-1]: 0}, drop=True).sum()
 
 
-@pytest.mark.parametrize(("family", "seed"), SEEDS, ids=NAMES)
+@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
 def test_a_forward_pass_is_a_feasible_point(family, seed):
     network, g = make(family, seed)
     region = mn.LInf(g.uniform(0.2, 0.8, (3, *network.input_shape)), 0.2)
@@ -85,7 +85,7 @@ def test_a_forward_pass_is_a_feasible_point(family, seed):
         np.testing.assert_allclose(encoding.value(network.output.name, point), network.forward(x), atol=1e-10)
 
 
-@pytest.mark.parametrize(("family", "seed"), SEEDS, ids=NAMES)
+@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
 @pytest.mark.parametrize("free", [False, True], ids=["images", "box"])
 def test_gated_values_are_what_gates_say_at_any_score(family, seed, free):
     """Under sound bounds every score in [0, 1] is feasible, and the gated network of torch is what the program holds."""
@@ -103,7 +103,7 @@ def test_gated_values_are_what_gates_say_at_any_score(family, seed, free):
             np.testing.assert_allclose(encoding.value(name, point), value.numpy(), atol=1e-9)
 
 
-@pytest.mark.parametrize(("family", "seed"), SEEDS, ids=NAMES)
+@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
 @pytest.mark.parametrize("mode", ["sound", "paper"])
 def test_open_gates_are_the_network(family, seed, mode):
     network, g = make(family, seed)
