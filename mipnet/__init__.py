@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from mipnet.bounds.propagation import propagate as propagate
     from mipnet.errors import MipnetError as MipnetError
     from mipnet.formulations.block import Block as Block
-    from mipnet.formulations.block import encoding as encoding
-    from mipnet.formulations.block import linear_map as linear_map
+    from mipnet.formulations.registry import encoding as encoding
+    from mipnet.formulations.registry import linear_map as linear_map
     from mipnet.layers import AdaptiveAvgPool2d as AdaptiveAvgPool2d
     from mipnet.layers import Add as Add
     from mipnet.layers import AvgPool2d as AvgPool2d
@@ -122,7 +122,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "mipnet.backend.contract": "Backend Event Feature Limits Outcome Session Status backends get_backend",
-    "mipnet.formulations.block": "Block encoding linear_map",
+    "mipnet.formulations.block": "Block",
+    "mipnet.formulations.registry": "encoding linear_map",
     "mipnet.bounds.boxes": "Bounds load_bounds",
     "mipnet.bounds.interval": "Interval interval",
     "mipnet.bounds.linear_rules": "backward lines",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from mipnet.errors import InputError, UnsupportedError
-from mipnet.formulations.block import RELAXED, Block, Encoder, all_formulations, formulations, is_affine
-from mipnet.formulations.relu import LINKS
+from mipnet.formulations.block import PARTITION_PARTS_DEFAULT, Block, ChosenFormulation
+from mipnet.formulations.registry import Encoder, RegisteredFormulation, all_formulations, formulations, is_affine
+from mipnet.formulations.relu import POSITIVE_PART
 from mipnet.network.graph import Network, Node
 
 Formulation = Mapping[str, str | int]
@@ -14,12 +16,20 @@ Formulation = Mapping[str, str | int]
 
 AUTO = "auto"
 
-PAIRS = 80
-"""Up to so many unstable activations in the network, over all samples, `auto` writes pairs."""
+SOS1_UNSTABLE_MAX = 80
+"""The largest number of unstable activations in the network, over all samples, for which `auto` writes SOS1 pairs."""
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What `auto` knows of the network: its number of unstable activations, and whether it has binaries besides theirs."""
+
+    unstable: int
+    other_binaries: bool
 
 
 def check_formulation(formulation: Formulation) -> None:
-    """Raise `InputError` or `UnsupportedError` for a layer, a name or an option that nobody knows."""
+    """Raise `InputError` or `UnsupportedError` for a layer, a name or an option that is not registered."""
     if not isinstance(formulation, Mapping):
         raise InputError(f"the formulation is {formulation!r}; expected a mapping such as {{'relu': 'big-m'}}")
     names = {kind: name for kind, name in formulation.items() if kind != "parts"}
@@ -36,28 +46,26 @@ def check_formulation(formulation: Formulation) -> None:
         raise InputError("`parts` is for formulation `partition`, and no layer has it; leave it out")
 
 
-def choose(block: Block, formulation: Formulation) -> Encoder:
-    """The encoder of a block's layer; the block notes the formulation's name and why it is this one."""
+def choose(block: Block, formulation: Formulation, facts: NetworkFacts) -> Encoder:
+    """Choose the formulation of a block's layer, note it in the block, and return the encoder."""
     offered = formulations(type(block.node.layer))
     if not offered:
         kind = type(block.node.layer).__name__
         raise UnsupportedError(
             f"no encoding for layer `{kind}` of node `{block.node.name}`; register one with `@mipnet.encoding({kind}, name)`"
         )
-    name = _note(block, _wanted(block.node, formulation), offered, formulation)
-    if name not in offered:
-        raise UnsupportedError(f"node `{block.node.name}` has no formulation `{name}`; it offers {', '.join(offered)}")
-    return offered[name]
+    block.choice = _chosen(block.node, _wanted(block.node, formulation), offered, formulation, facts)
+    return block.choice.formulation.write
 
 
-def choose_gate(block: Block, formulation: Formulation) -> None:
-    """The formulation of the gate behind a block that has none of its own: that of ReLU."""
-    if block.formulation not in LINKS:
-        _note(block, formulation.get("relu"), LINKS, formulation)
+def choose_gate(block: Block, formulation: Formulation, facts: NetworkFacts) -> None:
+    """Choose the formulation of the gate after a layer that is not written with positive parts: that of ReLU."""
+    if block.chosen_of(POSITIVE_PART) is None:
+        block.gate_choice = _chosen(block.node, formulation.get("relu"), POSITIVE_PART.formulations, formulation, facts)
 
 
 def has_other_binaries(network: Network) -> bool:
-    """True if a layer that is no activation, such as max pooling, may need binaries."""
+    """Return True if a layer that is no activation, such as max pooling, may need binaries."""
     return any(not node.layer.activation and not is_affine(node.layer) for node in network.nodes)
 
 
@@ -65,27 +73,34 @@ def _wanted(node: Node, formulation: Formulation) -> str | int | None:
     return formulation.get(type(node.layer).__name__.lower(), formulation.get("relu") if node.layer.activation else None)
 
 
-def _note(block: Block, wanted: str | int | None, offered: Mapping[str, object], formulation: Formulation) -> str:
+def _chosen(
+    node: Node, wanted: str | int | None, offered: Mapping[str, RegisteredFormulation], formulation: Formulation, facts: NetworkFacts
+) -> ChosenFormulation:
     if wanted == AUTO:
-        block.formulation, block.why = automatic(block, offered)
+        name, why = automatic(offered, facts)
     else:
-        block.formulation = str(next(iter(offered)) if wanted is None else wanted)
-        block.why = "the default" if wanted is None else "as asked"
-    block.parts = int(formulation.get("parts", block.parts))
-    return block.formulation
+        name = str(next(iter(offered)) if wanted is None else wanted)
+        why = "the default" if wanted is None else "as asked"
+    if name not in offered:
+        raise UnsupportedError(f"node `{node.name}` has no formulation `{name}`; it offers {', '.join(offered)}")
+    return ChosenFormulation(offered[name], why, int(formulation.get("parts", PARTITION_PARTS_DEFAULT)))
 
 
-def automatic(block: Block, offered: Mapping[str, object]) -> tuple[str, str]:
-    """What `auto` picks for a block, and why: always an exact formulation, and always the same for the same network and bounds.
+def automatic(offered: Mapping[str, RegisteredFormulation], facts: NetworkFacts) -> tuple[str, str]:
+    """Return the formulation that `auto` picks among those on offer, and why.
 
-    Pairs (`sos1`) are what SCIP searches fastest in small networks, and a solver without such sets gets big-m all the same.  Beside other
-    binaries they are sometimes far slower, and in large networks branching on them hardly moves the bound: the sections on
-    formulations in docs/benchmarks.md have the times.
+    It is always an exact formulation, and always the same for the same network and bounds.  SCIP searches SOS1 pairs fastest in small
+    networks, and a solver without SOS1 sets gets big-M rows all the same.  Beside other binaries pairs are sometimes far slower, and in
+    large networks branching on them hardly moves the bound: the sections on formulations in docs/benchmarks.md have the times.
     """
     if "sos1" not in offered:
-        return next(name for name in offered if name not in RELAXED), "the default; nothing else measured faster"
-    if block.mixed:
+        exact = [name for name, each in offered.items() if not each.relaxed]
+        return (exact[0], "the default; nothing else measured faster") if exact else (next(iter(offered)), "the default; none is exact")
+    if facts.other_binaries:
         return "big-m", "the network has other binaries, and beside those pairs are sometimes far slower"
-    if block.unstable > PAIRS:
-        return "big-m", f"{block.unstable:,} activations are unstable, more than {PAIRS}: pairs leave the bound where it is"
-    return "sos1", f"{block.unstable:,} activations are unstable, at most {PAIRS}, and no others are binary: pairs search fastest"
+    if facts.unstable > SOS1_UNSTABLE_MAX:
+        return "big-m", f"{facts.unstable:,} activations are unstable, more than {SOS1_UNSTABLE_MAX}: pairs leave the bound where it is"
+    return (
+        "sos1",
+        f"{facts.unstable:,} activations are unstable, at most {SOS1_UNSTABLE_MAX}, and no others are binary: pairs search fastest",
+    )

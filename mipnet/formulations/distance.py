@@ -29,7 +29,7 @@ from mipnet.network.sets import Box
 
 Norm = Literal["linf", "l1", "l2"]
 
-NAME = "distance"
+DISTANCE_VARIABLE = "distance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +53,12 @@ def add_distance(
     reach = np.maximum(np.abs(region.lower - centre), np.abs(region.upper - centre)) / radius
     most = {"l1": reach, "l2": reach**2, "linf": reach.reshape(len(reach), -1).max(axis=1)}[norm]
     own = dims if norm != "linf" else dims[:1]
-    t = add_variables(model, NAME, 0.0, most, coordinates(own, most.shape, samples))
+    t = add_variables(model, DISTANCE_VARIABLE, 0.0, most, coordinates(own, most.shape, samples))
     each = Affine.of(np.broadcast_to(t.labels.values.reshape(most.shape + (1,) * (len(dims) - len(own))), x.shape))
     p = 1 / np.sqrt(max(1, u.constant[0].size))
     for side, sign in (("above", 1.0), ("below", -1.0)):
         steep, right = (2 * sign * p, -(p**2)) if norm == "l2" else (sign, 0.0)
-        add_rows(model, f"{NAME}_{side}", each - u * steep, ">=", right, dims, samples)
+        add_rows(model, f"{DISTANCE_VARIABLE}_{side}", each - u * steep, ">=", right, dims, samples)
     labels = torch.as_tensor(x.terms.indices.astype(np.int64))
     middle = torch.tensor(np.broadcast_to(centre, x.shape).reshape(-1))
 
@@ -74,4 +74,4 @@ def add_ball(model: linopy.Model, t: linopy.Variable, samples: xr.DataArray) -> 
     labels = t.labels.values
     count = int(np.prod(labels.shape[1:]))
     total = Affine.of(labels).through(Csr(np.ones((1, count))), np.zeros((len(labels), 1)))
-    add_rows(model, f"{NAME}_within", total.reshape(len(labels)), "<=", 1.0, ("sample",), samples)
+    add_rows(model, f"{DISTANCE_VARIABLE}_within", total.reshape(len(labels)), "<=", 1.0, ("sample",), samples)

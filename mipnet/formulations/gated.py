@@ -30,7 +30,7 @@ def gated(block: Block, y: Affine, score: Affine, lower: Array, upper: Array) ->
 
 def published_linear(block: Block, y: Affine, score: Affine, upper: Array) -> Affine:
     """``h = y - (1 - s) U``: the published form where no activation follows; it does not silence a unit unless y = U."""
-    block.tops["published"] = upper
+    block.notes.gate_thresholds["published"] = upper
     return y - (score * -1.0 + 1.0) * upper
 
 
@@ -38,8 +38,8 @@ def _opened(block: Block, suffix: str, side: str, z: Affine, score: Affine, lowe
     """``max(0, z - (1 - s) max(upper, 0))``; for a fixed z it is ``s max(z, 0)``, with nothing left to decide."""
     known = (z.row_sizes == 0).reshape(z.shape)
     lower, upper = np.where(known, np.minimum(z.constant, 0.0), lower), np.where(known, z.constant, upper)
-    top = block.tops[side] = np.maximum(upper, 0.0)
+    top = block.notes.gate_thresholds[side] = np.maximum(upper, 0.0)
     shifted = z - (score * -1.0 + 1.0) * top
-    if block.paper:  # the published big-Ms are those of the ungated network, see docs/formulations.md
+    if block.bounds.paper:  # the published big-Ms are those of the ungated network, see docs/formulations.md
         return positive_part(block, suffix, shifted, lower, upper, sure=known)
     return positive_part(block, suffix, shifted, np.where(known, lower, lower - top), upper, ceiling=score * top)

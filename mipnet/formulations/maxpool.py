@@ -6,7 +6,6 @@ under the name of a formulation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,27 +14,18 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Csr, Ints, Mask
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import RELAXED, Block
+from mipnet.formulations.block import Block
+from mipnet.formulations.registry import Family
 
-Contestant = Callable[["Contest"], Affine]
+MAXIMUM = Family("p = max_i h_i")
+"""The formulations of the maximum of a window."""
 
-CONTESTS: dict[str, Contestant] = {}
-"""How a maximum is written, by formulation name."""
-
-
-def contest(name: str, *, relaxed: bool = False) -> Callable[[Contestant], Contestant]:
-    """Register a function from a `Contest` to its maxima as a formulation."""
-
-    def register(function: Contestant) -> Contestant:
-        CONTESTS[name] = function
-        RELAXED.update({name} if relaxed else ())
-        return function
-
-    return register
+maximum = MAXIMUM.register
+"""Register a function from `MaxWindows` to their maxima p as a formulation of max pooling: ``@maximum("mine")``."""
 
 
 @dataclass(frozen=True, eq=False)
-class Contest:
+class MaxWindows:
     """Windows with several candidates: ``keep``, ``least`` and ``most`` have shape ``(sample, channel, position, kernel)``.
 
     ``inputs`` are the values of the kept candidates, flat and window after window.
@@ -102,8 +92,8 @@ class Contest:
         return hot * self.keep
 
 
-@contest("big-m")
-def big_m(of: Contest) -> Affine:
+@maximum("big-m")
+def big_m(of: MaxWindows) -> Affine:
     """``p >= h_i``, ``p <= h_i + (1 - y_i)(max_{j != i} u_j - l_i)``, ``sum y = 1``."""
     p, y, gap = of.maximum(), of.winners(), of.gap
     ahead = p[of.window] - of.inputs
@@ -112,8 +102,8 @@ def big_m(of: Contest) -> Affine:
     return p
 
 
-@contest("indicator")
-def indicator(of: Contest) -> Affine:
+@maximum("indicator")
+def indicator(of: MaxWindows) -> Affine:
     """``p >= h_i``, ``y_i = 1 -> p <= h_i``, ``sum y = 1``."""
     p, y = of.maximum(), of.winners()
     ahead = p[of.window] - of.inputs
@@ -122,8 +112,8 @@ def indicator(of: Contest) -> Affine:
     return p
 
 
-@contest("hull")
-def hull(of: Contest) -> Affine:
+@maximum("hull")
+def hull(of: MaxWindows) -> Affine:
     """Copies c_ij of every candidate j for every winner i: ideal for the window over the box of its candidates.
 
     ``sum_i c_ij = h_j``, ``l_j y_i <= c_ij <= u_j y_i``, ``c_ii >= c_ij``, ``p = sum_i c_ii``, ``sum y = 1`` (a disjunction in its
@@ -151,8 +141,8 @@ def hull(of: Contest) -> Affine:
     return p
 
 
-@contest("triangle", relaxed=True)
-def triangle(of: Contest) -> Affine:
+@maximum("triangle", relaxed=True)
+def triangle(of: MaxWindows) -> Affine:
     """The linear relaxation of big-m without its binaries: with ``G_i`` for the M of candidate i, ``sum_i (p - h_i) / G_i <= n - 1``."""
     p, gap = of.maximum(), of.gap
     ahead = p[of.window] - of.inputs

@@ -16,35 +16,35 @@ import numpy as np
 from mipnet.arrays import Array, Csr, Ints, activity
 from mipnet.errors import UnboundedError
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import Rectified
+from mipnet.formulations.block import BigMNeurons
 from mipnet.formulations.linopy_rows import column_bounds
-from mipnet.formulations.relu import Part, link, switched
+from mipnet.formulations.relu import PositivePart, link, switched
 
 
 @link("partition")
-def partition(part: Part) -> Affine:
+def partition(part: PositivePart) -> Affine:
     """As many parts as the block says, of equal size, with the inputs in the order of their weights (Tsay et al. 2021, section 3)."""
-    return _in_parts(part, part.block.parts)
+    return _in_parts(part, part.parts)
 
 
 @link("hull")
-def hull(part: Part) -> Affine:
+def hull(part: PositivePart) -> Affine:
     """A part for each variable: ideal for every neuron by itself (the extended formulation of Anderson et al. 2020)."""
     return _in_parts(part, None)
 
 
 @link("anderson")
-def anderson(part: Part) -> Affine:
+def anderson(part: PositivePart) -> Affine:
     """big-m, and in rounds before the search the inequalities that make its relaxation the hull (`mipnet.solving.separators`)."""
     h, g = part.split()
     v = part.switch()
     switched(part, h, g, v)
     where = part.undecided
-    part.block.rectified.append(Rectified(part.z[where], h[where], v[where]))
+    part.block.notes.neurons.append(BigMNeurons(part.z[where], h[where], v[where]))
     return h
 
 
-def _in_parts(part: Part, count: int | None) -> Affine:
+def _in_parts(part: PositivePart, count: int | None) -> Affine:
     h, g = part.split()
     v = part.switch()
     switched(part, h, g, v)
@@ -84,7 +84,7 @@ def grouped(terms: Csr, count: int | None) -> tuple[Csr, Ints]:
     return Csr((terms.data[order], terms.indices[order], starts), shape=(len(starts) - 1, terms.shape[1])), row[starts[:-1]]
 
 
-def finite_columns(part: Part, terms: Csr) -> tuple[Array, Array]:
+def finite_columns(part: PositivePart, terms: Csr) -> tuple[Array, Array]:
     """Lower and upper bounds of the variables so far; raises `UnboundedError` if one that takes part has an infinite one."""
     lower, upper = (end[: terms.shape[1]] for end in column_bounds(part.block.model))
     used = np.unique(terms.indices)

@@ -13,8 +13,8 @@ from mipnet.arrays import Shape
 from mipnet.bounds.interval import Interval, interval, monotone
 from mipnet.bounds.linear_rules import Lines, clip_lines, lines
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import Block, encoding
-from mipnet.formulations.relu import LINKS, positive_part
+from mipnet.formulations.block import Block
+from mipnet.formulations.relu import POSITIVE_PART, positive_part
 from mipnet.network.graph import Layer, require
 
 
@@ -88,16 +88,19 @@ def _(layer: Clip, x: Interval, choice: Tensor | None = None) -> Lines:
     return clip_lines(x, layer.low, layer.high, choice)
 
 
+@POSITIVE_PART.encodes(ReLU)
 def encode_relu(layer: ReLU, block: Block, x: Affine) -> Affine:
     """The positive part of x."""
     return positive_part(block, "", x, *block.finite())
 
 
+@POSITIVE_PART.encodes(LeakyReLU)
 def encode_leaky(layer: LeakyReLU, block: Block, x: Affine) -> Affine:
     """``(1 - slope) max(x, 0) + slope x``."""
     return positive_part(block, "", x, *block.finite()) * (1 - layer.slope) + x * layer.slope
 
 
+@POSITIVE_PART.encodes(Clip)
 def encode_clip(layer: Clip, block: Block, x: Affine) -> Affine:
     """``low + max(x - low, 0) - max(x - high, 0)``, or with one of the two parts if an end is infinite."""
     lower, upper = block.finite()
@@ -107,9 +110,3 @@ def encode_clip(layer: Clip, block: Block, x: Affine) -> Affine:
     if math.isfinite(layer.high):
         value = value - positive_part(block, "high", x - layer.high, lower - layer.high, upper - layer.high)
     return value
-
-
-for name in LINKS:
-    encoding(ReLU, name)(encode_relu)
-    encoding(LeakyReLU, name)(encode_leaky)
-    encoding(Clip, name)(encode_clip)

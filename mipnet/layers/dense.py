@@ -11,7 +11,7 @@ from torch import Tensor
 from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval, linear
 from mipnet.bounds.linear_rules import Passed, affine, backward
-from mipnet.formulations.block import linear_map
+from mipnet.formulations.registry import linear_map
 from mipnet.network.graph import Layer, constant, require
 
 

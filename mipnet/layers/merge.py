@@ -12,7 +12,7 @@ from torch import Tensor
 from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval, monotone
 from mipnet.bounds.linear_rules import adjoint, backward
-from mipnet.formulations.block import linear_map
+from mipnet.formulations.registry import linear_map
 from mipnet.layers.shape import selection
 from mipnet.network.graph import Layer, require, size
 

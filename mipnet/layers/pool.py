@@ -16,8 +16,9 @@ from mipnet.arrays import Array, Csr, Mask, Shape
 from mipnet.bounds.interval import Interval, interval, monotone
 from mipnet.bounds.linear_rules import Passed, adjoint, backward
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import WINDOWS, Block, Phases, encoding, linear_map
-from mipnet.formulations.maxpool import CONTESTS, Contest
+from mipnet.formulations.block import WINDOWS_PART, Block, Phases
+from mipnet.formulations.maxpool import MAXIMUM, MaxWindows
+from mipnet.formulations.registry import linear_map
 from mipnet.layers.window import Pair, Window
 from mipnet.network.graph import Layer, require
 
@@ -165,8 +166,9 @@ def _every_channel(plane: Csr, channels: int) -> Csr:
     return Csr(sparse.kron(sparse.eye_array(channels), plane, format="csr"))
 
 
+@MAXIMUM.encodes(MaxPool2d)
 def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
-    """The maximum of each window, written as a `Contest` of its candidates.
+    """The maximum of each window, written as `MaxWindows` of its candidates.
 
     A candidate that another one always beats (u_i <= l_j) is left out; a window with one candidate is that candidate.
     """
@@ -178,20 +180,18 @@ def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
     keep = (candidates >= 0) & (most > np.take_along_axis(least, best, -1))
     np.put_along_axis(keep, best, True, axis=-1)
     dropped, single = (candidates >= 0) & ~keep, keep.sum(axis=-1) == 1
-    block.phases[WINDOWS] = Phases(int(single.sum()), 0, int((~single).sum()))
+    block.notes.phases[WINDOWS_PART] = Phases(int(single.sum()), 0, int((~single).sum()))
     value = x[np.take_along_axis(candidates, best, -1)[..., 0][single]].place(single)
     if not single.all():
         keep &= ~single[..., None]
-        contested = CONTESTS[block.formulation](Contest(block, x[candidates[keep]], keep, least, most))
-        value = value + contested.reshape(*single.shape)
+        chosen = block.chosen_of(MAXIMUM)
+        assert chosen is not None
+        maxima = MAXIMUM.formulations[chosen.formulation.name].write(MaxWindows(block, x[candidates[keep]], keep, least, most))
+        value = value + maxima.reshape(*single.shape)
     value = value.reshape(*block.shape)
-    if block.paper:
+    if block.bounds.paper:
         _keep_winners(block, x, value, candidates, dropped)
     return value
-
-
-for name in CONTESTS:
-    encoding(MaxPool2d, name)(encode_max)
 
 
 def _candidates(layer: MaxPool2d, block: Block, x: Affine) -> NDArray[np.int64]:

@@ -23,12 +23,13 @@ from mipnet.bounds.interval import Mode
 from mipnet.bounds.propagation import wanted_bounds
 from mipnet.errors import DataError, InputError, UnboundedError
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import RELAXED, Block, Fill, is_affine, linear_map
+from mipnet.formulations.block import Block, BlockBounds, Fill
 from mipnet.formulations.choice import Formulation as Formulation
-from mipnet.formulations.choice import check_formulation, choose, choose_gate, has_other_binaries
-from mipnet.formulations.distance import NAME, Norm, Square, add_ball, add_distance
+from mipnet.formulations.choice import NetworkFacts, check_formulation, choose, choose_gate, has_other_binaries
+from mipnet.formulations.distance import DISTANCE_VARIABLE, Norm, Square, add_ball, add_distance
 from mipnet.formulations.gated import gated, gated_relu, published_linear
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, expression, value_range
+from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.layers.activations import ReLU
 from mipnet.network.gates import Gate, wanted_gates
 from mipnet.network.graph import INPUT, Layer, Network, dims_of
@@ -36,7 +37,7 @@ from mipnet.network.sets import Box
 
 Derived = Callable[[torch.Tensor], torch.Tensor]
 
-RESERVED = frozenset({INPUT, "output", "lse", "hinge", "sparsity", "level", "above", NAME})
+RESERVED_VARIABLE_NAMES = frozenset({INPUT, "output", "lse", "hinge", "sparsity", "level", "above", DISTANCE_VARIABLE})
 """Names of variables that belong to no node; a node that is called so has its variables under another name."""
 
 _written: WeakKeyDictionary[linopy.Model, list[ref[Encoding]]] = WeakKeyDictionary()
@@ -83,7 +84,7 @@ class Encoding:
     @property
     def relaxed(self) -> tuple[str, ...]:
         """The nodes that are written as a relaxation: the optimum is a bound then, and its point need not be the network's."""
-        return tuple(name for name, block in self.blocks.items() if block.formulation in RELAXED)
+        return tuple(name for name, block in self.blocks.items() if block.relaxed)
 
     @property
     def input(self) -> LinearExpression:
@@ -223,22 +224,24 @@ def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = Fals
         coords = {gate.dim: np.arange(gate.units)}
         enc.scores[gate.name] = add_variables(enc.model, f"{prefix}score_{gate.name}", 0, 1, coords, binary=binary_gates)
     owner = {site: gate for gate in enc.gates for site in gate.sites}
-    unstable, mixed = sum(enc.bounds.unstable().values()), (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
+    other_binaries = (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
+    facts = NetworkFacts(sum(enc.bounds.unstable().values()), other_binaries)
     for node in enc.network.nodes:
         block = Block(
-            name=prefix + (f"{node.name}_node" if node.name in RESERVED or node.name.startswith("score_") else node.name),
+            name=prefix + (f"{node.name}_node" if node.name in RESERVED_VARIABLE_NAMES or node.name.startswith("score_") else node.name),
             node=node,
             model=enc.model,
             samples=enc.samples,
-            before=tuple(enc.bounds.after[name] for name in node.inputs),
-            after=enc.bounds.before_gate(node.name),
-            paper=enc.bounds.mode == "paper",
+            bounds=BlockBounds(
+                before=tuple(enc.bounds.after[name] for name in node.inputs),
+                after=enc.bounds.before_gate(node.name),
+                paper=enc.bounds.mode == "paper",
+            ),
             fills=enc.fills,
-            unstable=unstable,
-            mixed=mixed,
         )
         inputs = [enc.values[name] for name in node.inputs]
-        enc.values[node.name] = _value(block, inputs, formulation, _scores_at(enc, owner.get(node.name), block))
+        score = _scores_at(enc, owner.get(node.name), block)
+        enc.values[node.name] = _value(block, inputs, score, _Chooser(formulation, facts))
         enc.blocks[node.name] = block
     _add_output(enc, prefix)
     _written.setdefault(enc.model, []).append(ref(enc))
@@ -268,32 +271,40 @@ def _scores_at(enc: Encoding, gate: Gate | None, block: Block) -> Affine | None:
     return Affine.of(np.broadcast_to(labels.reshape(1, -1, *[1] * (len(block.shape) - 2)), block.shape))
 
 
-def _value(block: Block, inputs: list[Affine], formulation: Formulation, score: Affine | None) -> Affine:
+@dataclass(frozen=True)
+class _Chooser:
+    """What the user asks of formulations, and what `auto` knows of the network."""
+
+    formulation: Formulation
+    facts: NetworkFacts
+
+
+def _value(block: Block, inputs: list[Affine], score: Affine | None, chooser: _Chooser) -> Affine:
     node = block.node
     if all(x.is_fixed for x in inputs):
         value = Affine.fixed(_forward(node.layer, inputs))
     elif score is not None and isinstance(node.layer, ReLU):
-        choose(block, formulation)
+        choose(block, chooser.formulation, chooser.facts)
         return gated_relu(block, inputs[0], score)
     else:
-        value = _apply(block, inputs, formulation)
-    return value if score is None else _gate(block, value, score, formulation)
+        value = _apply(block, inputs, chooser)
+    return value if score is None else _gate(block, value, score, chooser)
 
 
-def _apply(block: Block, inputs: list[Affine], formulation: Formulation) -> Affine:
+def _apply(block: Block, inputs: list[Affine], chooser: _Chooser) -> Affine:
     node = block.node
     if not is_affine(node.layer):
-        return choose(block, formulation)(node.layer, block, *inputs)
+        return choose(block, chooser.formulation, chooser.facts)(node.layer, block, *inputs)
     constant = _forward(node.layer, inputs)
     maps = linear_map(node.layer, *(x.shape[1:] for x in inputs))
     parts = [x.through(m, np.zeros(constant.shape)) for x, m in zip(inputs, maps, strict=True)]
     return sum(parts[1:], start=parts[0]) + constant
 
 
-def _gate(block: Block, value: Affine, score: Affine, formulation: Formulation) -> Affine:
-    choose_gate(block, formulation)
-    lower, upper = block.after.lower.numpy(), block.after.upper.numpy()
-    if block.paper and not block.node.layer.activation:
+def _gate(block: Block, value: Affine, score: Affine, chooser: _Chooser) -> Affine:
+    choose_gate(block, chooser.formulation, chooser.facts)
+    lower, upper = block.bounds.after.lower.numpy(), block.bounds.after.upper.numpy()
+    if block.bounds.paper and not block.node.layer.activation:
         return published_linear(block, value, score, upper)
     return gated(block, value, score, lower, upper)
 

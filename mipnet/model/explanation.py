@@ -16,7 +16,8 @@ from mipnet.arrays import Csr, Mask
 from mipnet.backend import Backend, Feature, Indicators, Program, Rows, get_backend
 from mipnet.backend.rewrites import lower
 from mipnet.errors import MipnetError, UnboundedError
-from mipnet.formulations.block import WINDOWS, Block, Phases, is_affine
+from mipnet.formulations.block import WINDOWS_PART, Block, Phases
+from mipnet.formulations.registry import is_affine
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import from_model
 
@@ -147,11 +148,11 @@ def explain(encoding: Encoding, backend: str | Backend | None = "highs") -> Expl
             name=block.node.name,
             layer=block.node.layer.label,
             units=int(np.prod(block.shape)),
-            phases=dict(block.phases),
-            formulation=block.formulation if block.phases or block.variables else "",
+            phases=dict(block.notes.phases),
+            formulation=block.formulation if block.notes.phases or block.variables else "",
             why=_why(encoding, block),
             size=_size(model, block.variables.values(), block.constraints),
-            special=dict(block.special),
+            special=dict(block.notes.special_constraints),
         )
         nodes.append(_taken(told, _part(program, owner == number), known))
     total = Size(program.columns, int(program.integer.sum()), len(program.rows))
@@ -162,8 +163,12 @@ def explain(encoding: Encoding, backend: str | Backend | None = "highs") -> Expl
 
 
 def _why(encoding: Encoding, block: Block) -> str:
-    if block.formulation and (block.phases or block.variables):
-        return block.why if any(p.undecided for p in block.phases.values()) or not block.phases else f"{block.why}; nothing is undecided"
+    if block.formulation and (block.notes.phases or block.variables):
+        return (
+            block.why
+            if any(p.undecided for p in block.notes.phases.values()) or not block.notes.phases
+            else f"{block.why}; nothing is undecided"
+        )
     if all(encoding.values[name].is_fixed for name in block.node.inputs):
         return "its inputs are numbers, and so is its value"
     return "affine, composed with what reads it" if is_affine(block.node.layer) else "decided, composed with what reads it"
@@ -244,7 +249,7 @@ def _handed_over(program: Program, backend: Backend) -> Size | None:
 
 
 def _told(suffix: str, part: Phases) -> str:
-    if suffix == WINDOWS:
+    if suffix == WINDOWS_PART:
         return f"{part.active:,} windows with a known winner, {part.undecided:,} undecided"
     counts = f"{part.active:,} active, {part.inactive:,} inactive, {part.undecided:,} undecided"
     return f"{suffix} {counts}" if suffix else counts

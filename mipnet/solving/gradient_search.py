@@ -193,7 +193,7 @@ class Search:
             score = point[:, self._columns(encoding.scores[gate.name].labels.values)]
             score = score.repeat_interleave(len(encoding.samples), dim=0)
             for site in gate.sites:
-                tops = {side: np.concatenate([top] * len(point)) for side, top in encoding.blocks[site].tops.items()}
+                tops = {side: np.concatenate([top] * len(point)) for side, top in encoding.blocks[site].notes.gate_thresholds.items()}
                 actions[site] = partial(gated_value, tops=tops, score=score)
         return actions
 

@@ -92,7 +92,7 @@ class Modelled(Problem):
         program = from_model(model, [term for encoding in encodings for term in encoding.convex])
         for encoding in encodings:
             _check_region(encoding, program)
-        neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.rectified]
+        neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.notes.neurons]
         where = column_lookup(np.asarray(program.labels))
         squares = [Squares(where[s.x], where[s.t], s.centre, s.radius) for encoding in encodings for s in encoding.squares]
         return Modelled(model, encodings, program, squares, [IdealCuts.of(neurons, program)] if neurons else ())
@@ -242,5 +242,5 @@ def gate_actions(encoding: Encoding, scores: Mapping[str, Array]) -> dict[str, C
     actions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
     for gate in encoding.gates:
         for site in gate.sites:
-            actions[site] = partial(gated_value, tops=encoding.blocks[site].tops, score=torch.tensor(scores[gate.name]))
+            actions[site] = partial(gated_value, tops=encoding.blocks[site].notes.gate_thresholds, score=torch.tensor(scores[gate.name]))
     return actions

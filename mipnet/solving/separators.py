@@ -11,7 +11,7 @@ from scipy import sparse
 
 from mipnet.arrays import Array, Columns, Csr, Mask, widen
 from mipnet.backend import LogSumExp, Program, Rows
-from mipnet.formulations.block import Rectified
+from mipnet.formulations.block import BigMNeurons
 from mipnet.model.to_program import column_lookup
 
 CUT_TOLERANCE = 1e-7
@@ -127,7 +127,7 @@ class IdealCuts:
     most: Array
 
     @staticmethod
-    def of(neurons: Sequence[Rectified], program: Program) -> IdealCuts:
+    def of(neurons: Sequence[BigMNeurons], program: Program) -> IdealCuts:
         """The cuts of neurons over the bounds of a program's columns; a neuron that reads a column without bounds has none."""
         where = column_lookup(np.asarray(program.labels))
         terms = Csr(sparse.vstack([widen(n.z.terms, len(where)) for n in neurons], format="csr"))

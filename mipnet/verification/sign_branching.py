@@ -21,7 +21,7 @@ from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import Known, Rows, walk
 from mipnet.bounds.interval import Interval
-from mipnet.formulations.block import is_affine
+from mipnet.formulations.registry import is_affine
 from mipnet.layers.activations import ReLU
 from mipnet.network.graph import Network, size
 from mipnet.verification.clause_network import Excess

@@ -13,15 +13,15 @@ import mipnet as mn
 from mipnet.backend import Program, get_backend
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import RELAXED, formulations
-from mipnet.formulations.choice import PAIRS
-from mipnet.formulations.relu import LINKS, Part, switched
+from mipnet.formulations.choice import SOS1_UNSTABLE_MAX
+from mipnet.formulations.registry import _OWN_FORMULATIONS
+from mipnet.formulations.relu import POSITIVE_PART, PositivePart, link, switched
 from mipnet.model.to_program import from_model
 from mipnet.solving.engine import solve
 from mipnet.solving.problem import Modelled
 from tests.nets import SEEDS, dense, make, sample
 
-EXACT = [name for name in LINKS if name not in RELAXED]
+EXACT = [name for name, each in POSITIVE_PART.formulations.items() if not each.relaxed]
 BACKENDS = ("highs", "scip")
 
 
@@ -175,7 +175,7 @@ def test_gated_programs_agree(mode):
     assert max(found.values()) - min(found.values()) < 1e-4, found
 
 
-@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("name", tuple(POSITIVE_PART.formulations))
 @pytest.mark.parametrize(("family", "seed"), SEEDS[2::8], ids=lambda value: getattr(value, "__name__", value))
 def test_gated_forward_passes_are_feasible(name, family, seed):
     network, g = make(family, seed)
@@ -192,15 +192,14 @@ def test_gated_forward_passes_are_feasible(name, family, seed):
 def halved():
     """big-m with half the M above, as a formulation of its own."""
 
-    def half(part: Part) -> Affine:
+    @link("halved")
+    def half(part: PositivePart) -> Affine:
         h, g = part.split()
         switched(replace(part, upper=part.upper / 2), h, g, part.switch())
         return h
 
-    LINKS["halved"] = half
-    mn.encoding(mn.ReLU, "halved")(formulations(mn.ReLU)["big-m"])
     yield "halved"
-    del LINKS["halved"], formulations(mn.ReLU)["halved"]
+    del POSITIVE_PART.formulations["halved"]
 
 
 def test_half_a_big_m_is_caught(halved):
@@ -230,7 +229,7 @@ def test_auto_picks_by_rule_and_stays_exact():
     assert {small.block(name).formulation for name in ("relu1", "relu2")} == {"sos1"}
     assert "at most 80" in small.block("relu1").why
     large = mn.encode(*wide, formulation={"relu": "auto"})
-    assert sum(large.bounds.unstable().values()) > PAIRS
+    assert sum(large.bounds.unstable().values()) > SOS1_UNSTABLE_MAX
     assert large.block("relu2").formulation == "big-m"
     assert "more than 80" in large.block("relu2").why
     binary = mn.encode(network, region, gates="all", binary_gates=True, formulation={"relu": "auto"})
@@ -270,4 +269,4 @@ def test_what_makes_no_sense_is_refused():
         with pytest.raises(UnsupportedError, match="`relu1` is gated, which formulation `mine` is not made for; use big-m"):
             mn.encode(network, region, gates="all", formulation={"relu": "mine"})
     finally:
-        del formulations(mn.ReLU)["mine"]
+        del _OWN_FORMULATIONS[mn.ReLU]

@@ -16,12 +16,12 @@ from scipy.optimize import linprog
 
 import mipnet as mn
 from mipnet.arrays import Array
-from mipnet.formulations.block import RELAXED, formulations
-from mipnet.formulations.relu import LINKS
+from mipnet.formulations.registry import formulations
+from mipnet.formulations.relu import POSITIVE_PART
 from mipnet.solving.engine import solve
 from tests.nets import SEEDS, dense, make, sample
 
-EXACT = [name for name in LINKS if name not in RELAXED]
+EXACT = [name for name, each in POSITIVE_PART.formulations.items() if not each.relaxed]
 PROGRAMS = [(family, seed, "max" if seed % 2 else "min") for family, seed in SEEDS if seed < 6]
 PRESOLVE = {"highs": {"presolve": "off"}, "scip": {"presolving/maxrounds": 0}}
 
@@ -61,7 +61,7 @@ def test_gated_formulations_agree(seed):
         encoding.model.add_objective((y * weights).sum() - price * scores, sense="max")
         return encoding
 
-    tops = [torch.tensor(pose("big-m").block(name).tops["above"]) for name in ("relu1", "relu2")]
+    tops = [torch.tensor(pose("big-m").block(name).notes.gate_thresholds["above"]) for name in ("relu1", "relu2")]
 
     def objective(s: torch.Tensor) -> torch.Tensor:
         """By the formula of a gate, with the thresholds that it is defined by."""

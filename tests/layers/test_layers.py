@@ -18,7 +18,7 @@ import mipnet.layers
 from mipnet.arrays import Shape
 from mipnet.bounds.interval import Interval, interval
 from mipnet.errors import NetworkError
-from mipnet.formulations.block import is_affine, linear_map
+from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.layers import (
     AdaptiveAvgPool2d,
     Add,
