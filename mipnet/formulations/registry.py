@@ -1,0 +1,120 @@
+"""The registry of formulations: named ways to write a layer type as variables and rows, and whether each is exact.
+
+A layer type is written in one of three ways.  An affine layer registers `linear_map` and needs neither variables nor rows.  Any other
+layer registers functions of its own with `encoding`, or it is written with a `Family`: one condition that several layers share, such as
+``h = 0 or g = 0`` of the positive part.  A formulation that is registered with a family serves every layer written with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import singledispatch
+from typing import Any, TypeVar
+
+from mipnet.arrays import Csr, Shape
+from mipnet.errors import UnsupportedError
+from mipnet.formulations.affine import Affine
+from mipnet.network.graph import Layer
+
+Encoder = Callable[..., Affine]
+"""``(layer, block, *inputs) -> value``: writes a layer into a block and returns its value."""
+
+Writer = TypeVar("Writer", bound=Callable[..., Affine])
+
+
+@singledispatch
+def linear_map(layer: Layer, *shapes: Shape) -> tuple[Csr, ...]:
+    """For an affine layer: one sparse matrix per input, ``(elements of the output) x (elements of that input)``, flat in C order."""
+    raise UnsupportedError(f"layer `{layer.label}` is not affine")
+
+
+def is_affine(layer: Layer) -> bool:
+    """Return True if `linear_map` knows the layer."""
+    return linear_map.dispatch(type(layer)) is not linear_map.dispatch(object)
+
+
+@dataclass(frozen=True, eq=False)
+class RegisteredFormulation:
+    """A formulation of a layer type, or of the condition of a family: its name, what writes it, and whether it is a relaxation.
+
+    A relaxation holds points that the layer does not: the optimum of a program that contains one is a bound.
+    """
+
+    name: str
+    write: Callable[..., Affine]
+    relaxed: bool = False
+    family: Family | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """The formulations of one ``condition`` that several layer types share, by name; the first one is the default."""
+
+    condition: str
+    formulations: dict[str, RegisteredFormulation] = field(default_factory=dict)
+
+    def register(self, name: str, *, relaxed: bool = False) -> Callable[[Writer], Writer]:
+        """Decorate a function that writes the condition: it becomes a formulation of every layer type of this family."""
+
+        def decorate(write: Writer) -> Writer:
+            self.formulations[name] = RegisteredFormulation(name, write, relaxed, self)
+            return write
+
+        return decorate
+
+    def encodes(self, *layers: type[Layer]) -> Callable[[Writer], Writer]:
+        """Decorate the encoder of layer types that are written with this family."""
+
+        def decorate(encoder: Writer) -> Writer:
+            _FAMILY_ENCODERS.update(dict.fromkeys(layers, (self, encoder)))
+            return encoder
+
+        return decorate
+
+
+_OWN_FORMULATIONS: dict[type[Layer], dict[str, RegisteredFormulation]] = {}
+_FAMILY_ENCODERS: dict[type[Layer], tuple[Family, Encoder]] = {}
+
+
+def encoding(layer: type[Layer], formulation: str, *, relaxed: bool = False) -> Callable[[Writer], Writer]:
+    """Register a function as the encoding of a layer type under a formulation name.
+
+        @mn.encoding(MyLayer, "big-m")
+        def _(layer, block, x):
+            h = block.variable("", lower, upper, value=lambda point: layer_in_numpy(x.evaluate(point)))
+            block.rows("above", h - x, ">=")
+            return h
+
+    Set ``relaxed`` if the rows hold points that the layer does not.  Without it, the formulation counts as exact, whatever its name.
+    """
+
+    def decorate(write: Writer) -> Writer:
+        _OWN_FORMULATIONS.setdefault(layer, {})[formulation] = RegisteredFormulation(formulation, write, relaxed)
+        return write
+
+    return decorate
+
+
+def formulations(layer: type[Layer]) -> Mapping[str, RegisteredFormulation]:
+    """Return the formulations of a layer type by name, the default first; empty if there is none.
+
+    A subclass without formulations of its own has those of its nearest base class.
+    """
+    for base in layer.__mro__:
+        if base in _OWN_FORMULATIONS or base in _FAMILY_ENCODERS:
+            return _of_family(base) | _OWN_FORMULATIONS.get(base, {})
+    return {}
+
+
+def _of_family(layer: type[Any]) -> dict[str, RegisteredFormulation]:
+    if layer not in _FAMILY_ENCODERS:
+        return {}
+    family, encoder = _FAMILY_ENCODERS[layer]
+    return {name: replace(each, write=encoder) for name, each in family.formulations.items()}
+
+
+def all_formulations() -> dict[str, tuple[str, ...]]:
+    """Return the formulation names of every layer type that has some, by the layer's lower-case name."""
+    layers = dict.fromkeys((*_FAMILY_ENCODERS, *_OWN_FORMULATIONS))
+    return {layer.__name__.lower(): tuple(formulations(layer)) for layer in layers}
