@@ -27,8 +27,8 @@ from mipnet.backend.helpers import with_bounds, with_cost
 from mipnet.backend.rewrites import lower
 from mipnet.errors import InputError, SolverFailure
 from mipnet.model.encoding import Encoding
-from mipnet.solving.cut_rounds import Run
-from mipnet.solving.open_program import Held
+from mipnet.solving.cut_rounds import CutRounds, PointFunctions, SolveEvents
+from mipnet.solving.open_program import OpenProgram
 from mipnet.solving.problem import Modelled
 from mipnet.solving.problem import Problem as Problem
 from mipnet.solving.problem import Start as Start
@@ -36,10 +36,10 @@ from mipnet.solving.problem import if_feasible as if_feasible
 from mipnet.solving.separators import Tangents
 from mipnet.solving.start_points import StartPoints
 
-TOLERANCE = 1e-5
+REPLAY_TOLERANCE = 1e-5
 """`Result.verified` needs the replay to agree within this, relative to 1 + the size of the value."""
 
-POINTS = 16
+KEPT_POINTS_MAX = 16
 """As many best points of earlier solves are kept as starts."""
 
 
@@ -49,7 +49,7 @@ class Result:
 
     ``status`` says why it stopped, apart from whether there is a point: ``x`` is the labelled point, or None.  ``objective`` is the
     true one at the replayed point, ``bound`` the proven bound, both in the model's own sense; ``gap`` is their relative gap.
-    ``verified`` is True if the replay of every network in the model agrees within `TOLERANCE` and the replayed point meets every
+    ``verified`` is True if the replay of every network in the model agrees within `REPLAY_TOLERANCE` and the replayed point meets every
     constraint as closely.  In a model without a network only the constraints are checked, and ``max_error`` is None.
     """
 
@@ -137,9 +137,9 @@ class OpenProblem:
         self.problem = copy(problem) if isinstance(problem, Problem) else Modelled.of(problem)
         self._lowered = lower(self.problem.program, backend.features)
         self._separators = [*(Tangents(term) for term in self._lowered.cuts), *self.problem.separators]
-        self._held = Held(self._lowered.program, backend, options)
+        self._opened = OpenProgram(self._lowered.program, backend, options)
         self._widest = self.problem.program
-        self._points: deque[Array] = deque(maxlen=POINTS)
+        self._points: deque[Array] = deque(maxlen=KEPT_POINTS_MAX)
         self._last: Array | None = None
 
     def __enter__(self) -> OpenProblem:
@@ -150,7 +150,7 @@ class OpenProblem:
 
     def close(self) -> None:
         """Give the solver's memory back; another solve would hand the problem over again."""
-        self._held.close()
+        self._opened.close()
 
     def set_objective(self, objective: Any, offset: float = 0.0, *, sense: Literal["min", "max"] | None = None) -> None:
         """Replace the objective for all later solves.
@@ -165,9 +165,9 @@ class OpenProblem:
             raise InputError("the objective holds numbers that are not finite; expected finite ones")
         maximise = self.problem.program.maximise if sense is None else sense == "max"
         sign = -1.0 if maximise else 1.0
-        padded = np.zeros(self._held.program.columns)
+        padded = np.zeros(self._opened.program.columns)
         padded[: len(cost)] = sign * cost
-        for each in (self.problem, self._held):
+        for each in (self.problem, self._opened):
             changed = with_cost(each.program, padded[: each.program.columns], sign * (constant + offset))
             each.program = replace(changed, maximise=maximise)
 
@@ -183,7 +183,7 @@ class OpenProblem:
         )
         if not ((low >= widest.lower[columns]) & (high <= widest.upper[columns])).all():
             raise InputError("the bounds are wider than those that the problem was opened with; open it again with the wider ones")
-        for each in (self.problem, self._held):
+        for each in (self.problem, self._opened):
             each.program = with_bounds(each.program, columns, low, high)
 
     def solve(
@@ -204,14 +204,16 @@ class OpenProblem:
         search = self.problem.searched() if isinstance(start, str) and start == "search" else None
         start_points = None if search is None else StartPoints(search, self._repaired, limits.time)
         answer = None if start_points is None else start_points.answer
-        run = Run(self._held, self._separators, limits, on_event, self._repaired, self.problem.tighteners, answer)
-        if self._last is not None and not self._held.program.integer.any():
-            self._held.trim(self._last)
+        events = SolveEvents(on_event, self._opened.program.maximise)
+        points = PointFunctions(self._repaired, answer)
+        run = CutRounds(self._opened, self._separators, limits, events, points, self.problem.tighteners)
+        if self._last is not None and not self._opened.program.integer.any():
+            self._opened.trim(self._last)
         searched = () if start_points is None else start_points.before()
         outcome = run.solve(chain(self._starts(start, self.problem.start(start)), searched))
         self._last = run.last
-        if run.best is not None:
-            self._points.append(run.best[: self.problem.program.columns])
+        if run.best.x is not None:
+            self._points.append(run.best.x[: self.problem.program.columns])
         _check_claims(run, outcome)
         return _result(self.problem, run, outcome, self._lowered.rewritten)
 
@@ -243,60 +245,60 @@ def _in_sense(limits: Limits, *, maximise: bool) -> Limits:
     return replace(limits, bound_stop=bound, objective_stop=objective)
 
 
-def _check_claims(run: Run, outcome: Outcome) -> None:
+def _check_claims(run: CutRounds, outcome: Outcome) -> None:
     """Raise `SolverFailure` if the solver contradicts a point that is known: by `infeasible`, or by a bound above its objective."""
-    if run.best is None:
+    if run.best.x is None:
         return
     if outcome.status is Status.INFEASIBLE:
-        raise SolverFailure(f"{run.held.backend.name} says infeasible, but a point with objective {run.objective:g} is known")
-    if run.bound - run.objective > 1e-3 * max(1.0, abs(run.objective)):
+        raise SolverFailure(f"{run.opened.backend.name} says infeasible, but a point with objective {run.best.objective:g} is known")
+    if run.best.bound - run.best.objective > 1e-3 * max(1.0, abs(run.best.objective)):
         raise SolverFailure(
-            f"{run.held.backend.name} claims a bound of {run.bound:g}, but a point with objective {run.objective:g} is known"
+            f"{run.opened.backend.name} claims a bound of {run.best.bound:g}, but a point with objective {run.best.objective:g} is known"
         )
 
 
-def final_status(run: Run, outcome: Outcome, gap: float) -> Status:
+def final_status(run: CutRounds, outcome: Outcome, gap: float) -> Status:
     """Why the whole solve stopped: the gap decides over `optimal`, the clock over `time limit`, whatever the last round said."""
     if gap <= run.limits.gap and outcome.status is not Status.INTERRUPTED:
         return Status.OPTIMAL
-    if outcome.status is Status.OPTIMAL and gap <= run.limits.gap + TOLERANCE:
+    if outcome.status is Status.OPTIMAL and gap <= run.limits.gap + REPLAY_TOLERANCE:
         return Status.OPTIMAL
     if outcome.status in (Status.OPTIMAL, Status.TIME_LIMIT):
-        return Status.TIME_LIMIT if run.elapsed >= run.limits.time else Status.STALLED
+        return Status.TIME_LIMIT if run.events.elapsed >= run.limits.time else Status.STALLED
     return outcome.status
 
 
-def _result(problem: Problem, run: Run, outcome: Outcome, rewritten: tuple[str, ...]) -> Result:
-    program, bound = problem.program, run.bound
+def _result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: tuple[str, ...]) -> Result:
+    program, bound = problem.program, run.best.bound
     max_error: float | None = None
     verified, point, x, objective = False, None, None, math.inf
-    if run.best is not None:
-        replayed, max_error = problem.replay(run.best[: program.columns])
+    if run.best.x is not None:
+        replayed, max_error = problem.replay(run.best.x[: program.columns])
         objective = float(program.cost @ replayed) + program.offset
         missed = max([program.misses(replayed), *(math.inf for s in problem.separators if s.lift(replayed) is None)])
-        verified = (max_error is None or max_error <= TOLERANCE) and missed <= TOLERANCE
+        verified = (max_error is None or max_error <= REPLAY_TOLERANCE) and missed <= REPLAY_TOLERANCE
         x, point = problem.labelled(replayed)
-    gap = math.inf if run.best is None else relative_gap(objective, bound)
+    gap = math.inf if run.best.x is None else relative_gap(objective, bound)
     sign = -1.0 if program.maximise else 1.0
     return Result(
         status=final_status(run, outcome, gap),
         x=x,
         point=point,
-        objective=None if run.best is None else sign * objective,
+        objective=None if run.best.x is None else sign * objective,
         bound=sign * bound,
         gap=gap,
-        runtime=run.elapsed,
-        nodes=run.nodes,
-        iterations=run.iterations,
-        rounds=run.rounds,
-        cuts=run.cuts,
-        backend=run.held.backend.name,
-        version=run.held.backend.version(),
+        runtime=run.events.elapsed,
+        nodes=run.counts.nodes,
+        iterations=run.counts.iterations,
+        rounds=run.counts.rounds,
+        cuts=run.counts.cuts,
+        backend=run.opened.backend.name,
+        version=run.opened.backend.version(),
         size=program.size,
         max_error=max_error,
         verified=verified,
         start_accepted=run.accepted,
         rewritten=rewritten,
-        trace=tuple(run.trace),
+        trace=tuple(run.events.trace),
         message=outcome.message,
     )

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, widen
-from mipnet.backend import Backend, Feature, Limits, Options, Program, Session, Status
+from mipnet.backend import Feature, Limits, Program, Session, Status
 from mipnet.backend.helpers import with_cost
 from mipnet.backend.rewrites import lower
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import SolverFailure
-from mipnet.model.encoding import Formulation, encode
+from mipnet.model.encoding import encode
 from mipnet.model.to_program import from_model
-from mipnet.solving.open_program import Held
+from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.open_program import OpenProgram
 
 FEASIBILITY, OPTIMALITY = 1e-6, 1e-7
 """Tolerances of solvers: by how much a row may be missed, and a reduced cost have the wrong sign (HiGHS, SCIP: at most these)."""
@@ -34,24 +35,16 @@ SHARE, LEAST = 4, 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """How programs are solved; ``relaxed``: their LP relaxations only."""
-
-    backend: Backend
-    options: Options | None
-    formulation: Formulation
-    relaxed: bool
-
-
-@dataclass(frozen=True, eq=False)
 class Job:
     """Some elements of a network's output, the ``bounds`` of all of its nodes on one sample, and the best known of the elements' own.
 
+    ``relaxed``: only the LP relaxation is solved.
     ``low_settles`` and ``high_settles`` say whether a lower (an upper) end of 0 is as good as any better one.
     """
 
     bounds: Bounds
-    way: Way
+    settings: MipSettings
+    relaxed: bool
     elements: Ints
     lower: Array
     upper: Array
@@ -71,11 +64,11 @@ class Ends:
 
 
 def solve_job(job: Job) -> Ends:
-    """Lower and upper ends of all elements by LP, then by MIP unless the way is relaxed: LP has half of the time at most then."""
+    """Lower and upper ends of all elements by LP, then by MIP unless the job is relaxed: LP has half of the time at most then."""
     began, search = time.monotonic(), _Search(job)
     try:
-        search.go_through(True, began + job.seconds / (1 if job.way.relaxed else 2))
-        if not job.way.relaxed:
+        search.go_through(True, began + job.seconds / (1 if job.relaxed else 2))
+        if not job.relaxed:
             search.go_through(False, began + job.seconds)
     finally:
         search.held.close()
@@ -88,11 +81,11 @@ class _Search:
     def __init__(self, job: Job) -> None:
         self.job, self.interrupted = job, False
         self.lower, self.upper = job.lower.copy(), job.upper.copy()
-        bounds, way = job.bounds, job.way
-        self.encoding = encode(bounds.network, bounds.region, bounds=bounds, gates=bounds.gates or None, formulation=way.formulation)
+        bounds, settings = job.bounds, job.settings
+        self.encoding = encode(bounds.network, bounds.region, bounds=bounds, gates=bounds.gates or None, formulation=settings.formulation)
         self.program = from_model(self.encoding.model)
-        self.lowered = lower(self.program, way.backend.features)
-        self.held = Held(self.lowered.program, way.backend, way.options)
+        self.lowered = lower(self.program, settings.solver.features)
+        self.held = OpenProgram(self.lowered.program, settings.solver, settings.options)
         self.value = self.encoding.values[bounds.network.output.name][job.elements]
         self.x, self.tried = _trials(job)
 
@@ -141,7 +134,7 @@ class _Search:
         off = margin(program, cost, constant)
         self.held.program = with_cost(program, cost, constant)
         session = self.held.session(relaxed=relaxed)
-        stop = off if settles and not relaxed and Feature.BOUND_STOP in self.job.way.backend.features else None
+        stop = off if settles and not relaxed and Feature.BOUND_STOP in self.job.settings.solver.features else None
         if not relaxed:
             self.give_start(session, int((sign * self.tried[:, k]).argmin()))
         outcome = session.solve(Limits(time=max(seconds, 0.01), bound_stop=stop))

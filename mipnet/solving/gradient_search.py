@@ -28,21 +28,21 @@ from mipnet.model.to_program import column_lookup
 from mipnet.network.gates import gated_value
 from mipnet.network.graph import INPUT, size
 
-FIRST, LAST = 0.25, 0.01
+STEP_SIZE_FIRST, STEP_SIZE_LAST = 0.25, 0.01
 """Sizes of the first and the last step, in units of a variable's range."""
 
-ROOM = 20_000_000
+BATCH_VALUES_MAX = 20_000_000
 """So many values of nodes are held for one batch: 160 MB."""
 
-PENALTY = 10.0
+VIOLATION_PENALTY = 10.0
 """What a unit of violation costs, in units of the largest coefficient of the objective."""
 
-KEPT = 1e-9
+PENALISED_ROW_TOLERANCE = 1e-9
 """A point counts as one if it misses no penalised row or bound by more than this times its size."""
 
 
 @dataclass(eq=False)
-class Search:
+class GradientSearch:
     """The search for points of small objective of a program, most of whose columns belong to the networks in ``encodings``."""
 
     program: Program
@@ -71,9 +71,9 @@ class Search:
 
     @cached_property
     def at_once(self) -> int:
-        """How many starts fit into a batch: `ROOM` numbers in all, and one at least."""
+        """How many starts fit into a batch: `BATCH_VALUES_MAX` numbers in all, and one at least."""
         each = sum(len(e.samples) * sum(size(e.network.shape_of(node.name)) for node in e.network.nodes) for e in self.encodings)
-        return max(1, ROOM // max(1, each))
+        return max(1, BATCH_VALUES_MAX // max(1, each))
 
     def random(self, count: int, rng: np.random.Generator) -> Array:
         """Points for the free columns: half of them uniform, half corners."""
@@ -92,7 +92,7 @@ class Search:
         lower, upper = (torch.as_tensor(end) for end in self._ends)
         span = upper - lower
         place = ((torch.as_tensor(begin) - lower) / torch.where(span > 0, span, 1.0)).clamp(0, 1)
-        step, best = _Step(place), _Best(place)
+        step, best = _SignOrAdamStep(place), _BestPoints(place)
         for k in range(steps + 1):
             place.requires_grad_(steps > 0)
             merit, value, missed = self._merit(self._rounded(lower + span * place))
@@ -100,7 +100,7 @@ class Search:
             if k == steps or time.perf_counter() > ends:
                 break
             (slope,) = torch.autograd.grad(merit.sum(), place)
-            place = step(place.detach(), slope, FIRST * (LAST / FIRST) ** (k / max(1, steps - 1)))
+            place = step(place.detach(), slope, STEP_SIZE_FIRST * (STEP_SIZE_LAST / STEP_SIZE_FIRST) ** (k / max(1, steps - 1)))
         with torch.no_grad():
             found = self._rounded(lower + span * best.place)
         return np.asarray(found[torch.argsort(best.value)].numpy())
@@ -160,7 +160,7 @@ class Search:
         if not self.differentiable:
             value = self._evaluated(free)
         worst = (missed / (1 + torch.cat([rows, columns], dim=1).abs())).amax(dim=1) if missed.shape[1] else torch.zeros(len(free))
-        return value + PENALTY * largest * missed.sum(dim=1), value, worst
+        return value + VIOLATION_PENALTY * largest * missed.sum(dim=1), value, worst
 
     def _pass(self, free: Tensor) -> Tensor:
         """A point by column for each start, known columns filled in: forward passes of all networks in one batch each."""
@@ -211,7 +211,7 @@ class Search:
         return torch.nan_to_num(torch.tensor(values, dtype=torch.float64), nan=torch.inf)
 
 
-class _Step:
+class _SignOrAdamStep:
     """Steps by sign for even starts, by Adam for odd ones."""
 
     def __init__(self, place: Tensor) -> None:
@@ -227,14 +227,14 @@ class _Step:
         return (place - size * move).clamp(0, 1)
 
 
-class _Best:
+class _BestPoints:
     """The best place that each start has seen; one that misses what is penalised counts as infinitely bad."""
 
     def __init__(self, place: Tensor) -> None:
         self.place, self.value = place.clone(), torch.full((len(place),), torch.inf, dtype=torch.float64)
 
     def see(self, place: Tensor, value: Tensor, missed: Tensor) -> None:
-        value = torch.where(missed <= KEPT, value, torch.inf)
+        value = torch.where(missed <= PENALISED_ROW_TOLERANCE, value, torch.inf)
         better = value < self.value
         self.place, self.value = torch.where(better[:, None], place, self.place), torch.where(better, value, self.value)
 

@@ -13,12 +13,12 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, Options, Program, Rows, Session
 
-BINDING = 1e-6
-"""A row that is no further from its end than this is one that binds."""
+BINDING_SLACK_MAX = 1e-6
+"""A row with at most this slack is binding."""
 
 
 @dataclass(eq=False)
-class Opened:
+class OpenSession:
     """A session, and what it has been told so far: a program and a number of rows."""
 
     session: Session
@@ -27,7 +27,7 @@ class Opened:
 
 
 @dataclass(eq=False)
-class Held:
+class OpenProgram:
     """A program, the ``rows`` that were added to it, and the sessions that are open on it: as it is, and without integrality.
 
     Replace ``program`` by one with another objective or other bounds, and append to ``rows``.
@@ -37,7 +37,7 @@ class Held:
     backend: Backend
     options: Options | None = None
     rows: list[Rows] = field(default_factory=list)
-    opened: dict[bool, Opened] = field(default_factory=dict)
+    opened: dict[bool, OpenSession] = field(default_factory=dict)
 
     def session(self, *, relaxed: bool = False) -> Session:
         """The session on the program as it stands now, with all rows; ``relaxed``: without integrality."""
@@ -48,7 +48,7 @@ class Held:
         if known is None:
             program = self.program.with_rows(*self.rows) if self.rows else self.program
             program = replace(program, integer=np.zeros_like(program.integer)) if relaxed else program
-            known = self.opened[relaxed] = Opened(self.backend.open(program, self.options), self.program, len(self.rows))
+            known = self.opened[relaxed] = OpenSession(self.backend.open(program, self.options), self.program, len(self.rows))
         self._catch_up(known)
         return known.session
 
@@ -59,19 +59,19 @@ class Held:
         """
         if sum(len(rows) for rows in self.rows) > len(self.program.rows) + self.program.columns:
             self.close()
-            self.rows[:] = [rows.part(rows.slack(x) <= BINDING) for rows in self.rows]
+            self.rows[:] = [rows.part(rows.slack(x) <= BINDING_SLACK_MAX) for rows in self.rows]
 
     def close(self) -> None:
         """Close the sessions; the next use opens them again."""
         while self.opened:
             self.opened.popitem()[1].session.close()
 
-    def _missed(self, known: Opened) -> set[Feature]:
+    def _missed(self, known: OpenSession) -> set[Feature]:
         """What a session has to be able to do to catch up."""
         changed, grown = known.program is not self.program, known.rows < len(self.rows)
         return ({Feature.CHANGE} if changed else set()) | ({Feature.ADD_ROWS} if grown else set())
 
-    def _catch_up(self, known: Opened) -> None:
+    def _catch_up(self, known: OpenSession) -> None:
         session, before, now = known.session, known.program, self.program
         if before.cost is not now.cost or before.offset != now.offset:
             session.set_objective(now.cost, now.offset)

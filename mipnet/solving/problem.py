@@ -23,10 +23,10 @@ from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import column_lookup, from_model
 from mipnet.network.gates import gated_value
 from mipnet.network.graph import INPUT
-from mipnet.solving.gradient_search import Search
+from mipnet.solving.gradient_search import GradientSearch
 from mipnet.solving.separators import IdealCuts, Separator, Squares
 
-ROUNDING = 1e-9
+FEASIBILITY_ROUNDING = 1e-9
 """A point that is not the solver's own counts as feasible if it misses no constraint by more, relative to the constraint's size."""
 
 Start = Literal["search", "forward", "none"] | Array
@@ -51,7 +51,7 @@ class Problem(ABC):
     def replay(self, x: Array, *, compare: bool = True) -> tuple[Array, float | None]:
         """The point computed again by the network, and with ``compare`` its largest relative distance from ``x``."""
 
-    def searched(self) -> Search | None:
+    def searched(self) -> GradientSearch | None:
         """How to look for good points without a solver, or None where there is no way."""
         return None
 
@@ -134,9 +134,9 @@ class Modelled(Problem):
             errors.append(error)
         return x, max(errors, default=None)
 
-    def searched(self) -> Search | None:
+    def searched(self) -> GradientSearch | None:
         """By gradient steps, where a network's input ranges over a box or its gates have scores."""
-        search = Search(self.program, self.encodings)
+        search = GradientSearch(self.program, self.encodings)
         return search if len(search.free) else None
 
     def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
@@ -180,7 +180,7 @@ def _check_region(encoding: Encoding, program: Program) -> None:
         return
     labels = np.asarray(program.labels)
     columns = column_lookup(labels)[source.terms.indices]
-    lower, upper = encoding.region.lower.reshape(-1) - ROUNDING, encoding.region.upper.reshape(-1) + ROUNDING
+    lower, upper = encoding.region.lower.reshape(-1) - FEASIBILITY_ROUNDING, encoding.region.upper.reshape(-1) + FEASIBILITY_ROUNDING
     wider = (program.lower[columns] < lower) | (program.upper[columns] > upper)
     if wider.any():
         raise InputError(
@@ -191,7 +191,7 @@ def _check_region(encoding: Encoding, program: Program) -> None:
 
 def if_feasible(program: Program, point: Array) -> Array | None:
     """The point, if it is known in full and meets every constraint; a forward pass does so up to rounding, not to a tolerance."""
-    return None if np.isnan(point).any() or program.misses(point) > ROUNDING else point
+    return None if np.isnan(point).any() or program.misses(point) > FEASIBILITY_ROUNDING else point
 
 
 def labelled(model: linopy.Model, point: Array) -> xr.Dataset:

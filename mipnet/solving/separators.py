@@ -96,7 +96,7 @@ class Squares:
         return Rows(matrix, -(p**2) - slope * self.centre[which], np.full(count, np.inf))
 
 
-VIOLATED = 1e-6
+IDEAL_CUT_VIOLATION_MIN = 1e-6
 """A cut is worth a row if a point misses it by more, relative to ``1 + |h|``."""
 
 
@@ -153,7 +153,7 @@ class IdealCuts:
         within = self.data * x[self.columns] - self.least * (1 - v)[self.owner]
         without = self.most * v[self.owner]
         highest = np.bincount(self.owner, np.minimum(within, without), len(h)) + self.constant * v
-        return self._rows(h - highest > VIOLATED * (1 + np.abs(h)), within < without, width)
+        return self._rows(h - highest > IDEAL_CUT_VIOLATION_MIN * (1 + np.abs(h)), within < without, width)
 
     def lift(self, x: Array) -> Array:
         """The point itself: no cut moves an integral one."""

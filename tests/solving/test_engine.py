@@ -16,8 +16,8 @@ from mipnet.backend.rewrites import lower
 from mipnet.errors import BackendMissing, InputError, OptionError, UnboundedError, UnsupportedError
 from mipnet.model.losses import Loss, add_loss
 from mipnet.model.to_program import from_model
-from mipnet.solving.cut_rounds import Run
-from mipnet.solving.open_program import Held
+from mipnet.solving.cut_rounds import CutRounds, SolveEvents
+from mipnet.solving.open_program import OpenProgram
 from mipnet.solving.problem import replay
 from mipnet.solving.separators import Tangents
 from tests.nets import dense, make, mlp
@@ -298,11 +298,12 @@ def test_rounds_without_integrality_go_on_while_the_bound_moves_and_give_no_incu
     encoding.model.add_objective(1.0 * add_loss(encoding, [0], Loss()))
     backend = mn.get_backend("highs")
     lowered = lower(from_model(encoding.model, encoding.convex), backend.features)
-    with closing(Held(lowered.program, backend)) as held:
-        run = Run(held, [Tangents(term) for term in lowered.cuts], mn.Limits(time=60))
-        held.rows += [separator.first(None, run.program.columns) for separator in run.separators]
+    with closing(OpenProgram(lowered.program, backend)) as opened:
+        events = SolveEvents(None, lowered.program.maximise)
+        run = CutRounds(opened, [Tangents(term) for term in lowered.cuts], mn.Limits(time=60), events)
+        opened.rows += [separator.first(None, run.program.columns) for separator in run.separators]
         run._relax()
-        assert len(held.rows) > 1
-    assert run.rounds > 2
-    assert run.best is None
-    assert run.bound <= mn.solve(encoding, "scip", mip_gap=1e-6).objective + 1e-6
+        assert len(opened.rows) > 1
+    assert run.counts.rounds > 2
+    assert run.best.x is None
+    assert run.best.bound <= mn.solve(encoding, "scip", mip_gap=1e-6).objective + 1e-6

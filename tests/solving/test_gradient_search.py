@@ -18,8 +18,8 @@ import torch
 import mipnet as mn
 from mipnet.backend import Feature
 from mipnet.model.losses import Loss, add_loss
-from mipnet.pruning.importance.question import Importance
-from mipnet.solving.gradient_search import Search
+from mipnet.pruning.importance.program import Importance
+from mipnet.solving.gradient_search import GradientSearch
 from mipnet.solving.problem import Modelled
 from mipnet.solving.start_points import StartPoints
 from tests.nets import SEEDS, dense, make, sample
@@ -50,7 +50,7 @@ def scored(kind, loss="cross-entropy", seed=1, widths=(6, 8, 6, 3), layers="pape
     return Importance(network, images, labels, weight=4, kind=kind, bounds="sound", loss=Loss(loss), layers=layers).pose()
 
 
-def searched(encoding) -> tuple[Modelled, Search]:
+def searched(encoding) -> tuple[Modelled, GradientSearch]:
     problem = Modelled.of(encoding)
     return problem, problem.searched()
 
