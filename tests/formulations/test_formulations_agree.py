@@ -20,13 +20,14 @@ from mipnet.formulations.registry import formulations
 from mipnet.formulations.relu import POSITIVE_PART
 from mipnet.solving.engine import solve
 from tests.nets import SEEDS, dense, make, sample
+from tests.sweep import sweep
 
 EXACT = [name for name, each in POSITIVE_PART.formulations.items() if not each.relaxed]
 PROGRAMS = [(family, seed, "max" if seed % 2 else "min") for family, seed in SEEDS if seed < 6]
 PRESOLVE = {"highs": {"presolve": "off"}, "scip": {"presolving/maxrounds": 0}}
 
 
-@pytest.mark.parametrize(("family", "seed", "sense"), PROGRAMS, ids=[f"{f.__name__}-{s}" for f, s, _ in PROGRAMS])
+@pytest.mark.parametrize(("family", "seed", "sense"), sweep(PROGRAMS, every=5), ids=[f"{f.__name__}-{s}" for f, s, _ in PROGRAMS])
 def test_all_formulations_agree(family, seed, sense):
     network, g = make(family, seed)
     region = mn.LInf(g.uniform(0.2, 0.8, (1, *network.input_shape)), 0.25 if len(network.input_shape) == 1 else 0.04)
@@ -45,7 +46,7 @@ def test_all_formulations_agree(family, seed, sense):
     assert agreed(pose) == pytest.approx(best if sense == "max" else -best, abs=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", sweep(range(4), every=2))
 def test_gated_formulations_agree(seed):
     """Two images, a score for each of seven units, and a price for every unit kept: the first layer is linear in its scores."""
     g = np.random.default_rng(seed)
