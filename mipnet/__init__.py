@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mipnet.bounds.linear_rules import backward as backward
     from mipnet.bounds.linear_rules import lines as lines
     from mipnet.bounds.propagation import propagate as propagate
+    from mipnet.bounds.user_bounds import UserBounds as UserBounds
     from mipnet.errors import MipnetError as MipnetError
     from mipnet.formulations.block import Block as Block
     from mipnet.formulations.registry import encoding as encoding
@@ -75,13 +76,13 @@ if TYPE_CHECKING:
     from mipnet.network.sets import Box as Box
     from mipnet.network.sets import LInf as LInf
     from mipnet.network.sets import Samples as Samples
-    from mipnet.pruning.importance.loss_path import spaced_weights as spaced_weights
-    from mipnet.pruning.importance.loss_path import weight_path as weight_path
-    from mipnet.pruning.importance.question import Importance as Importance
-    from mipnet.pruning.importance.question import Scores as Scores
-    from mipnet.pruning.importance.question import importance as importance
-    from mipnet.pruning.rivals.catalogue import RIVALS as RIVALS
-    from mipnet.pruning.rivals.compare import compare as compare
+    from mipnet.pruning.importance.weight_path import spaced_weights as spaced_weights
+    from mipnet.pruning.importance.weight_path import weight_path as weight_path
+    from mipnet.pruning.importance.program import Importance as Importance
+    from mipnet.pruning.importance.program import Scores as Scores
+    from mipnet.pruning.importance.program import importance as importance
+    from mipnet.pruning.rivals.registry import RIVALS as RIVALS
+    from mipnet.pruning.rivals.comparison import compare as compare
     from mipnet.pruning.smaller.export import export as export
     from mipnet.pruning.smaller.footprint import Footprint as Footprint
     from mipnet.pruning.smaller.footprint import measure as measure
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
     from mipnet.pruning.smaller.masks import make_masks as make_masks
     from mipnet.pruning.smaller.masks import random_masks as random_masks
     from mipnet.pruning.smaller.surgery import prune as prune
-    from mipnet.pruning.stepwise.path import prune_stepwise as prune_stepwise
+    from mipnet.pruning.stepwise.pruning_path import prune_stepwise as prune_stepwise
     from mipnet.pruning.training import fine_tune as fine_tune
     from mipnet.pruning.training import train as train
     from mipnet.readers.data import load as load
@@ -102,8 +103,11 @@ if TYPE_CHECKING:
     from mipnet.solving.engine import Result as Result
     from mipnet.solving.engine import open_problem as open_problem
     from mipnet.solving.engine import solve as solve
+    from mipnet.solving.mip_settings import MipSettings as MipSettings
+    from mipnet.solving.tightening import TighteningRun as TighteningRun
     from mipnet.solving.tightening import tighten as tighten
     from mipnet.verification.distortion import Distortion as Distortion
+    from mipnet.verification.distortion import DistortionSettings as DistortionSettings
     from mipnet.verification.distortion import minimum_distortion as minimum_distortion
     from mipnet.verification.expressions import property_of as property_of
     from mipnet.verification.margin import Margin as Margin
@@ -112,7 +116,9 @@ if TYPE_CHECKING:
     from mipnet.verification.pipeline import verify as verify
     from mipnet.verification.reach import Reached as Reached
     from mipnet.verification.reach import reach as reach
+    from mipnet.verification.robustness import Classes as Classes
     from mipnet.verification.robustness import robustness as robustness
+    from mipnet.verification.robustness import robustness_property as robustness_property
     from mipnet.verification.two_networks.agreement import Agreement as Agreement
     from mipnet.verification.two_networks.agreement import agree as agree
     from mipnet.verification.two_networks.agreement import agree_on_class as agree_on_class
@@ -128,6 +134,7 @@ _HOME = {
     "mipnet.bounds.interval": "Interval interval",
     "mipnet.bounds.linear_rules": "backward lines",
     "mipnet.bounds.propagation": "propagate",
+    "mipnet.bounds.user_bounds": "UserBounds",
     "mipnet.model.encoding": "Encoding add_network encode",
     "mipnet.errors": "MipnetError",
     "mipnet.model.explanation": "Explained Explanation explain",
@@ -140,11 +147,11 @@ _HOME = {
     "mipnet.backend.program": "Program Rows",
     "mipnet.network.properties": "Case Clause Property",
     "mipnet.pruning.smaller.masks": "accuracy critical_masks make_masks random_masks",
-    "mipnet.pruning.rivals.compare": "compare",
+    "mipnet.pruning.rivals.comparison": "compare",
     "mipnet.pruning.smaller.export": "export",
     "mipnet.pruning.smaller.footprint": "Footprint measure",
-    "mipnet.pruning.rivals.catalogue": "RIVALS",
-    "mipnet.pruning.stepwise.path": "prune_stepwise",
+    "mipnet.pruning.rivals.registry": "RIVALS",
+    "mipnet.pruning.stepwise.pruning_path": "prune_stepwise",
     "mipnet.pruning.smaller.surgery": "prune",
     "mipnet.pruning.training": "fine_tune train",
     "mipnet.readers.data": "load",
@@ -157,15 +164,16 @@ _HOME = {
     "mipnet.verification.two_networks.agreement": "Agreement agree agree_on_class",
     "mipnet.verification.two_networks.compression": "Compressed compress",
     "mipnet.verification.reach": "Reached reach",
-    "mipnet.pruning.importance.question": "Importance Scores importance",
-    "mipnet.pruning.importance.loss_path": "spaced_weights weight_path",
-    "mipnet.solving.tightening": "tighten",
-    "mipnet.verification.distortion": "Distortion minimum_distortion",
+    "mipnet.pruning.importance.program": "Importance Scores importance",
+    "mipnet.pruning.importance.weight_path": "spaced_weights weight_path",
+    "mipnet.solving.mip_settings": "MipSettings",
+    "mipnet.solving.tightening": "TighteningRun tighten",
+    "mipnet.verification.distortion": "Distortion DistortionSettings minimum_distortion",
     "mipnet.verification.expressions": "property_of",
     "mipnet.verification.margin": "Margin maximum_margin",
     "mipnet.verification.oracle": "Oracle",
     "mipnet.verification.pipeline": "verify",
-    "mipnet.verification.robustness": "robustness",
+    "mipnet.verification.robustness": "Classes robustness robustness_property",
     "mipnet.verification.verdict": "Verdict",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}

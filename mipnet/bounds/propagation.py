@@ -18,8 +18,8 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import Known, ancestors, crown
 from mipnet.bounds.interval import Interval, Method, Mode, interval
 from mipnet.bounds.linear_rules import is_elementwise, is_exact, lines, moves
-from mipnet.bounds.user_bounds import Given, hold_against_samples, read_given
-from mipnet.errors import InputError
+from mipnet.bounds.user_bounds import BoundsByNode, UserBounds, hold_against_samples, read_given
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT, Network, Node, size
 from mipnet.network.sets import Box
@@ -31,6 +31,7 @@ PATIENCE = 2 * 10**9
 """Under `auto` a node keeps its intervals if linear bounds would take more numbers than that: some seconds."""
 
 
+@suggest_keywords
 def propagate(
     network: Network,
     region: Box,
@@ -40,8 +41,7 @@ def propagate(
     method: Method = "auto",
     *,
     start: Bounds | None = None,
-    given: Given | None = None,
-    replace: bool = False,
+    given: BoundsByNode | UserBounds | None = None,
 ) -> Bounds:
     """Bounds of every node over ``region`` (widened by ``epsilon``), for all samples at once.
 
@@ -57,8 +57,8 @@ def propagate(
         Bounds that are known to hold and are made tighter.
     given
         Bounds of your own, by node name: ``{"fc1": (lower, upper)}``, of the shape of the node or with a sample axis in front.  They
-        are checked against forward passes (`mipnet.bounds.user_bounds`) and used along with the computed ones, or in their place if
-        ``replace`` is True.
+        are checked against forward passes (`mipnet.bounds.user_bounds`) and intersected with the computed ones.  With
+        ``UserBounds(by_node, replace=True)`` they stand in place of the computed ones.
     """
     refine: dict[str, list[Refine]] = {"interval": [], "crown": [crown], "alpha": [alpha], "auto": [] if mode == "paper" else [_in_time]}
     if method not in refine:
@@ -66,12 +66,13 @@ def propagate(
     region = region.fit(network.input_shape)
     if start is not None:
         start.check(network, region, gates)
-    own = read_given(network, region, given or {})
+    user = given if isinstance(given, UserBounds) else UserBounds(given or {})
+    own = read_given(network, region, user.by_node)
     hold_against_samples(network, region.widen(epsilon), gates if mode == "sound" else (), own)
     if method == "alpha":  # whose first step is not always the better one
-        start = propagate(network, region, gates, mode, epsilon, "crown", start=start, given=given, replace=replace)
+        start = propagate(network, region, gates, mode, epsilon, "crown", start=start, given=user)
     name = method if method != "auto" else "crown" if refine["auto"] else "interval"
-    return sweep(Question(network, region, tuple(gates), mode, epsilon, start, own, replace), refine[method], name)
+    return sweep(Question(network, region, tuple(gates), mode, epsilon, start, own, user.replace), refine[method], name)
 
 
 def wanted_bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode | Bounds, epsilon: float) -> Bounds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,31 @@ import xarray as xr
 from torch import Tensor
 
 from mipnet.bounds.interval import Interval
-from mipnet.errors import InputError, NetworkError
+from mipnet.errors import InputError, NetworkError, suggest_keywords
 from mipnet.network.gates import Gate, scaled
 from mipnet.network.graph import Network, dims_of
 from mipnet.network.sets import Box
 
-Given = Mapping[str, Any]
+BoundsByNode = Mapping[str, Any]
 """By node name: a pair of arrays ``(lower, upper)``, or a Dataset with variables of these names."""
+
+
+@suggest_keywords
+@dataclass(frozen=True, eq=False)
+class UserBounds:
+    """Bounds that a user knows, and whether they replace the computed ones.
+
+    Parameters
+    ----------
+    by_node
+        By node name: a pair of arrays ``(lower, upper)``, or a Dataset with variables of these names.
+    replace
+        True: they stand in place of the computed bounds.  False: both are intersected.
+    """
+
+    by_node: BoundsByNode
+    replace: bool = False
+
 
 TRIALS = 200
 """So many forward passes a sample, half of them from corners."""
@@ -26,7 +45,7 @@ SLACK = 1e-7
 """A forward pass may lie outside by this, relative to its size: bounds are often written with few digits."""
 
 
-def read_given(network: Network, region: Box, given: Given) -> dict[str, Interval]:
+def read_given(network: Network, region: Box, given: BoundsByNode) -> dict[str, Interval]:
     """The boxes that a user gave, each for all samples; raises `InputError` naming the node and what is wrong.
 
     Arrays have the shape of one sample of the node, for all samples, or that behind a sample axis; infinite ends say nothing.

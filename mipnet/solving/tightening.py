@@ -19,21 +19,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mipnet.backend import Backend, Options, get_backend
+from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import Known, ancestors, crown
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.propagation import Question, matters, propagate, sweep
 from mipnet.bounds.user_bounds import hold_against_samples
-from mipnet.errors import InputError, SolverFailure
-from mipnet.model.encoding import Formulation
+from mipnet.errors import InputError, SolverFailure, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT, Network, Node
 from mipnet.network.sets import Box
-from mipnet.solving.extremes import Job, Way, solve_job
+from mipnet.solving.extremes import Job, solve_job
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.solving.parallel import run_all
 
 
+@suggest_keywords
+@dataclass(frozen=True)
+class TighteningRun:
+    """How `tighten` runs the programs of a layer, and whom it tells.
+
+    Parameters
+    ----------
+    workers
+        Number of processes that share the units of a layer; 0 solves one program after another in this process.
+    scheduler
+        The address of a running dask scheduler in place of processes of its own; see `mipnet.solving.parallel`.
+    on_layer
+        Called with one line per layer when the layer begins.
+    """
+
+    workers: int = 0
+    scheduler: str | None = None
+    on_layer: Callable[[str], None] | None = None
+
+    @property
+    def here(self) -> bool:
+        """True if the programs run in this process."""
+        return self.scheduler is None and self.workers == 0
+
+
+@suggest_keywords
 def tighten(
     network: Network,
     region: Box,
@@ -41,13 +67,9 @@ def tighten(
     *,
     method: Literal["lp", "mip"] = "mip",
     start: Bounds | None = None,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
+    backend: str | Backend | MipSettings = "highs",
     time_limit: float = 60.0,
-    workers: int = 0,
-    scheduler: str | None = None,
-    tell: Callable[[str], None] | None = None,
+    run: TighteningRun | None = None,
 ) -> Bounds:
     """Bounds of every node over ``region`` and for every value of the ``gates``, tightened by a solver; hand them to `mipnet.encode`.
 
@@ -57,14 +79,12 @@ def tighten(
         ``lp``: over the relaxation of the layers before; ``mip``: and then over these layers themselves.
     start
         Bounds that are known, such as those of a call before; alpha-CROWN's if left out.
-    formulation
-        As for `mipnet.encode`; the LP is the relaxation of it.
+    backend
+        The solver, or a `MipSettings` with its options and the formulation as well; the LP is the relaxation of that formulation.
     time_limit
         Seconds for the whole call.  Units that come too late keep the bounds that they have.
-    workers, scheduler
-        Units are shared out over so many processes (0: none of their own), or by a running dask scheduler; see `mipnet.solving.parallel`.
-    tell
-        Called with a line for each layer.
+    run
+        The processes that share the programs, and a function that is called once per layer; everything in this process if left out.
 
     Ctrl-C ends it early, with what is proven so far.  Raises `SolverFailure` if a forward pass contradicts what the solver proved.
     """
@@ -76,14 +96,14 @@ def tighten(
     if start is None:
         start = propagate(network, region, gates, method="alpha")
     start.check(network, region, gates)
-    way = Way(get_backend(backend), options, formulation or {}, method == "lp")
+    settings = MipSettings.of(backend)
     question = Question(network, region, tuple(gates), start=start)
-    sharing = _Sharing(question, way, workers, scheduler, began + time_limit, _layers(question), tell or (lambda text: None))
+    sharing = _Sharing(question, settings, method == "lp", run or TighteningRun(), began + time_limit, _layers(question))
     bounds = sweep(question, [crown, sharing.refine], method)
     try:
         hold_against_samples(network, region, gates, {node.name: bounds.before_gate(node.name) for node in network.nodes})
     except InputError as error:
-        raise SolverFailure(f"{way.backend.name} contradicts a forward pass: {error}") from None
+        raise SolverFailure(f"{settings.solver.name} contradicts a forward pass: {error}") from None
     return bounds
 
 
@@ -104,24 +124,22 @@ class _Sharing:
     """Time shared out over the layers that are left, and each layer's elements over programs: one a sample, or more with workers."""
 
     question: Question
-    way: Way
-    workers: int
-    scheduler: str | None
+    settings: MipSettings
+    relaxed: bool
+    run: TighteningRun
     end: float
     layers: int
-    tell: Callable[[str], None]
 
     def refine(self, known: Known, node: Node, box: Interval, wanted: Tensor) -> Interval:
         """The node's box, where ``wanted`` improved by a solver: a refinement for `mipnet.bounds.propagation.sweep`."""
         seconds, self.layers = max(0.0, self.end - time.monotonic()) / max(1, self.layers), self.layers - 1
         if not seconds:
             return box
-        self.tell(f"{node.name}: {int(wanted.sum()):,} units, at most {seconds:.1f} s")
+        if self.run.on_layer is not None:
+            self.run.on_layer(f"{node.name}: {int(wanted.sum()):,} units, at most {seconds:.1f} s")
         jobs = self.jobs(known, node, box, wanted, seconds)
-        here = self.scheduler is None and self.workers == 0
-        found = run_all(
-            {key: partial(solve_job, job) for key, job in jobs.items()}, workers=0 if here else self.workers, scheduler=self.scheduler
-        )
+        programs = {key: partial(solve_job, job) for key, job in jobs.items()}
+        found = run_all(programs, workers=self.run.workers, scheduler=self.run.scheduler)
         lower, upper = box.lower.flatten(1).clone(), box.upper.flatten(1).clone()
         for (sample, _), ends in found.items():
             lower[sample, ends.elements], upper[sample, ends.elements] = torch.tensor(ends.lower), torch.tensor(ends.upper)
@@ -138,15 +156,17 @@ class _Sharing:
         settled = [~matters(known, node.name, end).flatten(1).numpy() for end in (at_least, at_most)]
         asked, lower, upper = (end.flatten(1).numpy() for end in (wanted, box.lower, box.upper))
         samples = np.flatnonzero(asked.any(axis=1)).tolist()
-        parts = 4 if self.scheduler is not None else max(1, -(-self.workers // len(samples)))
+        parts = 4 if self.run.scheduler is not None else max(1, -(-self.run.workers // len(samples)))
         jobs = {}
         for k in samples:
             bounds = self.bounds(part, gates, known, node, box, k)
             elements = np.flatnonzero(asked[k])
             for p in range(min(parts, len(elements))):
                 own = elements[p::parts]
-                jobs[k, p] = Job(bounds, self.way, own, lower[k, own], upper[k, own], settled[0][k, own], settled[1][k, own])
-        side_by_side = len(jobs) if self.scheduler is not None else min(max(1, self.workers), len(jobs))
+                jobs[k, p] = Job(
+                    bounds, self.settings, self.relaxed, own, lower[k, own], upper[k, own], settled[0][k, own], settled[1][k, own]
+                )
+        side_by_side = len(jobs) if self.run.scheduler is not None else min(max(1, self.run.workers), len(jobs))
         return {key: replace(job, seconds=seconds * side_by_side / len(jobs)) for key, job in jobs.items()}
 
     def part(self, node: Node) -> tuple[Network, tuple[Gate, ...]]:

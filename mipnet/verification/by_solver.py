@@ -13,11 +13,12 @@ import numpy as np
 import xarray as xr
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Feature, Limits, Options, Status
+from mipnet.backend import Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
-from mipnet.model.encoding import Formulation, encode
+from mipnet.model.encoding import encode
 from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.extremes import OPTIMALITY, margin
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.self_check import hold_program, telling_points
 
@@ -50,23 +51,21 @@ class Exact:
 
     excess: Excess
     bounds: Bounds
-    backend: Backend
+    settings: MipSettings
     confirm: Callable[[Array], Array | None]
-    options: Options | None = None
-    formulation: Formulation | None = None
     nodes: int = 0
     cuts: int = 0
     objectives: list[linopy.Variable] = field(default_factory=list)
     problem: OpenProblem = field(init=False)
 
     def __enter__(self) -> Exact:
-        self.encoding = encode(self.excess.network, self.bounds.region, bounds=self.bounds, formulation=self.formulation)
+        self.encoding = encode(self.excess.network, self.bounds.region, bounds=self.bounds, formulation=self.settings.formulation)
         rows = self.encoding.output.isel(sample=0, drop=True)
         for clause in range(self.excess.clauses):
             own = rows.isel({rows.dims[0]: np.flatnonzero(self.excess.owner == clause)})
             self.objectives.append(own if own.size == 1 else self._largest(own, clause))
         self.encoding.model.add_objective(1 * self.objectives[0])
-        self.problem = open_problem(self.encoding, self.backend, options=self.options)
+        self.problem = open_problem(self.encoding, self.settings.solver, options=self.settings.options)
         try:
             x = telling_points(self.excess, self.bounds)
             hold_program(self.encoding, self.problem.problem.program, x[np.linspace(0, len(x) - 1, min(HELD, len(x))).astype(int)])
@@ -97,7 +96,7 @@ class Exact:
     def least(self, clause: int, seconds: float, enough: float) -> Answer:
         """A lower bound of the excess of one clause, as good as it gets or above ``enough``; `confirm` sees the best point."""
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
-        stop = enough + 2 * self.off if Feature.BOUND_STOP in self.backend.features else None
+        stop = enough + 2 * self.off if Feature.BOUND_STOP in self.settings.solver.features else None
         result = self.problem.solve(limits=Limits(time=max(0.01, seconds), gap=1e-9, bound_stop=stop))
         self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
         found = None if result.point is None else self.confirm(self.encoding.value("input", result.point))
@@ -108,8 +107,9 @@ class Exact:
         end, bound, target = time.monotonic() + seconds, -math.inf, 0.0
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
         off = self.off
-        stop = (4 if self.encoding.squares else 2) * off if Feature.BOUND_STOP in self.backend.features else None
-        target_known = Feature.OBJECTIVE_STOP in self.backend.features
+        features = self.settings.solver.features
+        stop = (4 if self.encoding.squares else 2) * off if Feature.BOUND_STOP in features else None
+        target_known = Feature.OBJECTIVE_STOP in features
         while True:
             limits = Limits(
                 time=max(0.01, end - time.monotonic()), gap=1e-9, bound_stop=stop, objective_stop=target if target_known else None

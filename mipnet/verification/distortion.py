@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,23 +11,24 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Feature, Limits, Options, Status, get_backend
+from mipnet.backend import Backend, Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.distance import Norm
-from mipnet.model.encoding import Encoding, Formulation, encode
+from mipnet.model.encoding import Encoding, encode
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 from mipnet.solving.engine import Start, open_problem
 from mipnet.solving.extremes import OPTIMALITY, margin
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.by_solver import HELD, TANGENT
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import Search
 from mipnet.verification.pipeline import verify
-from mipnet.verification.robustness import Clip, answer, around, differences
+from mipnet.verification.robustness import Classes, ClipRange, answer, around, differences
 from mipnet.verification.self_check import hold_program, telling_points
 
 HALVINGS = 8
@@ -66,30 +66,45 @@ class Distortion:
         return (self.upper - self.lower) / self.upper if 0 < self.upper < math.inf else 1.0 if self.upper else 0.0
 
 
-def minimum_distortion(
-    network: Network,
-    x: ArrayLike,
-    label: int | None = None,
-    *,
-    norm: Norm = "linf",
-    upper: float,
-    targets: Sequence[int] | None = None,
-    clip: Clip = (0.0, 1.0),
-    gap: float = 1e-3,
-    time_limit: float = 60.0,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
-    seed: int = 0,
-) -> Distortion:
-    """The smallest distance from ``x`` at which some other class (or one of ``targets``) is at least as high as ``label``.
+@suggest_keywords
+@dataclass(frozen=True)
+class DistortionSettings(MipSettings):
+    """`MipSettings` for `mipnet.minimum_distortion`, with two more fields.
 
     Parameters
     ----------
+    gap
+        A class is finished once its lower bound is within ``gap`` of the distance of the nearest point found, relative to that distance.
+    seed
+        The seed of the gradient search.
+    """
+
+    gap: float = 1e-3
+    seed: int = 0
+
+
+@suggest_keywords
+def minimum_distortion(
+    network: Network,
+    x: ArrayLike,
+    label: int | Classes | None = None,
+    *,
+    upper: float,
+    norm: Norm = "linf",
+    clip: ClipRange = (0.0, 1.0),
+    time_limit: float = 60.0,
+    backend: str | Backend | MipSettings = "highs",
+) -> Distortion:
+    """The smallest distance from ``x`` at which some other class (or one of the targets) is at least as high as the label.
+
+    Parameters
+    ----------
+    label
+        The class that should win; the network's own answer at ``x`` if left out; with targets as ``Classes(label, targets)``.
     upper
         Only inputs within this distance are looked at.
-    gap
-        A class is done once what is proven is within this of the nearest point, relative to its distance.
+    backend
+        The solver, a `MipSettings`, or a `DistortionSettings` with the gap and the seed of the search as well.
 
     Gradient search and halving give the first point and the first lower bound.  Then each class that linear bounds leave open within the
     distance of the nearest point gets a program of its own, whose objective is the distance (for ``l2`` its square, by tangents: an outer
@@ -97,19 +112,18 @@ def minimum_distortion(
     of radii is halved by `mipnet.verify`.  Other arguments as `mipnet.robustness`.
     """
     began = time.monotonic()
-    image, own = answer(network, x, label)
-    classes = size(network.output_shape)
-    others = [c for c in range(classes) if c != own] if targets is None else list(targets)
-    if not others or own in others or not all(0 <= c < classes for c in (own, *others)):
-        raise InputError(f"the label is {own} and the other classes are {others}; expected different ones from 0 to {classes - 1}")
-    clauses = tuple(Clause(differences(classes, c, [own]), np.zeros(1)) for c in others)
-    look = _Look(Excess.of(network, clauses), image, norm, clip, upper, began + time_limit, seed)
+    settings = DistortionSettings.of(backend)
+    image, classes = answer(network, x, label)
+    count, own = size(network.output_shape), classes.label
+    assert own is not None
+    clauses = tuple(Clause(differences(count, c, [own]), np.zeros(1)) for c in classes.others(count))
+    look = _Look(Excess.of(network, clauses), image, norm, clip, upper, began + time_limit, settings)
     look.see(image)
     if look.best > 0:
         look.attack()
         look.halve()
-        look.solve(get_backend(backend), options, formulation, gap, time.monotonic() + FIRST * (look.end - time.monotonic()))
-        look.narrow(network, clauses, backend, gap)
+        look.solve(time.monotonic() + FIRST * (look.end - time.monotonic()))
+        look.narrow(network, clauses)
     found = look.point
     output = None if found is None else network.forward(found)[0]
     return Distortion(
@@ -131,10 +145,10 @@ class _Look:
     excess: Excess
     image: Array
     norm: Norm
-    clip: Clip
+    clip: ClipRange
     upper: float
     end: float
-    seed: int
+    settings: DistortionSettings
     lower: float = 0.0
     best: float = math.inf
     point: Array | None = None
@@ -169,7 +183,7 @@ class _Look:
         clauses, stop = torch.arange(self.excess.clauses), time.monotonic() + 0.2 * (self.end - time.monotonic())
         radius = self.radius
         for k in range(3 * HALVINGS):
-            x, worst = Search.of(self.excess, self.region(radius), self.seed + k).descend(clauses, stop)
+            x, worst = Search.of(self.excess, self.region(radius), self.settings.seed + k).descend(clauses, stop)
             near = x[worst.argsort()[:8]].numpy()
             steps = [self.image + t * (near - self.image) for t in np.linspace(0.0, 1.0, 65)[1:]]
             if not self.see(np.concatenate(steps)) and k:
@@ -196,22 +210,22 @@ class _Look:
         """The classes that bounds do not refute."""
         return np.flatnonzero(bounds.after[self.excess.network.output.name].lower[0].numpy() <= 0)
 
-    def solve(self, backend: Backend, options: Options | None, formulation: Formulation | None, gap: float, end: float) -> None:
+    def solve(self, end: float) -> None:
         """One program a class, over the ball of the nearest point; what is proven of all of them is proven."""
-        radius = self.radius
+        radius, gap, solver = self.radius, self.settings.gap, self.settings.solver
         bounds = self.bounds(radius)
         left = self.open(bounds)
         if not len(left) or time.monotonic() >= self.end:
             self.lower = max(self.lower, radius if not len(left) else 0.0)
             return
-        encoding = encode(self.excess.network, bounds.region, bounds=bounds, formulation=formulation)
+        encoding = encode(self.excess.network, bounds.region, bounds=bounds, formulation=self.settings.formulation)
         t = encoding.model.variables["distance"] if bounds.region.ball else encoding.distance(self.image, radius, self.norm)
-        x = telling_points(self.excess, bounds, self.seed)
+        x = telling_points(self.excess, bounds, self.settings.seed)
         hold_program(encoding, from_model(encoding.model), x[np.linspace(0, len(x) - 1, min(HELD, len(x))).astype(int)])
         encoding.model.add_objective(1 * t.sum())
         least, cuts = np.full(len(left), 0.0), 0
         lower, upper = (np.asarray(end.values) for end in (encoding.output.lower, encoding.output.upper))
-        with open_problem(encoding, backend, options=options) as opened:
+        with open_problem(encoding, solver, options=self.settings.options) as opened:
             for position, k in enumerate(left):
                 seconds = (end - time.monotonic()) / (len(left) - position)
                 if seconds <= 0:
@@ -220,7 +234,7 @@ class _Look:
                 most[..., k] = np.minimum(most[..., k], 0.0)
                 opened.set_bounds(encoding.output, np.minimum(lower, most), most)
                 off = margin(opened.problem.program, opened.problem.program.cost, 0.0)
-                stop = self.power((1 - gap) * self.radius / radius) + off if Feature.BOUND_STOP in backend.features else None
+                stop = self.power((1 - gap) * self.radius / radius) + off if Feature.BOUND_STOP in solver.features else None
                 start: Start = "none" if self.point is None else encoding.point(self.point)
                 result = opened.solve(limits=Limits(time=seconds, gap=gap / 4, bound_stop=stop), start=start)
                 self.nodes, cuts = self.nodes + result.nodes, cuts + result.cuts
@@ -232,15 +246,15 @@ class _Look:
                     break
         self.lower = max(self.lower, min(float(least.min()), radius))
 
-    def narrow(self, network: Network, clauses: tuple[Clause, ...], backend: str | Backend, gap: float) -> None:
+    def narrow(self, network: Network, clauses: tuple[Clause, ...]) -> None:
         """Halving again, for what programs left open, by all stages of `mipnet.verify` with an equal share of the time for each radius."""
         low, high, share = self.lower, self.radius, (self.end - time.monotonic()) / HALVINGS
         for k in range(HALVINGS):
-            if share <= 0 or high - low <= gap * high or (self.best == math.inf and self.lower >= self.upper):
+            if share <= 0 or high - low <= self.settings.gap * high or (self.best == math.inf and self.lower >= self.upper):
                 return
             middle = (low + high) / 2
             case = Case(self.region(middle).reshape((1, self.image.size)), clauses)
-            verdict = verify(network, Property((case,)), time_limit=share, backend=backend, seed=self.seed + k)
+            verdict = verify(network, Property((case,)), time_limit=share, backend=self.settings.solver, seed=self.settings.seed + k)
             self.nodes += verdict.nodes
             if verdict.counterexample is not None:
                 self.see(verdict.counterexample[None])

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Options, get_backend
+from mipnet.backend import Backend
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError
-from mipnet.model.encoding import Formulation
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.by_solver import Exact
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import Search
-from mipnet.verification.robustness import differences
+from mipnet.verification.robustness import Classes, differences
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,20 +45,18 @@ class Margin:
         return self.upper - self.lower
 
 
+@suggest_keywords
 def maximum_margin(
     network: Network,
     region: Box,
-    label: int,
+    label: int | Classes,
     *,
-    targets: Sequence[int] | None = None,
     gap: float = 1e-4,
     time_limit: float = 60.0,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
+    backend: str | Backend | MipSettings = "highs",
     seed: int = 0,
 ) -> Margin:
-    """The largest ``y_c - y_label`` over a set of inputs, of all classes c (or those in ``targets``) together.
+    """The largest ``y_c - y_label`` over a set of inputs and over all classes c, or over the targets of ``Classes(label, targets)``.
 
     Linear bounds come first, then gradient search for a point, then one program for each class that could still have a larger value than
     the best point.  A solver ends a class once it cannot beat the best point by more than ``gap``.  Bounds hold up to nothing: what a
@@ -67,18 +64,18 @@ def maximum_margin(
 
     Raises `InputError` for a class that the network does not have.
     """
-    began, classes = time.monotonic(), size(network.output_shape)
-    others = [c for c in range(classes) if c != label] if targets is None else list(targets)
-    if not others or label in others or not all(0 <= c < classes for c in (label, *others)):
-        raise InputError(f"the label is {label} and the other classes are {others}; expected different ones from 0 to {classes - 1}")
+    began, count, classes = time.monotonic(), size(network.output_shape), Classes.of(label)
+    if classes.label is None:
+        raise InputError("`label` names no class that should win; expected its number, or `Classes` with a label")
+    others, settings = classes.others(count), MipSettings.of(backend)
     region = region.fit(network.input_shape)
-    excess = Excess.of(network, [Clause(differences(classes, c, [label]), np.zeros(1)) for c in others])
+    excess = Excess.of(network, [Clause(differences(count, c, [classes.label]), np.zeros(1)) for c in others])
     bounds = propagate(excess.network, region, method="alpha")
     least = bounds.after[excess.network.output.name].lower[0].numpy().copy()  # of y_label - y_c, for each c
     best = _Best(excess, region)
     best.see(Search.of(excess, region, seed).descend(torch.arange(excess.clauses), began + 0.2 * time_limit)[0].numpy())
     nodes = 0
-    with Exact(excess, bounds, get_backend(backend), best.see, options, formulation) as exact:
+    with Exact(excess, bounds, settings, best.see) as exact:
         for k in least.argsort():
             seconds = began + time_limit - time.monotonic()
             if least[k] >= best.value - gap or seconds <= 0:

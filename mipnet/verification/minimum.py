@@ -16,16 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Feature, Limits, Options, Status
+from mipnet.backend import Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.bounds.user_bounds import Given
-from mipnet.model.encoding import Formulation, encode
+from mipnet.bounds.user_bounds import BoundsByNode
+from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
 from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.extremes import margin
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import Search
 from mipnet.verification.input_splitting import narrow
@@ -75,18 +76,16 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
+class MinimumSettings:
     """How it is found, and when that ends: at ``end``, or with a gap of ``tolerance * max(1, |value|)``, or with an answer.
 
     The answer is whether a value below ``target`` exists, where one is given.
     """
 
-    backend: Backend
+    mip: MipSettings
     end: float
     tolerance: float
     target: float | None = None
-    options: Options | None = None
-    formulation: Formulation | None = None
     seed: int = 0
 
 
@@ -100,8 +99,8 @@ class Minimising:
     network: Network
     rows: Rows
     region: Box
-    way: Way
-    given: Given = field(default_factory=dict)
+    settings: MinimumSettings
+    given: BoundsByNode = field(default_factory=dict)
     parts: int = 0
     nodes: int = 0
     interrupted: bool = False
@@ -122,7 +121,7 @@ class Minimising:
         """What was found for every group, by all stages that were needed and that time allowed."""
         try:
             for _ in self._stages():
-                if not self.open.any() or time.monotonic() >= self.way.end:
+                if not self.open.any() or time.monotonic() >= self.settings.end:
                     break
         except KeyboardInterrupt:
             self.interrupted = True
@@ -156,14 +155,14 @@ class Minimising:
     @property
     def slack(self) -> Array:
         """The gap that is left to each group."""
-        return self.way.tolerance * np.maximum(1.0, np.abs(self.value))
+        return self.settings.tolerance * np.maximum(1.0, np.abs(self.value))
 
     @property
     def level(self) -> Array:
         """A row is done with a bound above that of its group."""
-        if self.way.target is None:
+        if self.settings.target is None:
             return np.asarray(self.value - self.slack)
-        return np.where(self.value < self.way.target, -np.inf, self.way.target)
+        return np.where(self.value < self.settings.target, -np.inf, self.settings.target)
 
     @property
     def open(self) -> NDArray[np.bool_]:
@@ -195,7 +194,7 @@ class Minimising:
 
     def _search(self, rounds: int) -> None:
         now = time.monotonic()
-        end, search = now + SHARES["search"] * (self.way.end - now), Search.of(self.excess, self.region, self.way.seed + rounds)
+        end, search = now + SHARES["search"] * (self.settings.end - now), Search.of(self.excess, self.region, self.settings.seed + rounds)
         for _ in range(rounds):
             rows = np.flatnonzero(self.open)
             for first in range(0, len(rows), SIDE_BY_SIDE):
@@ -213,7 +212,7 @@ class Minimising:
 
     def _split(self) -> None:
         now = time.monotonic()
-        for group, rows, end in self._in_turn(now + SHARES["splitting"] * (self.way.end - now)):
+        for group, rows, end in self._in_turn(now + SHARES["splitting"] * (self.settings.end - now)):
             excess = Excess.of(self.network, [Clause(self.rows.matrix[[row]], -self.rows.offset[[row]]) for row in rows])
             level = lambda group=group: float(self.level[group])  # noqa: E731
             bound, parts = narrow(excess, self.region, level, self.learn, end)
@@ -221,15 +220,15 @@ class Minimising:
             self.improve("splitting", rows, np.full(len(rows), bound))
 
     def _solve(self) -> None:
-        encoding = encode(self.excess.network, self.region, bounds=self.bounds, formulation=self.way.formulation)
+        encoding = encode(self.excess.network, self.region, bounds=self.bounds, formulation=self.settings.mip.formulation)
         rows = encoding.output.isel(sample=0, drop=True)
         objectives = [1 * rows.isel({rows.dims[0]: k}) for k in range(len(self.lower))]
         encoding.model.add_objective(objectives[0])
-        with open_problem(encoding, self.way.backend, options=self.way.options) as problem:
-            for group, own, end in self._in_turn(self.way.end):
+        with open_problem(encoding, self.settings.mip.solver, options=self.settings.mip.options) as problem:
+            for group, own, end in self._in_turn(self.settings.end):
                 for left, row in zip(range(len(own), 0, -1), own.tolist(), strict=True):
                     now = time.monotonic()
-                    if now >= self.way.end or self.interrupted:
+                    if now >= self.settings.end or self.interrupted:
                         return
                     if self.open[row]:
                         problem.set_objective(objectives[row], sense="min")
@@ -241,7 +240,7 @@ class Minimising:
         """One solve: its bound is taken down, and its point returned."""
         program, level = problem.problem.program, float(self.level[self.rows.group[row]])
         off = margin(program, program.cost, program.offset)
-        stop = level + off if Feature.BOUND_STOP in self.way.backend.features else None
+        stop = level + off if Feature.BOUND_STOP in self.settings.mip.solver.features else None
         found = problem.solve(limits=Limits(time=max(0.01, end - time.monotonic()), gap=1e-9, bound_stop=stop), start=start)
         self.nodes += found.nodes
         self.interrupted = found.status is Status.INTERRUPTED

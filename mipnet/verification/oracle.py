@@ -11,7 +11,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.network.graph import Network
 from mipnet.network.properties import Case
-from mipnet.readers.files import ONNX, suffix_of
+from mipnet.readers.files import ONNX_SUFFIXES, suffix_of
 
 INSIDE = 1e-7
 """An input that numbers of an oracle cannot express may lie outside of the box by this, relative to its size."""
@@ -33,7 +33,7 @@ class Oracle:
     @staticmethod
     def of_file(path: str | Path, network: Network) -> Oracle:
         """onnxruntime on an .onnx file, in the file's own number type; where it is missing or cannot run the file, and for others, `of`."""
-        if suffix_of(path) not in ONNX:
+        if suffix_of(path) not in ONNX_SUFFIXES:
             return Oracle.of(network)
         from mipnet.readers.onnx_session import open_session
 

@@ -10,27 +10,26 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from mipnet.backend import Backend, Options, get_backend
+from mipnet.backend import Backend, get_backend
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError
-from mipnet.model.encoding import Formulation
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.by_solver import Exact
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.stages import Trial, Way
+from mipnet.verification.stages import StageSettings, Trial
 from mipnet.verification.verdict import STAGES, Status, Verdict
 
 
+@suggest_keywords
 def verify(
     network: Network,
     question: Property,
     *,
     time_limit: float = 60.0,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
+    backend: str | Backend | MipSettings = "highs",
     oracle: Oracle | None = None,
     cross_check: str | Backend | None = None,
     seed: int = 0,
@@ -42,8 +41,8 @@ def verify(
     ----------
     time_limit
         Seconds for everything.
-    backend, options, formulation
-        As those of `mipnet.solve` and `mipnet.encode`, for the last stage.
+    backend
+        The solver of the last stage, or a `MipSettings` with its options and the formulation as well.
     oracle
         Who confirms a counterexample; the forward pass in float64 if left out.
     cross_check
@@ -62,12 +61,12 @@ def verify(
     if not time_limit > 0:
         raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
     began, oracle = time.monotonic(), oracle or Oracle.of(network)
-    way = Way(get_backend(backend), options, formulation, oracle, seed, on_stage)
+    settings = StageSettings(MipSettings.of(backend), oracle, seed, on_stage)
     second = None if cross_check is None else get_backend(cross_check)
     verdicts: list[Verdict] = []
     for k, case in enumerate(question.cases):
         left = began + time_limit - time.monotonic()
-        trial = Trial(network, case, k, way, time.monotonic() + left / (len(question.cases) - k))
+        trial = Trial(network, case, k, settings, time.monotonic() + left / (len(question.cases) - k))
         verdicts.append(trial.verdict())
         if verdicts[-1].status == "sat" or verdicts[-1].interrupted:
             break
@@ -75,7 +74,8 @@ def verify(
     if second is None or verdict.status != "unsat":
         return verdict
     left = max(0.0, began + time_limit - time.monotonic())
-    return _second_opinion(network, question, verdict, replace(way, backend=second, options=None), left)
+    other = replace(settings, mip=replace(settings.mip, backend=second, options=None))
+    return _second_opinion(network, question, verdict, other, left)
 
 
 def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
@@ -90,22 +90,22 @@ def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
     return replace(last, status=status, stage=stage, findings=findings, seconds=seconds, parts=parts, nodes=nodes)
 
 
-def _second_opinion(network: Network, question: Property, verdict: Verdict, way: Way, seconds: float) -> Verdict:
+def _second_opinion(network: Network, question: Property, verdict: Verdict, settings: StageSettings, seconds: float) -> Verdict:
     """The same verdict if the other backend refutes every clause from interval bounds, ``unknown`` or ``sat`` if it does not."""
-    end = time.monotonic() + seconds
+    end, solver = time.monotonic() + seconds, settings.mip.solver.name
     for k, case in enumerate(question.cases):
         if not case.clauses:
             continue
-        trial = Trial(network, case, k, way, end)
+        trial = Trial(network, case, k, settings, end)
         trial.excess = Excess.of(network, case.clauses)
         trial.bounds = propagate(trial.excess.network, trial.region, method="interval")
-        with Exact(trial.excess, trial.bounds, way.backend, trial.confirm, way.options, way.formulation) as exact:
+        with Exact(trial.excess, trial.bounds, settings.mip, trial.confirm) as exact:
             for clause in range(len(case.clauses)):
                 answer = exact.decide(clause, max(0.1, (end - time.monotonic()) / (len(case.clauses) - clause)))
                 if trial.found is not None:
-                    note = f"{way.backend.name} found a counterexample where every clause had been refuted: please report this"
+                    note = f"{solver} found a counterexample where every clause had been refuted: please report this"
                     return replace(trial.said(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
                 if not answer.bound > 0:
-                    note = f"{way.backend.name} did not refute clause {clause} of case {k} in time; without a cross-check this is unsat"
+                    note = f"{solver} did not refute clause {clause} of case {k} in time; without a cross-check this is unsat"
                     return replace(verdict, status="unknown", note=note)
-    return replace(verdict, note=f"{way.backend.name} agrees")
+    return replace(verdict, note=f"{solver} agrees")

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Options, get_backend
-from mipnet.errors import InputError
-from mipnet.model.encoding import Formulation
+from mipnet.backend import Backend
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
-from mipnet.verification.minimum import Minimising, Rows, Way
+from mipnet.solving.mip_settings import MipSettings
+from mipnet.verification.minimum import Minimising, MinimumSettings, Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +80,13 @@ class Reached:
         return self.gap <= self.tolerance
 
 
+@suggest_keywords
 def reach(
     network: Network,
     region: Box,
     directions: ArrayLike | None = None,
     *,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
+    backend: str | Backend | MipSettings = "highs",
     time_limit: float = 60.0,
     tolerance: float = 1e-4,
     seed: int = 0,
@@ -100,8 +99,8 @@ def reach(
         One box, of the network's input shape.
     directions
         ``(functions, outputs)`` or ``(outputs,)``: the values of ``directions @ y`` are asked for; each output if left out.
-    backend, options, formulation
-        As those of `mipnet.solve` and `mipnet.encode`, for the last stage.
+    backend
+        The solver of the last stage, or a `MipSettings` with its options and the formulation as well.
     time_limit
         Seconds for everything; what is proven until then is returned.
     tolerance
@@ -116,14 +115,14 @@ def reach(
     region = one_box(network, region)
     check_numbers(time_limit, tolerance)
     began = time.monotonic()
-    way = Way(get_backend(backend), began + time_limit, tolerance, None, options, formulation, seed)
+    settings = MinimumSettings(MipSettings.of(backend), began + time_limit, tolerance, seed=seed)
     both = np.concatenate([rows, -rows])
-    found = Minimising(network, Rows(both, np.zeros(len(both)), np.arange(len(both))), region, way)
+    found = Minimising(network, Rows(both, np.zeros(len(both)), np.arange(len(both))), region, settings)
     ends = found.run()
     lowest = tuple(End(end.bound, end.value, end.point, end.method) for end in ends[: len(rows)])
     highest = tuple(End(-end.bound, -end.value, end.point, end.method) for end in ends[len(rows) :])
     seconds = time.monotonic() - began
-    return Reached(rows, lowest, highest, tolerance, seconds, found.parts, found.nodes, way.backend.name, found.interrupted)
+    return Reached(rows, lowest, highest, tolerance, seconds, found.parts, found.nodes, settings.mip.solver.name, found.interrupted)
 
 
 def one_box(network: Network, region: Box) -> Box:

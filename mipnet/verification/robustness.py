@@ -3,43 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Options
-from mipnet.errors import DataError, InputError
+from mipnet.backend import Backend
+from mipnet.errors import DataError, InputError, suggest_keywords
 from mipnet.formulations.distance import Norm
-from mipnet.model.encoding import Formulation
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import L1, L2, Box, LInf
-from mipnet.verification.oracle import Oracle
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.pipeline import verify
 from mipnet.verification.verdict import Verdict
 
 BALLS = {"linf": LInf, "l1": L1, "l2": L2}
 
-Clip = tuple[float, float] | None
+ClipRange = tuple[float, float] | None
+"""The smallest and the largest valid number of an input, or None for all numbers."""
 
 
+@suggest_keywords
+@dataclass(frozen=True)
+class Classes:
+    """The class that should win, and the classes that are asked about.
+
+    Parameters
+    ----------
+    label
+        The class that should win; the network's own answer if None.
+    targets
+        The classes that may win instead; all others if None.
+    """
+
+    label: int | None = None
+    targets: Sequence[int] | None = None
+
+    @staticmethod
+    def of(given: int | Classes | None) -> Classes:
+        """Return the classes for an argument ``label``."""
+        return given if isinstance(given, Classes) else Classes(given)
+
+    def others(self, count: int) -> list[int]:
+        """Return the targets, or every class but the label, of ``count`` classes; raises `InputError` unless they exist and differ."""
+        assert self.label is not None
+        others = [c for c in range(count) if c != self.label] if self.targets is None else list(self.targets)
+        if not others or self.label in others or not all(0 <= c < count for c in (self.label, *others)):
+            raise InputError(f"the label is {self.label} and the other classes are {others}; expected different ones from 0 to {count - 1}")
+        return others
+
+
+@suggest_keywords
 def robustness(
     network: Network,
     x: ArrayLike,
-    label: int | None = None,
+    label: int | Classes | None = None,
     *,
     radius: float,
     norm: Norm = "linf",
-    targets: Sequence[int] | None = None,
-    clip: Clip = (0.0, 1.0),
+    clip: ClipRange = (0.0, 1.0),
     time_limit: float = 60.0,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
-    oracle: Oracle | None = None,
-    cross_check: str | Backend | None = None,
-    seed: int = 0,
+    backend: str | Backend | MipSettings = "highs",
 ) -> Verdict:
     """``unsat`` if no input within ``radius`` of ``x`` changes the network's answer, ``sat`` with one that does; see `mipnet.verify`.
 
@@ -48,44 +74,61 @@ def robustness(
     x
         One input, of the network's input shape, or with a sample axis of length 1 in front.
     label
-        The class that should win; the network's own answer at ``x`` if left out.
+        The class that should win; the network's own answer at ``x`` if left out.  With ``Classes(label, targets)`` the question is
+        narrower: whether one of the targets is at least as high as every other class.  Otherwise: whether any class but the label is
+        at least as high as the label.
     radius, norm
         Of the ball: ``linf`` the largest change of a coordinate, ``l1`` the sum of changes, ``l2`` the root of the sum of squares.
-    targets
-        Left out: some other class is at least as high as ``label``.  Otherwise: one of these is at least as high as every other class.
     clip
         The valid range of an input; None for all numbers.
+    time_limit, backend
+        As those of `mipnet.verify`.
 
     In ``linf`` and ``l1`` every stage works on the ball itself.  In ``l2`` the linear bounds do too, and the solver works on an outer
     approximation, which is cut to size as far as needed: ``unsat`` holds for more than the ball, ``sat`` has a point of the ball.
+
+    Further settings of the verification (an oracle, a second backend, a seed) go through `mipnet.robustness_property`:
+    ``mn.verify(network, mn.robustness_property(network, x, radius=0.1), cross_check="scip")`` asks the same question.
     """
-    image, own = answer(network, x, label)
-    question = robustness_property(around(image, radius, norm, clip), size(network.output_shape), own, targets)
-    return verify(
-        network,
-        question,
-        time_limit=time_limit,
-        backend=backend,
-        options=options,
-        formulation=formulation,
-        oracle=oracle,
-        cross_check=cross_check,
-        seed=seed,
-    )
+    question = robustness_property(network, x, label, radius=radius, norm=norm, clip=clip)
+    return verify(network, question, time_limit=time_limit, backend=backend)
 
 
-def robustness_property(region: Box, classes: int, label: int, targets: Sequence[int] | None = None) -> Property:
-    """What must not happen over a set: a class other than ``label`` wins or draws; with ``targets``, one of these does, over all others."""
-    unknown = [c for c in (label, *(targets or ())) if not 0 <= c < classes]
+@suggest_keywords
+def robustness_property(
+    network: Network,
+    x: ArrayLike,
+    label: int | Classes | None = None,
+    *,
+    radius: float,
+    norm: Norm = "linf",
+    clip: ClipRange = (0.0, 1.0),
+) -> Property:
+    """Return the property that `mipnet.robustness` verifies: satisfied by inputs of the ball at which the answer changes.
+
+    The arguments are those of `mipnet.robustness`.
+    """
+    image, classes = answer(network, x, label)
+    return class_change_property(around(image, radius, norm, clip), size(network.output_shape), classes)
+
+
+def class_change_property(region: Box, count: int, classes: Classes) -> Property:
+    """Return the property that a set holds an input where another of ``count`` classes is at least as high as the label.
+
+    With targets: where one of the targets is at least as high as every other class.
+    """
+    label, targets = classes.label, classes.targets
+    assert label is not None
+    unknown = [c for c in (label, *(targets or ())) if not 0 <= c < count]
     if unknown:
-        raise InputError(f"there is no class {unknown[0]}; the network has {classes} outputs, counted from 0")
+        raise InputError(f"there is no class {unknown[0]}; the network has {count} outputs, counted from 0")
     if targets is not None and (not len(targets) or label in targets):
         raise InputError(f"the targets are {list(targets)} and the label is {label}; expected other classes, at least one")
     flat = region.reshape((1, region.lower.size))
     if targets is None:
-        wins = [Clause(differences(classes, c, [label]), np.zeros(1)) for c in range(classes) if c != label]
+        wins = [Clause(differences(count, c, [label]), np.zeros(1)) for c in range(count) if c != label]
     else:
-        wins = [Clause(differences(classes, c, [k for k in range(classes) if k != c]), np.zeros(classes - 1)) for c in targets]
+        wins = [Clause(differences(count, c, [k for k in range(count) if k != c]), np.zeros(count - 1)) for c in targets]
     return Property((Case(flat, tuple(wins)),))
 
 
@@ -97,7 +140,7 @@ def differences(classes: int, winner: int, others: Sequence[int]) -> Array:
     return rows
 
 
-def around(x: Array, radius: float, norm: Norm, clip: Clip) -> Box:
+def around(x: Array, radius: float, norm: Norm, clip: ClipRange) -> Box:
     """The ball around an input ``(1, *input_shape)``, clipped."""
     if norm not in BALLS:
         raise InputError(f"the norm is `{norm}`; expected one of {', '.join(BALLS)}")
@@ -106,10 +149,12 @@ def around(x: Array, radius: float, norm: Norm, clip: Clip) -> Box:
     return BALLS[norm](x, radius, *(clip or (-np.inf, np.inf)))
 
 
-def answer(network: Network, x: ArrayLike, label: int | None = None) -> tuple[Array, int]:
-    """The input as ``(1, *input_shape)``, and the label or the network's own answer."""
+def answer(network: Network, x: ArrayLike, label: int | Classes | None = None) -> tuple[Array, Classes]:
+    """Return the input as ``(1, *input_shape)``, and the classes with the network's own answer as label where none is given."""
+    classes = Classes.of(label)
     image = np.array(x, dtype=np.float64)
     image = image[None] if image.shape == network.input_shape else image
     if image.shape != (1, *network.input_shape):
         raise DataError(f"the input has shape {np.shape(x)}; the network takes {network.input_shape}")
-    return image, int(network.forward(image).reshape(-1).argmax()) if label is None else int(label)
+    own = int(network.forward(image).reshape(-1).argmax()) if classes.label is None else int(classes.label)
+    return image, Classes(own, classes.targets)

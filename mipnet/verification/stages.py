@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Options
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.model.encoding import Formulation
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.by_solver import Exact
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import Search
@@ -39,12 +38,10 @@ SHARES = {"search": 0.1, "splitting": 0.8, "branching": 0.6}
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """How a property is decided: the arguments of `mipnet.verification.pipeline.verify`."""
+class StageSettings:
+    """How the stages decide a property: the arguments of `mipnet.verification.pipeline.verify`."""
 
-    backend: Backend
-    options: Options | None
-    formulation: Formulation | None
+    mip: MipSettings
     oracle: Oracle
     seed: int
     on_stage: Callable[[str, int], None]
@@ -57,7 +54,7 @@ class Trial:
     network: Network
     case: Case
     number: int
-    way: Way
+    settings: StageSettings
     end: float
     found: tuple[Array, Array] | None = None
     ended: str | None = None
@@ -82,7 +79,7 @@ class Trial:
                 if time.monotonic() >= self.end:
                     break
             if self.found is None and self.case.clauses and not self.open.any():
-                hold_bounds(self.excess, self.bounds, self.bound, telling_points(self.excess, self.bounds, self.way.seed))
+                hold_bounds(self.excess, self.bounds, self.bound, telling_points(self.excess, self.bounds, self.settings.seed))
         except KeyboardInterrupt:
             self.interrupted = True
         return self.said()
@@ -97,8 +94,8 @@ class Trial:
         status: Status = "sat" if self.found is not None else "unknown" if self.open.any() else "unsat"
         findings = tuple(Finding(self.number, k, stage, float(self.bound[k])) for k, stage in enumerate(self.stage))
         x, y = self.found or (None, None)
-        by = self.way.oracle.name if self.found else None
-        backend = self.way.backend.name
+        by = self.settings.oracle.name if self.found else None
+        backend = self.settings.mip.solver.name
         return Verdict(status, self.ended, findings, x, y, by, 0.0, self.parts, self.nodes, backend, self.interrupted)
 
     def _stages(self) -> Iterator[str]:
@@ -129,12 +126,12 @@ class Trial:
 
     def confirm(self, x: Array) -> Array | None:
         """The first of some inputs that is a counterexample, which ends the trial."""
-        found = self.way.oracle.first(self.case, x)
+        found = self.settings.oracle.first(self.case, x)
         self.found = self.found or found
         return None if found is None else found[0]
 
     def _begin(self, stage: str) -> None:
-        self.way.on_stage(stage, int(self.open.sum()))
+        self.settings.on_stage(stage, int(self.open.sum()))
 
     def _until(self, stage: str) -> float:
         now = time.monotonic()
@@ -156,7 +153,7 @@ class Trial:
 
     def _search(self, rounds: int) -> None:
         self._begin("search")
-        for x in Search.of(self.excess, self.region, self.way.seed + rounds).candidates(self.open, self._until("search"), rounds):
+        for x in Search.of(self.excess, self.region, self.settings.seed + rounds).candidates(self.open, self._until("search"), rounds):
             if self.confirm(x) is not None:
                 return
 
@@ -191,8 +188,7 @@ class Trial:
         clauses = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
         excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
         bounds = propagate(excess.network, self.region, method="crown", given=self._hidden())
-        way = self.way
-        with Exact(excess, bounds, way.backend, self.confirm, way.options, way.formulation) as exact:
+        with Exact(excess, bounds, self.settings.mip, self.confirm) as exact:
             for _ in range(2):  # what was cut off by its share gets what the others left
                 waiting = [position for position, k in enumerate(clauses) if self.open[k]]
                 for left, position in zip(range(len(waiting), 0, -1), waiting, strict=True):

@@ -118,7 +118,7 @@ def test_own_bounds_are_used_along_with_the_computed_ones(asked, method):
     assert bounds.width()["fc3"] <= mn.propagate(network, region, method=method).width()["fc3"] + 1e-12
     wide = (loose["fc1"].lower.values - 1, loose["fc1"].upper.values + 1)
     assert same(mn.propagate(network, region, method=method, given={"fc1": wide}), mn.propagate(network, region, method=method))
-    replaced = mn.propagate(network, region, method=method, given={"fc1": wide}, replace=True)
+    replaced = mn.propagate(network, region, method=method, given=mn.UserBounds({"fc1": wide}, replace=True))
     np.testing.assert_array_equal(replaced["fc1"].lower, wide[0])
     assert first_outside(replaced, activations(network, everything(network, mn.Box(region.lower[:1], region.upper[:1]), g))) is None
     one = tight["fc1"].isel(sample=0)

@@ -159,7 +159,7 @@ def test_samples_are_bounded_each_on_its_own_and_in_parts_by_workers():
     g = np.random.default_rng(1)
     network = relu_net(g, (3, 8, 2))
     region = mn.LInf(g.normal(size=(2, 3)), 0.8)
-    together = mn.tighten(network, region, time_limit=60, workers=3)
+    together = mn.tighten(network, region, time_limit=60, run=mn.TighteningRun(workers=3))
     for k in range(2):
         alone = mn.tighten(network, mn.Box(region.lower[k : k + 1], region.upper[k : k + 1]), time_limit=60)
         for name, box in alone.after.items():
@@ -222,7 +222,7 @@ def test_a_time_limit_is_kept():
     start = mn.propagate(network, region, method="crown")
     began = time.monotonic()
     told = []
-    bounds = mn.tighten(network, region, start=start, time_limit=6, tell=told.append)
+    bounds = mn.tighten(network, region, start=start, time_limit=6, run=mn.TighteningRun(on_layer=told.append))
     assert time.monotonic() - began < 10
     assert bounds.width()["fc2"] < start.width()["fc2"]
     assert [line.partition(":")[0] for line in told] == ["fc2", "fc3", "fc4"]

@@ -128,6 +128,6 @@ def test_the_largest_margin_in_a_ball_by_hand():
 
 def test_classes_that_are_none():
     with pytest.raises(InputError, match="the other classes are"):
-        mn.maximum_margin(answers(), mn.LInf([[0.6, 0.4]], 0.3), 0, targets=[0])
+        mn.maximum_margin(answers(), mn.LInf([[0.6, 0.4]], 0.3), mn.Classes(0, [0]))
     with pytest.raises(InputError, match="the other classes are"):
-        mn.minimum_distortion(answers(), [0.6, 0.4], targets=[5], upper=1.0)
+        mn.minimum_distortion(answers(), [0.6, 0.4], mn.Classes(targets=[5]), upper=1.0)

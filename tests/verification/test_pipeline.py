@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import linprog
 
 import mipnet as mn
-from mipnet.backend import get_backend
 from mipnet.errors import InputError
 from mipnet.network.properties import Case, Clause, Property
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification import stages
 from mipnet.verification.by_solver import Exact
 from mipnet.verification.clause_network import Excess
@@ -88,7 +88,7 @@ def test_every_stage_proves_it_alone(seed, rows):
         done, found = Splitting(excess, region, 1e-9, confirm).run(end)
         assert (done, found is None) == (proven, proven)
         for backend in BACKENDS:
-            with Exact(excess, bounds, get_backend(backend), confirm) as exact:
+            with Exact(excess, bounds, MipSettings(backend), confirm) as exact:
                 answer = exact.decide(0, 60.0)
                 assert (answer.bound > 0, answer.counterexample is None) == (proven, proven)
         if rows == 1:

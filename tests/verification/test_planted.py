@@ -17,11 +17,11 @@ from scipy.optimize import Bounds as Ends
 from scipy.optimize import LinearConstraint, linprog, milp
 
 import mipnet as mn
-from mipnet.backend import get_backend
 from mipnet.bounds.interval import Interval
 from mipnet.errors import SolverFailure
 from mipnet.model.to_program import from_model
 from mipnet.solving import problem as problems
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification import by_solver as exact
 from mipnet.verification import self_check as passes
 from mipnet.verification import stages
@@ -164,7 +164,7 @@ def alone(net, region, clause, backend):
         found = Oracle.of(net).first(case, x)
         return None if found is None else found[0]
 
-    with exact.Exact(excess, mn.propagate(excess.network, region, method="crown"), get_backend(backend), confirm) as solver:
+    with exact.Exact(excess, mn.propagate(excess.network, region, method="crown"), MipSettings(backend), confirm) as solver:
         return solver.decide(0, 20.0).bound
 
 

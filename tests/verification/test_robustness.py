@@ -47,7 +47,7 @@ def test_targets_have_to_win(seed):
     others = [c for c in range(OUTPUTS) if c != label]
     points = np.clip(x + rng.uniform(-0.5, 0.5, (20000, INPUTS)), 0, 1)
     seen = set(net.forward(points).argmax(axis=1)) - {label}
-    single = {c: mn.robustness(net, x, radius=0.5, targets=[c]) for c in others}
+    single = {c: mn.robustness(net, x, mn.Classes(targets=[c]), radius=0.5) for c in others}
     assert seen <= {c for c in others if single[c].status == "sat"}
     for c, verdict in single.items():
         assert verdict.status in ("sat", "unsat")
@@ -55,7 +55,7 @@ def test_targets_have_to_win(seed):
             assert verdict.output[c] == verdict.output.max()
     any_of_them = mn.robustness(net, x, radius=0.5)
     assert (any_of_them.status == "sat") == any(verdict.status == "sat" for verdict in single.values())
-    assert mn.robustness(net, x, radius=0.5, targets=others).status == any_of_them.status
+    assert mn.robustness(net, x, mn.Classes(targets=others), radius=0.5).status == any_of_them.status
 
 
 def test_questions_that_are_none():
@@ -67,7 +67,7 @@ def test_questions_that_are_none():
     with pytest.raises(InputError, match="no class 7"):
         mn.robustness(identity(), x, 7, radius=0.1)
     with pytest.raises(InputError, match="the targets are"):
-        mn.robustness(identity(), x, 0, radius=0.1, targets=[0])
+        mn.robustness(identity(), x, mn.Classes(0, [0]), radius=0.1)
     with pytest.raises(DataError, match="the input has shape"):
         mn.robustness(identity(), np.zeros(3), radius=0.1)
 

@@ -16,7 +16,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.errors import InputError
 from mipnet.network.gates import find_gates
 from mipnet.network.sets import Box, LInf, Samples
-from mipnet.solving.tightening import tighten
+from mipnet.solving.tightening import TighteningRun, tighten
 
 METHODS = ("interval", "crown", "alpha", "lp", "mip")
 """From the quickest to the tightest."""
@@ -58,7 +58,9 @@ def measure(
     region, over = around(images.images, epsilon)
     began = time.perf_counter()
     if method == "lp" or method == "mip":
-        bounds = tighten(network, region, gates, method=method, backend=spec.solve.backend, time_limit=time_limit, tell=tell)
+        bounds = tighten(
+            network, region, gates, method=method, backend=spec.solve.backend, time_limit=time_limit, run=TighteningRun(on_layer=tell)
+        )
     else:
         bounds = propagate(network, region, gates, method=method)
     scores = f", any scores of {', '.join(gate.name for gate in gates)}" if gates else ""

@@ -27,7 +27,10 @@ from mipnet.errors import InputError
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
 from mipnet.pruning.smaller.export import export
+from mipnet.solving.mip_settings import MipSettings
+from mipnet.verification.distortion import DistortionSettings
 from mipnet.verification.reach import End, reach
+from mipnet.verification.robustness import Classes
 from mipnet.verification.two_networks.agreement import Agreement, agree, agree_on_class
 from mipnet.verification.two_networks.compression import compress
 from mipnet.version import __version__
@@ -176,15 +179,15 @@ def _region(file: RangeFile, network: Network) -> Box:
 def _lead(file: RangeFile, network: Network, backend: Backend) -> Ranged:
     assert file.region is not None
     given, asked = file.solve, file.robust or RobustSpec()
-    limits: dict[str, Any] = {"options": given.options or None, "time_limit": given.time_limit, "seed": given.seed}
+    settings = DistortionSettings(backend, given.options or None, gap=given.tolerance, seed=given.seed)
     image, own = region_image(file, file.region, network)
-    label = own if asked.label is None else asked.label
+    classes = Classes(own if asked.label is None else asked.label, asked.targets)
     with file.blame("robust"):
         if file.task == "distortion":
-            found = nearest_change(network, image, label, file.region, asked, given.tolerance, backend, **limits)
+            found = nearest_change(network, image, classes, file.region, settings, given.time_limit)
         else:
             region = image_region(file, file.region, network)[0]
-            found = largest_lead(network, region, label, asked, given.tolerance, backend, **limits)
+            found = largest_lead(network, region, classes, settings, given.time_limit)
     good, record, lines = found
     return Ranged(file, good, False, _asked(file, **record), lines)
 
@@ -205,8 +208,7 @@ def _reach(file: RangeFile, network: Network, region: Box, backend: Backend) -> 
             network,
             region,
             file.directions,
-            backend=backend,
-            options=given.options or None,
+            backend=MipSettings(backend, given.options or None),
             time_limit=given.time_limit,
             tolerance=given.tolerance,
             seed=given.seed,
@@ -228,7 +230,7 @@ def _reach(file: RangeFile, network: Network, region: Box, backend: Backend) -> 
 def _agree(file: RangeFile, network: Network, region: Box, backend: Backend) -> Ranged:
     given, asked = file.solve, file.agree or AgreeSpec()
     second = read_network(file, "second")
-    common: dict[str, Any] = {"backend": backend, "options": given.options or None, "time_limit": given.time_limit, "seed": given.seed}
+    common: dict[str, Any] = {"backend": MipSettings(backend, given.options or None), "time_limit": given.time_limit, "seed": given.seed}
     with file.blame("second"):
         if asked.about == "class":
             found = agree_on_class(network, second, region, margin=asked.margin, **common)
@@ -262,7 +264,7 @@ def _compress(file: RangeFile, network: Network, region: Box, backend: Backend) 
         with file.blame("save"):
             raise InputError(f"no folder `{target.parent}`; create it first")
     with file.blame("network"):
-        found = compress(network, region, backend=backend, options=given.options or None, time_limit=given.time_limit, seed=given.seed)
+        found = compress(network, region, backend=MipSettings(backend, given.options or None), time_limit=given.time_limit, seed=given.seed)
     lines = [
         f"{each.name}: {each.units} units, {each.silent} silent, {each.active} active, {each.changing} changing, {each.kept} kept"
         for each in found.layers

@@ -15,11 +15,12 @@ from mipnet.errors import InputError
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.network.sets import LInf
-from mipnet.pruning.importance.by_class import Key, Part
-from mipnet.pruning.importance.question import Scores
+from mipnet.pruning.importance.parts import PartLabel, SolvedPart
+from mipnet.pruning.importance.program import Scores
 from mipnet.pruning.smaller.masks import accuracy, critical_masks, make_masks, random_masks
-from mipnet.pruning.smaller.parameters import remaining_parameters
-from mipnet.verification.two_networks.masked import Balls, agree_around
+from mipnet.pruning.smaller.parameter_counts import remaining_parameters
+from mipnet.solving.mip_settings import MipSettings
+from mipnet.verification.two_networks.masked import BallAgreements, ImageBalls, agree_around
 
 DRAWS = 5
 """Over how many draws the accuracy with random masks is averaged."""
@@ -47,8 +48,8 @@ def judge(
     found: Scores,
     build_seconds: float,
     log: Sequence[str],
-    parts: Sequence[Part] = (),
-    resumed: frozenset[Key] = frozenset(),
+    parts: Sequence[SolvedPart] = (),
+    resumed: frozenset[PartLabel] = frozenset(),
     kept: Path | None = None,
 ) -> Run:
     """All that there is to say about the scores of a solved question."""
@@ -73,7 +74,7 @@ def judge(
     )
 
 
-def _agreement(spec: Spec, asked: Asked, found: Scores, masks: xr.Dataset | None) -> Balls | None:
+def _agreement(spec: Spec, asked: Asked, found: Scores, masks: xr.Dataset | None) -> BallAgreements | None:
     """What ``prune.agree`` asks for; None if nothing does, there is no point that can be believed, or Ctrl-C has been pressed already."""
     given, held, result = spec.prune.agree, asked.holdout, found.result
     if given is None or held is None or masks is None or not result.verified or result.status is Status.INTERRUPTED:
@@ -84,16 +85,13 @@ def _agreement(spec: Spec, asked: Asked, found: Scores, masks: xr.Dataset | None
             found.gates,
             masks,
             held.images,
-            given.radius,
-            count=given.count,
-            clip=given.clip,
+            ImageBalls(given.radius, given.count, given.clip),
             time_limit=given.time_limit,
-            backend=spec.solve.backend,
-            options=spec.solve.options,
+            backend=MipSettings(spec.solve.backend, spec.solve.options),
         )
 
 
-def _agreement_notes(spec: Spec, found: Balls | None) -> tuple[str, ...]:
+def _agreement_notes(spec: Spec, found: BallAgreements | None) -> tuple[str, ...]:
     if spec.prune.agree is None:
         return ()
     if found is None:

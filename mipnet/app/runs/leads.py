@@ -5,42 +5,34 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mipnet.app.runs.verify import RegionSpec, RobustSpec
+from mipnet.app.runs.verify import RegionSpec
 from mipnet.arrays import Array
-from mipnet.backend import Backend
 from mipnet.network.graph import Network
 from mipnet.network.sets import Box
-from mipnet.verification.distortion import minimum_distortion
+from mipnet.verification.distortion import DistortionSettings, minimum_distortion
 from mipnet.verification.margin import maximum_margin
+from mipnet.verification.robustness import Classes
 
 Found = tuple[bool, dict[str, Any], tuple[str, ...]]
 """Whether both ends have met, all that was found as plain data, and what is shown."""
 
 
 def nearest_change(
-    network: Network, image: Array, label: int, given: RegionSpec, asked: RobustSpec, gap: float, backend: Backend, **limits: Any
+    network: Network, image: Array, classes: Classes, given: RegionSpec, settings: DistortionSettings, time_limit: float
 ) -> Found:
-    """`minimum_distortion` around an image, as far as the radius of the region; ``gap`` is relative."""
+    """`minimum_distortion` around an image, up to the radius of the region; the gap of the settings is relative."""
     found = minimum_distortion(
-        network,
-        image,
-        label,
-        norm=given.norm,
-        upper=given.radius,
-        targets=asked.targets,
-        clip=given.clip,
-        gap=gap,
-        backend=backend,
-        **limits,
+        network, image, classes, upper=given.radius, norm=given.norm, clip=given.clip, time_limit=time_limit, backend=settings
     )
+    gap = settings.gap
     there = math.isfinite(found.upper)
     end = f"{found.upper:.6g} (attained)" if there else f"beyond the radius of {given.radius:g}"
-    lines = (f"{found.lower:.6g} <= least distance in {found.norm} <= {end}, label {label}, {found.seconds:.1f} s",)
+    lines = (f"{found.lower:.6g} <= least distance in {found.norm} <= {end}, label {found.label}, {found.seconds:.1f} s",)
     record = {
         "lower": found.lower,
         "upper": found.upper if there else None,
         "norm": found.norm,
-        "label": label,
+        "label": found.label,
         "point": None if found.point is None else found.point.tolist(),
         "outputs": None if found.output is None else found.output.tolist(),
         "seconds": found.seconds,
@@ -51,9 +43,10 @@ def nearest_change(
     return closed, record, lines
 
 
-def largest_lead(network: Network, region: Box, label: int, asked: RobustSpec, gap: float, backend: Backend, **limits: Any) -> Found:
-    """`maximum_margin` over a set; ``gap`` is absolute."""
-    found = maximum_margin(network, region, label, targets=asked.targets, gap=gap, backend=backend, **limits)
+def largest_lead(network: Network, region: Box, classes: Classes, settings: DistortionSettings, time_limit: float) -> Found:
+    """`maximum_margin` over a set; the gap of the settings is absolute."""
+    label, gap = classes.label, settings.gap
+    found = maximum_margin(network, region, classes, gap=gap, time_limit=time_limit, backend=settings, seed=settings.seed)
     told = f"{found.lower:.6g} (attained, class {found.target}) <= largest margin over class {label} <= {found.upper:.6g}"
     record = {
         "lower": found.lower,

@@ -16,10 +16,10 @@ from mipnet.model.explanation import explain
 from mipnet.model.to_program import from_model
 from mipnet.network.gates import find_gates
 from mipnet.network.graph import Network, Node
-from mipnet.pruning.importance.by_class import Key, Part
-from mipnet.pruning.importance.reduced import Reduced
+from mipnet.pruning.importance.parts import PartLabel, SolvedPart
+from mipnet.pruning.importance.reduced_program import ReducedProgram
 from mipnet.solving.engine import Result
-from mipnet.verification.two_networks.masked import Ball, Balls
+from mipnet.verification.two_networks.masked import BallAgreement, BallAgreements
 from mipnet.version import __version__
 
 
@@ -75,12 +75,12 @@ class Run:
     accuracy: Accuracy
     notes: tuple[str, ...]
     log: tuple[str, ...]
-    parts: tuple[Part, ...] = ()
-    resumed: frozenset[Key] = frozenset()
+    parts: tuple[SolvedPart, ...] = ()
+    resumed: frozenset[PartLabel] = frozenset()
     kept: Path | None = None
     along: str = ""
     path: tuple[Step, ...] = ()
-    agreement: Balls | None = None
+    agreement: BallAgreements | None = None
 
     @property
     def before(self) -> int:
@@ -156,8 +156,8 @@ def _step(along: str, step: Step) -> dict[str, Any]:
     }
 
 
-def _balls(found: Balls) -> dict[str, Any]:
-    def one(ball: Ball) -> dict[str, Any]:
+def _balls(found: BallAgreements) -> dict[str, Any]:
+    def one(ball: BallAgreement) -> dict[str, Any]:
         point = None if ball.point is None else ball.point.tolist()
         about = {key: getattr(ball, key) for key in ("index", "label", "result", "method", "classes")}
         return about | {"point": point, "seconds": ball.seconds}
@@ -166,7 +166,7 @@ def _balls(found: Balls) -> dict[str, Any]:
     return {"radius": found.radius, "clip": found.clip, **counts, "images": [one(ball) for ball in found.balls]}
 
 
-def _part(part: Part, resumed: bool) -> dict[str, Any]:
+def _part(part: SolvedPart, resumed: bool) -> dict[str, Any]:
     r = part.result
     return {
         "key": part.label,
@@ -193,7 +193,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def describe(network: Network, problem: Encoding | Reduced | None = None, backend: Backend | None = None) -> dict[str, Any]:
+def describe(network: Network, problem: Encoding | ReducedProgram | None = None, backend: Backend | None = None) -> dict[str, Any]:
     """A network as plain data: its nodes, its gates, and (if a program is given) its size, its unstable units, and how nodes are written.
 
     With a ``backend``, what that makes of it is told as well.

@@ -26,9 +26,10 @@ from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
 from mipnet.network.sets import Box
 from mipnet.readers.vnnlib import read_vnnlib
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.pipeline import verify
-from mipnet.verification.robustness import around, robustness_property
+from mipnet.verification.robustness import Classes, around, class_change_property
 from mipnet.verification.verdict import Verdict
 
 FILES = ("verify.yaml", "result.json", "result.txt")
@@ -139,8 +140,7 @@ def run_verification(file: Verification, on_stage: Callable[[str, int], None] = 
         asked.network,
         asked.question,
         time_limit=max(0.1, given.time_limit - (time.monotonic() - began)),
-        backend=backend,
-        options=given.options or None,
+        backend=MipSettings(backend, given.options or None),
         oracle=asked.oracle,
         cross_check=second,
         seed=given.seed,
@@ -175,12 +175,12 @@ def ask(file: Verification) -> Question:
 
 
 def robust_property(file: Verification, given: RegionSpec, network: Network) -> Property:
-    """Satisfied by an input of the ball that changes the answer, see `mipnet.verification.robustness.robustness_property`."""
+    """Satisfied by an input of the ball that changes the answer, see `mipnet.verification.robustness.class_change_property`."""
     ball, own = image_region(file, given, network)
     asked = file.robust or RobustSpec()
     label = own if asked.label is None else asked.label
     with file.blame("robust"):
-        return robustness_property(ball, size(network.output_shape), label, asked.targets)
+        return class_change_property(ball, size(network.output_shape), Classes(label, asked.targets))
 
 
 def image_region(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Box, int]:

@@ -19,8 +19,8 @@ from mipnet.backend import Feature, Found, Status
 if TYPE_CHECKING:
     from mipnet.app.runs.bounds import Bounded
     from mipnet.app.runs.compare import Compared
-    from mipnet.pruning.rivals.compare import Table as Contest
-    from mipnet.verification.two_networks.masked import Balls
+    from mipnet.pruning.rivals.comparison import ComparisonTable as Contest
+    from mipnet.verification.two_networks.masked import BallAgreements
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -188,7 +188,7 @@ def accuracy_table(run: Run) -> Table:
     return table
 
 
-def agreement_table(found: Balls) -> Table:
+def agreement_table(found: BallAgreements) -> Table:
     """Around each image: whether the network without the units names the same class everywhere."""
     table = make_table("image", "class", "all around", "by", "time", left=4)
     styles = {"proven": "green", "refuted": "bold red", "open": "yellow"}

@@ -14,7 +14,7 @@ from mipnet.arrays import Array, Csr, Ints, widen
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.linear_rules import is_elementwise, lines
 from mipnet.formulations.affine import Affine, concatenate
-from mipnet.formulations.block import is_affine, linear_map
+from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.network.graph import INPUT, Layer, Network, Node
 from mipnet.network.sets import Box
 

@@ -7,21 +7,21 @@ which equal units are there once (`mipnet.verification.two_networks.joint`).
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Options, get_backend
+from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError
-from mipnet.model.encoding import Formulation
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.minimum import Minimising, Rows, Way
+from mipnet.verification.minimum import Minimising, MinimumSettings, Rows
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.pipeline import verify
 from mipnet.verification.reach import check_numbers, one_box
@@ -57,18 +57,16 @@ class Agreement:
     interrupted: bool
 
 
+@suggest_keywords
 def agree(
     first: Network,
     second: Network,
     region: Box,
     *,
     within: float | None = None,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
+    backend: str | Backend | MipSettings = "highs",
     time_limit: float = 60.0,
     tolerance: float = 1e-4,
-    known: Bounds | None = None,
     seed: int = 0,
 ) -> Agreement:
     """The largest ``|first(x) - second(x)|`` of any output over a box, certified from above, with the input at which most was found.
@@ -80,9 +78,7 @@ def agree(
         left out the largest difference is looked for, and ``agree`` is about ``tolerance``.
     tolerance
         As that of `mipnet.reach`.
-    known
-        Bounds of the first network's nodes over the box that are known to hold; alpha-CROWN's if left out.
-    backend, options, formulation, time_limit, seed
+    backend, time_limit, seed
         As those of `mipnet.reach`.
     """
     check_shapes(first, second)
@@ -90,21 +86,29 @@ def agree(
     check_numbers(time_limit, tolerance)
     if within is not None and not within > 0:
         raise InputError(f"`within` is {within}; expected a number above 0")
+    settings = MinimumSettings(MipSettings.of(backend), time.monotonic() + time_limit, tolerance, seed=seed)
+    return compare_outputs(first, second, region, within, settings)
+
+
+def compare_outputs(
+    first: Network, second: Network, region: Box, within: float | None, settings: MinimumSettings, known: Bounds | None = None
+) -> Agreement:
+    """Return what `agree` returns; ``known`` are bounds of the first network's nodes over the box, alpha-CROWN's if None."""
     began = time.monotonic()
     bounds = known or propagate(first, region, method="alpha"), propagate(second, region, method="alpha")
     joined = side_by_side(first, second, region, bounds=bounds)
     count, slack = size(first.output_shape), float(joined.slack.max())
     target = None if within is None else slack - within
-    way = Way(get_backend(backend), began + time_limit, tolerance, target, options, formulation, seed)
+    settings = replace(settings, target=target)
     matrix = np.concatenate([np.eye(count), -np.eye(count)])
     rows = Rows(matrix, np.zeros(2 * count), np.zeros(2 * count, dtype=np.int64))
-    found = Minimising(joined.network, rows, region, way, joined.given)
+    found = Minimising(joined.network, rows, region, settings, joined.given)
     found.improve("near", np.arange(2 * count), np.full(2 * count, slack - _near(first, second, region, bounds)))
     (end,) = found.run()
     x = end.point[None]
     y = [each.forward(x).reshape(-1) for each in (first, second)]
     largest, bound, method = float(np.abs(y[0] - y[1]).max()), slack - end.bound, end.method
-    limit = tolerance if within is None else within
+    limit = settings.tolerance if within is None else within
     agreed = True if bound <= limit else False if largest > limit else None
     seconds = time.monotonic() - began
     return Agreement(
@@ -120,7 +124,7 @@ def agree(
         seconds,
         found.parts,
         found.nodes,
-        way.backend.name,
+        settings.mip.solver.name,
         found.interrupted,
     )
 
@@ -132,15 +136,14 @@ def _near(first: Network, second: Network, region: Box, bounds: tuple[Bounds, Bo
     return float((np.maximum(-box.lower.numpy(), box.upper.numpy())[0] + joined.slack).max())
 
 
+@suggest_keywords
 def agree_on_class(
     first: Network,
     second: Network,
     region: Box,
     *,
     margin: float = 1e-6,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
+    backend: str | Backend | MipSettings = "highs",
     time_limit: float = 60.0,
     seed: int = 0,
 ) -> Agreement:
@@ -168,8 +171,6 @@ def agree_on_class(
         Property((Case(flat, tuple(clauses)),)),
         time_limit=max(0.01, time_limit - (time.monotonic() - began)),
         backend=backend,
-        options=options,
-        formulation=formulation,
         oracle=Oracle("torch", run),
         seed=seed,
     )

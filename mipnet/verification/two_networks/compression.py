@@ -13,20 +13,25 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mipnet.backend import Backend, Options, get_backend
+from mipnet.backend import Backend
 from mipnet.bounds.propagation import propagate
+from mipnet.errors import suggest_keywords
 from mipnet.layers import Dense, ReLU
-from mipnet.model.encoding import Formulation
 from mipnet.network.graph import Network
 from mipnet.network.sets import Box
 from mipnet.readers.torch import from_torch
+from mipnet.solving.mip_settings import MipSettings
+from mipnet.verification.minimum import MinimumSettings
 from mipnet.verification.reach import check_numbers, one_box
-from mipnet.verification.two_networks.agreement import Agreement, agree
+from mipnet.verification.two_networks.agreement import Agreement, compare_outputs
 from mipnet.verification.two_networks.folding import Chain, Units
 from mipnet.verification.two_networks.stability import States, settle
 
 SHARES = {"search": 0.2, "program": 0.7}
 """A stage may take so much of the time that is left when it begins; the rest is for the check."""
+
+AGREEMENT_TOLERANCE = 1e-4
+"""The gap at which the check ends, relative to the difference of the outputs where that is above 1; as in `mipnet.agree`."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,12 @@ class Compressed:
         return module.eval()
 
 
+@suggest_keywords
 def compress(
     network: Network | nn.Module,
     region: Box,
     *,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-    formulation: Formulation | None = None,
+    backend: str | Backend | MipSettings = "highs",
     time_limit: float = 120.0,
     within: float = 1e-6,
     seed: int = 0,
@@ -100,7 +104,7 @@ def compress(
         Seconds for everything.  A unit of which nothing is proven by then stays.
     within
         What `mipnet.agree` has to prove of the largest difference, under the bounds that are proven here: rounding alone is left.
-    backend, options, formulation, seed
+    backend, seed
         As those of `mipnet.reach`.
 
     Raises `UnsupportedError` for other layers (convolutions, pooling, residual connections, leaky ReLUs), naming the node.
@@ -109,18 +113,19 @@ def compress(
         network = from_torch(network, torch.tensor(region.centre if region.lower.ndim > 1 else region.centre[None]))
     region = one_box(network, region)
     check_numbers(time_limit, within)
-    began, solver = time.monotonic(), get_backend(backend)
+    began, settings = time.monotonic(), MipSettings.of(backend)
     chain = Chain.of(network)
     states = States.of(network, propagate(network, region, method="alpha"))
     states.witness(began + SHARES["search"] * time_limit, seed)
     now = time.monotonic()
-    settle(states, solver, options, formulation, now + SHARES["program"] * (began + time_limit - now))
+    settle(states, settings, now + SHARES["program"] * (began + time_limit - now))
     units = [Units(name, *states.ends(name)) for name in states.where]
     chain.shrink(units, region)
     small = chain.network()
     left = max(1.0, began + time_limit - time.monotonic())
     known = propagate(network, region, method="crown", given=states.known())
-    agreement = agree(network, small, region, within=within, backend=solver, options=options, time_limit=left, known=known, seed=seed)
+    how = MinimumSettings(settings, time.monotonic() + left, AGREEMENT_TOLERANCE, seed=seed)
+    agreement = compare_outputs(network, small, region, within, how, known)
     layers = tuple(_counted(each, chain) for each in units)
     seconds = time.monotonic() - began
     return Compressed(small, layers, agreement, states.complete, states.rounds, states.nodes, seconds)

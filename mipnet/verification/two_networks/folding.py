@@ -11,7 +11,7 @@ from scipy.linalg import qr, solve_triangular
 
 from mipnet.arrays import Array, Shape
 from mipnet.errors import UnsupportedError
-from mipnet.formulations.block import linear_map
+from mipnet.formulations.registry import linear_map
 from mipnet.layers import BatchNorm, Dense, ReLU, Reshape
 from mipnet.network.graph import INPUT, Layer, Network, free_name, size
 from mipnet.network.sets import Box

@@ -25,7 +25,7 @@ from mipnet.bounds.linear_rules import is_elementwise
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import NetworkError
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import is_affine, linear_map
+from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.layers import Add, Clip, Concat, Dense, LeakyReLU, MaxPool2d, ReLU, Reshape
 from mipnet.network.graph import INPUT, Layer, Network, Node, size
 from mipnet.network.sets import Box

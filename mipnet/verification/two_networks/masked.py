@@ -15,16 +15,29 @@ import torch
 import xarray as xr
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Options
+from mipnet.backend import Backend
 from mipnet.layers import Scale
 from mipnet.network.gates import Gate, mask_actions
 from mipnet.network.graph import Layer, Network, free_name
 from mipnet.network.sets import Box, LInf
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.two_networks.agreement import Agreement, agree_on_class
 
 
+@dataclass(frozen=True)
+class ImageBalls:
+    """Which balls ``|x - image| <= radius`` are asked about: those around the first ``count`` images that both networks classify alike.
+
+    The balls are clipped to ``clip``, or to the smallest and the largest number of the images if that is None.
+    """
+
+    radius: float
+    count: int = 4
+    clip: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, eq=False)
-class Ball:
+class BallAgreement:
     """What is known around one image: ``index`` in its data, ``label`` the class that both networks give it.
 
     ``result`` is `proven`, `refuted` with a ``point`` of the ball at which the whole and the masked network name ``classes``, or `open`.
@@ -40,13 +53,13 @@ class Ball:
 
 
 @dataclass(frozen=True, eq=False)
-class Balls:
+class BallAgreements:
     """The balls of ``radius``, clipped to ``clip``, that were asked of ``asked`` images; fewer if Ctrl-C ``interrupted``."""
 
     radius: float
     clip: tuple[float, float]
     asked: int
-    balls: tuple[Ball, ...]
+    balls: tuple[BallAgreement, ...]
     interrupted: bool
 
     def count(self, result: str) -> int:
@@ -74,41 +87,38 @@ def agree_around(
     gates: Sequence[Gate],
     masks: xr.Dataset,
     images: Array,
-    radius: float,
+    asked: ImageBalls,
     *,
-    count: int = 4,
-    clip: tuple[float, float] | None = None,
     time_limit: float = 10.0,
-    backend: str | Backend = "highs",
-    options: Options | None = None,
-) -> Balls:
-    """Whether both networks name one class all over ``|x - image| <= radius``, around the first images that they classify alike.
+    backend: str | Backend | MipSettings = "highs",
+) -> BallAgreements:
+    """Return whether the whole and the masked network name the same class all over each ball around an image.
 
-    ``clip`` is the least and the largest number of the images if left out; ``time_limit`` is in seconds for each image.  That they agree
+    ``time_limit`` is in seconds for each image.  That they agree
     means what it means to `mipnet.agree_on_class`; a point where they do not is confirmed by torch, with the masks multiplied in.
     """
     actions, small = mask_actions(gates, masks), masked_network(network, gates, masks)
     labels = network.forward(images).argmax(axis=1)
-    alike = np.flatnonzero(labels == network.forward(images, actions).argmax(axis=1))[:count]
-    ends = (float(images.min()), float(images.max())) if clip is None else clip
-    balls, interrupted = list[Ball](), False
+    alike = np.flatnonzero(labels == network.forward(images, actions).argmax(axis=1))[: asked.count]
+    ends = (float(images.min()), float(images.max())) if asked.clip is None else asked.clip
+    balls, interrupted = list[BallAgreement](), False
     try:
         for index in map(int, alike):
-            region = LInf(images[index : index + 1], radius, *ends)
-            found = agree_on_class(network, small, region, backend=backend, options=options, time_limit=time_limit)
+            region = LInf(images[index : index + 1], asked.radius, *ends)
+            found = agree_on_class(network, small, region, backend=backend, time_limit=time_limit)
             there = [network.forward(found.point[None], after) for after in (None, actions)] if found.point is not None else []
             balls.append(_ball(index, int(labels[index]), found, region, [int(y.argmax()) for y in there]))
             if found.interrupted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:  # what is proven until then is proven
         interrupted = True
-    return Balls(radius, ends, len(alike), tuple(balls), interrupted)
+    return BallAgreements(asked.radius, ends, len(alike), tuple(balls), interrupted)
 
 
-def _ball(index: int, label: int, found: Agreement, region: Box, classes: list[int]) -> Ball:
+def _ball(index: int, label: int, found: Agreement, region: Box, classes: list[int]) -> BallAgreement:
     if found.agree is True:
-        return Ball(index, label, "proven", found.method, found.seconds, None, None)
+        return BallAgreement(index, label, "proven", found.method, found.seconds, None, None)
     x = found.point
     if found.agree is False and x is not None and classes[0] != classes[1] and region.contains(x[None], 0.0):
-        return Ball(index, label, "refuted", found.method, found.seconds, x, (classes[0], classes[1]))
-    return Ball(index, label, "open", None, found.seconds, None, None)
+        return BallAgreement(index, label, "refuted", found.method, found.seconds, x, (classes[0], classes[1]))
+    return BallAgreement(index, label, "open", None, found.seconds, None, None)

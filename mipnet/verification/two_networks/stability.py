@@ -16,17 +16,18 @@ import torch
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Limits, Options, Status
+from mipnet.backend import Limits, Status
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.user_bounds import Given
+from mipnet.bounds.user_bounds import BoundsByNode
 from mipnet.formulations.affine import Affine, concatenate
 from mipnet.formulations.linopy_rows import add_rows, add_variables
 from mipnet.layers import Concat, ReLU, Reshape
-from mipnet.model.encoding import Formulation, encode
+from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.extremes import margin
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import Search
 
@@ -98,7 +99,7 @@ class States:
         """The bounds of what a ReLU reads."""
         return self.lower[self.where[name]], self.upper[self.where[name]]
 
-    def known(self) -> Given:
+    def known(self) -> BoundsByNode:
         """The bounds of all nodes that ReLUs read."""
         nodes = {name: self.network[self.network[name].inputs[0]] for name in self.where}
         return {node.name: tuple(end.reshape(node.shape) for end in self.ends(name)) for name, node in nodes.items()}
@@ -137,12 +138,12 @@ class States:
                 self.learn(search.descend(torch.arange(len(rows)), end)[0].numpy())
 
 
-def settle(states: States, backend: Backend, options: Options | None, formulation: Formulation | None, end: float) -> None:
+def settle(states: States, settings: MipSettings, end: float) -> None:
     """Rounds of the program until no unseen state can be reached, or until time is over: then ``complete`` is False."""
     if not states.open.any():
         return
-    asking = _Asking(states, formulation)
-    with open_problem(asking.encoding, backend, options=options) as problem:
+    asking = _Asking(states, settings)
+    with open_problem(asking.encoding, settings.solver, options=settings.options) as problem:
         while states.open.any():
             seconds = end - time.monotonic()
             if seconds <= 0 or not asking.once(problem, seconds):
@@ -153,10 +154,10 @@ def settle(states: States, backend: Backend, options: Options | None, formulatio
 class _Asking:
     """The network with a binary for each unseen state: 1 only where the state is reached, or all but."""
 
-    def __init__(self, states: States, formulation: Formulation | None) -> None:
+    def __init__(self, states: States, settings: MipSettings) -> None:
         self.states = states
         known = states.bounds
-        self.encoding = encode(states.network, known.region, bounds=known, formulation=formulation)
+        self.encoding = encode(states.network, known.region, bounds=known, formulation=settings.formulation)
         self.sign, self.unit = np.nonzero(states.open)
         model, turn = self.encoding.model, np.where(self.sign == 0, 1.0, -1.0)
         self.reached = add_variables(model, "reached", 0, 1, {"state": np.arange(len(self.unit))}, binary=True)

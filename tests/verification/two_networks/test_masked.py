@@ -26,7 +26,7 @@ from mipnet.arrays import Array
 from mipnet.errors import MipnetError
 from mipnet.readers.data import load
 from mipnet.readers.files import build_module
-from mipnet.verification.two_networks.masked import Balls, agree_around, masked_network
+from mipnet.verification.two_networks.masked import BallAgreements, ImageBalls, agree_around, masked_network
 
 BACKENDS = ("highs", "scip")
 DIGITS = Path(__file__).parents[3] / "examples" / "digits.yaml"
@@ -134,7 +134,7 @@ def test_the_class_changes_where_it_was_worked_out(backend, radius, clip, kept, 
     """Around x = 0.4 networks differ from 7/12 on; 0.7 is no centre if they differ there already."""
     network, images = kink(), np.array([[0.7], [0.4], [0.0], [1.2]])
     gates, masks = mn.find_gates(network), xr.Dataset({"fc1": ("fc1_unit", np.array(kept))})
-    found = agree_around(network, gates, masks, images, radius, count=2, clip=clip, backend=backend)
+    found = agree_around(network, gates, masks, images, ImageBalls(radius, 2, clip), backend=backend)
     assert [ball.index for ball in found.balls] == ([0, 1] if all(kept) else [1, 2])
     assert found.clip == (clip or (0.0, 1.2))
     ball = found.balls[1 if all(kept) else 0]
@@ -145,7 +145,7 @@ def test_the_class_changes_where_it_was_worked_out(backend, radius, clip, kept, 
         assert ball.classes == (0, 1)
 
 
-def cancelling(**how) -> Balls:
+def cancelling(**how) -> BallAgreements:
     """Asked of pairs of equal units that cancel: nothing changes without them, and linear bounds do not see that."""
     g = np.random.default_rng(0)
     n, pairs = 40, 60
@@ -158,7 +158,7 @@ def cancelling(**how) -> Balls:
     ]
     network = mn.Network.build((n,), layers)
     masks = xr.Dataset({"fc1": ("fc1_unit", np.arange(2 * pairs + 1) == 2 * pairs)})
-    return agree_around(network, mn.find_gates(network), masks, g.uniform(-0.1, 0.1, (3, n)), 0.3, clip=(-9, 9), **how)
+    return agree_around(network, mn.find_gates(network), masks, g.uniform(-0.1, 0.1, (3, n)), ImageBalls(0.3, clip=(-9, 9)), **how)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
