@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Shape
 from mipnet.errors import DataError
-from mipnet.readers.packed import unpacked
+from mipnet.readers.file_bytes import read_bytes
 
 ROOT = "MIPNET_DATA"
 """The environment variable that names the folder of data sets."""
@@ -216,7 +216,7 @@ def _npz(path: Path, *names: str) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def read_idx(path: Path, axes: int | None = None) -> NDArray[np.uint8]:
     """The unsigned bytes of an IDX file, gzipped or not, with ``axes`` axes (any number of at least two if None)."""
-    data = unpacked(path, "an IDX file")
+    data = read_bytes(path, "an IDX file")
     known = len(data) >= 4 and data[:3] == b"\x00\x00\x08" and (data[3] == axes if axes else data[3] >= 2)
     if not known:
         expected = f"00 00 08 {axes:02x}" if axes else "00 00 08 and the number of axes, at least 2"

@@ -1,4 +1,4 @@
-"""Networks from files: .pt2 and .onnx as they are, .safetensors, .pt and .pth with the layers that their weights belong to."""
+"""Networks from files: .pt2 and .onnx hold a network; .safetensors, .pt and .pth hold weights, and need a list of layers."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ from torch import Tensor, nn
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.network.graph import Network
-from mipnet.readers.lowering import one_line
+from mipnet.readers.conversion import one_line
 from mipnet.readers.pt2 import read_pt2
 from mipnet.readers.torch import from_torch
 
 __all__ = ["build_module", "read", "read_pt2", "read_safetensors", "read_weights"]
 
-LAYERS: dict[str, type[nn.Module]] = {
+INLINE_LAYERS: dict[str, type[nn.Module]] = {
     kind.__name__: kind
     for kind in (
         *(nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.MaxPool2d),
         *(nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Softmax, nn.LogSoftmax),
     )
 }
-"""The types that an inline layer may have: classes of torch.nn under their own names."""
+"""The types of inline layers: classes of torch.nn, by their names."""
 
-HIDDEN = {"self", "device", "dtype", "args", "kwargs", "min_value", "max_value"}
-WEIGHTS = (".safetensors", ".pt", ".pth")
-ONNX = (".onnx", ".onnx.gz")
-WHOLE = (".pt2", *ONNX)
-"""Suffixes of files that hold a network with its layers."""
+HIDDEN_ARGUMENTS = {"self", "device", "dtype", "args", "kwargs", "min_value", "max_value"}
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
+ONNX_SUFFIXES = (".onnx", ".onnx.gz")
+NETWORK_SUFFIXES = (".pt2", *ONNX_SUFFIXES)
+"""Suffixes of files that hold a whole network: layers and weights."""
 
 
 def suffix_of(path: str | Path) -> str:
-    """The suffix in small letters, with the one before it if the file is packed."""
+    """Return the suffix in lower case, with the one before it if the file is gzipped (`.onnx.gz`)."""
     name = Path(path).name.lower()
     return ".onnx.gz" if name.endswith(".onnx.gz") else Path(name).suffix
 
 
 def read(path: str | Path, layers: Sequence[Mapping[str, Any]] | None = None, input_shape: Sequence[int] | None = None) -> Network:
-    """The network of a file, by its suffix.
+    """Read the network of a file, by the file's suffix.
 
-    ``.pt2``                          what `torch.export.save` wrote, see `read_pt2`
+    ``.pt2``                          a file of `torch.export.save`, see `read_pt2`
     ``.onnx``, ``.onnx.gz``           see `mipnet.readers.onnx_file.from_onnx`
     ``.safetensors``, ``.pt, .pth``   weights, together with ``layers`` and ``input_shape``, see `build_module`
     """
     suffix = suffix_of(path)
     if suffix == ".pt2":
         return read_pt2(path)
-    if suffix in ONNX:
+    if suffix in ONNX_SUFFIXES:
         from mipnet.readers.onnx_file import from_onnx
 
         return from_onnx(path)
-    if suffix not in WEIGHTS:
-        raise UnsupportedError(f"`{path}` has the suffix `{suffix}`; expected .pt2, {', '.join((*ONNX, *WEIGHTS))}")
+    if suffix not in WEIGHT_SUFFIXES:
+        raise UnsupportedError(f"`{path}` has the suffix `{suffix}`; expected .pt2, {', '.join((*ONNX_SUFFIXES, *WEIGHT_SUFFIXES))}")
     return read_safetensors(path, layers, input_shape)
 
 
 def read_safetensors(path: str | Path, layers: Sequence[Mapping[str, Any]] | None, input_shape: Sequence[int] | None) -> Network:
-    """The network of inline layers with the weights of a file; see `build_module`."""
+    """Read the weights of a file and return the network of these inline layers; see `build_module`."""
     if not Path(path).is_file():
-        raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHTS)})")
+        raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     if layers is None or input_shape is None:
         missing = "layers" if layers is None else "input_shape"
         raise NetworkError(f"`{path}` holds weights alone; give `{missing}`, or export the module with `torch.export.save` as .pt2")
@@ -71,9 +71,9 @@ def read_safetensors(path: str | Path, layers: Sequence[Mapping[str, Any]] | Non
 
 
 def build_module(layers: Sequence[Mapping[str, Any]], weights_path: str | Path, input_shape: Sequence[int]) -> nn.Module:
-    """A `torch.nn.Sequential` of inline layers, with the weights of a file, in eval mode and in the file's number type.
+    """Build a `torch.nn.Sequential` of inline layers, with the weights of a file, in eval mode and in the file's number type.
 
-    A layer is a mapping with ``name``, ``type`` (see `LAYERS`) and the arguments of that class of torch.nn.  Raises `NetworkError`
+    A layer is a mapping with ``name``, ``type`` (see `INLINE_LAYERS`) and the arguments of that class of torch.nn.  Raises `NetworkError`
     for wrong layers and for weights that are missing, left over or of another shape, naming the layer and the key.
     """
     if not layers:
@@ -99,11 +99,11 @@ def _layer_name(entry: Any, place: int, known: Mapping[str, nn.Module]) -> str:
 
 
 def _build(name: str, entry: Mapping[str, Any]) -> nn.Module:
-    kind = LAYERS.get(str(entry["type"]))
+    kind = INLINE_LAYERS.get(str(entry["type"]))
     if kind is None:
-        raise UnsupportedError(f"layer `{name}` has type `{entry['type']}`; expected one of {', '.join(LAYERS)}")
+        raise UnsupportedError(f"layer `{name}` has type `{entry['type']}`; expected one of {', '.join(INLINE_LAYERS)}")
     given = {str(key): tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key not in ("name", "type")}
-    allowed = [key for key in inspect.signature(kind).parameters if key not in HIDDEN] if kind is not nn.Identity else []
+    allowed = [key for key in inspect.signature(kind).parameters if key not in HIDDEN_ARGUMENTS] if kind is not nn.Identity else []
     if kind is nn.Hardtanh:
         allowed = ["min_val", "max_val", "inplace"]
     unknown = [key for key in given if key not in allowed]
@@ -120,12 +120,12 @@ def _shown(given: Mapping[str, Any]) -> str:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a state dict in a .pt or .pth file (read without running code), by name."""
+    """Read the tensors of a .safetensors file, or of a state dict in a .pt or .pth file (without running code), by name."""
     path = Path(path)
     if not path.is_file():
-        raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHTS)})")
-    if path.suffix.lower() not in WEIGHTS:
-        raise UnsupportedError(f"`{path}` has the suffix `{path.suffix}`; expected weights ({', '.join(WEIGHTS)})")
+        raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
+    if path.suffix.lower() not in WEIGHT_SUFFIXES:
+        raise UnsupportedError(f"`{path}` has the suffix `{path.suffix}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     try:
         found = _safetensors(path) if path.suffix.lower() == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -143,7 +143,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load weights, each one of them and nothing else; `num_batches_tracked` may be missing."""
+    """Load the weights; raises `NetworkError` if some are missing or unexpected, except `num_batches_tracked`, which may be missing."""
     wanted = module.state_dict()
     optional = {key for key in wanted if key.endswith(".num_batches_tracked")}
     missing = [key for key in wanted if key not in weights and key not in optional]

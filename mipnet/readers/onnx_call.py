@@ -1,15 +1,15 @@
-"""What a rule of the ONNX reader sees: one operator with its inputs and attributes, at batch size 1.
+"""One operator of an ONNX graph, with its inputs and attributes at batch size 1, as its conversion rule sees it.
 
-A rule gets the `Call` it reads and the operator's inputs in order: a `Tensor` where the input depends on the network's, a
-`Constant` for initialisers and what is computed from them, None where an optional one is missing.  It asks the call for each
-attribute, and an attribute that nobody asked for is refused, as are inputs and outputs that a rule does not take.
+A rule gets the `OnnxCall` and the operator's inputs in order: an `OnnxTensor` for an input that depends on the network's input, an
+`OnnxConstant` for initialisers and for values computed from them, and None for a missing optional input.  The rule asks the call for
+each attribute.  Attributes that no rule asked for are refused, and so are inputs and outputs that the rule does not take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,42 +19,40 @@ from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.layers import Reshape
 from mipnet.network.graph import Layer, constant
-from mipnet.readers.lowering import Value
+from mipnet.readers.conversion import Value
+from mipnet.readers.node_names import NodeNames
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-    from mipnet.readers.onnx_graph import Reading
+ONNX_RULES: dict[str, Callable[..., OnnxTensor | OnnxConstant]] = {}
+"""The conversion rule of each operator, by the operator's name."""
 
-RULES: dict[str, Callable[..., Tensor | Constant]] = {}
-"""The rule of each operator."""
+ONNX_FLOAT_TYPES = (1, 10, 11, 16)
+"""ONNX's type numbers of FLOAT, FLOAT16, DOUBLE and BFLOAT16."""
 
-FLOATS = (1, 10, 11, 16)
-"""The numbers of FLOAT, FLOAT16, DOUBLE and BFLOAT16 in ONNX."""
-
-
-Rule = TypeVar("Rule", bound=Callable[..., Any])
+OnnxRule = TypeVar("OnnxRule", bound=Callable[..., Any])
 
 
-def reads(*operators: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of operators."""
+def reads(*operators: str) -> Callable[[OnnxRule], OnnxRule]:
+    """Register a function as the rule of these operators."""
 
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(operators, rule))
+    def register(rule: OnnxRule) -> OnnxRule:
+        ONNX_RULES.update(dict.fromkeys(operators, rule))
         return rule
 
     return register
 
 
 @dataclass(frozen=True)
-class Tensor(Value):
-    """A value with the shape that ONNX sees: ``dims``, of which a leading 1 is the sample axis (`one_sample`)."""
+class OnnxTensor(Value):
+    """A value that depends on the input; ``dims`` is its shape in the graph, where a leading 1 is the sample axis (`one_sample`)."""
 
     dims: Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Constant:
+class OnnxConstant:
     """An array that does not depend on the input, and the names of the initialisers that went into it."""
 
     array: NDArray[Any]
@@ -62,15 +60,35 @@ class Constant:
 
 
 def one_sample(dims: Shape) -> Shape:
-    """The shape of one sample: without a leading axis of length 1, unless it is the only one."""
+    """Return the shape of one sample: ``dims`` without a leading axis of length 1, unless it is the only axis."""
     return dims[1:] if len(dims) > 1 and dims[0] == 1 else dims
 
 
+class GraphState(Protocol):
+    """What a call needs of the reader of its graph.
+
+    ``values`` holds the value of each name in the graph that was read so far, ``layers`` the nodes of the network as
+    ``(name, layer, inputs)``, and ``reshaped`` the source of each reshape node, by the node's name.
+    """
+
+    opset: int
+    names: NodeNames
+    values: dict[str, OnnxTensor | OnnxConstant]
+    layers: list[tuple[str, Layer, tuple[str, ...]]]
+    reshaped: dict[str, OnnxTensor]
+
+    def fuse(self, node: NodeProto, consumer: NodeProto) -> None:
+        """Let the layer that is read from ``node`` compute the result of ``consumer`` too."""
+
+    def sole_consumer(self, name: str) -> NodeProto | None:
+        """Return the only node that reads a value; None if several do, or if the value is the graph's output."""
+
+
 @dataclass(eq=False)
-class Call:
+class OnnxCall:
     """One operator of the graph, as its rule sees it."""
 
-    reading: Reading
+    graph: GraphState
     node: NodeProto
     attributes: dict[str, Any]
     paths: frozenset[str] = frozenset()
@@ -78,23 +96,23 @@ class Call:
 
     @property
     def opset(self) -> int:
-        """The version of the operators."""
-        return self.reading.opset
+        """The version of ONNX's operators that the graph uses."""
+        return self.graph.opset
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An attribute, or the default of the standard."""
+        """Return an attribute, or ``default`` if the node does not have it."""
         self.asked.add(name)
         return self.attributes.get(name, default)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """An attribute that is 0 or 1."""
+        """Return an attribute that is 0 or 1."""
         given = self.get(name, int(default))
         if given not in (0, 1):
             self.refuse(f"its {name} is {given}; expected 0 or 1")
         return bool(given)
 
-    def emit(self, layer: Layer, *inputs: Tensor, dims: Shape | None = None) -> Tensor:
-        """A new node that computes ``layer``; ``dims`` are the first input's, or a sample axis and the layer's shape, if not given."""
+    def emit(self, layer: Layer, *inputs: OnnxTensor, dims: Shape | None = None) -> OnnxTensor:
+        """Add a node that computes ``layer``; ``dims`` defaults to that of the first input if it fits, else to ``(1, *shape)``."""
         try:
             shape = layer.shape(*(value.shape for value in inputs))
         except NetworkError as error:
@@ -103,22 +121,22 @@ class Call:
             dims = inputs[0].dims if inputs[0].shape == shape else (1, *shape)
         if one_sample(dims) != shape:
             self.refuse(f"its result has shape {shape} for one sample, and {dims} in the graph")
-        name = self.reading.names.give(self._origin(), self.paths, layer)
-        self.reading.layers.append((name, layer, tuple(value.name for value in inputs)))
-        return Tensor(name, shape, dims)
+        name = self.graph.names.give(self._origin(), self.paths, layer)
+        self.graph.layers.append((name, layer, tuple(value.name for value in inputs)))
+        return OnnxTensor(name, shape, dims)
 
-    def view(self, x: Tensor, dims: Shape) -> Tensor:
-        """The same elements under other dims; no node where one sample keeps its shape, and one instead of several in a row."""
-        source = self.reading.reshaped.get(x.name, x)
+    def view(self, x: OnnxTensor, dims: Shape) -> OnnxTensor:
+        """Return the same elements with other dims: no node if one sample keeps its shape, and one node for several reshapes in a row."""
+        source = self.graph.reshaped.get(x.name, x)
         if one_sample(dims) in (x.shape, source.shape):
             x = x if one_sample(dims) == x.shape else source
-            return Tensor(x.name, x.shape, dims)
+            return OnnxTensor(x.name, x.shape, dims)
         found = self.emit(Reshape(one_sample(dims)), source, dims=dims)
-        self.reading.reshaped[found.name] = source
+        self.graph.reshaped[found.name] = source
         return found
 
     def _origin(self) -> tuple[str, str]:
-        """The node, and the module that owns its weights, if their names say one (`fc1.weight`)."""
+        """Return the node's identity and the module that owns its weights, if their names say one (`fc1.weight`)."""
         owners = {owner_of(path) for path in self.paths} - {""}
         return str(id(self.node)), owners.pop() if len(owners) == 1 else ""
 
@@ -127,23 +145,23 @@ class Call:
         raise UnsupportedError(f"{place(self.node)} cannot be read: {why}")
 
     def check_attributes(self) -> None:
-        """Refuse an attribute that nobody asked for."""
+        """Refuse the node if it has an attribute that its rule did not ask for."""
         if unread := set(self.attributes) - self.asked:
             self.refuse(f"mipnet does not know what its attribute `{min(unread)}` means")
 
     def array(self, given: Any, what: str) -> torch.Tensor:
-        """A constant as a float64 tensor; refuses what depends on the input and what holds no real numbers."""
-        if not isinstance(given, Constant):
+        """Return a constant as a float64 tensor; refuses values that depend on the input or are not floating-point."""
+        if not isinstance(given, OnnxConstant):
             self.refuse(f"{what} {'is missing' if given is None else 'depends on the network input'}; expected a constant")
         if given.array.dtype.kind != "f":
             self.refuse(f"{what} is of type {given.array.dtype}; expected floating-point numbers")
         return constant(given.array, f"{what} of {place(self.node)}")
 
     def number(self, given: Any, what: str, otherwise: float) -> float:
-        """A constant of one element, possibly repeated, as a number (infinite ones are allowed); ``otherwise`` if missing."""
+        """Return a constant of one element, possibly repeated, as a number, which may be infinite; ``otherwise`` if it is missing."""
         if given is None:
             return otherwise
-        if not isinstance(given, Constant):
+        if not isinstance(given, OnnxConstant):
             self.refuse(f"{what} depends on the network input; expected a constant")
         flat = given.array.reshape(-1)
         if not flat.size or flat.dtype.kind != "f" or np.isnan(flat).any() or (flat != flat[0]).any():
@@ -151,30 +169,30 @@ class Call:
         return float(flat[0])
 
     def integers(self, given: Any, what: str) -> tuple[int, ...]:
-        """A constant of whole numbers."""
-        if not isinstance(given, Constant) or given.array.dtype.kind not in "iu" or given.array.ndim > 1:
+        """Return a constant of whole numbers."""
+        if not isinstance(given, OnnxConstant) or given.array.dtype.kind not in "iu" or given.array.ndim > 1:
             self.refuse(f"{what} must be whole numbers that do not depend on the network input")
         return tuple(int(n) for n in given.array.reshape(-1))
 
-    def value(self, given: Any, what: str = "its input") -> Tensor:
-        """An input that must depend on the network's."""
-        return given if isinstance(given, Tensor) else self.refuse(f"{what} is a constant; expected what depends on the network input")
+    def value(self, given: Any, what: str = "its input") -> OnnxTensor:
+        """Return an input of the operator that must depend on the network's input."""
+        return given if isinstance(given, OnnxTensor) else self.refuse(f"{what} is a constant; expected what depends on the network input")
 
 
 def owner_of(path: str) -> str:
-    """The module that an initialiser belongs to: ``fc1`` for ``fc1.weight``, else nothing."""
+    """Return the module that an initialiser belongs to: ``fc1`` for ``fc1.weight``, else the empty string."""
     owner, _, last = path.rpartition(".")
     return owner if last in ("weight", "bias", "running_mean", "running_var") else ""
 
 
 def place(node: NodeProto) -> str:
-    """How errors call a node."""
+    """Return the description of a node for errors."""
     domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
     return f"operator `{domain}{node.op_type}` (node `{node.name or ', '.join(node.output)}`)"
 
 
 def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """The attributes of a node, by name."""
+    """Return the attributes of a node, by name."""
     from onnx import AttributeProto, helper
 
     for each in node.attribute:
@@ -184,8 +202,8 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
     return {name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value for name, value in found.items()}
 
 
-def axes_of(call: Call, given: Any, opset: int) -> tuple[int, ...]:
-    """Axes as an input from an opset on, as an attribute before."""
+def axes_of(call: OnnxCall, given: Any, opset: int) -> tuple[int, ...]:
+    """Return the axes: the input ``given`` from version ``opset`` on, the attribute `axes` before."""
     if call.opset < opset:
         return tuple(int(axis) for axis in call.get("axes", ()))
     return () if given is None else call.integers(given, "the axes")

@@ -1,4 +1,4 @@
-"""Networks in ONNX files: checked, read operator by operator, and compared with onnxruntime where that is installed."""
+"""Networks in ONNX files: checked, read operator by operator, and compared with onnxruntime if it is installed."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ import numpy as np
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.network.graph import Network
 from mipnet.readers import onnx_ops, onnx_shapes, onnx_windows  # noqa: F401 - they register the rules
-from mipnet.readers.lowering import one_line
-from mipnet.readers.onnx_call import RULES, place
-from mipnet.readers.onnx_fold import FOLDED
-from mipnet.readers.onnx_graph import LAST, Reading, supported
+from mipnet.readers.conversion import one_line
+from mipnet.readers.file_bytes import read_bytes
+from mipnet.readers.onnx_call import ONNX_RULES, place
+from mipnet.readers.onnx_fold import FOLDED_OPERATORS
+from mipnet.readers.onnx_graph import ONNX_SOFTMAXES, OnnxReader, supported
 from mipnet.readers.onnx_session import open_session
-from mipnet.readers.packed import unpacked
 from mipnet.readers.torch import weight_notes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
-OLDEST = 8
-"""The first version of the operators that is read."""
+OPSET_MIN = 8
+"""The oldest version of ONNX's operators that is read."""
 
-DIFFERENCE = {False: 1e-3, True: 5e-2}
-"""How far the network and onnxruntime may lie apart, relative to the largest output, in float32 and in numbers of 16 bits."""
+OUTPUT_DIFFERENCE_MAX = {False: 1e-3, True: 5e-2}
+"""Largest difference between the network and onnxruntime, relative to the largest output: in float32, and (True) in 16 bits."""
 
 
 def from_onnx(path: str | Path) -> Network:
-    """The network of an .onnx file, gzipped or not, with float64 weights; it computes what the graph computes at batch size 1.
+    """Read the network of an .onnx file, gzipped or not, with float64 weights; it computes what the graph computes at batch size 1.
 
-    The graph has one input and one output.  A first axis of length 1, or of any length, numbers the samples; an input without such
-    an axis is one sample as a whole.  Constant parts are computed, a softmax or log-softmax at the very end is taken off, and
-    `Network.notes` say so.  Where onnxruntime is installed the network is compared with it on random inputs.
+    The graph has one input and one output.  A first axis of length 1, or of variable length, is the sample axis; an input without
+    such an axis is read as one sample.  Constants are folded, and a final softmax or log-softmax is taken off, which `Network.notes`
+    record.  If onnxruntime is installed, the network is compared with it on random inputs.
 
-    Raises `UnsupportedError` for operators, attributes and types that mipnet does not have, naming the operator and its node,
-    `NetworkError` for files that are broken, for weights that are NaN and where the network would not be the graph.
+    Raises `UnsupportedError` for operators, attributes and types that mipnet does not have, naming the operator and its node.
+    Raises `NetworkError` for broken files, for weights that are NaN, and if the network differs from the graph.
     """
     path = Path(path)
     model, opset = _load(path)
-    reading = Reading(model.graph, opset)
+    reader = OnnxReader(model.graph, opset)
     try:
-        network = reading.network()
+        network = reader.network()
     except (UnsupportedError, NetworkError) as error:
         raise type(error)(f"`{path}`: {error}") from None
-    notes = _compare(model, network, reading, path)
+    notes = _compare(model, network, reader, path)
     return network.with_notes(*notes, *weight_notes(network))
 
 
 def _load(path: Path) -> tuple[ModelProto, int]:
-    """The model with its weights, and the version of its operators."""
+    """Return the model with its weights, and the version of its operators."""
     if find_spec("onnx") is None:
         raise UnsupportedError(f"`{path}` needs the package onnx, which is not installed: pip install mipnet[onnx]")
     import onnx
 
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(unpacked(path, "an .onnx file", NetworkError))
+        model.ParseFromString(read_bytes(path, "an .onnx file", NetworkError))
     except NetworkError:
         raise
     except Exception as error:
@@ -70,7 +70,7 @@ def _load(path: Path) -> tuple[ModelProto, int]:
     _refuse_unread(model, path)
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _take_in(tensor, path)
+            _load_external(tensor, path)
     try:
         onnx.checker.check_model(model)
     except Exception as error:
@@ -82,15 +82,15 @@ def _load(path: Path) -> tuple[ModelProto, int]:
 
 def _opset(model: ModelProto, path: Path, newest: int) -> int:
     versions = {each.version for each in model.opset_import if each.domain in ("", "ai.onnx")}
-    if len(versions) != 1 or not OLDEST <= min(versions) <= newest:
+    if len(versions) != 1 or not OPSET_MIN <= min(versions) <= newest:
         given = ", ".join(map(str, sorted(versions))) or "none"
-        raise UnsupportedError(f"`{path}` uses version {given} of ONNX's operators (opset); expected one from {OLDEST} to {newest}")
+        raise UnsupportedError(f"`{path}` uses version {given} of ONNX's operators (opset); expected one from {OPSET_MIN} to {newest}")
     return int(versions.pop())
 
 
 def _refuse_unread(model: ModelProto, path: Path) -> None:
-    """Name operators that are not read before the checker says less about them."""
-    known = {*RULES, *FOLDED.split(), *LAST}
+    """Refuse operators that are not read, by name: the message of onnx's checker would say less."""
+    known = {*ONNX_RULES, *FOLDED_OPERATORS.split(), *ONNX_SOFTMAXES}
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in known:
             raise UnsupportedError(f"`{path}`: {place(node)} cannot be read; mipnet reads {supported()}")
@@ -99,7 +99,7 @@ def _refuse_unread(model: ModelProto, path: Path) -> None:
 
 
 def _refuse_missing(model: ModelProto, opset: int, path: Path) -> None:
-    """Refuse an empty name in place of an input that is not optional: onnx's checker lets it pass, and onnxruntime dies of it."""
+    """Refuse an empty name in place of a required input: onnx's checker accepts it, and onnxruntime crashes on it."""
     from onnx.defs import OpSchema, get_schema
 
     for node in model.graph.node:
@@ -118,8 +118,8 @@ def _tensors(model: ModelProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
 
 
-def _take_in(tensor: TensorProto, path: Path) -> None:
-    """Put weights from a file beside the model into it; any other file is refused."""
+def _load_external(tensor: TensorProto, path: Path) -> None:
+    """Copy weights from a file beside the model into the model; files outside of its folder are refused."""
     from onnx import TensorProto
 
     given = {entry.key: entry.value for entry in tensor.external_data}
@@ -146,8 +146,8 @@ def _take_in(tensor: TensorProto, path: Path) -> None:
     tensor.data_location = TensorProto.DEFAULT
 
 
-def _compare(model: ModelProto, network: Network, reading: Reading, path: Path) -> list[str]:
-    """Raise `NetworkError` unless onnxruntime computes the same; a note where it cannot run the graph, nothing where it is missing."""
+def _compare(model: ModelProto, network: Network, reader: OnnxReader, path: Path) -> list[str]:
+    """Raise `NetworkError` unless onnxruntime computes the same outputs; returns a note if onnxruntime cannot run the graph."""
     if find_spec("onnxruntime") is None or model.ByteSize() >= 2**31:
         return []
     x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
@@ -159,11 +159,11 @@ def _compare(model: ModelProto, network: Network, reading: Reading, path: Path) 
         raise NetworkError(f"`{path}` gives NaN or infinite outputs for random inputs, says onnxruntime; its numbers are too large for it")
     outputs = network.forward(x)
     half = any(each.type.tensor_type.elem_type in (10, 16) for each in model.graph.input)  # FLOAT16, BFLOAT16
-    found = (reading.last.of(outputs) if reading.last else outputs).reshape(4, -1)
-    far = np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max()) if found.shape == wanted.shape else np.inf
-    if not far <= DIFFERENCE[half]:
+    found = (reader.softmax.apply(outputs) if reader.softmax else outputs).reshape(4, -1)
+    difference = np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max()) if found.shape == wanted.shape else np.inf
+    if not difference <= OUTPUT_DIFFERENCE_MAX[half]:
         raise NetworkError(
-            f"`{path}`: the network read from the file is not what onnxruntime computes: on random inputs they differ by {far:.1e},"
+            f"`{path}`: the network read from the file is not what onnxruntime computes: on random inputs they differ by {difference:.1e},"
             " relative to the largest output; please report this file"
         )
     return []

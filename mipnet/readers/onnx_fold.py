@@ -1,4 +1,4 @@
-"""What ONNX operators make of constants alone, computed by the reference implementation of the standard."""
+"""Constant folding: ONNX operators whose inputs are all constants, evaluated by the reference implementation of the standard."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.readers.lowering import one_line
+from mipnet.readers.conversion import one_line
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-FOLDED = (
+FOLDED_OPERATORS = (
     "Abs Add And Cast CastLike Ceil Concat Constant ConstantOfShape Div Equal Exp Expand Flatten Floor Gather"
     " GatherElements GatherND Gemm Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pow Range"
     " Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Reshape Round Shape Sign Size"
     " Slice Split Sqrt Squeeze Sub Sum Tile Transpose Unsqueeze Where Xor"
 )
-"""Operators that are evaluated on constants: pure functions, nothing random."""
+"""Operators that are evaluated on constants: deterministic functions of their inputs."""
 
-LIMIT = 2**27
-"""The largest number of elements of a folded constant (1 GiB in float64)."""
+FOLDED_ELEMENTS_MAX = 2**27
+"""Largest number of elements of a folded constant (1 GiB in float64)."""
 
 
 class Unfoldable(Exception):
-    """The constant cannot be computed."""
+    """The constant cannot be computed; the message says why."""
 
 
 def fold(node: NodeProto, attributes: dict[str, Any], inputs: list[NDArray[Any] | None], opset: int) -> list[NDArray[Any]]:
-    """The outputs of one operator; raises `Unfoldable` for operators that are not in `FOLDED`, and where it fails."""
-    if node.op_type not in FOLDED.split():
+    """Return the outputs of one operator; raises `Unfoldable` if it is not in `FOLDED_OPERATORS`, or if it fails."""
+    if node.op_type not in FOLDED_OPERATORS.split():
         raise Unfoldable("mipnet does not evaluate this operator")
-    if _size(node.op_type, attributes, inputs) > LIMIT:
-        raise Unfoldable(f"its result would have more than {LIMIT:,} elements")
+    if _size(node.op_type, attributes, inputs) > FOLDED_ELEMENTS_MAX:
+        raise Unfoldable(f"its result would have more than {FOLDED_ELEMENTS_MAX:,} elements")
     if node.op_type in ("Div", "Mod") and any(each is not None and each.dtype.kind in "iu" and (each == 0).any() for each in inputs[1:]):
         raise Unfoldable("it divides whole numbers by 0")
     if node.op_type == "Cast":
@@ -60,7 +60,7 @@ def _run(node: NodeProto, inputs: list[NDArray[Any] | None], opset: int) -> list
 
 
 def _cast(inputs: list[NDArray[Any] | None], to: int) -> NDArray[Any]:
-    """A cast; floating-point numbers stay in float64, whatever their size in the file."""
+    """Return the result of a cast; floating-point numbers stay in float64, whatever their size in the file."""
     from onnx import helper
 
     try:
@@ -75,7 +75,7 @@ def _cast(inputs: list[NDArray[Any] | None], to: int) -> NDArray[Any]:
 
 
 def _size(kind: str, attributes: dict[str, Any], inputs: list[NDArray[Any] | None]) -> float:
-    """At least how many elements the result has, where an operator can make many of few."""
+    """Return a lower bound of the number of elements of the result, for operators that can make many elements of few."""
     given = [each for each in inputs if each is not None]
     try:
         if kind == "ConstantOfShape":

@@ -1,4 +1,4 @@
-"""What ONNX's linear, arithmetic and activation operators mean in mipnet's layers; see `mipnet.readers.onnx_call`."""
+"""Conversion rules of ONNX's linear, arithmetic and activation operators; see `mipnet.readers.onnx_call`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import torch
 
 from mipnet.arrays import Shape
 from mipnet.layers import Add, Dense, ReLU, Scale
-from mipnet.readers.lowering import lower_clip, lower_leaky, lower_norm
-from mipnet.readers.onnx_call import FLOATS, Call, Constant, Tensor, attributes_of, one_sample, reads
+from mipnet.readers.conversion import NormStatistics, convert_batch_norm, convert_clip, convert_leaky_relu
+from mipnet.readers.onnx_call import ONNX_FLOAT_TYPES, OnnxCall, OnnxConstant, OnnxTensor, attributes_of, one_sample, reads
 
-LARGEST = 3.4028234e38
-"""Ends of a range of this size or beyond are infinite: they are the largest float32, written out."""
+FLOAT32_MAX = 3.4028234e38
+"""The largest float32, as exporters write it.  An end of a range whose absolute value is this large counts as infinite."""
 
 
 # Affine layers with weights
 
 
 @reads("Gemm")
-def gemm(call: Call, a: Any, b: Any, c: Any = None) -> Tensor:
-    """``alpha a' @ b' + beta c``, of which one factor is constant; a prime is a transpose if asked for."""
+def gemm(call: OnnxCall, a: Any, b: Any, c: Any = None) -> OnnxTensor:
+    """Convert ``alpha a' @ b' + beta c`` with one constant factor, where a prime is a transpose if the node says so."""
     alpha, beta = float(call.get("alpha", 1.0)), float(call.get("beta", 1.0))
     flipped = call.flag("transA"), call.flag("transB")
-    x = a if isinstance(a, Tensor) else call.value(b, "both factors")
-    weight = call.array(b if isinstance(a, Tensor) else a, "the second factor" if isinstance(a, Tensor) else "the first factor") * alpha
+    x = a if isinstance(a, OnnxTensor) else call.value(b, "both factors")
+    weight = (
+        call.array(b if isinstance(a, OnnxTensor) else a, "the second factor" if isinstance(a, OnnxTensor) else "the first factor") * alpha
+    )
     shift = None if c is None else call.array(c, "the shift") * beta
     if len(x.dims) != 2:
         call.refuse(f"its input has shape {list(x.dims)}; expected (1, inputs)")
-    if isinstance(a, Tensor):
+    if isinstance(a, OnnxTensor):
         dims = x.dims[::-1] if flipped[0] else x.dims
         return _affine(call, x, dims, weight if flipped[1] else weight.T, shift, row=True)
     dims = x.dims[::-1] if flipped[1] else x.dims
@@ -38,9 +40,9 @@ def gemm(call: Call, a: Any, b: Any, c: Any = None) -> Tensor:
 
 
 @reads("MatMul")
-def matmul(call: Call, a: Any, b: Any) -> Tensor:
-    """``x @ W`` for one row, or ``W @ x`` for one column; a constant that is added next, and to nothing else, is the layer's bias."""
-    row = isinstance(a, Tensor)
+def matmul(call: OnnxCall, a: Any, b: Any) -> OnnxTensor:
+    """Convert ``x @ W`` for one row, or ``W @ x`` for one column; a constant that the only consumer adds becomes the layer's bias."""
+    row = isinstance(a, OnnxTensor)
     x = a if row else call.value(b, "both factors")
     weight = call.array(b if row else a, "the second factor" if row else "the first factor")
     if weight.ndim != 2:
@@ -49,8 +51,8 @@ def matmul(call: Call, a: Any, b: Any) -> Tensor:
     return _affine(call, x, x.dims, weight.T if row else weight, shift, row=row)
 
 
-def _affine(call: Call, x: Tensor, dims: Shape, weight: torch.Tensor, shift: torch.Tensor | None, *, row: bool) -> Tensor:
-    """``W x + b`` for a vector x that the graph holds as a row, or as a column, of ``dims``."""
+def _affine(call: OnnxCall, x: OnnxTensor, dims: Shape, weight: torch.Tensor, shift: torch.Tensor | None, *, row: bool) -> OnnxTensor:
+    """Convert ``W x + b`` for a vector x that the graph holds as a row or as a column of shape ``dims``."""
     if weight.ndim != 2:
         call.refuse(f"its constant factor has shape {list(weight.shape)}; expected a matrix")
     outputs, inputs = weight.shape
@@ -71,63 +73,67 @@ def _affine(call: Call, x: Tensor, dims: Shape, weight: torch.Tensor, shift: tor
     return call.view(call.emit(Dense(weight, shift), flat), tuple(after))
 
 
-def _added_next(call: Call, rank: int, width: int) -> torch.Tensor | None:
-    """The constant vector that the only reader of the result adds to it, or subtracts; that reader is done then."""
-    reading, out = call.reading, call.node.output[0]
-    reader = reading.sole_reader(out)
-    if reader is None or reader.op_type not in ("Add", "Sub") or reader.domain not in ("", "ai.onnx") or attributes_of(reader):
+def _added_next(call: OnnxCall, rank: int, width: int) -> torch.Tensor | None:
+    """Return the constant that the only consumer of the result adds or subtracts, and fuse that consumer; None if there is none."""
+    graph, out = call.graph, call.node.output[0]
+    consumer = graph.sole_consumer(out)
+    if consumer is None or consumer.op_type not in ("Add", "Sub") or consumer.domain not in ("", "ai.onnx") or attributes_of(consumer):
         return None
-    other = reading.values.get(next((name for name in reader.input if name != out), ""))
-    if not isinstance(other, Constant) or other.array.ndim > rank or other.array.shape[-1:] not in ((), (1,), (width,)):
+    other = graph.values.get(next((name for name in consumer.input if name != out), ""))
+    if not isinstance(other, OnnxConstant) or other.array.ndim > rank or other.array.shape[-1:] not in ((), (1,), (width,)):
         return None
     if other.array.size not in (1, width):
         return None
-    if reader.op_type == "Sub" and reader.input[0] != out:
+    if consumer.op_type == "Sub" and consumer.input[0] != out:
         return None
-    reading.fuse(call.node, reader)
+    graph.fuse(call.node, consumer)
     call.paths |= other.paths
-    return call.array(other, "the shift") * (-1 if reader.op_type == "Sub" else 1)
+    return call.array(other, "the shift") * (-1 if consumer.op_type == "Sub" else 1)
 
 
 @reads("BatchNormalization")
-def batch_norm(call: Call, x: Any, scale: Any, shift: Any, mean: Any, variance: Any) -> Tensor:
-    """``scale (x - mean) / sqrt(variance + epsilon) + shift`` for each channel; the momentum concerns training alone."""
+def batch_norm(call: OnnxCall, x: Any, scale: Any, shift: Any, mean: Any, variance: Any) -> OnnxTensor:
+    """Convert ``scale (x - mean) / sqrt(variance + epsilon) + shift`` per channel; the momentum is used in training only."""
     call.get("momentum")
     if call.flag("training_mode") or not call.flag("spatial", True) or any(call.node.output[1:]):
         call.refuse("it normalises by the batch's own statistics, or by position; expected running statistics of each channel")
     value = call.value(x)
     if len(value.dims) < 2 or value.dims[0] != 1:
         call.refuse(f"its input has shape {list(value.dims)}; expected (1, channels, ...)")
-    names = ("the scale", "the shift", "the mean", "the variance")
-    gamma, beta, middle, spread = (call.array(each, name) for each, name in zip((scale, shift, mean, variance), names, strict=True))
-    if any(each.shape != (value.dims[1],) for each in (gamma, beta, middle, spread)):
-        shapes = [list(each.shape) for each in (gamma, beta, middle, spread)]
+    norm = NormStatistics(
+        call.array(scale, "the scale"), call.array(shift, "the shift"), call.array(mean, "the mean"), call.array(variance, "the variance")
+    )
+    shapes = [list(each.shape) for each in norm if each is not None]
+    if any(shape != [value.dims[1]] for shape in shapes):
         call.refuse(f"its statistics have shapes {shapes}; expected {[value.dims[1]]}")
     eps = float(call.get("epsilon", 1e-5))
-    if not bool((spread + eps > 0).all()):
-        call.refuse(f"its smallest variance is {float(spread.min())}, and epsilon {eps}; expected a positive sum")
-    return lower_norm(call, value, gamma, beta, middle, spread, eps)
+    if not bool((norm.variance + eps > 0).all()):
+        call.refuse(f"its smallest variance is {float(norm.variance.min())}, and epsilon {eps}; expected a positive sum")
+    return convert_batch_norm(call, value, norm, eps)
 
 
 # Constants and sums
 
 
 @reads("Add")
-def add(call: Call, x: Any, y: Any) -> Tensor:
-    """``x + y``."""
+def add(call: OnnxCall, x: Any, y: Any) -> OnnxTensor:
+    """Convert ``x + y``."""
     return _sum(call, x, 1.0, y, 1.0)
 
 
 @reads("Sub")
-def subtract(call: Call, x: Any, y: Any) -> Tensor:
-    """``x - y``."""
+def subtract(call: OnnxCall, x: Any, y: Any) -> OnnxTensor:
+    """Convert ``x - y``."""
     return _sum(call, x, 1.0, y, -1.0)
 
 
 @reads("Sum")
-def total(call: Call, first: Any, *rest: Any) -> Tensor:
-    """``x + y + ...``."""
-    parts = [*(each for each in (first, *rest) if isinstance(each, Tensor)), *(e for e in (first, *rest) if not isinstance(e, Tensor))]
+def total(call: OnnxCall, first: Any, *rest: Any) -> OnnxTensor:
+    """Convert ``x + y + ...``."""
+    parts = [
+        *(each for each in (first, *rest) if isinstance(each, OnnxTensor)),
+        *(e for e in (first, *rest) if not isinstance(e, OnnxTensor)),
+    ]
     found = call.value(parts[0])
     for part in parts[1:]:
         found = _sum(call, found, 1.0, part, 1.0)
@@ -135,40 +141,40 @@ def total(call: Call, first: Any, *rest: Any) -> Tensor:
 
 
 @reads("Neg")
-def negate(call: Call, x: Any) -> Tensor:
-    """``-x``."""
+def negate(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert ``-x``."""
     return call.emit(Scale(torch.tensor(-1.0), torch.tensor(0.0)), x)
 
 
 @reads("Mul")
-def multiply(call: Call, x: Any, y: Any) -> Tensor:
-    """``x`` times a constant."""
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
+def multiply(call: OnnxCall, x: Any, y: Any) -> OnnxTensor:
+    """Convert the product of a value and a constant."""
+    if isinstance(x, OnnxTensor) and isinstance(y, OnnxTensor):
         call.refuse("it multiplies two values that depend on the network input, which is not linear")
-    value, factor = (x, y) if isinstance(x, Tensor) else (y, x)
+    value, factor = (x, y) if isinstance(x, OnnxTensor) else (y, x)
     return _scale(call, value, call.array(factor, "the factor"), torch.zeros(()))
 
 
 @reads("Div")
-def divide(call: Call, x: Any, y: Any) -> Tensor:
-    """``x`` divided by a constant."""
+def divide(call: OnnxCall, x: Any, y: Any) -> OnnxTensor:
+    """Convert the quotient of a value and a constant."""
     divisor = call.array(y, "the divisor")
     if (divisor == 0).any():
         call.refuse("it divides by 0")
     return _scale(call, call.value(x), 1 / divisor, torch.zeros(()))
 
 
-def _sum(call: Call, x: Any, a: float, y: Any, b: float) -> Tensor:
-    """``a x + b y``, where one of the two may be a constant."""
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
+def _sum(call: OnnxCall, x: Any, a: float, y: Any, b: float) -> OnnxTensor:
+    """Convert ``a x + b y``, where one of the two may be a constant."""
+    if isinstance(x, OnnxTensor) and isinstance(y, OnnxTensor):
         dims = _together(call, x.dims, y.dims)
         wide = [each if each.dims == dims else _scale(call, each, torch.ones(dims), torch.zeros(())) for each in (x, y)]
         return call.emit(Add((a, b)), *wide)
-    value, factor, shift, times = (x, a, y, b) if isinstance(x, Tensor) else (y, b, x, a)
+    value, factor, shift, times = (x, a, y, b) if isinstance(x, OnnxTensor) else (y, b, x, a)
     return _scale(call, value, torch.tensor(factor), call.array(shift, "a summand") * times)
 
 
-def _scale(call: Call, x: Tensor, factor: torch.Tensor, shift: torch.Tensor) -> Tensor:
+def _scale(call: OnnxCall, x: OnnxTensor, factor: torch.Tensor, shift: torch.Tensor) -> OnnxTensor:
     dims = _together(call, x.dims, tuple(np.broadcast_shapes(factor.shape, shift.shape)))
     if dims == x.dims and bool((factor == 1).all()) and bool((shift == 0).all()):
         return x
@@ -177,8 +183,8 @@ def _scale(call: Call, x: Tensor, factor: torch.Tensor, shift: torch.Tensor) -> 
     return call.emit(Scale(*thin), x, dims=dims)
 
 
-def _together(call: Call, one: Shape, other: Shape) -> Shape:
-    """The shape of a result that broadcasts two; the sample axis must keep its length of 1."""
+def _together(call: OnnxCall, one: Shape, other: Shape) -> Shape:
+    """Return the shape that two shapes broadcast to; the sample axis must keep its length of 1."""
     try:
         dims = tuple(int(n) for n in np.broadcast_shapes(one, other))
     except ValueError:
@@ -192,48 +198,48 @@ def _together(call: Call, one: Shape, other: Shape) -> Shape:
 
 
 @reads("Relu")
-def relu(call: Call, x: Any) -> Tensor:
-    """``max(x, 0)``."""
+def relu(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert ``max(x, 0)``."""
     return call.emit(ReLU(), x)
 
 
 @reads("LeakyRelu")
-def leaky_relu(call: Call, x: Any) -> Tensor:
-    """``x`` for x > 0, ``alpha x`` else."""
-    return lower_leaky(call, call.value(x), float(call.get("alpha", 0.01)))
+def leaky_relu(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert ``x`` for x > 0, ``alpha x`` otherwise."""
+    return convert_leaky_relu(call, call.value(x), float(call.get("alpha", 0.01)))
 
 
 @reads("PRelu")
-def prelu(call: Call, x: Any, slope: Any) -> Tensor:
-    """A leaky ReLU whose slope was trained."""
-    return lower_leaky(call, call.value(x), call.number(slope, "the slope", 0.0))
+def prelu(call: OnnxCall, x: Any, slope: Any) -> OnnxTensor:
+    """Convert a leaky ReLU with a trained slope."""
+    return convert_leaky_relu(call, call.value(x), call.number(slope, "the slope", 0.0))
 
 
 @reads("Clip")
-def clip(call: Call, x: Any, low: Any = None, high: Any = None) -> Tensor:
-    """``min(max(x, low), high)``; either end may be missing.  Before opset 11 the ends are attributes."""
+def clip(call: OnnxCall, x: Any, low: Any = None, high: Any = None) -> OnnxTensor:
+    """Convert ``min(max(x, low), high)``; either end may be missing.  Before opset 11 the ends are attributes."""
     if call.opset < 11:
         return _clip(call, x, float(call.get("min", -math.inf)), float(call.get("max", math.inf)))
     return _clip(call, x, call.number(low, "the lower end", -math.inf), call.number(high, "the upper end", math.inf))
 
 
 @reads("Max")
-def maximum(call: Call, *given: Any) -> Tensor:
-    """``max(x, constant)``."""
-    x, end = _against(call, given)
+def maximum(call: OnnxCall, *given: Any) -> OnnxTensor:
+    """Convert ``max(x, constant)``."""
+    x, end = _value_and_constant(call, given)
     return _clip(call, x, end, math.inf)
 
 
 @reads("Min")
-def minimum(call: Call, *given: Any) -> Tensor:
-    """``min(x, constant)``."""
-    x, end = _against(call, given)
+def minimum(call: OnnxCall, *given: Any) -> OnnxTensor:
+    """Convert ``min(x, constant)``."""
+    x, end = _value_and_constant(call, given)
     return _clip(call, x, -math.inf, end)
 
 
-def _against(call: Call, given: tuple[Any, ...]) -> tuple[Tensor, float]:
-    values = [each for each in given if isinstance(each, Tensor)]
-    ends = [each for each in given if isinstance(each, Constant)]
+def _value_and_constant(call: OnnxCall, given: tuple[Any, ...]) -> tuple[OnnxTensor, float]:
+    values = [each for each in given if isinstance(each, OnnxTensor)]
+    ends = [each for each in given if isinstance(each, OnnxConstant)]
     if len(given) != 2 or len(values) != 1 or len(ends) != 1:
         call.refuse("it compares several values that depend on the network input; expected one of them and one constant")
     if _together(call, values[0].dims, ends[0].array.shape) != values[0].dims:
@@ -241,16 +247,16 @@ def _against(call: Call, given: tuple[Any, ...]) -> tuple[Tensor, float]:
     return values[0], call.number(ends[0], "the constant", 0.0)
 
 
-def _clip(call: Call, x: Any, low: float, high: float) -> Tensor:
-    if low >= LARGEST or high <= -LARGEST:
-        call.refuse(f"it clips to [{low}, {high}]; expected ends between which a number may lie")
-    return lower_clip(call, call.value(x), low if low > -LARGEST else -math.inf, high if high < LARGEST else math.inf)
+def _clip(call: OnnxCall, x: Any, low: float, high: float) -> OnnxTensor:
+    if low >= FLOAT32_MAX or high <= -FLOAT32_MAX:
+        call.refuse(f"it clips to [{low}, {high}]; expected low < infinity and high > -infinity")
+    return convert_clip(call, call.value(x), low if low > -FLOAT32_MAX else -math.inf, high if high < FLOAT32_MAX else math.inf)
 
 
 @reads("Cast")
-def cast(call: Call, x: Any) -> Tensor:
-    """The input, if it is cast to floating-point numbers: mipnet reads all of them in float64."""
+def cast(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Return the input of a cast to floating-point numbers: mipnet reads all of them in float64."""
     call.get("saturate"), call.get("round_mode")
-    if call.get("to") not in FLOATS:
-        call.refuse(f"it casts to type {call.get('to')} of ONNX; expected floating-point numbers ({', '.join(map(str, FLOATS))})")
+    if call.get("to") not in ONNX_FLOAT_TYPES:
+        call.refuse(f"it casts to type {call.get('to')} of ONNX; expected floating-point numbers ({', '.join(map(str, ONNX_FLOAT_TYPES))})")
     return call.view(x, x.dims)

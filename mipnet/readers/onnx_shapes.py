@@ -1,4 +1,4 @@
-"""What ONNX's reshaping and joining operators mean in mipnet's layers; see `mipnet.readers.onnx_call`."""
+"""Conversion rules of ONNX's reshaping and joining operators; see `mipnet.readers.onnx_call`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from mipnet.layers import Concat, Permute
-from mipnet.readers.onnx_call import Call, Constant, Tensor, axes_of, one_sample, reads
+from mipnet.readers.onnx_call import OnnxCall, OnnxConstant, OnnxTensor, axes_of, one_sample, reads
 
 
 @reads("Flatten")
-def flatten(call: Call, x: Any) -> Tensor:
-    """All axes before one as one, and the others as another."""
+def flatten(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert to two axes: those before ``axis`` as one, the others as the second."""
     axis = int(call.get("axis", 1))
     if not -len(x.dims) <= axis <= len(x.dims):
         call.refuse(f"its axis is {axis} and its input has shape {list(x.dims)}")
@@ -22,8 +22,8 @@ def flatten(call: Call, x: Any) -> Tensor:
 
 
 @reads("Reshape")
-def reshape(call: Call, x: Any, target: Any) -> Tensor:
-    """The same elements under another shape: 0 keeps a length (unless `allowzero`), one -1 is what is left."""
+def reshape(call: OnnxCall, x: Any, target: Any) -> OnnxTensor:
+    """Convert a reshape: 0 keeps a length (unless `allowzero`), and one -1 stands for the remaining length."""
     x, wanted = call.value(x), list(call.integers(target, "its shape"))
     if not call.flag("allowzero"):
         if any(n == 0 for n in wanted[len(x.dims) :]):
@@ -39,8 +39,8 @@ def reshape(call: Call, x: Any, target: Any) -> Tensor:
 
 
 @reads("Squeeze")
-def squeeze(call: Call, x: Any, axes: Any = None) -> Tensor:
-    """Without the axes of length 1, or those of them that are named."""
+def squeeze(call: OnnxCall, x: Any, axes: Any = None) -> OnnxTensor:
+    """Convert the removal of all axes of length 1, or of the given ones."""
     x, given = call.value(x), axes_of(call, axes, 13)
     rank = len(x.dims)
     gone = {axis % rank for axis in given} if given else {axis for axis, n in enumerate(x.dims) if n == 1}
@@ -50,8 +50,8 @@ def squeeze(call: Call, x: Any, axes: Any = None) -> Tensor:
 
 
 @reads("Unsqueeze")
-def unsqueeze(call: Call, x: Any, axes: Any = None) -> Tensor:
-    """With new axes of length 1."""
+def unsqueeze(call: OnnxCall, x: Any, axes: Any = None) -> OnnxTensor:
+    """Convert the insertion of axes of length 1."""
     x, given = call.value(x), axes_of(call, axes, 13)
     rank = len(x.dims) + len(given)
     if not given or any(not -rank <= axis < rank for axis in given) or len({axis % rank for axis in given}) < len(given):
@@ -63,8 +63,8 @@ def unsqueeze(call: Call, x: Any, axes: Any = None) -> Tensor:
 
 
 @reads("Transpose")
-def transpose(call: Call, x: Any) -> Tensor:
-    """Axes in another order; the last first if none is given."""
+def transpose(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert a permutation of the axes; without `perm` their order is reversed."""
     rank = len(x.dims)
     order = tuple(int(axis) for axis in call.get("perm", range(rank - 1, -1, -1)))
     if sorted(order) != list(range(rank)):
@@ -80,8 +80,8 @@ def transpose(call: Call, x: Any) -> Tensor:
 
 
 @reads("Concat")
-def concatenate(call: Call, *parts: Any) -> Tensor:
-    """Values side by side along an axis of one sample."""
+def concatenate(call: OnnxCall, *parts: Any) -> OnnxTensor:
+    """Convert a concatenation along an axis of one sample."""
     values = [call.value(part, "one of its parts") for part in parts]
     rank, axis = len(values[0].dims), int(call.get("axis", 0))
     if any(len(value.dims) != rank for value in values) or not -rank <= axis < rank:
@@ -95,32 +95,32 @@ def concatenate(call: Call, *parts: Any) -> Tensor:
     return call.emit(Concat(axis % rank - int(lead)), *full, dims=tuple(dims))
 
 
-# Nothing to do
+# Operators without effect
 
 
 @reads("Identity")
-def identity(call: Call, x: Any) -> Tensor:
-    """The input."""
+def identity(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Return the input."""
     return call.view(x, x.dims)
 
 
 @reads("Dropout")
-def dropout(call: Call, x: Any, share: Any = None, training: Any = None) -> Tensor:
-    """The input: nothing is dropped unless in training."""
+def dropout(call: OnnxCall, x: Any, share: Any = None, training: Any = None) -> OnnxTensor:
+    """Return the input: dropout acts in training only."""
     call.get("ratio"), call.get("seed")
-    if training is not None and (not isinstance(training, Constant) or bool(np.any(training.array))):
+    if training is not None and (not isinstance(training, OnnxConstant) or bool(np.any(training.array))):
         call.refuse("it drops at random; export the network in eval mode")
     return call.view(call.value(x), x.dims)
 
 
 @reads("Shape")
-def shape(call: Call, x: Any) -> Constant:
-    """The shape at batch size 1, or a part of it."""
+def shape(call: OnnxCall, x: Any) -> OnnxConstant:
+    """Return the shape at batch size 1, or a slice of it."""
     start, end = call.get("start", 0), call.get("end")
-    return Constant(np.array(x.dims[slice(start, end)], dtype=np.int64))
+    return OnnxConstant(np.array(x.dims[slice(start, end)], dtype=np.int64))
 
 
 @reads("Size")
-def count(call: Call, x: Any) -> Constant:
-    """The number of elements at batch size 1."""
-    return Constant(np.array(math.prod(one_sample(x.dims)), dtype=np.int64))
+def count(call: OnnxCall, x: Any) -> OnnxConstant:
+    """Return the number of elements at batch size 1."""
+    return OnnxConstant(np.array(math.prod(one_sample(x.dims)), dtype=np.int64))

@@ -1,18 +1,18 @@
-"""What ONNX's convolutions and pools mean in mipnet's layers, with all ways to write their padding; see `mipnet.readers.onnx_call`."""
+"""Conversion rules of ONNX's convolutions and pools, with all forms of padding; see `mipnet.readers.onnx_call`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from mipnet.arrays import Shape
 from mipnet.layers import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d, Window
-from mipnet.layers.window import Sides
-from mipnet.readers.onnx_call import Call, Tensor, axes_of, reads
+from mipnet.layers.window import Pair, Sides
+from mipnet.readers.onnx_call import OnnxCall, OnnxTensor, axes_of, reads
 
 
 @reads("Conv")
-def conv(call: Call, x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """A convolution over rows and columns, or over one axis, which then is a single row."""
+def conv(call: OnnxCall, x: Any, weight: Any, bias: Any = None) -> OnnxTensor:
+    """Convert a convolution over rows and columns, or over one axis, which is read as a single row."""
     x, kernel = call.value(x), call.array(weight, "the weight")
     shift = None if bias is None else call.array(bias, "the bias")
     if kernel.ndim != len(x.dims):
@@ -20,19 +20,25 @@ def conv(call: Call, x: Any, weight: Any, bias: Any = None) -> Tensor:
     sizes = tuple(int(n) for n in kernel.shape[2:])
     if tuple(call.get("kernel_shape", sizes)) != sizes:
         call.refuse(f"its kernel_shape is {call.get('kernel_shape')} and its weight has shape {list(kernel.shape)}")
-    plane, (_, stride, padding, dilation) = planar(call, x, sizes)
+    plane, window = planar(call, x, sizes)
     groups = int(call.get("group", 1))
     if groups < 1 or kernel.shape[0] % groups:
         call.refuse(f"{kernel.shape[0]} output channels do not divide into {groups} groups")
-    layer = Conv2d(kernel if kernel.ndim == 4 else kernel[:, :, None], shift, stride, padding, dilation, groups)
+    layer = Conv2d(kernel if kernel.ndim == 4 else kernel[:, :, None], shift, window.strides, window.padding, window.dilations, groups)
     return from_plane(call, call.emit(layer, plane), x)
 
 
-Geometry = tuple[tuple[int, int], tuple[int, int], Sides, tuple[int, int]]
+class PlaneWindow(NamedTuple):
+    """A window over rows and columns: kernel, strides and dilations as ``(rows, columns)``, padding on all four sides."""
+
+    kernel: Pair
+    strides: Pair
+    padding: Sides
+    dilations: Pair
 
 
-def planar(call: Call, x: Tensor, kernel: Shape) -> tuple[Tensor, Geometry]:
-    """The input as ``(channels, rows, cols)``, and kernel, strides, padding and dilations on it; one axis becomes a single row."""
+def planar(call: OnnxCall, x: OnnxTensor, kernel: Shape) -> tuple[OnnxTensor, PlaneWindow]:
+    """Return the input as ``(channels, rows, columns)`` and the window over it; a single axis becomes one row."""
     axes = len(x.dims) - 2
     if axes not in (1, 2) or x.dims[0] != 1:
         call.refuse(f"its input has shape {list(x.dims)}; expected (1, channels, rows, columns) or (1, channels, length)")
@@ -43,13 +49,13 @@ def planar(call: Call, x: Tensor, kernel: Shape) -> tuple[Tensor, Geometry]:
         call.refuse(f"its strides are {list(strides)} and its dilations {list(dilations)}; expected {axes} positive numbers each")
     sides = _sides(call, x.dims[2:], kernel, strides, dilations)
     if axes == 2:
-        return x, ((kernel[0], kernel[1]), (strides[0], strides[1]), sides, (dilations[0], dilations[1]))
+        return x, PlaneWindow((kernel[0], kernel[1]), (strides[0], strides[1]), sides, (dilations[0], dilations[1]))
     one = call.view(x, (1, x.dims[1], 1, x.dims[2]))
-    return one, ((1, kernel[0]), (1, strides[0]), (0, 0, sides[0], sides[1]), (1, dilations[0]))
+    return one, PlaneWindow((1, kernel[0]), (1, strides[0]), (0, 0, sides[0], sides[1]), (1, dilations[0]))
 
 
-def _sides(call: Call, lengths: Shape, kernel: Shape, strides: Shape, dilations: Shape) -> Sides:
-    """Padding as ``(begin, end)`` of each axis, in order, from `pads` or `auto_pad`."""
+def _sides(call: OnnxCall, lengths: Shape, kernel: Shape, strides: Shape, dilations: Shape) -> Sides:
+    """Return the padding as ``(begin, end)`` per axis, in order, from `pads` or `auto_pad`."""
     axes, auto = len(lengths), str(call.get("auto_pad", "NOTSET") or "NOTSET")
     given = [int(n) for n in call.get("pads", [0] * 2 * axes)]
     if len(given) != 2 * axes or min(given) < 0 or (auto != "NOTSET" and any(given)):
@@ -66,21 +72,21 @@ def _sides(call: Call, lengths: Shape, kernel: Shape, strides: Shape, dilations:
     return flat[0], flat[1], flat[2], flat[3]
 
 
-def from_plane(call: Call, found: Tensor, x: Tensor) -> Tensor:
-    """A result of rows and columns with as many axes as the input had."""
+def from_plane(call: OnnxCall, found: OnnxTensor, x: OnnxTensor) -> OnnxTensor:
+    """Return a result ``(channels, rows, columns)`` with as many axes as the input ``x``."""
     return found if len(x.dims) == 4 else call.view(found, (1, found.shape[0], found.shape[2]))
 
 
 @reads("MaxPool")
-def max_pool(call: Call, x: Any) -> Tensor:
-    """Maxima over windows; the order of indices, which nobody reads, does not matter."""
+def max_pool(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert max pooling; the order of its indices has no effect, since no operator that mipnet has reads them."""
     call.flag("storage_order")
     return from_plane(call, call.emit(MaxPool2d(_window(call, x)), planar(call, x, _kernel(call))[0]), x)
 
 
 @reads("AveragePool")
-def average_pool(call: Call, x: Any) -> Tensor:
-    """Averages over windows, with the padding counted or not."""
+def average_pool(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert average pooling, with or without the padding in the count."""
     window = _window(call, x)
     if window.dilation != (1, 1):
         call.refuse(f"its dilations are {call.get('dilations')}; mipnet reads averages over windows without gaps")
@@ -88,44 +94,44 @@ def average_pool(call: Call, x: Any) -> Tensor:
     return from_plane(call, call.emit(layer, planar(call, x, _kernel(call))[0]), x)
 
 
-def _kernel(call: Call) -> Shape:
+def _kernel(call: OnnxCall) -> Shape:
     return tuple(int(n) for n in call.get("kernel_shape", ()))
 
 
-def _window(call: Call, x: Tensor) -> Window:
+def _window(call: OnnxCall, x: OnnxTensor) -> Window:
     kernel, strides, padding, dilations = planar(call, x, _kernel(call))[1]
     auto, gaps = str(call.get("auto_pad", "")), list(dilations)
     if dilations != (1, 1) and auto.startswith("SAME"):
-        call.refuse(f"its dilations are {gaps} and its auto_pad is {auto}, which not everybody reads the same way; expected pads")
+        call.refuse(f"its dilations are {gaps} and its auto_pad is {auto}, which runtimes read in different ways; expected pads")
     if any(side >= size for side, size in zip(padding, (kernel[0], kernel[0], kernel[1], kernel[1]), strict=True)):
         call.refuse(f"its pads {list(padding)} are as large as its kernel {list(kernel)}; expected smaller ones")
     return Window(kernel, strides, padding, dilations, call.flag("ceil_mode"))
 
 
 @reads("GlobalAveragePool")
-def global_average(call: Call, x: Any) -> Tensor:
-    """The mean of each channel."""
+def global_average(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert the mean of each channel."""
     plane, _ = planar(call, x, (1,) * (len(x.dims) - 2))
     return from_plane(call, call.emit(AdaptiveAvgPool2d((1, 1)), plane), x)
 
 
 @reads("GlobalMaxPool")
-def global_max(call: Call, x: Any) -> Tensor:
-    """The maximum of each channel."""
+def global_max(call: OnnxCall, x: Any) -> OnnxTensor:
+    """Convert the maximum of each channel."""
     plane, _ = planar(call, x, (1,) * (len(x.dims) - 2))
     window = Window((plane.shape[1], plane.shape[2]), (1, 1))
     return from_plane(call, call.emit(MaxPool2d(window), plane), x)
 
 
 @reads("ReduceMean")
-def mean(call: Call, x: Any, axes: Any = None) -> Tensor:
-    """The mean over all positions of each channel."""
+def mean(call: OnnxCall, x: Any, axes: Any = None) -> OnnxTensor:
+    """Convert the mean over all positions of each channel."""
     value, keep = call.value(x), call.flag("keepdims", True)
     given = axes_of(call, axes, 18)
     if call.flag("noop_with_empty_axes") and not given:
         return value
     rank = len(value.dims)
     if rank not in (3, 4) or sorted(axis % rank for axis in given or range(rank)) != list(range(2, rank)):
-        call.refuse(f"it takes the mean of {list(value.dims)} over axes {given or 'all'}; expected all axes behind samples and channels")
+        call.refuse(f"it takes the mean of {list(value.dims)} over axes {given or 'all'}; expected all axes after samples and channels")
     found = global_average(call, value)
     return found if keep else call.view(found, found.dims[:2])

@@ -1,7 +1,7 @@
-"""Networks that torch.export.save wrote (.pt2).
+"""Networks in files that torch.export.save wrote (.pt2).
 
-torch.export.load runs whatever a crafted file tells it to: it unpickles, evaluates expressions and looks functions up by name.
-So the archive is looked through first, and anything but plain tensors, aten operators and size symbols is refused unread.
+torch.export.load can run code of a crafted file: it unpickles, evaluates expressions and looks functions up by name.  The archive
+is therefore inspected first, and refused without loading if it holds anything but plain tensors, aten operators and size symbols.
 """
 
 from __future__ import annotations
@@ -21,98 +21,100 @@ from torch.export.graph_signature import InputKind
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.network.graph import Network
-from mipnet.readers.lowering import one_line
+from mipnet.readers.conversion import one_line
 from mipnet.readers.torch import check_equal, quiet, silent, weight_notes
-from mipnet.readers.torch_graph import Reading, float64
+from mipnet.readers.torch_graph import TorchReader, float64
 
-WRITE = "write one with `torch.export.save(torch.export.export(module.eval(), (example_input,)), path)`"
+PT2_HINT = "write one with `torch.export.save(torch.export.export(module.eval(), (example_input,)), path)`"
 
-TARGET = re.compile(
+TARGET_PATTERN = re.compile(
     r"torch\.ops\.aten\.(?!from_file)\w+\.\w+|torch\.sym_\w+|_operator\.(getitem|mul|add|sub|floordiv|mod|neg|eq|ne|ge|gt|le|lt)"
 )
-SIZE = re.compile(r"(Symbol\('[a-z]+\d+'|Integer|Mul|Add|Pow|FloorDiv|Mod|Max|Min|positive=True|integer=True|[a-z]\d+|[-+*/0-9(), ])*")
-NAME = re.compile(r"[\w.]*")
-TREE = {"builtins.tuple", "builtins.list", "builtins.dict"}
+SIZE_PATTERN = re.compile(
+    r"(Symbol\('[a-z]+\d+'|Integer|Mul|Add|Pow|FloorDiv|Mod|Max|Min|positive=True|integer=True|[a-z]\d+|[-+*/0-9(), ])*"
+)
+NAME_PATTERN = re.compile(r"[\w.]*")
+TREE_TYPES = {"builtins.tuple", "builtins.list", "builtins.dict"}
 
 
 def read_pt2(path: str | Path) -> Network:
-    """The network of a file that `torch.export.save` wrote (torch 2.8 or later), in float64.
+    """Read the network of a file that `torch.export.save` wrote (torch 2.8 or later), in float64.
 
-    Raises `NetworkError` for a file that is broken or no such archive, `UnsupportedError` for what mipnet does not have and for
-    archives that hold more than tensors and aten operators.
+    Raises `NetworkError` if the file is broken or not such an archive.  Raises `UnsupportedError` for operators that mipnet does not
+    have, and for archives that hold more than tensors and aten operators.
     """
     program = _load(Path(path))
     with quiet():
-        reading = Reading(program)
-        network = reading.network()
-        program = reading.program
-    check_equal(network, reading.last, lambda x: _interpret(program, x), _sizes(program))
+        reader = TorchReader(program)
+        network = reader.network()
+        program = reader.program
+    check_equal(network, reader.softmax, lambda x: _interpret(program, x), _sizes(program))
     return network.with_notes(*weight_notes(network))
 
 
 def _load(path: Path) -> ExportedProgram:
     if not path.is_file():
-        raise NetworkError(f"no file `{path}`; expected a .pt2 file: {WRITE}")
-    _look_through(path)
+        raise NetworkError(f"no file `{path}`; expected a .pt2 file: {PT2_HINT}")
+    _inspect(path)
     try:
         with silent():
             return torch.export.load(path)
     except Exception as error:
-        raise NetworkError(f"`{path}` cannot be read ({one_line(error)}); {WRITE}") from None
+        raise NetworkError(f"`{path}` cannot be read ({one_line(error)}); {PT2_HINT}") from None
 
 
-def _look_through(path: Path) -> None:
-    """Raise unless the archive holds nothing but plain tensors and a graph of aten operators."""
+def _inspect(path: Path) -> None:
+    """Raise an error unless the archive holds only plain tensors and a graph of aten operators."""
     if not zipfile.is_zipfile(path):
         kind = "a pickle, which could run any code" if path.read_bytes()[:1] == b"\x80" else "no archive, or it is cut off"
-        raise NetworkError(f"`{path}` is {kind}; {WRITE}")
+        raise NetworkError(f"`{path}` is {kind}; {PT2_HINT}")
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2]: name for name in archive.namelist()}
             if min(entry.header_offset for entry in archive.infolist()) or len(names) < len(archive.namelist()):
-                raise NetworkError(f"`{path}` is cut off, or was put together from several archives; {WRITE}")
-            _look_at_names(path, names)
+                raise NetworkError(f"`{path}` is cut off, or was put together from several archives; {PT2_HINT}")
+            _inspect_names(path, names)
             for short, name in names.items():
                 if short.startswith("data/sample_inputs/"):
                     torch.load(io.BytesIO(archive.read(name)), weights_only=True)
                 elif short.endswith(".json"):
-                    _look_at_graph(path, json.loads(archive.read(name)))
+                    _inspect_graph(path, json.loads(archive.read(name)))
     except (NetworkError, UnsupportedError):
         raise
     except Exception as error:
-        raise NetworkError(f"`{path}` cannot be read ({one_line(error)}); {WRITE}") from None
+        raise NetworkError(f"`{path}` cannot be read ({one_line(error)}); {PT2_HINT}") from None
 
 
-def _look_at_names(path: Path, names: dict[str, str]) -> None:
+def _inspect_names(path: Path, names: dict[str, str]) -> None:
     if "data.pkl" in names:
-        raise NetworkError(f"`{path}` was written by `torch.save`, a pickle that could run any code; {WRITE}")
+        raise NetworkError(f"`{path}` was written by `torch.save`, a pickle that could run any code; {PT2_HINT}")
     if "models/model.json" not in names or [name for name in names if name.startswith("models/")] != ["models/model.json"]:
-        raise NetworkError(f"`{path}` holds no exported program of torch 2.8 or later; {WRITE}")
+        raise NetworkError(f"`{path}` holds no exported program of torch 2.8 or later; {PT2_HINT}")
     tensors = re.compile(r"data/(weights/weight_\d+|constants/tensor_\d+|(weights|constants)/model_\w+\.json|sample_inputs/model\.pt)")
     odd = [name for name in names if name.startswith("data/") and not tensors.fullmatch(name)]
     if odd:
         raise UnsupportedError(f"`{path}` holds `{odd[0]}`, which is no plain tensor and could run code; mipnet reads tensors only")
 
 
-def _look_at_graph(path: Path, content: Any) -> None:
+def _inspect_graph(path: Path, content: Any) -> None:
     for key, value in _entries(content):
         if key == "use_pickle" and value:
             raise UnsupportedError(f"`{path}` holds a pickled tensor, which could run code; mipnet reads plain tensors only")
         if not isinstance(value, str):
             continue
-        if key == "target" and not TARGET.fullmatch(value):
+        if key == "target" and not TARGET_PATTERN.fullmatch(value):
             raise UnsupportedError(f"`{path}` calls `{value[:80]}`; mipnet reads aten operators only")
-        wrong = (key == "expr_str" and not SIZE.fullmatch(value)) or (key == "name" and not NAME.fullmatch(value))
+        wrong = (key == "expr_str" and not SIZE_PATTERN.fullmatch(value)) or (key == "name" and not NAME_PATTERN.fullmatch(value))
         if wrong or (key in ("in_spec", "out_spec") and not _plain_tree(value)):
             raise UnsupportedError(f"`{path}` has `{value[:80]}` as a {key}, which mipnet does not read")
 
 
 def _plain_tree(text: str) -> bool:
-    return all(value is None or value in TREE for key, value in _entries(json.loads(text)) if key == "type")
+    return all(value is None or value in TREE_TYPES for key, value in _entries(json.loads(text)) if key == "type")
 
 
 def _entries(content: Any) -> Iterator[tuple[str, Any]]:
-    """Every key with its value, however deep."""
+    """Yield every key with its value, at any depth."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield key, value
@@ -123,7 +125,7 @@ def _entries(content: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _interpret(program: ExportedProgram, x: Tensor) -> Any:
-    """The program's output for a batch, operator by operator, in float64."""
+    """Return the program's output for a batch, computed operator by operator in float64."""
     stored = {**program.constants, **program.state_dict}
     given = [
         x.clone() if spec.kind == InputKind.USER_INPUT else float64(stored[spec.target or ""]).clone()
@@ -135,7 +137,7 @@ def _interpret(program: ExportedProgram, x: Tensor) -> Any:
 
 
 def _sizes(program: ExportedProgram) -> tuple[int, int]:
-    """Two batch sizes that the program takes: its own twice if it was exported for one size only."""
+    """Return two batch sizes that the program accepts: twice the same if it was exported for one size only."""
     name = program.graph_signature.user_inputs[0]
     (given,) = (node for node in program.graph.nodes if node.name == name)
     size = given.meta["val"].shape[0]

@@ -1,4 +1,4 @@
-"""Read any torch module through torch.export, in float64, and check the result against the module."""
+"""Networks from torch modules: exported by torch.export, read in float64, and compared with the module."""
 
 from __future__ import annotations
 
@@ -19,40 +19,43 @@ from torch.export import ExportedProgram
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.network.graph import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
-from mipnet.readers.lowering import one_line
-from mipnet.readers.torch_graph import Reading, reads, supported
+from mipnet.readers.conversion import one_line
+from mipnet.readers.torch_graph import TorchReader, reads, supported
 
 __all__ = ["from_torch", "reads", "supported"]
 
-BATCH = 3
-"""Samples in the exported batch: a number that a module is unlikely to treat specially."""
+EXPORT_SAMPLES = 3
+"""Number of samples in the exported batch: one that a module is unlikely to treat as a special case."""
 
-SMALL = 1e-9
-"""Solvers drop matrix entries below this size."""
+WEIGHT_SIZE_MIN = 1e-9
+"""Solvers drop matrix entries whose absolute value is below this."""
 
-RATIO = 1e9
-TOLERANCE = 1e-8
+WEIGHT_RATIO_MAX = 1e9
+"""Largest ratio of two weights of a layer, in absolute value, without a note."""
+
+MODULE_DIFFERENCE_MAX = 1e-8
+"""Largest difference between network and module, relative to the largest output or to 1 if that is larger."""
 
 
 def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
-    """The network that a module computes in eval mode, with float64 weights; the module itself is left as it is.
+    """Read the network that a module computes in eval mode, with float64 weights; the module itself is not changed.
 
-    ``example_input`` is an array or tensor of shape ``(samples, *shape of one sample)``; only its shape matters.  Every node is
-    called by its module's path, or by its kind and a counter where the path is missing or only a number; `Network.modules`
-    has the paths.  A softmax or log-softmax at the very end is taken off, and `Network.notes` say so.
+    ``example_input`` is an array or tensor of shape ``(samples, *shape of one sample)``; only its shape matters.  The name of a node
+    is the path of its module, or its kind and a counter if there is no path or the path is a number; `Network.modules` holds the
+    paths.  A final softmax or log-softmax is taken off, which `Network.notes` record.
 
-    Raises `UnsupportedError` for operators that mipnet does not have and for modules that torch.export cannot trace,
-    `NetworkError` for weights that are NaN and where the network would not be the module.
+    Raises `UnsupportedError` for operators that mipnet does not have and for modules that torch.export cannot trace.
+    Raises `NetworkError` for weights that are NaN, and if the network differs from the module.
     """
     shape = _sample_shape(example_input)
     ours = _float64_copy(module)
-    batch = torch.zeros(BATCH, *shape, dtype=torch.float64)
+    batch = torch.zeros(EXPORT_SAMPLES, *shape, dtype=torch.float64)
     _check_forward(ours, batch)
     with quiet():
         program = _export(ours, batch)
-        reading = Reading(program)
-        network = reading.network()
-    check_equal(network, reading.last, lambda x: ours(x.clone()), (1, 4))
+        reader = TorchReader(program)
+        network = reader.network()
+    check_equal(network, reader.softmax, lambda x: ours(x.clone()), (1, 4))
     return network.with_notes(*weight_notes(network))
 
 
@@ -72,7 +75,7 @@ def _sample_shape(example: Any) -> tuple[int, ...]:
 
 
 def _float64_copy(module: nn.Module) -> nn.Module:
-    """A copy on the CPU, in eval mode and float64."""
+    """Return a copy of the module on the CPU, in eval mode and float64."""
     if not isinstance(module, nn.Module):
         raise UnsupportedError(f"from_torch was given a {type(module).__name__}; expected a torch.nn.Module")
     for name, value in (*module.named_parameters(), *module.named_buffers()):
@@ -85,7 +88,7 @@ def _float64_copy(module: nn.Module) -> nn.Module:
 
 
 def _check_forward(module: nn.Module, batch: Tensor) -> None:
-    """Raise unless the module takes a batch and returns one tensor with the sample axis first."""
+    """Raise an error unless the module takes a batch and returns one tensor with the sample axis first."""
     out = _run(module, batch.clone())
     if not isinstance(out, Tensor):
         raise UnsupportedError(f"the module returns a {type(out).__name__}; expected one tensor: mipnet reads modules of one output")
@@ -132,7 +135,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Keep what torch logs and prints about a failure to itself: the error says it."""
+    """Hide what torch logs and prints about a failure; the error contains it."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -143,18 +146,21 @@ def silent() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def check_equal(network: Network, last: tuple[str, int] | None, oracle: Callable[[Tensor], Any], sizes: tuple[int, ...]) -> None:
-    """Raise `NetworkError` unless the network and the module agree on random batches of these sizes, in float64."""
+def check_equal(network: Network, softmax: tuple[str, int] | None, module: Callable[[Tensor], Any], sizes: tuple[int, ...]) -> None:
+    """Raise `NetworkError` unless the network and the module agree on random batches of these sizes, in float64.
+
+    ``softmax`` is the function of torch, and its axis, that was taken off the end of the module.
+    """
     generator = torch.Generator().manual_seed(0)
     for size in sizes:
         x = torch.randn(size, *network.input_shape, generator=generator, dtype=torch.float64)
-        wanted = _run(oracle, x)
+        wanted = _run(module, x)
         found = torch.from_numpy(network.forward(x))
-        if last is not None:
-            found = getattr(torch, last[0])(found, last[1])
+        if softmax is not None:
+            found = getattr(torch, softmax[0])(found, softmax[1])
         same_shape = isinstance(wanted, Tensor) and wanted.shape == found.shape
         error = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1)) if same_shape else float("inf")
-        if not error <= TOLERANCE:
+        if not error <= MODULE_DIFFERENCE_MAX:
             raise NetworkError(
                 f"the network read from the module is not the module: on {size} random samples they differ by {error:.1e}, relatively"
                 f" (shapes {tuple(found.shape)} and {tuple(getattr(wanted, 'shape', ()))}); does its forward depend on the batch size,"
@@ -163,16 +169,16 @@ def check_equal(network: Network, last: tuple[str, int] | None, oracle: Callable
 
 
 def weight_notes(network: Network) -> list[str]:
-    """One note for each layer whose weights are too small, or too far apart, for a solver's tolerances."""
+    """Return one note per layer whose weights are too small, or differ too much in size, for a solver's tolerances."""
     notes = []
     for node in network.nodes:
         if node.name != node.origin:
             continue
         for key, value in node.layer.weights().items():
             sizes = value.abs()[value != 0]
-            tiny = int((sizes < SMALL).sum())
+            tiny = int((sizes < WEIGHT_SIZE_MIN).sum())
             if tiny:
-                notes.append(f"{tiny} nonzero numbers in `{key}` of `{node.name}` are below {SMALL:.0e}; solvers take them for 0")
-            if sizes.numel() and float(sizes.max() / sizes.min()) > RATIO:
+                notes.append(f"{tiny} nonzero numbers in `{key}` of `{node.name}` are below {WEIGHT_SIZE_MIN:.0e}; solvers take them for 0")
+            if sizes.numel() and float(sizes.max() / sizes.min()) > WEIGHT_RATIO_MAX:
                 notes.append(f"`{key}` of `{node.name}` ranges from {sizes.min():.1e} to {sizes.max():.1e}, more than solvers resolve")
     return notes

@@ -1,8 +1,8 @@
-"""From a torch.export graph to a `Network`: one rule an operator, one or more nodes a rule.
+"""From a torch.export graph to a `Network`: one rule per operator, one or more nodes per rule.
 
-A rule gets the `Call` it reads and the operator's arguments in the order of its schema, defaults filled in: a `Value` where the
-argument depends on the network's input, a `Constant` for weights, buffers and what is computed from them, plain numbers and
-lists else.  It returns the value that its last layer computes.  Teach the reader an operator with a rule of your own::
+A rule gets the `TorchCall` and the operator's arguments in the order of its schema, with defaults filled in: a `Value` for an
+argument that depends on the network's input, a `TorchConstant` for weights, buffers and values computed from them, and plain
+numbers and lists otherwise.  It returns the value of its last layer.  To read another operator, write a rule for it::
 
     @reads("aten.abs.default")
     def _(call, x):
@@ -24,34 +24,38 @@ from torch.export.graph_signature import InputKind
 from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.network.graph import INPUT, Layer, Network, constant
-from mipnet.readers.lowering import TAKEN_OFF, Value, one_line
-from mipnet.readers.names import Names
+from mipnet.readers.conversion import SOFTMAX_NOTES, Value, one_line
+from mipnet.readers.node_names import NodeNames
 
-Rule = Callable[..., "Value"]
+TorchRule = Callable[..., "Value"]
 
-RULES: dict[str, Rule] = {}
-"""The rule of each operator, by its name in the exported graph."""
+TORCH_RULES: dict[str, TorchRule] = {}
+"""The conversion rule of each operator, by the operator's name in the exported graph."""
 
-ALIASES: set[str] = set()
+ALIASING_OPERATORS: set[str] = set()
 """Operators whose result may share memory with their first argument."""
 
-LAST = {"aten.softmax.int": "softmax", "aten._softmax.default": "softmax"}
-LAST |= {"aten.log_softmax.int": "log_softmax", "aten._log_softmax.default": "log_softmax"}
+TORCH_SOFTMAXES = {"aten.softmax.int": "softmax", "aten._softmax.default": "softmax"}
+TORCH_SOFTMAXES |= {"aten.log_softmax.int": "log_softmax", "aten._log_softmax.default": "log_softmax"}
+"""Operators that are taken off the end of a graph, with the key of their note."""
+
+IntOrPair = int | list[int]
+"""An argument of a window: one number for rows and columns, or one for each."""
 
 
-def reads(*operators: str, alias: bool = False) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of operators; ``alias`` if their result may be a view of the first argument."""
+def reads(*operators: str, alias: bool = False) -> Callable[[TorchRule], TorchRule]:
+    """Register a function as the rule of operators; set ``alias`` if their result may be a view of the first argument."""
 
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(operators, rule))
-        ALIASES.update(operators if alias else ())
+    def register(rule: TorchRule) -> TorchRule:
+        TORCH_RULES.update(dict.fromkeys(operators, rule))
+        ALIASING_OPERATORS.update(operators if alias else ())
         return rule
 
     return register
 
 
 @dataclass(frozen=True, eq=False)
-class Constant:
+class TorchConstant:
     """A tensor that does not depend on the input, and the paths of the parameters and buffers that went into it."""
 
     tensor: Tensor
@@ -59,31 +63,31 @@ class Constant:
 
 
 @dataclass(eq=False)
-class Call:
+class TorchCall:
     """One operator of the graph, as its rule sees it."""
 
-    reading: Reading
+    reader: TorchReader
     node: fx.Node
     paths: frozenset[str] = frozenset()
 
     @property
     def operator(self) -> str:
-        """The name under which rules are registered."""
+        """The operator's name, under which its rule is registered."""
         return str(self.node.target)
 
     @property
     def shape(self) -> Shape:
-        """Shape of one sample of the result, as torch found it."""
+        """Shape of one sample of the result, as recorded by torch."""
         return tuple(int(n) for n in self.node.meta["val"].shape[1:])
 
     def emit(self, layer: Layer, *inputs: Value) -> Value:
-        """A new node that computes ``layer`` from ``inputs``."""
+        """Add a node that computes ``layer`` from ``inputs``, and return its value."""
         try:
             shape = layer.shape(*(value.shape for value in inputs))
         except NetworkError as error:
             self.refuse(str(error))
-        name = self.reading.names.give(stack(self.node), self.paths, layer)
-        self.reading.layers.append((name, layer, tuple(value.name for value in inputs)))
+        name = self.reader.names.give(calling_module(self.node), self.paths, layer)
+        self.reader.layers.append((name, layer, tuple(value.name for value in inputs)))
         return Value(name, shape)
 
     def refuse(self, why: str) -> NoReturn:
@@ -91,54 +95,54 @@ class Call:
         raise UnsupportedError(f"{_place(self.node)} cannot be read: {why}")
 
     def array(self, given: Any, what: str) -> Tensor:
-        """A constant or a number as a float64 tensor; refuses everything that depends on the input."""
-        if isinstance(given, Constant):
+        """Return a constant or a number as a float64 tensor; refuses values that depend on the input."""
+        if isinstance(given, TorchConstant):
             return constant(given.tensor, f"{what} of {_place(self.node)}")
         if isinstance(given, int | float):
             return constant(torch.tensor(given, dtype=torch.float64), f"{what} of {_place(self.node)}")
         return self.refuse(f"{what} depends on the network's input; expected a constant")
 
     def value(self, given: Any, what: str = "its input") -> Value:
-        """An argument that must depend on the network's input."""
+        """Return an argument that must depend on the network's input."""
         return given if isinstance(given, Value) else self.refuse(f"{what} is a constant; expected what depends on the network's input")
 
 
-def stack(node: fx.Node) -> tuple[str, str]:
-    """``(call, path)`` of the innermost module that a node comes from; a second call of one module has the same path."""
-    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
-    if not stack:
+def calling_module(node: fx.Node) -> tuple[str, str]:
+    """Return ``(call, path)`` of the innermost module that contains a node; two calls of one module have the same path."""
+    modules: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
+    if not modules:
         return "", ""
-    key, (path, _) = list(stack.items())[-1]
+    key, (path, _) = list(modules.items())[-1]
     return key, path.split("@")[0]
 
 
 def _place(node: fx.Node) -> str:
-    path = stack(node)[1]
+    path = calling_module(node)[1]
     return f"operator `{node.target}` (node `{node.name}`" + (f", module `{path}`)" if path else ")")
 
 
 def supported() -> str:
-    """The operators that can be read, in one line."""
-    names = {name.split(".")[1].strip("_") for name in RULES if name.startswith("aten.")}
+    """Return the operators that can be read, in one line."""
+    names = {name.split(".")[1].strip("_") for name in TORCH_RULES if name.startswith("aten.")}
     return f"{', '.join(sorted(names))}; softmax and log_softmax as the last operation"
 
 
 @dataclass(eq=False)
-class Reading:
-    """The state of one reading: what each graph node stands for, the layers so far, the names given."""
+class TorchReader:
+    """The reader of one exported program: the value of each graph node, the layers so far, and the names of nodes."""
 
     program: ExportedProgram
     values: dict[fx.Node, Any] = field(default_factory=dict)
     layers: list[tuple[str, Layer, tuple[str, ...]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    last: tuple[str, int] | None = None
-    names: Names = field(default_factory=Names)
+    softmax: tuple[str, int] | None = None
+    names: NodeNames = field(default_factory=NodeNames)
 
     def network(self) -> Network:
-        """The network that the graph computes."""
+        """Read the network that the graph computes."""
         self.program = _functional(self.program)
         given, out = self._ends()
-        self.names = Names(self._module_paths())
+        self.names = NodeNames(self._module_paths())
         self._batch = str(given.meta["val"].shape[0])
         shape = tuple(int(n) for n in given.meta["val"].shape[1:])
         self.values[given] = Value(INPUT, shape)
@@ -151,7 +155,7 @@ class Reading:
         return Network.build(shape, self.layers, origins=self.names.origins, notes=self.notes, modules=self.names.modules)
 
     def _ends(self) -> tuple[fx.Node, fx.Node]:
-        """The input and the output of the graph; all other placeholders become constants."""
+        """Return the input and the output of the graph, and read all other placeholders as constants."""
         inputs: list[fx.Node] = []
         nodes = {node.name: node for node in self.program.graph.nodes}
         stored = {**self.program.constants, **self.program.state_dict}
@@ -160,7 +164,7 @@ class Reading:
             if spec.kind == InputKind.USER_INPUT:
                 inputs += [node] if "val" in node.meta and isinstance(node.meta["val"], Tensor) else []
             elif isinstance(stored.get(spec.target or ""), Tensor):
-                self.values[node] = Constant(float64(stored[spec.target or ""]), frozenset({spec.target or ""}))
+                self.values[node] = TorchConstant(float64(stored[spec.target or ""]), frozenset({spec.target or ""}))
         outputs = [nodes.get(str(name)) for name in self.program.graph_signature.user_outputs]
         if len(inputs) != 1 or len(outputs) != 1 or outputs[0] is None:
             raise UnsupportedError(f"the module has {len(inputs)} input and {len(outputs)} output tensors; expected one of each")
@@ -168,22 +172,22 @@ class Reading:
 
     def _module_paths(self) -> set[str]:
         owners = {target.rpartition(".")[0] for target in self.program.state_dict}
-        return (owners | {stack(node)[1] for node in self.program.graph.nodes}) - {""}
+        return (owners | {calling_module(node)[1] for node in self.program.graph.nodes}) - {""}
 
     def _take_off_softmax(self, out: fx.Node) -> fx.Node:
-        """The node before a final softmax, which is noted; the output itself if there is none."""
+        """Return the node before a final softmax, and record the softmax; the output itself if there is none."""
         here = out
-        while str(here.target) in PASSED and here.args and isinstance(here.args[0], fx.Node) and _same_type(here):
+        while str(here.target) in IDENTITY_OPERATORS and here.args and isinstance(here.args[0], fx.Node) and _same_type(here):
             here = here.args[0]
-        kind = LAST.get(str(here.target))
+        kind = TORCH_SOFTMAXES.get(str(here.target))
         if kind is None or not isinstance(here.args[0], fx.Node) or (len(here.args) > 2 and here.args[2] not in (None, False)):
             return out
         before = here.args[0]
         axis = int(here.args[1]) % before.meta["val"].ndim  # type: ignore[arg-type]
         if axis == 0:
             return out
-        self.last = (kind, axis)
-        self.notes.append(TAKEN_OFF[kind])
+        self.softmax = (kind, axis)
+        self.notes.append(SOFTMAX_NOTES[kind])
         return before
 
     def _read(self, node: fx.Node) -> Any:
@@ -193,21 +197,21 @@ class Reading:
         arguments = _arguments(node, self.values)
         flat = list(_flatten(arguments))
         if node.op == "call_function" and not any(isinstance(a, Value) for a in flat):
-            return self._fold(node, [a for a in flat if isinstance(a, Constant)])
-        rule = RULES.get(str(node.target))
+            return self._fold(node, [a for a in flat if isinstance(a, TorchConstant)])
+        rule = TORCH_RULES.get(str(node.target))
         if rule is None or node.op != "call_function":
             raise UnsupportedError(f"{_place(node)} cannot be read; mipnet reads {supported()}")
-        paths = frozenset[str]().union(*(a.paths for a in flat if isinstance(a, Constant)))
+        paths = frozenset[str]().union(*(a.paths for a in flat if isinstance(a, TorchConstant)))
         self._check_paths(flat)
-        return self._checked(node, rule(Call(self, node, paths), *arguments))
+        return self._checked(node, rule(TorchCall(self, node, paths), *arguments))
 
     def _check_paths(self, arguments: list[Any]) -> None:
         for argument in arguments:
-            if isinstance(argument, Constant) and len(argument.paths) == 1 and argument.tensor.is_floating_point():
+            if isinstance(argument, TorchConstant) and len(argument.paths) == 1 and argument.tensor.is_floating_point():
                 constant(argument.tensor, f"parameter `{next(iter(argument.paths))}`")
 
     def _checked(self, node: fx.Node, value: Value) -> Value:
-        """The value, if torch agrees that it is one sample's share of a batch of that shape."""
+        """Return the value; raises `UnsupportedError` unless torch recorded a batch of such samples."""
         found = node.meta["val"] if isinstance(node.meta["val"], Tensor) else node.meta["val"][0]
         if not found.is_floating_point():
             raise UnsupportedError(f"{_place(node)} cannot be read: its result is of type {found.dtype}; expected real numbers")
@@ -220,25 +224,27 @@ class Reading:
             raise UnsupportedError(f"{_place(node)} cannot be read: torch gives {tuple(found.shape[1:])} for one sample, not {value.shape}")
         return value
 
-    def _fold(self, node: fx.Node, constants: list[Constant]) -> Constant:
+    def _fold(self, node: fx.Node, constants: list[TorchConstant]) -> TorchConstant:
         """What an operator makes of constants alone, computed by torch."""
-        values = {key: v.tensor if isinstance(v, Constant) else v for key, v in self.values.items()}
+        values = {key: v.tensor if isinstance(v, TorchConstant) else v for key, v in self.values.items()}
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         try:
             result = node.target(*args, **kwargs)  # type: ignore[operator]
         except Exception as error:
             raise UnsupportedError(f"{_place(node)} cannot be read: torch says {one_line(error)}") from None
         if not isinstance(result, Tensor):
-            raise UnsupportedError(f"{_place(node)} cannot be read: it makes {type(result).__name__} of constants; expected a tensor")
-        return Constant(result.detach(), frozenset[str]().union(*(c.paths for c in constants)))
+            raise UnsupportedError(f"{_place(node)} cannot be read: it returns a {type(result).__name__} for constants; expected a tensor")
+        return TorchConstant(result.detach(), frozenset[str]().union(*(c.paths for c in constants)))
 
 
-PASSED = {f"aten.{name}" for name in ("contiguous.default", "clone.default", "alias.default", "detach.default", "detach_.default")}
-PASSED |= {
+IDENTITY_OPERATORS = {
+    f"aten.{name}" for name in ("contiguous.default", "clone.default", "alias.default", "detach.default", "detach_.default")
+}
+IDENTITY_OPERATORS |= {
     f"aten.{name}" for name in ("lift_fresh_copy.default", "to.dtype", "to.device", "to.dtype_layout", "to.other", "type_as.default")
 }
-PASSED |= {f"aten.{name}" for name in ("_to_copy.default", "positive.default", "view_as.default", "expand_as.default")}
-"""Operators that hand on their first argument."""
+IDENTITY_OPERATORS |= {f"aten.{name}" for name in ("_to_copy.default", "positive.default", "view_as.default", "expand_as.default")}
+"""Operators whose result is their first argument."""
 
 
 def _same_type(node: fx.Node) -> bool:
@@ -247,7 +253,7 @@ def _same_type(node: fx.Node) -> bool:
 
 
 def _needed(out: fx.Node) -> list[fx.Node]:
-    """The nodes that the output depends on, in the order of the graph."""
+    """Return the nodes that the output depends on, in the order of the graph."""
     found, open_nodes = {out}, [out]
     while open_nodes:
         for node in open_nodes.pop().all_input_nodes:
@@ -258,35 +264,35 @@ def _needed(out: fx.Node) -> list[fx.Node]:
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without operators that change a value which something else reads; the program itself where there is none."""
+    """Return the program without in-place operators on values that other nodes read; the program itself if it has none."""
     for node in program.graph.nodes:
         schema = getattr(node.target, "_schema", None)
-        if schema is not None and schema.is_mutable and not _alone(node):
+        if schema is not None and schema.is_mutable and not _is_only_reader(node):
             return cast(ExportedProgram, program.run_decompositions({}))
     return program
 
 
 def float64(given: Tensor) -> Tensor:
-    """A tensor on the CPU, in float64 if it holds floating-point numbers."""
+    """Return a tensor on the CPU, in float64 if it holds floating-point numbers."""
     return given.detach().to("cpu", torch.float64 if given.is_floating_point() else given.dtype)
 
 
-def _alone(node: fx.Node) -> bool:
-    """True if nothing but ``node`` reads the value that it changes in place."""
+def _is_only_reader(node: fx.Node) -> bool:
+    """Return True if no other node reads the value that ``node`` changes in place."""
     here = node.args[0]
     while isinstance(here, fx.Node):
         if len(here.users) > 1:
             return False
         if here.op != "call_function":
             return here.op == "placeholder"
-        if str(here.target) in RULES and str(here.target) not in ALIASES:
+        if str(here.target) in TORCH_RULES and str(here.target) not in ALIASING_OPERATORS:
             return True
         here = here.args[0] if here.args else None
     return False
 
 
 def _arguments(node: fx.Node, values: Mapping[fx.Node, Any]) -> list[Any]:
-    """The arguments of a call in the order of the operator's schema, defaults filled in."""
+    """Return the arguments of a call in the order of the operator's schema, with defaults filled in."""
     if node.op != "call_function":
         return []
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values.get(n, n))
@@ -306,8 +312,8 @@ def _flatten(given: Any) -> Any:
 
 
 @reads(str(operator.getitem))
-def _(call: Call, given: Any, index: int) -> Value:
-    """The first of several results, where the others are not used (batch norm after functionalisation)."""
+def _(call: TorchCall, given: Any, index: int) -> Value:
+    """Return the first of several results, whose other results are not used (batch norm after functionalisation)."""
     if isinstance(given, Value) and index == 0:
         return given
     return call.refuse("it takes one of several results")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mipnet.errors import InputError, NetworkError, UnsupportedError
 from mipnet.network.graph import Network
-from mipnet.readers.files import LAYERS, build_module, read, read_pt2, read_safetensors
+from mipnet.readers.files import INLINE_LAYERS, build_module, read, read_pt2, read_safetensors
 from mipnet.readers.torch import quiet
 
 Entry = dict[str, Any]
@@ -305,7 +305,7 @@ def test_layers_without_names_are_numbered(tmp_path: Path) -> None:
     assert [node.name for node in network.nodes] == ["fc1", "relu1"]
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", INLINE_LAYERS)
 def test_every_type_can_be_built(tmp_path: Path, kind: str) -> None:
     given: dict[str, Entry] = {
         "Linear": {"in_features": 4, "out_features": 2},
@@ -319,7 +319,7 @@ def test_every_type_can_be_built(tmp_path: Path, kind: str) -> None:
         "LogSoftmax": {"dim": 1},
     }
     entry = {"name": "it", "type": kind, **given.get(kind, {})}
-    weights = nn.Sequential(OrderedDict(it=LAYERS[kind](**given.get(kind, {})))).state_dict()
+    weights = nn.Sequential(OrderedDict(it=INLINE_LAYERS[kind](**given.get(kind, {})))).state_dict()
     assert isinstance(build_module([entry], saved(tmp_path, ".pt", weights), (2, 2, 2)), nn.Sequential)
 
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import mipnet as mn
 from mipnet.app.cli.main import main
 from mipnet.errors import InputError, NetworkError, UnsupportedError
-from mipnet.readers import packed
+from mipnet.readers import file_bytes
 from tests.readers.onnx_graphs import NEWEST, model, numbers
 
 W, K = numbers(6, 4), numbers(4, 2, 3, 3)
@@ -232,7 +232,7 @@ MALFORMED: dict[str, tuple[Callable[[], Built], type[InputError], str]] = {
     "padding with gaps": (
         lambda: one("MaxPool", {}, IMG, kernel_shape=[2, 2], dilations=[2, 2], auto_pad="SAME_UPPER"),
         UnsupportedError,
-        "not everybody reads the same way",
+        "runtimes read in different ways",
     ),
     "declared in another shape": (
         lambda: changed(lambda m: m.graph.input.add().CopyFrom(helper.make_tensor_value_info("w", 1, [6, 5]))),
@@ -374,7 +374,7 @@ def test_changed_bytes_end_in_a_network_or_in_one_line(tmp_path: Path, seed: int
 def test_a_packed_file_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.onnx.gz"
     path.write_bytes(gzip.compress(bytes(10**6)))
-    monkeypatch.setattr(packed, "LIMIT", 10**5)
+    monkeypatch.setattr(file_bytes, "UNPACKED_BYTES_MAX", 10**5)
     with pytest.raises(NetworkError, match="holds more than 100,000 bytes when unpacked"):
         mn.read(path)
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from mipnet.errors import InputError, NetworkError, UnsupportedError
 from mipnet.layers import Add, Clip, Concat, Conv2d, Dense, LeakyReLU, MaxPool2d, Permute, ReLU, Reshape, Scale
 from mipnet.network.graph import Layer, Network
-from mipnet.readers.lowering import Value
+from mipnet.readers.conversion import Value
 from mipnet.readers.torch import from_torch
-from mipnet.readers.torch_graph import RULES, Call, reads
+from mipnet.readers.torch_graph import TORCH_RULES, TorchCall, reads
 
 
 class Fn(nn.Module):
@@ -495,7 +495,7 @@ def test_a_network_that_is_not_the_module_is_never_returned(forward: Callable[[A
 
 def test_a_rule_of_ones_own() -> None:
     @reads("aten.abs.default")
-    def _(call: Call, x: Value) -> Value:
+    def _(call: TorchCall, x: Value) -> Value:
         return call.emit(
             Add((1.0, 1.0)), call.emit(ReLU(), x), call.emit(ReLU(), call.emit(Scale(torch.tensor(-1.0), torch.tensor(0.0)), x))
         )
@@ -503,5 +503,5 @@ def test_a_rule_of_ones_own() -> None:
     try:
         network = from_torch(Fn(lambda m, x: x.abs()), torch.zeros(1, 6))
     finally:
-        del RULES["aten.abs.default"]
+        del TORCH_RULES["aten.abs.default"]
     assert list(named(network).values()) == ["ReLU", "Scale", "ReLU", "Add"]

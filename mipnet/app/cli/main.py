@@ -177,9 +177,9 @@ def inspect(
     from mipnet.app.runs import inputs as questions
     from mipnet.app.runs import record as records
     from mipnet.app.screen import tables as report
-    from mipnet.readers.files import WEIGHTS, WHOLE, read, suffix_of
+    from mipnet.readers.files import NETWORK_SUFFIXES, WEIGHT_SUFFIXES, read, suffix_of
 
-    if suffix_of(file) in (*WHOLE, *WEIGHTS):
+    if suffix_of(file) in (*NETWORK_SUFFIXES, *WEIGHT_SUFFIXES):
         if set_:
             raise InputError(f"--set changes keys of a YAML file, and `{file}` is a network; leave it out")
         description = records.describe(read(file))

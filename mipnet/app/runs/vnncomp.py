@@ -15,8 +15,8 @@ import numpy as np
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.network.graph import Network
 from mipnet.network.properties import Property
+from mipnet.readers.conversion import SOFTMAX_NOTES
 from mipnet.readers.files import read
-from mipnet.readers.lowering import TAKEN_OFF
 from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.verdict import Verdict
@@ -47,7 +47,7 @@ def read_question(network: str | Path, question: str | Path) -> Question:
 
 def check_last(network: Network, question: Property) -> None:
     """Raise `UnsupportedError` if a reader took off a softmax and the property does more than compare outputs, which stay in order."""
-    taken = [note for note in network.notes if note in TAKEN_OFF.values()]
+    taken = [note for note in network.notes if note in SOFTMAX_NOTES.values()]
     rows = [row for case in question.cases for clause in case.clauses for row in np.column_stack([clause.matrix, clause.rhs])]
     if taken and not all(len(row.nonzero()[0]) == 2 and row.sum() == 0 and row[-1] == 0 for row in rows):
         raise UnsupportedError(f"{taken[0]}; expected a property that compares outputs with each other, or a network without it")

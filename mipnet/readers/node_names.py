@@ -1,4 +1,4 @@
-"""Names of nodes: the path of the module that a layer comes from, or its kind and a counter."""
+"""Names of nodes: the path of the module that a layer was read from, or the kind of the layer and a counter."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ from mipnet.layers import (
 )
 from mipnet.network.graph import INPUT, Layer
 
-KINDS: dict[type[Layer], str] = {
+NODE_NAME_STEMS: dict[type[Layer], str] = {
     **{Dense: "fc", Conv2d: "conv", BatchNorm: "bn", Scale: "scale", ReLU: "relu", LeakyReLU: "relu", Clip: "clip"},
     **{MaxPool2d: "pool", AvgPool2d: "pool", AdaptiveAvgPool2d: "pool"},
     **{Reshape: "reshape", Permute: "permute", Add: "add", Concat: "cat"},
 }
-"""How nodes without a module path of their own are called, before the counter."""
+"""The name, before the counter, of a node that has no module path."""
 
-RESERVED = (INPUT, "sample")
+RESERVED_NODE_NAMES = (INPUT, "sample")
+"""Names that mean something else in a network or in its encoding."""
 
 
 @dataclass(eq=False)
-class Names:
-    """The names given so far, the first use of each module's weights (`origins`) and the paths of modules (`modules`).
+class NodeNames:
+    """The names given so far.
 
-    ``paths`` are those of all modules.  A path of numbers alone ("0", "1.2") says nothing and is not used.
+    ``paths`` are the paths of all modules.  ``origins`` maps each node to the first node with the same weights, ``modules`` maps
+    each node to the path of its module.  A path that consists of numbers alone ("0", "1.2") is not used as a name.
     """
 
     paths: set[str] = field(default_factory=set)
@@ -50,7 +52,7 @@ class Names:
     _owners: dict[frozenset[str], list[tuple[str, Layer]]] = field(default_factory=dict)
 
     def give(self, place: tuple[str, str], weights: frozenset[str], layer: Layer) -> str:
-        """A new name for a layer that was read from ``place``, a call and its module's path, made of the parameters ``weights``."""
+        """Return a new name for a layer that was read from ``place``, a call and its module's path, with the parameters ``weights``."""
         first = self._first_use(weights, layer)
         name = self._free(f"{first}_{{}}", 2) if first else self._name(place, layer)
         self.origins[name] = first or name
@@ -59,15 +61,15 @@ class Names:
         return name
 
     def _first_use(self, weights: frozenset[str], layer: Layer) -> str | None:
-        """The node that had the same weights before, if any: a module or a parameter used twice."""
-        mine = layer.weights()
-        for name, other in self._owners.get(weights, []) if weights and mine else []:
-            if type(other) is type(layer) and all(torch.equal(mine[key], value) for key, value in other.weights().items()):
+        """Return the first node with the same weights, if a module or a parameter is used twice; None otherwise."""
+        own = layer.weights()
+        for name, other in self._owners.get(weights, []) if weights and own else []:
+            if type(other) is type(layer) and all(torch.equal(own[key], value) for key, value in other.weights().items()):
                 return name
         return None
 
     def _name(self, place: tuple[str, str], layer: Layer) -> str:
-        """The module's path for the first layer of each call (with a counter from the second call on), else kind and counter."""
+        """Return the module's path for the first layer of each call (with a counter from the second call on), else kind and counter."""
         key, path = place
         if not self._is_leaf(path) or key in self._calls:
             return self._counted(layer)
@@ -83,13 +85,15 @@ class Names:
         return path in self.paths and not any(other.startswith(f"{path}.") for other in self.paths)
 
     def _counted(self, layer: Layer) -> str:
-        kind = "flatten" if isinstance(layer, Reshape) and len(layer.target) == 1 else KINDS.get(type(layer), type(layer).__name__.lower())
-        return self._free(kind + "{}", 1, avoid=self.paths)
+        stem = NODE_NAME_STEMS.get(type(layer), type(layer).__name__.lower())
+        if isinstance(layer, Reshape) and len(layer.target) == 1:
+            stem = "flatten"
+        return self._free(stem + "{}", 1, avoid=self.paths)
 
     def _free_name(self, name: str) -> str:
-        return name if name not in RESERVED and name not in self.origins else self._free(name + "_{}", 2)
+        return name if name not in RESERVED_NODE_NAMES and name not in self.origins else self._free(name + "_{}", 2)
 
     def _free(self, pattern: str, count: int, avoid: set[str] | frozenset[str] = frozenset()) -> str:
-        while (name := pattern.format(count)) in RESERVED or name in self.origins or name in avoid:
+        while (name := pattern.format(count)) in RESERVED_NODE_NAMES or name in self.origins or name in avoid:
             count += 1
         return name
