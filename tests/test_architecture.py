@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,23 @@ def test_a_planted_import_breaks_its_contract(copy: Path, file: str, line: str, 
     assert done.returncode != 0, done.stdout
     broken = done.stdout.split("Broken contracts")[-1]
     assert contract in " ".join(broken.split())
+
+
+@needs_checkout
+@pytest.mark.parametrize(("module", "contract"), [("mipnet/extra.py", "imports go one way"), ("mipnet/app/extra.py", "in the application")])
+def test_a_module_outside_the_contract_is_found(copy: Path, module: str, contract: str) -> None:
+    (copy / module).write_text('"""A module that no row names."""\n')
+    done = lint(copy)
+    assert done.returncode != 0, done.stdout
+    assert contract in " ".join(done.stdout.split("Broken contracts")[-1].split())
+
+
+@needs_checkout
+def test_the_rooms_are_few_and_so_are_the_modules_beside_them() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    assert len(next(each for each in contracts if each["id"] == "direction")["layers"]) <= 10
+    beside = [path.name for path in (ROOT / "mipnet").glob("*.py")]
+    assert len(beside) <= 5, beside
 
 
 def test_importing_mipnet_is_light() -> None:
