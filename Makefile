@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q -c constraints.txt
 
-.PHONY: help demo test test-all bench bench-importance bench-verification lint docs clean
+.PHONY: help demo test test-all bench bench-importance bench-verification lint docs layout clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -34,6 +34,9 @@ lint: .venv/.installed-lint ## check style, types and the direction of imports
 
 docs: .venv/.installed-docs ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+layout: .venv/.installed-test ## write the section on the layout of docs/design.md from the import contracts and the docstrings
+	$(BIN)/python -m tests.layout
 
 clean: ## remove everything that was made
 	rm -rf .venv build dist site runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,6 +11,7 @@ from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.certify import load_range
 from mipnet.app.runs.compare import load_comparison
 from mipnet.app.runs.verify import load_verification
+from tests.layout import with_layout
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -87,6 +88,11 @@ def test_files_and_modules_that_are_named_exist(page: Path) -> None:
     for module in re.findall(r"^::: (mipnet[\w.]*)", text, flags=re.MULTILINE):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), f"{name_of(page)} documents {module}"
+
+
+def test_the_layout_is_that_of_the_contracts_and_docstrings() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert page == with_layout(page), "run `make layout`"
 
 
 def test_every_page_is_in_the_navigation() -> None:
