@@ -77,7 +77,7 @@ def main(folder: Path) -> None:
         model = build()
         train(model, *tensors("train", shape), epochs)
         save_file(model.state_dict(), folder / f"{name}.safetensors")
-        scores = {split: accuracy(model, *tensors(split, shape)) for split in data.SPLITS}
+        scores = {split: accuracy(model, *tensors(split, shape)) for split in data.DATA_SPLITS}
         print(f"{name}: train accuracy {scores['train']:.2%}, test accuracy {scores['test']:.2%}")
 
 

@@ -1,7 +1,7 @@
-"""Data sets: images in float64, scaled to [0, 1], with integer labels, and the choice of a few of them.
+"""Data sets: images in float64, scaled to [0, 1], with integer labels.
 
 `load` reads scikit-learn's digits, MNIST and Fashion-MNIST (the IDX files, as published or as torchvision keeps them), any
-other pair of IDX files and `.npz` files.  `select` picks the samples that a program is written for.
+other pair of IDX files and `.npz` files.  `select` chooses the samples that a program is written for.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.arrays import Array, Shape
-from mipnet.errors import DataError
+from mipnet.arrays import Array, Ints, Shape
+from mipnet.errors import DataError, suggest_keywords
 from mipnet.readers.file_bytes import read_bytes
 
-ROOT = "MIPNET_DATA"
+DATA_ROOT_VARIABLE = "MIPNET_DATA"
 """The environment variable that names the folder of data sets."""
 
-SPLITS = ("train", "test")
-PICKS = ("first", "random", "confident", "uncertain")
-FOLDERS = {"mnist": ("MNIST/raw", "mnist", "."), "fashion-mnist": ("FashionMNIST/raw", "fashion-mnist", ".")}
-SOURCES = ("digits", *FOLDERS, "npz", "idx")
+DATA_SPLITS = ("train", "test")
+SAMPLE_PICKS = ("first", "random", "confident", "uncertain")
+PUBLISHED_FOLDERS = {"mnist": ("MNIST/raw", "mnist", "."), "fashion-mnist": ("FashionMNIST/raw", "fashion-mnist", ".")}
+"""The folders below ``root`` in which the files of a published data set are looked for."""
 
-Labels = NDArray[np.int64]
+DATA_SOURCES = ("digits", *PUBLISHED_FOLDERS, "npz", "idx")
+
 PathLike = str | os.PathLike[str]
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """``images`` of shape ``(n, *shape)`` in float64 and ``labels`` of shape ``(n,)`` in 0, ..., ``classes`` - 1.
@@ -43,7 +45,7 @@ class Dataset:
     """
 
     images: Array
-    labels: Labels
+    labels: Ints
     name: str
     classes: int
 
@@ -68,8 +70,8 @@ class Dataset:
         """Shape of one image."""
         return self.images.shape[1:]
 
-    def take(self, index: NDArray[np.int64]) -> Dataset:
-        """The samples at these positions, in this order."""
+    def take(self, index: Ints) -> Dataset:
+        """Return the samples at these positions, in this order."""
         return replace(self, images=self.images[index], labels=self.labels[index])
 
 
@@ -80,7 +82,7 @@ def _numbers(value: Any, what: str) -> NDArray[Any]:
     return array
 
 
-def _whole_labels(labels: NDArray[Any], classes: int, name: str) -> Labels:
+def _whole_labels(labels: NDArray[Any], classes: int, name: str) -> Ints:
     wrong = (labels != np.round(labels)) | (labels < 0) | (labels >= classes)
     if wrong.any():
         value, at = labels[wrong][0], int(np.flatnonzero(wrong)[0])
@@ -88,6 +90,7 @@ def _whole_labels(labels: NDArray[Any], classes: int, name: str) -> Labels:
     return labels.astype(np.int64)
 
 
+@suggest_keywords
 def load(
     source: str,
     root: PathLike | None = None,
@@ -98,30 +101,30 @@ def load(
     images: str | None = None,
     labels: str | None = None,
     scale: float | None = None,
-    classes: int | None = None,
 ) -> Dataset:
-    """The ``train`` or ``test`` split of a data set, each image in the given ``shape`` (as it is stored, if None).
+    """Load the ``train`` or ``test`` split of a data set, with each image in the given ``shape`` (its stored shape if None).
 
     ``digits``                  1,797 images of 8x8, from scikit-learn; a fixed, stratified split of 80 to 20
     ``mnist, fashion-mnist``    IDX files, gzipped or not, somewhere under ``root`` (or the folder that MIPNET_DATA names)
-    ``npz``                     ``file``, with arrays called ``images`` and ``labels`` unless told otherwise
+    ``npz``                     ``file``, whose arrays have the names ``images`` and ``labels`` (their defaults)
     ``idx``                     the two files ``images`` and ``labels``
 
-    Paths are relative to ``root``.  Write ``{split}`` in the names of ``file``, ``images`` or ``labels`` where both splits
-    exist.  Pixels are divided by ``scale``: 255 for bytes and 1 for floating-point numbers if not given.
-    Raises `DataError` for everything that is missing, broken or does not fit.
+    Paths are relative to ``root``.  If both splits exist, write ``{split}`` in ``file``, ``images`` or ``labels``.  Pixels are divided
+    by ``scale``, by default 255 for bytes and 1 for floating-point numbers.  The number of classes is 10 for the published data sets,
+    else the largest label plus 1; ``dataclasses.replace(dataset, classes=12)`` sets another one.
+    Raises `DataError` if something is missing, broken or does not fit.
     """
-    if source not in SOURCES:
-        raise DataError(f"no data source is called `{source}`; expected one of {', '.join(SOURCES)}")
-    if split not in SPLITS:
-        raise DataError(f"no split is called `{split}`; expected one of {', '.join(SPLITS)}")
+    if source not in DATA_SOURCES:
+        raise DataError(f"no data source is called `{source}`; expected one of {', '.join(DATA_SOURCES)}")
+    if split not in DATA_SPLITS:
+        raise DataError(f"no split is called `{split}`; expected one of {', '.join(DATA_SPLITS)}")
     if source == "digits":
         pixels, names = _digits(split)
-    elif source in FOLDERS:
+    elif source in PUBLISHED_FOLDERS:
         pixels, names = _published(source, root, split)
     else:
-        pixels, names = _own(source, root, split, file, images, labels)
-    count = classes or (10 if source not in ("npz", "idx") else _count_classes(names))
+        pixels, names = _own_files(source, root, split, file, images, labels)
+    count = 10 if source not in ("npz", "idx") else _count_classes(names)
     return Dataset(_shaped(_scaled(pixels, 16.0 if source == "digits" else scale, source), shape, source), names, source, count)
 
 
@@ -150,28 +153,30 @@ def _digits(split: str) -> tuple[NDArray[Any], NDArray[Any]]:
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    keys = random.Random(0)  # the one generator whose numbers are promised to stay the same
+    keys = random.Random(0)  # the only generator whose numbers are documented to stay the same in all versions
     order = np.array([keys.random() for _ in labels])
-    held = np.zeros(len(labels), dtype=bool)
+    is_test = np.zeros(len(labels), dtype=bool)
     for label in range(10):
         members = np.flatnonzero(labels == label)
-        held[members[np.argsort(order[members])][: round(0.2 * len(members))]] = True
-    chosen = held if split == "test" else ~held
+        is_test[members[np.argsort(order[members])][: round(0.2 * len(members))]] = True
+    chosen = is_test if split == "test" else ~is_test
     return pixels[chosen], labels[chosen]
 
 
 def _published(source: str, root: PathLike | None, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Images ``(n, 1, rows, columns)`` and labels of the four files under their published names."""
-    given = root or os.environ.get(ROOT)
+    """Read images ``(n, 1, rows, columns)`` and labels from the files with their published names."""
+    given = root or os.environ.get(DATA_ROOT_VARIABLE)
     if not given:
-        raise DataError(f"`{source}` is read from files and no folder is given; set `root`, or the environment variable {ROOT}")
+        raise DataError(
+            f"`{source}` is read from files; give their folder as `root`, or in the environment variable {DATA_ROOT_VARIABLE}"
+        )
     prefix = "train" if split == "train" else "t10k"
     pixels = read_idx(_find(source, Path(given), f"{prefix}-images", 3), 3)
     return pixels[:, None], read_idx(_find(source, Path(given), f"{prefix}-labels", 1), 1)
 
 
 def _find(source: str, root: Path, stem: str, axes: int) -> Path:
-    folders = [root / folder for folder in FOLDERS[source]]
+    folders = [root / folder for folder in PUBLISHED_FOLDERS[source]]
     names = [f"{stem}{dot}idx{axes}-ubyte{suffix}" for dot in "-." for suffix in ("", ".gz")]
     for folder in folders:
         for name in names:
@@ -180,10 +185,10 @@ def _find(source: str, root: Path, stem: str, axes: int) -> Path:
     raise DataError(f"no file `{names[0]}[.gz]` of `{source}`; looked in {', '.join(str(folder) for folder in folders)}")
 
 
-def _own(
+def _own_files(
     source: str, root: PathLike | None, split: str, file: PathLike | None, images: str | None, labels: str | None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Images and labels of the user's own files."""
+    """Read images and labels from the user's own files."""
     given = [str(part) for part in (file, images, labels) if part is not None]
     if split == "test" and not any("{split}" in part for part in given):
         raise DataError(f"`{source}` names one set of images, and that is `train`; for a test split write {{split}} in the names")
@@ -215,7 +220,7 @@ def _npz(path: Path, *names: str) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def read_idx(path: Path, axes: int | None = None) -> NDArray[np.uint8]:
-    """The unsigned bytes of an IDX file, gzipped or not, with ``axes`` axes (any number of at least two if None)."""
+    """Read the unsigned bytes of an IDX file, gzipped or not, with ``axes`` axes (at least two if None)."""
     data = read_bytes(path, "an IDX file")
     known = len(data) >= 4 and data[:3] == b"\x00\x00\x08" and (data[3] == axes if axes else data[3] >= 2)
     if not known:
@@ -233,6 +238,7 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}".rstrip(": ")
 
 
+@suggest_keywords
 def select(
     dataset: Dataset,
     per_class: int | None = None,
@@ -241,11 +247,11 @@ def select(
     seed: int = 0,
     scores: Array | None = None,
 ) -> Dataset:
-    """``per_class`` samples of every class (class by class), or ``total`` of them all, or every sample if neither is given.
+    """Choose ``per_class`` samples of every class (class by class), or ``total`` samples, or all samples if neither is given.
 
     ``first``      in the order of the data set
     ``random``     drawn with ``seed``
-    ``confident``  with the largest ``scores``, the network's probability of each sample's own class
+    ``confident``  with the largest ``scores``, the network's probabilities of the samples' true classes
     ``uncertain``  with the smallest ``scores``
 
     Raises `DataError` if there are not enough samples.
@@ -257,27 +263,27 @@ def select(
         raise DataError(f"{wanted} samples are asked for; expected at least 1")
     order = _order(dataset, pick, seed, scores)
     if per_class is None:
-        return dataset.take(_enough(order, total, f"`{dataset.name}`"))
-    groups = (_enough(order[dataset.labels[order] == k], per_class, f"class {k} of `{dataset.name}`") for k in range(dataset.classes))
+        return dataset.take(_first(order, total, f"`{dataset.name}`"))
+    groups = (_first(order[dataset.labels[order] == k], per_class, f"class {k} of `{dataset.name}`") for k in range(dataset.classes))
     return dataset.take(np.concatenate(list(groups)))
 
 
-def _enough(order: NDArray[np.int64], wanted: int | None, what: str) -> NDArray[np.int64]:
+def _first(order: Ints, wanted: int | None, what: str) -> Ints:
     if wanted is not None and wanted > len(order):
         raise DataError(f"{what} has {len(order)} samples; {wanted} are asked for")
     return order[:wanted]
 
 
-def _order(dataset: Dataset, pick: str, seed: int, scores: Array | None) -> NDArray[np.int64]:
-    if pick not in PICKS:
-        raise DataError(f"no way to pick samples is called `{pick}`; expected one of {', '.join(PICKS)}")
+def _order(dataset: Dataset, pick: str, seed: int, scores: Array | None) -> Ints:
+    if pick not in SAMPLE_PICKS:
+        raise DataError(f"no `pick` is called `{pick}`; expected one of {', '.join(SAMPLE_PICKS)}")
     if pick == "first":
         return np.arange(len(dataset))
     if pick == "random":
         return np.random.default_rng(seed).permutation(len(dataset))
     if scores is None:
-        raise DataError(f"pick `{pick}` needs `scores`: for each sample, the network's probability of its own class")
+        raise DataError(f"pick `{pick}` needs `scores`: for each sample, the network's probability of its true class")
     keys = np.asarray(scores, dtype=np.float64)
     if keys.shape != dataset.labels.shape or not np.isfinite(keys).all():
-        raise DataError(f"the scores have shape {keys.shape}; expected {dataset.labels.shape}, one finite number a sample")
+        raise DataError(f"the scores have shape {keys.shape}; expected {dataset.labels.shape}, one finite number per sample")
     return np.argsort(-keys if pick == "confident" else keys, kind="stable")

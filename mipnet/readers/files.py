@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mipnet.errors import NetworkError, UnsupportedError
+from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import one_line
 from mipnet.readers.pt2 import read_pt2
@@ -41,6 +41,7 @@ def suffix_of(path: str | Path) -> str:
     return ".onnx.gz" if name.endswith(".onnx.gz") else Path(name).suffix
 
 
+@suggest_keywords
 def read(path: str | Path, layers: Sequence[Mapping[str, Any]] | None = None, input_shape: Sequence[int] | None = None) -> Network:
     """Read the network of a file, by the file's suffix.
 
@@ -70,6 +71,7 @@ def read_safetensors(path: str | Path, layers: Sequence[Mapping[str, Any]] | Non
     return from_torch(build_module(layers, path, input_shape), torch.zeros(1, *input_shape))
 
 
+@suggest_keywords
 def build_module(layers: Sequence[Mapping[str, Any]], weights_path: str | Path, input_shape: Sequence[int]) -> nn.Module:
     """Build a `torch.nn.Sequential` of inline layers, with the weights of a file, in eval mode and in the file's number type.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipnet.errors import NetworkError, UnsupportedError
+from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.readers import onnx_ops, onnx_shapes, onnx_windows  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import one_line
@@ -30,6 +30,7 @@ OUTPUT_DIFFERENCE_MAX = {False: 1e-3, True: 5e-2}
 """Largest difference between the network and onnxruntime, relative to the largest output: in float32, and (True) in 16 bits."""
 
 
+@suggest_keywords
 def from_onnx(path: str | Path) -> Network:
     """Read the network of an .onnx file, gzipped or not, with float64 weights; it computes what the graph computes at batch size 1.
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from mipnet.errors import NetworkError, UnsupportedError
+from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import one_line
@@ -37,6 +37,7 @@ MODULE_DIFFERENCE_MAX = 1e-8
 """Largest difference between network and module, relative to the largest output or to 1 if that is larger."""
 
 
+@suggest_keywords
 def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
     """Read the network that a module computes in eval mode, with float64 weights; the module itself is not changed.
 

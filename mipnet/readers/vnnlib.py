@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from mipnet.arrays import Array
-from mipnet.errors import DataError, UnsupportedError
+from mipnet.errors import DataError, UnsupportedError, suggest_keywords
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 from mipnet.readers.file_bytes import read_bytes
@@ -54,6 +54,7 @@ class Term:
     rows: tuple[tuple[dict[int, float], float], ...] = ()
 
 
+@suggest_keywords
 def read_vnnlib(path: str | Path) -> Property:
     """Read the property of a .vnnlib file, gzipped or not.
 

@@ -74,9 +74,9 @@ def test_the_template_names_every_key_and_its_default() -> None:
 
 def test_the_words_are_those_of_the_reader() -> None:
     fields = DataSpec.model_fields
-    assert get_args(fields["source"].annotation) == data.SOURCES
-    assert get_args(fields["split"].annotation) == data.SPLITS
-    assert get_args(fields["pick"].annotation) == data.PICKS
+    assert get_args(fields["source"].annotation) == data.DATA_SOURCES
+    assert get_args(fields["split"].annotation) == data.DATA_SPLITS
+    assert get_args(fields["pick"].annotation) == data.SAMPLE_PICKS
 
 
 def test_numbers_may_be_written_as_in_yaml_1_2(small: Path) -> None:

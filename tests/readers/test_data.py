@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def publish(folder: Path, *, prefix: str = "train", zipped: bool = True, pixels:
 
 @pytest.fixture(autouse=True)
 def no_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(data.ROOT, raising=False)
+    monkeypatch.delenv(data.DATA_ROOT_VARIABLE, raising=False)
 
 
 class TestDigits:
@@ -80,7 +81,7 @@ class TestPublished:
 
     def test_the_environment_names_the_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         publish(tmp_path)
-        monkeypatch.setenv(data.ROOT, str(tmp_path))
+        monkeypatch.setenv(data.DATA_ROOT_VARIABLE, str(tmp_path))
         assert len(load("mnist")) == 4
 
     def test_without_a_folder_the_message_names_the_remedy(self) -> None:
@@ -131,8 +132,10 @@ class TestOwnFiles:
 
     def test_idx_pair(self, tmp_path: Path) -> None:
         publish(tmp_path)
-        found = load("idx", tmp_path, images="train-images-idx3-ubyte.gz", labels="train-labels-idx1-ubyte.gz", classes=12)
-        assert (len(found), found.classes, found.name) == (4, 12, "idx")
+        found = load("idx", tmp_path, images="train-images-idx3-ubyte.gz", labels="train-labels-idx1-ubyte.gz")
+        assert (len(found), found.classes, replace(found, classes=12).classes, found.name) == (4, 10, 12, "idx")
+        with pytest.raises(DataError, match="label 9 of sample 2 of `idx` is not a class"):
+            replace(found, classes=5)
 
     def test_a_single_set_of_images_is_no_test_split(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", images=PIXELS, labels=LABELS)
@@ -242,10 +245,10 @@ class TestSelect:
             select(self.sample, **arguments)
 
 
-REAL = Path(os.environ.get(data.ROOT, ""))
+REAL = Path(os.environ.get(data.DATA_ROOT_VARIABLE, ""))
 
 
-@pytest.mark.skipif(not os.environ.get(data.ROOT), reason=f"{data.ROOT} is not set: no MNIST files to read")
+@pytest.mark.skipif(not os.environ.get(data.DATA_ROOT_VARIABLE), reason=f"{data.DATA_ROOT_VARIABLE} is not set: no MNIST files to read")
 @pytest.mark.parametrize("source", ["mnist", "fashion-mnist"])
 def test_the_real_test_images(source: str) -> None:
     found = load(source, root=REAL, split="test")
