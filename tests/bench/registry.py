@@ -14,8 +14,8 @@ VERSIONS = ("mipnet", "linopy", "xarray", "numpy", "scipy", "torch", "highspy", 
 
 HEAD = """# Benchmarks
 
-Written by `make bench`. Each number is from one machine on one day: look at the ratios, which compare things that ran in turn. Times
-are CPU times, the best of five.
+This page is written by `make bench`. Each number was measured on one machine on one day. Compare the ratios: the runs that a ratio
+compares were alternated. Times are CPU times, the best of five runs.
 """
 
 Row = Mapping[str, float | None]

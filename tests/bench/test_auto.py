@@ -89,11 +89,12 @@ def units(ways: Mapping[str, object], *, left: bool) -> dict[str, str]:
 UNSTABLE = Section(
     "Pairs against big-M, by the number of unstable activations",
     f"""
-How far can the runner-up get ahead of the right class? *digits*: the network of `examples/digits.yaml`, four test images; *mnist_fc*:
-the network of VNN-COMP with two hidden layers of 256 units, two test images; the number is the radius. *unstable* is the
-largest count of unstable activations among the images, times are sums of CPU seconds, *open* counts the solves that did not end within a
-gap of 1e-4 in {SECONDS:.0f} seconds of the clock, *left* is the sum of bound less objective. For HiGHS both are the same program
-but for the order of its columns and rows, so their difference there is chance. `auto` takes pairs up to 80 unstable activations.
+The objective is the largest margin: the output of the second-best class minus that of the right class. *digits* is the network of
+`examples/digits.yaml` with four test images, *mnist_fc* the network of VNN-COMP with two hidden layers of 256 units with two test
+images; the number is the radius. *unstable* is the largest number of unstable activations among the images. Times are sums of CPU
+seconds. *open* counts the solves that did not reach a gap of 1e-4 within {SECONDS:.0f} seconds of wall-clock time, and *left* is the
+sum of bound minus objective. For HiGHS, both formulations give the same program except for the order of columns and rows, so the
+difference there is random. `auto` uses pairs up to 80 unstable activations.
 """,
     tuple(
         Bench(name, partial(row, which, PAIRS), units(PAIRS, left=True))
@@ -108,16 +109,16 @@ but for the order of its columns and rows, so their difference there is chance. 
 WINDOWS = Section(
     "Formulations of max pooling",
     f"""
-Three random networks each: a convolution with three channels of 6 x 6, max pooling with stride 2, dense layers of 8 and 3 units, a ball of
-radius 0.1. A column names the solver, the formulation of ReLU and that of max pooling; times are sums of CPU seconds, *open* counts the
-solves that did not end within a gap of 1e-4 in {SECONDS:.0f} seconds of the clock.
+Three random networks per line: a convolution with three channels of 6 x 6, max pooling with stride 2, dense layers of 8 and 3 units,
+and a ball of radius 0.1. A column names the solver, the formulation of ReLU and that of max pooling. Times are sums of CPU seconds.
+*Open* counts the solves that did not reach a gap of 1e-4 within {SECONDS:.0f} seconds of wall-clock time.
 """,
     tuple(
         Bench(name, partial(row, which, POOLS), units(POOLS, left=False))
         for name, which in (
-            ("2 x 2 behind ReLU", partial(pooled, 2, before=False)),
+            ("2 x 2 after ReLU", partial(pooled, 2, before=False)),
             ("2 x 2 before ReLU", partial(pooled, 2, before=True)),
-            ("3 x 3 behind ReLU", partial(pooled, 3, before=False)),
+            ("3 x 3 after ReLU", partial(pooled, 3, before=False)),
         )
     ),
 )

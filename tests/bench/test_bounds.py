@@ -71,11 +71,11 @@ def check_tighter(tight: Bounds, wide: Bounds) -> None:
 BOUNDS = Section(
     "Bounds: the mnist_fc networks of VNN-COMP, epsilon 0.03",
     f"""
-The networks have 2, 4 and 6 hidden layers of 256 units; the set is all that is within 0.03 of the first test image of MNIST. A column for
-each layer counts its unstable units, those whose sign is not known. Every method's bounds were checked to be, unit by unit, at least as
-tight as those of the method above, and to hold the activations of 10,000 sampled inputs, half of them corners, and of those that
-gradients lead to. `lp` starts from what `alpha` found, and `mip` from what `lp` found; each of them had {SECONDS:.0f} seconds for all
-layers, and units that they did not get to keep what was known.
+The networks have 2, 4 and 6 hidden layers of 256 units. The input set contains all inputs within 0.03 of the first test image of
+MNIST. The columns relu1 to relu6 count the unstable units per layer, those whose sign is not fixed. For every method it was checked
+that its bounds are at least as tight as those of the method above for every unit, and that they contain the activations of 10,000
+sampled inputs, half of them corners, and of inputs found by gradient steps. `lp` starts from the bounds of `alpha`, and `mip` from
+those of `lp`. Each of the two had {SECONDS:.0f} seconds for all layers; units that it did not reach keep their bounds.
 """,
     tuple(Bench(f"256x{depth}, {method}", partial(row, depth, method), UNIT) for depth in DEPTHS for method in METHODS),
 )

@@ -142,19 +142,19 @@ def open_and_close(backend: str, program: Program) -> None:
 DENSE = Section(
     "Build and hand-over: 784-300-100-10 over boxes",
     """
-From weights and input set to a program inside HiGHS: bounds, variables, rows, hand-over. The network has random weights, each sample a
-box of radius 0.1. *By hand* is a script (`tests/bench/raw.py`) that writes the same rows for this one architecture into numpy arrays
-and passes them to highspy; it knows no labels, no gates and no other layer. Both take intervals for bounds, to write the same rows. Peak
-memory is by how much a fresh process grows at most.
+The time from weights and input set to a program inside HiGHS: bounds, variables, rows, and passing the program to HiGHS. The network
+has random weights, and each sample has a box of radius 0.1. *By hand* is a script (`tests/bench/raw.py`) that writes the same rows for
+this one architecture into numpy arrays and passes them to highspy; it supports no labels, no gates and no other layer. Both use
+interval bounds, so that the rows are the same. Peak memory is the largest increase of memory in a new process.
 """,
     tuple(Bench(f"{n} {'sample' if n == 1 else 'samples'}", partial(mlp, n), BY_HAND) for n in (1, 10, 100)),
 )
 LENET = Section(
     "Build and hand-over: importance program of LeNet-5",
     """
-Ten images, all gates, the published bounds: forward pass, bounds, variables, rows, objective, hand-over. *By hand* is a script
-(`tests/bench/raw_lenet.py`) that writes the same rows for this one network. *Hand-over alone* passes the finished arrays, which no way of
-building can beat.
+The time for ten images, all gates and the published bounds: forward pass, bounds, variables, rows, objective, and passing the program
+to HiGHS. *By hand* is a script (`tests/bench/raw_lenet.py`) that writes the same rows for this one network. *Hand-over alone* is the
+time to pass the finished arrays to HiGHS; it is a lower limit for any way of building.
 """,
     (Bench("10 images", partial(lenet, 10), HAND_OVER),),
 )
@@ -163,8 +163,8 @@ building can beat.
 HANDED = Section(
     "Hand-over of a finished program to HiGHS and to SCIP",
     """
-The program of 784-300-100-10 over boxes of radius 0.1, from its arrays into an open session. HiGHS takes arrays; SCIP takes one variable
-and one row after another, rows by its own C functions.
+The time to pass the program of 784-300-100-10 over boxes of radius 0.1 from its arrays to an open session. HiGHS takes whole arrays.
+SCIP takes variables and rows one by one; the rows are passed by SCIP's C functions.
 """,
     (Bench("10 samples", partial(handed, 10), SOLVERS),),
 )

@@ -110,12 +110,13 @@ def measured_row(name: str) -> Row:
 FORMULATIONS = Section(
     "Formulations of ReLU",
     f"""
-The network of `examples/digits.yaml` (64-50-20-10, trained), around each of {IMAGES} test images a ball of radius {RADIUS} in the
-maximum norm: how far can the runner-up get ahead of the right class? Bounds are CROWN's, presolve is on, the gap 1e-4, and a solve has
-{SECONDS:.0f} seconds. *Variables* and *rows* are those of a program before a solver's rewrites, *gap closed* says how much of the way
-from the bound of the triangle to the optimum the linear relaxation alone goes, *nodes* and CPU *seconds* are sums over the images, of
-one run, and *decided* counts the solves that ended within the gap. `triangle` is a relaxation: its bound proves what it can, its point
-is no proof. HiGHS takes neither SOS1 sets nor indicator rows: they are rewritten as big-M.
+The network of `examples/digits.yaml` (64-50-20-10, trained) and a ball of radius {RADIUS} in the maximum norm around each of {IMAGES}
+test images. The objective is the largest margin: the output of the second-best class minus that of the right class. Bounds are those
+of CROWN, presolve is on, the gap limit is 1e-4 and the time limit {SECONDS:.0f} seconds per solve. *Variables* and *rows* count those
+of one program before a solver's rewrites. *Gap closed* is the share of the difference between the bound of the triangle and the
+optimum that the linear relaxation closes. *Nodes* and CPU *seconds* are sums over the images, from one run. *Decided* counts the
+solves that ended within the gap. `triangle` is a relaxation: its bound is proven, but its point may not be feasible. HiGHS supports
+neither SOS1 sets nor indicator rows: they are rewritten as big-M.
 """,
     tuple(Bench(name, partial(measured_row, name), UNIT) for name in NAMES),
 )

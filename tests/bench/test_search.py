@@ -103,9 +103,9 @@ BINARY = {"kind": "binary", "formulation": {"relu": "frozen"}, "epsilon": 1e-3}
 FIRST = Section(
     "Solve: one second, from a forward pass and from a search",
     """
-The mean objective of three programs after one second each, to be minimised: from the plain forward pass, and from `start="search"`. The
-networks have random weights, the images are noise. None of the twelve was solved within five seconds. A second is one of the clock,
-and other work had its share of the cores.
+The mean objective of three programs after one second each, with the start point of the forward pass and with `start="search"`. The
+objectives are minimised. The networks have random weights, and the images are noise. None of the twelve programs was solved within
+five seconds. The second is wall-clock time, on cores that were shared with other processes.
 """,
     (
         Bench("sum of outputs, 100-60-60-60-10, radius 0.1", partial(second, lambda s: box(s, 100, 60, 60, 60, 10, radius=0.1)), UNIT),
@@ -116,9 +116,9 @@ and other work had its share of the cores.
 )
 
 EASY = Section(
-    "Solve: what a search costs a program that needs none",
+    "Solve: cost of the search for easy programs",
     """
-CPU time to the proven optimum of three small programs, gap 1e-4.
+CPU time to the proven optimum of three small programs, with a gap limit of 1e-4.
 """,
     (
         Bench("sum of outputs, 6-12-12-2, radius 0.4", partial(cost, lambda s: box(s, 6, 12, 12, 2, radius=0.4)), COST),
@@ -129,10 +129,11 @@ CPU time to the proven optimum of three small programs, gap 1e-4.
 )
 
 ROWS = Section(
-    "Solve: rows that come later, in rounds and in one tree",
+    "Solve: rows added during a solve, in rounds and in one tree",
     """
-CPU time of three programs each, gap 1e-4, at most ten seconds a solve: cross-entropy by tangents and activation patterns by rows, written
-as points violate them, in rounds or at the nodes of SCIP's tree; natively, where SCIP can. *Unproven* counts solves that ran out of time.
+CPU time of three programs per line, with a gap limit of 1e-4 and at most ten seconds per solve. Tangents of the cross-entropy and rows
+of the activation patterns are added when points violate them, in rounds or at the nodes of SCIP's tree. *Native* passes log-sum-exp to
+SCIP directly. *Unproven* counts the solves that reached the time limit.
 """,
     (
         Bench("cross-entropy, 8-15-15-4, radius 0.3", partial(later, lambda s: box(s, 8, 15, 15, 4, radius=0.3, loss=True), True), LATER),
