@@ -1,1 +1,1 @@
-"""What a network is, over which inputs, and what is asked of it."""
+"""Networks, gates, input sets and properties."""

@@ -1,8 +1,8 @@
-"""Gates: one importance score s in [0, 1] for each unit of a prunable layer, shared by all samples and positions.
+"""Gates: one importance score s in [0, 1] per unit of a prunable layer, shared by all samples and positions.
 
-A gate belongs to a module (`Dense`, `Conv2d`) and acts at a *site*: the value behind the activation that follows the module, or
-the last unit-wise node behind it if no activation follows (a linear bottleneck).  With U the upper and L the lower bound of
-the value y at the site, per sample and element, the gated value is the soft threshold
+A gate belongs to a module (`Dense`, `Conv2d`) and acts at a *site*: the output of the activation that follows the module, or of
+the last unit-wise node after the module if no activation follows (a linear bottleneck).  With the upper bound U and the lower bound
+L of the value y at the site, per sample and element, the gated value is the soft threshold
 
     y'  =  max(0, y - (1-s) max(U, 0))  -  max(0, -y - (1-s) max(-L, 0))
 
@@ -18,16 +18,16 @@ from functools import partial
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mipnet.errors import InputError
+from mipnet.arrays import Array
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, Node, dims_of
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The scores of one module: ``name`` (its path), ``units``, the ``dim`` they are labelled by, the ``sites`` they act at.
+    """The gate of one module: its path ``name``, the number of ``units``, their dimension ``dim``, and the ``sites`` where it acts.
 
     ``nodes`` are the prunable nodes themselves; a module that is used twice has two nodes, two sites and one gate.
     """
@@ -39,10 +39,11 @@ class Gate:
     sites: tuple[str, ...]
 
 
+@suggest_keywords
 def find_gates(network: Network, layers: str | Sequence[str] = "all") -> tuple[Gate, ...]:
-    """The gates of a network: all prunable modules except those behind which no other one follows (the output layer).
+    """Return the gates of a network: one per prunable module that another prunable module follows, so none for the output layer.
 
-    ``layers`` may list modules by name instead; raises `InputError` for one that has no gate.
+    ``layers`` may list modules by name instead; raises `InputError` for a module that has no gate.
     """
     feeds = _prunable_downstream(network)
     found: dict[str, list[Node]] = {}
@@ -58,8 +59,8 @@ def find_gates(network: Network, layers: str | Sequence[str] = "all") -> tuple[G
     return tuple(_gate(network, name, nodes) for name, nodes in found.items())
 
 
-def wanted_gates(network: Network, gates: Sequence[Gate] | str | Sequence[str] | None) -> tuple[Gate, ...]:
-    """Gates as users give them: None for no gates, ``"all"``, some modules by name, or gates that were found before."""
+def resolve_gates(network: Network, gates: Sequence[Gate] | str | Sequence[str] | None) -> tuple[Gate, ...]:
+    """Return the gates that a user asks for: None for no gates, ``"all"``, modules by name, or gates from `find_gates`."""
     if gates is None:
         return ()
     given = [g for g in gates if isinstance(g, Gate)] if not isinstance(gates, str) else []
@@ -70,55 +71,55 @@ def wanted_gates(network: Network, gates: Sequence[Gate] | str | Sequence[str] |
 
 def _gate(network: Network, name: str, nodes: list[Node]) -> Gate:
     shape = nodes[0].shape
-    sites = tuple(way_to_site(network, node)[-1] for node in nodes)
+    sites = tuple(path_to_site(network, node)[-1] for node in nodes)
     return Gate(name, shape[0], dims_of(name, shape)[0], tuple(n.name for n in nodes), sites)
 
 
-def way_to_site(network: Network, node: Node) -> list[str]:
-    """The nodes from a prunable one to where its gate acts: its activation, or the last unit-wise node before the way forks."""
-    way = [node]
-    while not way[-1].layer.activation:
-        behind = network.consumers[way[-1].name]
-        if len(behind) != 1 or not _keeps_units(behind[0], node):
+def path_to_site(network: Network, node: Node) -> list[str]:
+    """Return the nodes from a prunable node to its gate's site: its activation, or the last unit-wise node before the path forks."""
+    path = [node]
+    while not path[-1].layer.activation:
+        followers = network.consumers[path[-1].name]
+        if len(followers) != 1 or not _keeps_units(followers[0], node):
             break
-        way.append(behind[0])
-    return [n.name for n in way]
+        path.append(followers[0])
+    return [n.name for n in path]
 
 
-def _keeps_units(behind: Node, node: Node) -> bool:
-    return (behind.layer.unitwise or behind.layer.channelwise) and behind.shape[0] == node.shape[0]
+def _keeps_units(follower: Node, node: Node) -> bool:
+    return (follower.layer.unitwise or follower.layer.channelwise) and follower.shape[0] == node.shape[0]
 
 
 def _prunable_downstream(network: Network) -> dict[str, bool]:
-    """For each node: does a prunable node lie strictly behind it?"""
-    behind: dict[str, bool] = {}
+    """Return for each node whether it feeds a prunable node, directly or through others."""
+    feeds: dict[str, bool] = {}
     for node in reversed(network.nodes):
-        behind[node.name] = any(n.layer.prunable or behind[n.name] for n in network.consumers[node.name])
-    return behind
+        feeds[node.name] = any(n.layer.prunable or feeds[n.name] for n in network.consumers[node.name])
+    return feeds
 
 
-def gated_value(value: Tensor, score: Tensor, tops: Mapping[str, NDArray[np.float64]]) -> Tensor:
-    """What a gate makes of a value: the formula of this module's docstring, with the thresholds that an encoding used.
+def gated_value(value: Tensor, score: Tensor, thresholds: Mapping[str, Array]) -> Tensor:
+    """Return the gated value: the formula of this module's docstring, with the thresholds of an encoding.
 
-    ``score`` has one number for each unit, ``(unit,)`` or ``(sample, unit)``; ``tops`` holds ``above`` = max(U, 0) and ``below`` =
-    max(-L, 0) of shape ``(sample, unit, ...)`` (0 where left out), or ``published`` = U for the form ``y - (1-s) U`` of the reference.
+    ``score`` has one number per unit, ``(unit,)`` or ``(sample, unit)``.  ``thresholds`` holds ``above`` = max(U, 0) and ``below`` =
+    max(-L, 0) of shape ``(sample, unit, ...)``, 0 if missing, or ``published`` = U for the form ``y - (1-s) U`` of the reference.
     """
     lead = score if score.ndim > 1 else score[None]
     closed = 1 - lead.reshape(*lead.shape, *[1] * (value.ndim - 2))
-    if "published" in tops:
-        return value - closed * torch.as_tensor(tops["published"])
-    above, below = (closed * torch.as_tensor(tops.get(side, np.zeros(1))) for side in ("above", "below"))
+    if "published" in thresholds:
+        return value - closed * torch.as_tensor(thresholds["published"])
+    above, below = (closed * torch.as_tensor(thresholds.get(side, np.zeros(1))) for side in ("above", "below"))
     return torch.relu(value - above) - torch.relu(-value - below)
 
 
 def scaled(value: Tensor, score: Tensor) -> Tensor:
-    """A value times its scores, ``(unit,)`` or ``(sample, unit)``: what every gate does at scores 0 and 1."""
+    """Return a value times its scores, ``(unit,)`` or ``(sample, unit)``; equal to every gate at scores 0 and 1."""
     lead = score if score.ndim > 1 else score[None]
     return value * lead.to(value.dtype).reshape(*lead.shape, *[1] * (value.ndim - 2))
 
 
 def mask_actions(gates: Sequence[Gate], masks: xr.Dataset) -> dict[str, Callable[[Tensor], Tensor]]:
-    """For each gate site the multiplication by its mask; for `Network.values` and `Network.forward`."""
+    """Return, per site of the gates, the multiplication by the mask; for ``after`` of `Network.values` and `Network.forward`."""
     actions: dict[str, Callable[[Tensor], Tensor]] = {}
     for gate in gates:
         kept = torch.tensor(masks[gate.name].values)

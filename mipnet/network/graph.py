@@ -1,8 +1,8 @@
-"""The intermediate representation: a network is a directed acyclic graph of named nodes, each one a layer.
+"""The intermediate representation: a network is a directed acyclic graph of named nodes, each with a layer.
 
-A `Layer` says what it computes (`forward`, in torch, on tensors of any floating type with the sample axis first) and which
-shape comes out.  Everything else that mipnet knows about a layer (bounds, encodings) is a rule registered from outside, so a
-new layer is one file and needs no edit here.  Weights are float64 tensors that nobody writes to.
+A `Layer` defines what it computes (`forward`, in torch, on tensors of any floating type with the sample axis first) and the shape
+of its output.  Its bounds and encodings are rules registered elsewhere, so a new layer is one file and needs no edit here.
+Weights are float64 tensors and are never modified.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.arrays import Array, Shape
-from mipnet.errors import NetworkError
+from mipnet.errors import NetworkError, suggest_keywords
 
 INPUT = "input"
 """The name by which nodes refer to the network's input."""
 
 
 def constant(value: ArrayLike | Tensor, what: str) -> Tensor:
-    """`value` as a float64 tensor of its own; raises `NetworkError` naming `what` if an entry is NaN or infinite."""
+    """Return a copy of ``value`` as a float64 tensor; raises `NetworkError` naming ``what`` if an entry is NaN or infinite."""
     tensor = torch.as_tensor(value).detach().to("cpu", torch.float64, copy=True)
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
@@ -39,12 +39,12 @@ def constant(value: ArrayLike | Tensor, what: str) -> Tensor:
 class Layer(ABC):
     """One operation of a network: its data, its output shape and its forward pass.
 
-    Class attributes say how a layer takes part in pruning:
+    Class attributes define the role of a layer in pruning:
 
-    ``prunable``   its output units (first axis of the shape) have weights of their own and may carry a gate;
-    ``unitwise``   every output element depends on the input element of the same place alone, so a gate may move behind it;
-    ``channelwise`` output unit k depends on input unit k alone, at other positions too (pooling): a gate may move behind it as well;
-    ``activation`` it is the nonlinearity at which the gate of the units before it acts.
+    ``prunable``    its output units (first axis of the shape) have weights of their own and may carry a gate;
+    ``unitwise``    every output element depends on the input element at the same position only, so a gate may act after the layer;
+    ``channelwise`` output unit k depends on input unit k only, also at other positions (pooling): a gate may act after it too;
+    ``activation``  it is the nonlinearity at which the gate of the preceding units acts.
     """
 
     prunable: ClassVar[bool] = False
@@ -54,27 +54,28 @@ class Layer(ABC):
 
     @abstractmethod
     def shape(self, *inputs: Shape) -> Shape:
-        """Shape of one sample's output, from the shapes of one sample's inputs; raises `NetworkError` if they do not fit."""
+        """Return the shape of one sample's output, given the shapes of its inputs; raises `NetworkError` if they do not fit."""
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Value for a batch: every tensor has the sample axis first."""
+        """Return the output for a batch; every tensor has the sample axis first."""
 
     @property
     def label(self) -> str:
-        """How tables call this layer."""
+        """The name of this layer in tables."""
         return type(self).__name__
 
     def weights(self) -> dict[str, Tensor]:
-        """The trained tensors, by field name."""
+        """Return the trained tensors, by field name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A layer in its place: a unique name, the names of its inputs, the shape of one sample's output.
+    """A layer of a network with its unique name, the names of its inputs, and the shape of one sample's output.
 
-    ``origin`` is the module that owns the weights: two nodes of one module share it, and share their gates.
+    ``origin`` names the module that owns the weights: two nodes of one module have the same origin, and share their gate.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Node:
 
 
 def dims_of(name: str, shape: Shape) -> tuple[str, ...]:
-    """Dimension names that carry the node's name: ``fc1_unit``; ``conv1_channel, conv1_row, conv1_col``; ``view_0, view_1`` else."""
+    """Return dimension names with the node's name: ``fc1_unit``; ``conv1_channel, conv1_row, conv1_col``; else ``view_0, view_1``, ..."""
     if len(shape) == 1:
         return (f"{name}_unit",)
     if len(shape) == 3:
@@ -98,12 +99,13 @@ def dims_of(name: str, shape: Shape) -> tuple[str, ...]:
     return tuple(f"{name}_{axis}" for axis in range(len(shape)))
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Network:
     """A directed acyclic graph of layers in topological order; the last node is the output.
 
-    ``notes`` say what the reader changed on the way in (a softmax taken off, say); ``modules`` maps a node's `origin` to the
-    path of the torch module that it was read from.  Build one with `Network.build` or a reader.
+    ``notes`` record what the reader changed (for example, that a softmax was taken off).  ``modules`` maps a node's `origin` to the
+    path of the torch module that it was read from.  Build a network with `Network.build` or with a reader.
     """
 
     input_shape: Shape
@@ -120,7 +122,7 @@ class Network:
         notes: Sequence[str] = (),
         modules: Mapping[str, str] | None = None,
     ) -> Network:
-        """A network from ``(name, layer)`` or ``(name, layer, inputs)``; without inputs a layer follows the one before it.
+        """Build a network from ``(name, layer)`` or ``(name, layer, inputs)``; a layer without inputs reads the layer before it.
 
         Raises `NetworkError` for a name used twice, an unknown input or shapes that do not fit, naming the node.
         """
@@ -159,7 +161,7 @@ class Network:
 
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:
-        """The nodes that read each node's output (and the input's)."""
+        """The nodes that read the output of each node, and the network's input."""
         readers: dict[str, list[Node]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
         for node in self.nodes:
             for source in dict.fromkeys(node.inputs):
@@ -193,18 +195,18 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """Number of trained numbers; a module used twice counts once."""
+        """Number of parameters; those of a module that is used twice count once."""
         owned = {(n.origin, key): w.numel() for n in self.nodes for key, w in n.layer.weights().items()}
         return sum(owned.values())
 
     def shape_of(self, name: str) -> Shape:
-        """Shape of one sample at a node, or at the input."""
+        """Return the shape of one sample at a node, or at the input."""
         return self.input_shape if name == INPUT else self[name].shape
 
     def values(self, x: Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None) -> dict[str, Tensor]:
-        """The value of every node, and of the input, for a batch ``x`` of shape ``(sample, *input_shape)``.
+        """Return the value of every node, and of the input, for a batch ``x`` of shape ``(sample, *input_shape)``.
 
-        ``after[name]`` replaces the value of that node before anything reads it: gates and masks act here.
+        ``after[name]`` is applied to the value of that node before other nodes read it; gates and masks act here.
         """
         if tuple(x.shape[1:]) != self.input_shape:
             raise NetworkError(f"the input has shape {tuple(x.shape)}; expected (samples, {', '.join(map(str, self.input_shape))})")
@@ -215,7 +217,7 @@ class Network:
         return values
 
     def forward(self, x: ArrayLike | Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None, batch: int = 1024) -> Array:
-        """The network's output in float64 for ``(samples, *input_shape)``, equal to torch's; computed ``batch`` samples at a time."""
+        """Return the network's output in float64 for inputs ``(samples, *input_shape)``, computed ``batch`` samples at a time."""
         inputs = torch.as_tensor(x).detach().to("cpu", torch.float64)
         with torch.no_grad():
             parts = [
@@ -224,17 +226,17 @@ class Network:
         return torch.cat(parts).numpy() if parts else np.empty((0, *self.output_shape))
 
     def with_notes(self, *notes: str) -> Network:
-        """The same network with further notes."""
+        """Return the same network with further notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 
 def size(shape: Shape) -> int:
-    """Number of elements of a shape."""
+    """Return the number of elements of a shape."""
     return math.prod(shape)
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """The name, with underscores behind it until no node is called so; it is added to those that are taken."""
+    """Return the name, with underscores appended until it is not in ``taken``, and add it to ``taken``."""
     while name in taken:
         name += "_"
     taken.add(name)

@@ -1,7 +1,7 @@
-"""What a network is asked to do for some input of a set: outputs in a union of polyhedra, inputs in a union of boxes.
+"""Properties of a network: inputs in a union of boxes whose outputs lie in a union of polyhedra.
 
-A `Property` describes what should *not* happen, as VNN-LIB does: it is satisfied ("sat") if some x in the region of some case
-has a y = f(x) for which all rows of some clause hold.  A network is safe if no such x exists ("unsat").
+A `Property` describes what should *not* happen, as in VNN-LIB: it is satisfied ("sat") if, for some case, some x in its region
+has an output y = f(x) for which all rows of one of its clauses hold.  A network is safe if no such x exists ("unsat").
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipnet.arrays import Array
-from mipnet.errors import DataError, InputError
+from mipnet.arrays import Array, Mask
+from mipnet.errors import DataError, InputError, suggest_keywords
 from mipnet.network.sets import Box
 
-Mask = NDArray[np.bool_]
 
-
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Clause:
     """All outputs y with ``matrix @ y <= rhs``: a matrix of shape ``(rows, outputs)`` and ``rhs`` of shape ``(rows,)``.
 
-    Without rows every output belongs to it.  Raises `DataError` for other shapes and for numbers that are not finite.
+    A clause without rows holds for every output.  Raises `DataError` for other shapes and for numbers that are not finite.
     """
 
     matrix: Array
@@ -41,13 +39,14 @@ class Clause:
             object.__setattr__(self, key, value)
 
     def excess(self, y: Array) -> Array:
-        """The largest ``matrix @ y - rhs`` over the rows, for outputs ``(samples, outputs)``: at most 0 where the clause holds."""
+        """Return the largest ``matrix @ y - rhs`` over the rows for outputs ``(samples, outputs)``: at most 0 if the clause holds."""
         return np.asarray((y @ self.matrix.T - self.rhs).max(axis=-1, initial=-np.inf))
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Some x of ``region`` with outputs in one of the ``clauses``; the region is one flat box, ends of shape ``(1, inputs)``."""
+    """Inputs of ``region`` with an output in one of the ``clauses``; the region is one flat box with ends of shape ``(1, inputs)``."""
 
     region: Box
     clauses: tuple[Clause, ...]
@@ -57,26 +56,27 @@ class Case:
         if len(ends) != 2 or ends[0] != 1:
             raise DataError(f"the region of a case has ends of shape {ends}; expected (1, inputs), a flat box for one sample")
         if len(widths := {clause.matrix.shape[1] for clause in self.clauses}) > 1:
-            raise DataError(f"the clauses of a case speak of {sorted(widths)} outputs; expected the same number in each")
+            raise DataError(f"the clauses of a case are written for {sorted(widths)} outputs; expected the same number in each")
 
     def contains(self, x: Array, tolerance: float = 0.0) -> Mask:
-        """Which of the inputs, of shape ``(samples, *input_shape)``, lie in the region, give or take ``tolerance``."""
+        """Return which inputs, of shape ``(samples, *input_shape)``, lie in the region, up to ``tolerance``."""
         flat = x.reshape(len(x), -1)
         inside = (flat >= self.region.lower - tolerance) & (flat <= self.region.upper + tolerance)
         ball = self.region.ball
         return np.asarray(inside.all(axis=1) & (True if ball is None else ball.distance(flat) <= ball.radius + tolerance))
 
     def excess(self, y: Array) -> Array:
-        """The smallest `Clause.excess` over the clauses: at most 0 where one of them holds, infinite without clauses."""
-        least: Array = np.full(len(y), np.inf)
+        """Return the smallest `Clause.excess` over the clauses: at most 0 if one of them holds, infinite without clauses."""
+        smallest: Array = np.full(len(y), np.inf)
         for clause in self.clauses:
-            least = np.asarray(np.minimum(least, clause.excess(y)))
-        return least
+            smallest = np.asarray(np.minimum(smallest, clause.excess(y)))
+        return smallest
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Property:
-    """Satisfied by an input and its output if one of the ``cases`` is."""
+    """A disjunction of ``cases``: an input and its output satisfy the property if they satisfy one of the cases."""
 
     cases: tuple[Case, ...]
 
@@ -84,9 +84,9 @@ class Property:
         if not self.cases:
             raise DataError("a property has no cases; expected at least one region of inputs")
         if len(inputs := {case.region.lower.shape[1] for case in self.cases}) > 1:
-            raise DataError(f"the cases of a property speak of {sorted(inputs)} inputs; expected the same number in each")
+            raise DataError(f"the cases of a property are written for {sorted(inputs)} inputs; expected the same number in each")
         if len(outputs := {clause.matrix.shape[1] for case in self.cases for clause in case.clauses}) > 1:
-            raise DataError(f"the cases of a property speak of {sorted(outputs)} outputs; expected the same number in each")
+            raise DataError(f"the cases of a property are written for {sorted(outputs)} outputs; expected the same number in each")
 
     @property
     def inputs(self) -> int:
@@ -95,19 +95,19 @@ class Property:
 
     @property
     def outputs(self) -> int | None:
-        """Number of outputs; None if no clause speaks of them."""
+        """Number of outputs; None if there are no clauses."""
         return next((int(clause.matrix.shape[1]) for case in self.cases for clause in case.clauses), None)
 
     def check(self, inputs: int, outputs: int) -> None:
-        """Raise `InputError` unless the property speaks of so many inputs and outputs."""
+        """Raise `InputError` unless the property has these numbers of inputs and outputs."""
         for what, given, there in (("inputs", self.inputs, inputs), ("outputs", self.outputs, outputs)):
             if given not in (None, there):
-                raise InputError(f"the property speaks of {given} {what}; the network has {there}")
+                raise InputError(f"the property is written for {given} {what}; the network has {there}")
 
     def holds_at(self, x: Array, y: Array, tolerance: float = 0.0) -> Mask:
-        """Whether each input ``(samples, *input_shape)`` with its output ``(samples, *output_shape)`` satisfies the property.
+        """Return whether each input ``(samples, *input_shape)`` with its output ``(samples, *output_shape)`` satisfies the property.
 
-        Both sides may be wrong by ``tolerance``, in the units of an input and of a row.
+        Input bounds and rows may be violated by ``tolerance``, in the units of an input and of a row.
         """
         out = y.reshape(len(y), -1)
         each = [case.contains(x, tolerance) & (case.excess(out) <= tolerance) for case in self.cases]

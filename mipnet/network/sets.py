@@ -1,4 +1,4 @@
-"""What the input of a network ranges over: fixed images (`Samples`), a box (`Box`), a ball of a norm (`LInf`, `L1`, `L2`)."""
+"""Input sets of a network: fixed images (`Samples`), a box (`Box`), a ball of a norm (`LInf`, `L1`, `L2`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array, Shape
-from mipnet.errors import DataError
+from mipnet.errors import DataError, suggest_keywords
 
-INWARDS = 1e-12
-"""A point that is moved into a ball ends up inside by this, relative to the radius: what float64 may lose on the way."""
+BALL_MARGIN = 1e-12
+"""Projections onto a ball use a radius that is smaller by this share, for rounding errors of float64."""
 
 
 def _finite(value: ArrayLike, what: str) -> Array:
@@ -26,11 +26,12 @@ def _finite(value: ArrayLike, what: str) -> Array:
     return array
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """All x with ``|x - centre| <= radius`` in the sum norm (``l1``) or the Euclidean one (``l2``), one ball a sample.
+    """All x with ``|x - centre| <= radius`` in the sum norm (``l1``) or the Euclidean norm (``l2``), one ball per sample.
 
-    ``centre`` has shape ``(sample, *input_shape)``; the norm is that of all inputs of a sample together.
+    ``centre`` has shape ``(sample, *input_shape)``; the norm is taken over all inputs of a sample.
     """
 
     centre: Array
@@ -45,16 +46,16 @@ class Ball:
             raise DataError(f"the radius of a ball is {self.radius}; expected a finite number above 0")
 
     def distance(self, x: Array) -> Array:
-        """The distance of each input ``(n, *input_shape)`` from the centre, its own or the only one: shape ``(n,)``."""
+        """Return the distance, of shape ``(n,)``, of inputs ``(n, *input_shape)`` from their centres, or from the only centre."""
         return np.asarray(np.linalg.norm((x - self.centre).reshape(len(x), self.centre[0].size), 1 if self.norm == "l1" else 2, axis=1))
 
     def nearest(self, x: Array) -> Array:
-        """The nearest point of the ball to each input; no coordinate moves but towards that of the centre.
+        """Return the nearest point of the ball for each input; every coordinate moves towards that of the centre, if at all.
 
-        In the sum norm every coordinate comes closer by the same amount, or up to the centre's (Duchi et al., "Efficient Projections onto
-        the l1-Ball for Learning in High Dimensions", ICML 2008, figure 1); in the Euclidean norm all shrink in proportion.
+        In the sum norm every coordinate moves by the same amount, or up to the centre (Duchi et al., "Efficient Projections onto
+        the l1-Ball for Learning in High Dimensions", ICML 2008, figure 1); in the Euclidean norm all differences are scaled by one factor.
         """
-        away, radius = (x - self.centre).reshape(len(x), self.centre[0].size), self.radius * (1 - INWARDS)
+        away, radius = (x - self.centre).reshape(len(x), self.centre[0].size), self.radius * (1 - BALL_MARGIN)
         outside = np.atleast_1d(self.distance(x) > self.radius)
         if self.norm == "l2":
             moved = away * (radius / np.maximum(np.linalg.norm(away, axis=1), radius))[:, None]
@@ -67,11 +68,12 @@ class Ball:
         return inside
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Box:
-    """All inputs x with ``lower <= x <= upper``, one box a sample: arrays of shape ``(sample, *input_shape)``.
+    """All inputs x with ``lower <= x <= upper``, one box per sample: arrays of shape ``(sample, *input_shape)``.
 
-    With a ``ball``, whose centre lies in the box, the set is what box and ball have in common; `L1` and `L2` make such sets.
+    With a ``ball``, whose centre lies in the box, the set is the intersection of box and ball; `L1` and `L2` return such sets.
     """
 
     lower: Array
@@ -90,21 +92,21 @@ class Box:
 
     @property
     def fixed(self) -> bool:
-        """True if the set holds one point for each sample."""
+        """True if the set contains one point per sample."""
         return bool((self.lower == self.upper).all())
 
     @property
     def samples(self) -> int:
-        """How many samples, that is boxes, there are."""
+        """Number of samples, that is of boxes."""
         return len(self.lower)
 
     @property
     def centre(self) -> Array:
-        """The middle of each box, or the ball's centre."""
+        """The centre of each box, or of each ball if there is one."""
         return (self.lower + self.upper) / 2 if self.ball is None else self.ball.centre
 
     def fit(self, shape: Shape) -> Box:
-        """The same set with a sample axis in front; raises `DataError` unless what follows it is ``shape``."""
+        """Return the same set with a leading sample axis; raises `DataError` unless the other axes have the given ``shape``."""
         if self.lower.shape == shape:
             return self.reshape((1, *shape))
         if self.lower.shape[1:] != shape or not len(self.lower):
@@ -112,26 +114,26 @@ class Box:
         return self
 
     def only(self, k: int) -> Box:
-        """The set of one sample."""
+        """Return the set of sample ``k``."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre[k : k + 1])
         return Box(self.lower[k : k + 1], self.upper[k : k + 1], ball)
 
     def reshape(self, shape: Shape) -> Box:
-        """The same set for inputs of another shape, samples first."""
+        """Return the same set for inputs of another shape, samples first."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre.reshape(shape))
         return Box(self.lower.reshape(shape), self.upper.reshape(shape), ball)
 
     def widen(self, epsilon: float) -> Box:
-        """Every point within ``epsilon`` of the box in the maximum norm; a ball is kept only if that is 0."""
+        """Return all points within ``epsilon`` of the box in the maximum norm; a ball is kept only if ``epsilon`` is 0."""
         return self if epsilon == 0 else Box(self.lower - epsilon, self.upper + epsilon)
 
     def contains(self, x: Array, tolerance: float = 1e-6) -> bool:
-        """True if every sample of ``x`` lies in the set, give or take ``tolerance`` in each coordinate and in the ball's norm."""
+        """Return True if every sample of ``x`` lies in the set, up to ``tolerance`` in each coordinate and in the ball's norm."""
         inside = bool((x >= self.lower - tolerance).all() and (x <= self.upper + tolerance).all())
         return inside and (self.ball is None or bool((self.ball.distance(x) <= self.ball.radius + tolerance).all()))
 
     def within(self, other: Box) -> bool:
-        """True if the other set holds all of this one, as far as ends, centres and radii tell."""
+        """Return True if the other set contains this one, judged by ends, centres and radii."""
         if self.lower.shape != other.lower.shape or (self.lower < other.lower).any() or (self.upper > other.upper).any():
             return False
         if other.ball is None:
@@ -141,18 +143,20 @@ class Box:
         return same and own is not None and own.radius <= other.ball.radius
 
     def nearest(self, x: Array) -> Array:
-        """Each input ``(n, *input_shape)`` clipped into the box, and from there moved into the ball, which does not leave the box."""
+        """Return each input ``(n, *input_shape)`` clipped to the box and then projected onto the ball, which stays in the box."""
         clipped: Array = np.clip(x, self.lower, self.upper)
         return clipped if self.ball is None else self.ball.nearest(clipped)
 
 
+@suggest_keywords
 def Samples(images: ArrayLike) -> Box:  # noqa: N802  (reads as a type where it is used)
-    """Fixed images of shape ``(sample, *input_shape)``: a box without width."""
+    """Return fixed images of shape ``(sample, *input_shape)`` as a set: a box with equal ends."""
     return Box(np.asarray(images), np.asarray(images))
 
 
+@suggest_keywords
 def LInf(centre: ArrayLike, radius: float | ArrayLike, lower: float = -np.inf, upper: float = np.inf) -> Box:  # noqa: N802
-    """All x with ``|x - centre| <= radius`` in every coordinate, clipped to ``[lower, upper]`` (the valid range of a pixel, say)."""
+    """Return all x with ``|x - centre| <= radius`` in every coordinate, clipped to ``[lower, upper]``, the valid range of a pixel."""
     middle, reach = _finite(centre, "the centre"), _finite(radius, "the radius")
     if (reach < 0).any():
         raise DataError(f"the radius is {float(reach.min())}; expected a number of at least 0")
@@ -164,13 +168,15 @@ def LInf(centre: ArrayLike, radius: float | ArrayLike, lower: float = -np.inf, u
     return Box(*ends)
 
 
+@suggest_keywords
 def L1(centre: ArrayLike, radius: float, lower: float = -np.inf, upper: float = np.inf) -> Box:  # noqa: N802
-    """All x with ``sum |x - centre| <= radius`` for each sample, clipped to ``[lower, upper]``, where the centre has to lie."""
+    """Return all x with ``sum |x - centre| <= radius`` per sample, clipped to ``[lower, upper]``, which contains the centre."""
     return _ball(centre, radius, "l1", lower, upper)
 
 
+@suggest_keywords
 def L2(centre: ArrayLike, radius: float, lower: float = -np.inf, upper: float = np.inf) -> Box:  # noqa: N802
-    """All x with ``sum (x - centre)^2 <= radius^2`` for each sample, clipped to ``[lower, upper]``, where the centre has to lie."""
+    """Return all x with ``sum (x - centre)^2 <= radius^2`` per sample, clipped to ``[lower, upper]``, which contains the centre."""
     return _ball(centre, radius, "l2", lower, upper)
 
 

@@ -168,7 +168,7 @@ def _published(source: str, root: PathLike | None, split: str) -> tuple[NDArray[
     given = root or os.environ.get(DATA_ROOT_VARIABLE)
     if not given:
         raise DataError(
-            f"`{source}` is read from files; give their folder as `root`, or in the environment variable {DATA_ROOT_VARIABLE}"
+            f"`{source}` is read from files; set `root`, or the environment variable {DATA_ROOT_VARIABLE}, to their folder"
         )
     prefix = "train" if split == "train" else "t10k"
     pixels = read_idx(_find(source, Path(given), f"{prefix}-images", 3), 3)

@@ -194,7 +194,7 @@ class GradientSearch:
             score = score.repeat_interleave(len(encoding.samples), dim=0)
             for site in gate.sites:
                 tops = {side: np.concatenate([top] * len(point)) for side, top in encoding.blocks[site].notes.gate_thresholds.items()}
-                actions[site] = partial(gated_value, tops=tops, score=score)
+                actions[site] = partial(gated_value, thresholds=tops, score=score)
         return actions
 
     def _evaluated(self, free: Tensor) -> Tensor:

@@ -242,5 +242,6 @@ def gate_actions(encoding: Encoding, scores: Mapping[str, Array]) -> dict[str, C
     actions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
     for gate in encoding.gates:
         for site in gate.sites:
-            actions[site] = partial(gated_value, tops=encoding.blocks[site].notes.gate_thresholds, score=torch.tensor(scores[gate.name]))
+            thresholds = encoding.blocks[site].notes.gate_thresholds
+            actions[site] = partial(gated_value, thresholds=thresholds, score=torch.tensor(scores[gate.name]))
     return actions

@@ -56,10 +56,10 @@ def test_no_rows_hold_always_and_no_clauses_never() -> None:
         (lambda: Clause([[1.0, 2.0]], [0.0, 1.0]), r"side of shape \(2,\)"),
         (lambda: Clause([[np.nan, 2.0]], [0.0]), "NaN or infinite"),
         (lambda: Case(Box(np.zeros((2, 2)), np.ones((2, 2))), ()), r"shape \(2, 2\)"),
-        (lambda: Case(UNIT, (BELOW, Clause([[1.0]], [0.0]))), r"speak of \[1, 2\] outputs"),
+        (lambda: Case(UNIT, (BELOW, Clause([[1.0]], [0.0]))), r"are written for \[1, 2\] outputs"),
         (lambda: Property(()), "no cases"),
-        (lambda: Property((Case(UNIT, ()), Case(Box(np.zeros((1, 3)), np.ones((1, 3))), ()))), r"speak of \[2, 3\] inputs"),
-        (lambda: Property((Case(UNIT, (BELOW,)), Case(UNIT, (Clause([[1.0]], [0.0]),)))), r"speak of \[1, 2\] outputs"),
+        (lambda: Property((Case(UNIT, ()), Case(Box(np.zeros((1, 3)), np.ones((1, 3))), ()))), r"are written for \[2, 3\] inputs"),
+        (lambda: Property((Case(UNIT, (BELOW,)), Case(UNIT, (Clause([[1.0]], [0.0]),)))), r"are written for \[1, 2\] outputs"),
     ],
 )
 def test_what_does_not_fit_is_refused(build, message: str) -> None:

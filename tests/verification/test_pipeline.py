@@ -154,7 +154,7 @@ def test_questions_that_do_not_fit():
     net, region, matrix, edge = problem(0, 1)
     with pytest.raises(InputError, match="4 inputs; the network has 3"):
         mn.verify(net, asked(mn.Box(np.zeros((1, 4)), np.ones((1, 4))), Clause(matrix, edge)))
-    with pytest.raises(InputError, match="speaks of 2 outputs; the network has 3"):
+    with pytest.raises(InputError, match="is written for 2 outputs; the network has 3"):
         mn.verify(net, asked(region, Clause(matrix[:, :2], edge)))
     with pytest.raises(InputError, match="the time limit is 0"):
         mn.verify(net, asked(region, Clause(matrix, edge)), time_limit=0)
