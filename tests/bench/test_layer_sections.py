@@ -24,7 +24,7 @@ def test_ways_stand_side_by_side_with_means_over_seeds() -> None:
 
 def test_the_larger_network_is_held_against_what_was_asked_for() -> None:
     text = section([known("vgg", "by layer")])
-    assert "650 CPU seconds, heads included; asked for were 600: **missed** by 50 seconds" in text
+    assert "650 CPU seconds in total, heads included. The target is 600: **missed** by 50 seconds" in text
     assert "| conv1 | 75.0 | 20 | 1,000 | 1.0 | 2.0 | optimal |" in text
     assert "| fc1 | - | 20 |" in text
     assert "**Not every program" in section([known("vgg", "by layer") | {"optimal": False}])

@@ -59,11 +59,11 @@ def _small(rows: Rows) -> str:
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
     return f"""## Decoupled: by class, by layer, jointly
 
-LeNet-5 on Fashion-MNIST, seeds {seeds}, mean: accuracy on the test set, in percent, with so many of the parameters pruned by one order over
-all layers. Each way sees the same {COUNT} images; heads are trained on all 50,000 training images. The loss weight, of
-{_weights()}, is the one that is best at that share on images put aside. *Random* ({DRAWS} draws) and *critical removed* prune as many
-units of each layer. *Columns* and *rows* (added) are sums over the programs, *seconds* CPU seconds at the weight that took longest.
-The network without masks has {_reference(rows)}. {_sound(rows)} {_made(rows)}.
+LeNet-5 on Fashion-MNIST, seeds {seeds}, mean: accuracy on the test set in percent. The columns give the share of the parameters
+pruned; units are ranked over all layers. All methods use the same {COUNT} images; the heads are trained on all 50,000 training images.
+The loss weight is the one of {_weights()} with the best accuracy at that share on the validation images. *Random* ({DRAWS} draws) and
+*critical removed* prune the same number of units per layer. *Columns* and *rows* (added) are sums over the programs, *seconds* are CPU
+seconds at the loss weight that took longest. The network without masks has {_reference(rows)}. {_sound(rows)} {_made(rows)}.
 
 {_accuracies(rows)}"""
 
@@ -79,14 +79,14 @@ def _large(rows: Rows) -> str:
     missed = [f"{total - FULL_SECONDS:.0f} seconds"] if total > FULL_SECONDS else []
     return f"""## A larger network
 
-In the style of VGG: 3x3 convolutions 32-32-64-64-128-128 with batch norm, max pooling behind each pair, dense 512-256-10, in all
-{layered["parameters"]:,} parameters, trained on {IMAGES:,} images of Fashion-MNIST for {EPOCHS} epochs of Adam, seed {layered["seed"]},
-its heads on the same images. The columns are those of the table above. The network without masks has {_reference(rows)}. {_sound(rows)}
-{_made(rows)}.
+A network in the style of VGG: 3x3 convolutions 32-32-64-64-128-128 with batch norm, max pooling after each pair, dense layers
+512-256-10, in total {layered["parameters"]:,} parameters. It was trained on {IMAGES:,} images of Fashion-MNIST for {EPOCHS} epochs
+with Adam, seed {layered["seed"]}, and its heads on the same images. The columns are those of the table above. The network without
+masks has {_reference(rows)}. {_sound(rows)} {_made(rows)}.
 
 {_accuracies(rows)}
-All scores by layer took {total:.0f} CPU seconds, heads included; asked for were {FULL_SECONDS:.0f}: {_verdict(missed)}.
-Stage by stage, with the accuracy of its head on the training images (the last stage ends with the network itself):
+The scores by layer took {total:.0f} CPU seconds in total, heads included. The target is {FULL_SECONDS:.0f}: {_verdict(missed)}.
+The next table lists the stages. *Head* is the accuracy of the head on the training images; the last stage ends with the network itself:
 
 {table("stage | head (%) | columns | rows added | build (s) | solve (s) | status", _stages(layered["parts"]))}"""
 

@@ -18,19 +18,20 @@ Rows = Sequence[dict[str, Any]]
 
 HEAD = """# Importance, measured
 
-Written by `make bench-importance`, which needs `MIPNET_DATA`, the folder of the MNIST and Fashion-MNIST files. The networks are those of
-ElAraby, Wolf and Carvalho (CPAIOR 2023), trained by their recipe (RMSprop 1e-3, batch 128, 30 epochs, no augmentation): FC-3
-(784-300-100-10), FC-4 (784-200-100-100-10) and LeNet-5, here on 28x28 images.
+This page is written by `make bench-importance`, which needs `MIPNET_DATA`, the folder of the MNIST and Fashion-MNIST files. The
+networks are those of ElAraby, Wolf and Carvalho (CPAIOR 2023), trained by their recipe (RMSprop 1e-3, batch 128, 30 epochs, no
+augmentation): FC-3 (784-300-100-10), FC-4 (784-200-100-100-10) and LeNet-5, here on 28x28 images.
 
-Of 60,000 training images 10,000 are put aside, drawn by the seed; networks and scores never see them. Masks are made in two ways, from
-as many training images of each class: by *one look*, which is the importance program in reduced space with `pattern: free`, on a few
-hundred images, with thresholds in steps of 2 % of the parameters; and *stepwise* by `mipnet.prune_stepwise`, in steps of 2.5 %, on
-thousands. Among the settings below and their steps the one is taken that prunes most within the points of accuracy asked for, **on
-the images put aside**; where none is within them, the one that costs least. The test set takes no part in these choices. Parameters
-are counted over the really smaller network, with biases and outgoing weights. Seconds are CPU seconds.
+Of the 60,000 training images, 10,000 are validation images, drawn at random with the seed. They are used neither for training nor for
+scores. Masks are computed in two ways, from the same number of training images per class. *One look* is one importance program in
+reduced space with `pattern: free`, on a few hundred images, with thresholds in steps of 2 % of the parameters. *Stepwise* is
+`mipnet.prune_stepwise`, in steps of 2.5 %, on thousands of images. Each case has a target: the accuracy that may be lost, in points.
+Among the settings below and their steps, we choose the one that prunes most within the target **on the validation images**; if there
+is none, the one that loses least. The test set is not used for these choices. Parameters are counted in the smaller network, where
+units are removed with their biases and outgoing weights. Seconds are CPU seconds.
 
-The test set was looked at more than once in two places: LeNet-5 on MNIST was run with 5,000 images first, came short of the share that was
-asked for, and was run again with 10,000; and earlier versions of this page had other masks of the same networks.
+The test set was used more than once in two cases. LeNet-5 on MNIST was first run with 5,000 images, did not reach its target share,
+and was run again with 10,000. Earlier versions of this page had other masks of the same networks.
 """
 
 
@@ -89,10 +90,11 @@ def _accuracies(rows: Rows) -> str:
     heads = "network | seeds | pruned (%) | reference | masked | random | critical removed | fine-tuned"
     text = """## Accuracy on the test set
 
-In percent, mean and standard deviation over seeds. *Random*: as many units of each layer, mean of five draws. *Critical removed*: as
-many, the highest scores. *Fine-tuned*: the smaller network after one more epoch. *Seconds* are those of all scores of the chosen
-setting, together: *programs* of so many *columns*, to each of which at most so many *rows* were added. A stepwise mask comes from one
-program a step, of binary scores alone, which its search answers.
+Accuracy in percent, mean and standard deviation over seeds. *Random* removes the same number of units per layer at random (mean of
+five draws). *Critical removed* removes the same number of units per layer, those with the highest scores. *Fine-tuned* is the smaller
+network after one more epoch of training. *Seconds* is the total time for the scores of the chosen setting. *Programs* is the number of
+programs, *columns* the number of columns per program, and *rows* the largest number of rows added to a program. A stepwise mask is
+computed with one program per step, which has only binary scores and is solved by the local search.
 """
     heads += " | seconds | programs | columns | rows"
     return f"{text}\n{table(heads, [line(group) for group in _groups(rows).values()])}"
@@ -113,7 +115,7 @@ def _targets(rows: Rows) -> str:
             lines.append(f"{_label(group[0])} | {100 * share:.0f} % for {points} | {100 * got:.1f} % for {lost:.2f} | {_verdict(verdicts)}")
     return f"""## Without fine-tuning: asked for and reached
 
-Share of parameters pruned, for points of accuracy lost on the test set, mean over seeds.
+Share of parameters pruned, and accuracy lost on the test set in points, mean over seeds.
 
 {table("network | asked for | reached | verdict", lines)}"""
 
@@ -143,8 +145,9 @@ def _settings(rows: Rows) -> str:
     ]
     return f"""## Which settings were tried
 
-On the images put aside: how often a setting was chosen, and what it pruned at its best threshold, mean over the networks it was tried
-on. *Hard labels*: how much of the targets are the true classes; the rest are the network's own probabilities.
+How often each setting was chosen, and the share of parameters that it pruned and the accuracy that it lost on the validation images at
+its best threshold, mean over the networks it was tried on. *Hard labels* is the weight of the true classes in the targets of the loss;
+the remaining weight is on the class probabilities of the network.
 
 {table("setting | chosen | pruned (%) | points lost", lines)}"""
 
@@ -160,9 +163,9 @@ def _rivals(rows: Rows) -> str:
 
     return f"""## Rivals at the same share of pruned parameters
 
-Accuracy on the test set. Each rival sees the images that the mask was made from, at most {MOST:,} of them, and stands with the
-better, **on the test set**, of two rankings: as many units of each layer as the mask, or its own order over all layers.
-Bold: better than the mask.
+Accuracy on the test set. Each rival uses the images of the mask, at most {MOST:,} of them. The table shows the better,
+**on the test set**, of two rankings: the same number of units per layer as the mask, or the rival's own order over all layers.
+Bold means better than the mask.
 
 {table("network | pruned (%) | mask | " + " | ".join(RIVALS), [line(row) for row in rows])}"""
 
@@ -178,7 +181,7 @@ def _wins(rows: Rows) -> str:
     every = sum(all(row["masked"] > row["rivals"][name]["accuracy"] for name in RIVALS) for row in cases)
     lines = [f"{name} | {won} of {len(cases)} | {_verdict(_short(won, len(cases)))}" for name, won in wins.items()]
     lines.append(f"all of them at once | {every} of {len(cases)} | {_verdict(_short(every, len(cases)))}")
-    return f"""In how many cases of FC-3 and LeNet-5 the mask is strictly better; asked for were {WINS} of {OF}.
+    return f"""Number of cases of FC-3 and LeNet-5 in which the mask is strictly better than the rival. The target is {WINS} of {OF}.
 
 {table("rival | the mask is better | verdict", lines)}"""
 
@@ -192,9 +195,9 @@ def _scaling(rows: Rows) -> str:
     missed = _missed(last["seconds"] - FULL_MINUTE, "seconds") + _missed(last["peak"] / 2**30 - FULL_GIB, "GiB")
     return f"""## Time against images
 
-LeNet-5 on Fashion-MNIST, seed 0, weight 5: to pose and solve one program, each in a fresh process; memory is by how much it grew at most.
-Time grows with the power {slope(list(rows)):.2f} of the number of images. Asked for were {FULL_MINUTE:.0f} seconds and
-{FULL_GIB:.0f} GiB with 1,000 images: {_verdict(missed)}.
+LeNet-5 on Fashion-MNIST, seed 0, loss weight 5: time to build and solve one program, each in a new process. Peak memory is the largest
+increase of its memory. The time grows with the power {slope(list(rows)):.2f} of the number of images. The target is {FULL_MINUTE:.0f}
+seconds and {FULL_GIB:.0f} GiB with 1,000 images: {_verdict(missed)}.
 
 {table("images | seconds | peak memory (GiB) | rounds | rows added | status", lines)}"""
 
@@ -214,11 +217,12 @@ def _published(both: dict[str, dict[str, Any]]) -> str:
     missed += [f"{apart - CLOSE:.5f} in the objective"] if apart > CLOSE else []
     return f"""## The published constraints: reduced space, in full, and through cvxpy
 
-FC-3 on Fashion-MNIST, seed 0, ten images, `pattern: paper`, `epsilon: {EPSILON:g}`, at most {LIMIT:.0f} seconds; the best of three
-runs that took turns, and one of cvxpy. *In full* is mipnet's own program on HiGHS, which has lost every variable and row that the
-bounds decide: it took {seconds["full"] / seconds["reduced"]:.2f} times as long as in reduced space. *Through cvxpy* is the program
-with every row of the reference code, relaxed as in its run scripts, with Clarabel in place of MOSEK: {ratio:.0f} times as long, with
-an objective that is {apart:.5f} away. Asked for were {FASTER:.0f} times and {CLOSE:g}: {_verdict(missed)}.
+FC-3 on Fashion-MNIST, seed 0, ten images, `pattern: paper`, `epsilon: {EPSILON:g}`, at most {LIMIT:.0f} seconds. The times are the
+best of three alternated runs; cvxpy was run once. *Every variable written out* is mipnet's full program on HiGHS, without the
+variables and rows that the bounds make unnecessary: it took {seconds["full"] / seconds["reduced"]:.2f} times as long as the program in
+reduced space. *Through cvxpy* is the program with every row of the reference code, relaxed as in its run scripts, with Clarabel in
+place of MOSEK: it took {ratio:.0f} times as long, and its objective differs by {apart:.5f}. The target is {FASTER:.0f} times as long
+and a difference of at most {CLOSE:g}: {_verdict(missed)}.
 
 {table("program | rows | columns | build (s) | solve (s) | objective | bound | status", lines)}"""
 
@@ -233,7 +237,7 @@ def _end(rows: Rows, timed: Rows) -> str:
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
     return f"""## Where and when
 
-Seeds {seeds}; what a table does not show was not run. Scores and accuracies: commit {made}; times: commit {times}; a `+` means
-that the library had been edited since.
+Seeds {seeds}; only the runs in the tables were made. Scores and accuracies: commit {made}; times: commit {times}; a `+` means
+that the library had uncommitted changes.
 {_where()}
 """

@@ -66,11 +66,12 @@ def section(rows: Rows) -> str:
     heads = "masks | pruned (%) | overlap | by chance | in all | reference | masked | lowest | mean scores | random | seconds"
     return f"""## Does the mask change when the images change?
 
-{BATCHES} masks of one network (seed 0), each from images that no other mask has seen, at one share of the parameters. *Overlap*: the
-units that two masks both prune, divided by those that either prunes, mean over all pairs; *by chance*: the same for random masks with
-as many units of each layer. *In all*: of the units that some mask prunes, the share that all of them prune. Accuracy on the test set in
-percent: *masked* is mean and standard deviation over the masks, *mean scores* the one mask of the mean of all scores, *random* the mean
-over the random masks. *Seconds* are those of one program.
+{BATCHES} masks of one network (seed 0), each computed from different images, at the same share of the parameters. *Overlap* is the
+number of units that both of two masks prune, divided by the number that at least one of them prunes, mean over all pairs. *By chance*
+is the same for random masks with the same number of units per layer. *In all* is, among the units that at least one mask prunes, the
+share that all masks prune. Accuracy is measured on the test set in percent: *masked* is the mean and standard deviation over the
+masks, *mean scores* is the mask computed from the mean of all scores, and *random* is the mean over the random masks. *Seconds* is the
+time of one program.
 
 {table(heads, lines)}"""
 

@@ -46,12 +46,13 @@ def _benchmark(name: str, answers: Answers, settings: Settings, wanted: Mapping[
     rows = [*groups.items(), ("all", answers)]
     used = [stage for stage in STAGES if any(answer.stage == stage for answer in answers)]
     heads = ["", "instances", "decided", "asked for", *used, "unsat", "sat", "median s", "total s"]
-    limit = f"{settings.seconds:g} s an instance, solver {settings.backend}."
+    limit = f"{settings.seconds:g} s per instance, solver {settings.backend}."
     return "\n".join(
         (
             f"### {name}",
             "",
-            f"{limit} Instances that each stage decided; seconds are those of the clock, with reading the files.",
+            f"{limit} The stage columns count the instances that each stage decided. "
+            "Seconds are wall-clock time and include reading the files.",
             "",
             "| " + " | ".join(heads) + " |",
             "|---|" + "---:|" * (len(heads) - 1),
@@ -89,18 +90,18 @@ def _checked(answers: Answers, wanted: Mapping[Key, str], replayed: Mapping[Key,
     wrong = [a for a in known if wanted[a.key] != a.verdict]
     new = [a for a in answers if a.verdict in ("sat", "unsat") and wanted.get(a.key) == "unknown"]
     points = [replayed[a.key] for a in answers if a.verdict == "sat"]
-    told = [f"{'**' + str(len(wrong)) + '**' if wrong else 'None'} of {len(known)} answers contradicts those of VNN-COMP 2022."]
+    told = [f"{'**' + str(len(wrong)) + '**' if wrong else 'None'} of {len(known)} answers contradict those of VNN-COMP 2022."]
     told += [f"Wrong: {', '.join(map(_name, wrong))}."] if wrong else []
     told += [f"{len(new)} had no answer there: {', '.join(f'{_name(a)} ({a.verdict})' for a in new)}."] if new else []
-    told += [f"onnxruntime, run again on the files of all {len(points)} counterexamples, confirms {sum(points)}."] if points else []
+    told += [f"A second run of onnxruntime on the files of all {len(points)} counterexamples confirms {sum(points)}."] if points else []
     return " ".join(told)
 
 
 def _missed(benchmark: str, answers: Answers, wanted: Mapping[Key, str]) -> str:
     missed = [answer for answer in answers if answer.verdict not in ("sat", "unsat")]
-    told = [f"{len(missed)} of {len(answers)} are missed{'' if missed else '.'}"]
+    told = [f"{len(missed)} of {len(answers)} are not decided{'' if missed else '.'}"]
     if missed:
-        told[0] += ", in brackets the competition's answer and the bound reached: "
+        told[0] += "; in brackets the answer of the competition and the bound reached: "
         told[0] += ", ".join(f"{_name(a)} ({wanted.get(a.key, 'unknown')}, {a.note or f'{a.bound:.3g}'})" for a in missed) + "."
     told += [f"For comparison: {BEST[benchmark]}."] if benchmark in BEST else []
     return " ".join(told) + "\n"
