@@ -1,6 +1,6 @@
-"""How values flow between layers, and how nonlinear layers are written as variables and rows.
+"""Affine values, and the formulations that write nonlinear layers as variables and rows.
 
-Importing the room registers its formulations.
+Importing this package registers its formulations.
 """
 
 from mipnet.formulations import maxpool as maxpool

@@ -1,12 +1,12 @@
-"""Affine values: what flows between layers while a network is being written down.
+"""Affine values: the value of each node as an affine function of the model's variables.
 
-The value of a node is, for every sample and element, an affine function of the variables that exist so far::
+For every sample and element::
 
     value = terms @ variables + constant
 
-``terms`` is a sparse matrix with a row for each (sample, element), flat in C order, and a column for each variable label of
-the linopy model.  A constant has no terms, a fresh variable has one, a convolution of a convolution is still one row an
-element: constants and affine chains fold by themselves, and only a nonlinear layer makes variables.
+``terms`` is a sparse matrix with one row per (sample, element), flat in C order, and one column per variable label of the linopy
+model.  A constant has no terms, and a new variable has one.  An affine layer only multiplies ``terms`` by its matrix, so a chain of
+affine layers needs no variables; only nonlinear layers add some.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from scipy import sparse
 
 from mipnet.arrays import Array, Csr, Ints, Mask, Shape, widen
 
+DENSE_PRODUCT_VARIABLES_MAX = 64
+"""Largest number of different variables in all inputs of a layer, such as scores, for which the product is computed with a dense array."""
+
 
 @dataclass(frozen=True, eq=False)
 class Affine:
@@ -31,12 +34,12 @@ class Affine:
 
     @staticmethod
     def fixed(value: Array) -> Affine:
-        """A value without variables."""
+        """Return a constant value, without variables."""
         return Affine(Csr((value.size, 0)), np.asarray(value, dtype=np.float64))
 
     @staticmethod
     def of(labels: NDArray[Any], coefficient: float | Array = 1.0) -> Affine:
-        """One variable an element, given by label; a label of -1 means zero."""
+        """Return ``coefficient`` times one variable per element, given by label; an element with label -1 is 0."""
         flat = labels.reshape(-1)
         there = flat >= 0
         width = int(flat.max(initial=-1)) + 1
@@ -51,12 +54,12 @@ class Affine:
 
     @property
     def is_fixed(self) -> bool:
-        """True if no variable takes part."""
+        """True if the value is constant."""
         return self.terms.nnz == 0
 
     @property
     def row_sizes(self) -> Ints:
-        """Number of variables in each element's row, flat."""
+        """Number of variables per element, flat."""
         return np.diff(self.terms.indptr).astype(np.int64)
 
     def __add__(self, other: Affine | Array | float) -> Affine:
@@ -73,12 +76,12 @@ class Affine:
         return self + (-other)
 
     def __mul__(self, factor: Array | float) -> Affine:
-        """Every element times its own number, broadcast against ``shape``."""
+        """Multiply element by element; ``factor`` broadcasts against ``shape``."""
         each = np.asarray(factor, dtype=np.float64)
         if each.ndim:
             each = np.repeat(np.broadcast_to(each, self.shape).reshape(-1), self.row_sizes)
         terms = Csr((self.terms.data * each, self.terms.indices, self.terms.indptr), shape=self.terms.shape)
-        if (each == 0).any():  # in place, so on arrays of its own
+        if (each == 0).any():  # eliminate_zeros works in place, and the index arrays are shared with self
             terms = terms.copy()
             terms.eliminate_zeros()
         return Affine(terms, self.constant * factor)
@@ -86,18 +89,21 @@ class Affine:
     __rmul__ = __mul__
 
     def reshape(self, *shape: int) -> Affine:
-        """The same elements in the same order under another shape."""
+        """Return the same elements, in the same order, with another shape."""
         return Affine(self.terms, self.constant.reshape(shape))
 
     def __getitem__(self, where: Mask | Ints) -> Affine:
-        """The elements at flat positions, or where a mask of ``shape`` holds, as a flat value."""
+        """Return the elements at flat positions, or those where a mask of shape ``shape`` is True, as a flat value."""
         if where.dtype == np.bool_ and where.all():
             return self.reshape(-1)
         flat = np.flatnonzero(where) if where.dtype == np.bool_ else where.reshape(-1)
         return Affine(self.terms[flat], self.constant.reshape(-1)[flat])
 
     def place(self, where: Mask) -> Affine:
-        """The opposite of selecting by a mask: the flat elements put where ``where`` holds, zero elsewhere."""
+        """Return a value of the mask's shape: the flat elements of this value where ``where`` is True, 0 elsewhere.
+
+        It reverses the selection by a mask.
+        """
         sizes = np.zeros(where.size, dtype=np.int64)
         sizes[where.reshape(-1)] = self.row_sizes
         indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(self.terms.indptr.dtype)
@@ -106,17 +112,17 @@ class Affine:
         return Affine(Csr((self.terms.data, self.terms.indices, indptr), shape=(where.size, self.terms.shape[1])), constant)
 
     def through(self, matrix: Csr, constant: Array) -> Affine:
-        """A linear layer applied to every sample: terms of ``(I kron matrix) @ self``, with the constant already computed."""
+        """Apply a linear layer to every sample: the terms are ``(I kron matrix) @ terms``; the new constant is given."""
         return Affine(per_sample(matrix, self.shape[0], self.terms), constant)
 
     def total(self) -> Affine:
-        """The sum of all elements, of shape ``()``."""
+        """Return the sum of all elements, of shape ``()``."""
         row = Csr((self.terms.data, self.terms.indices, np.array([0, self.terms.nnz])), shape=(1, self.terms.shape[1])).copy()
         row.sum_duplicates()
         return Affine(row, np.asarray(self.constant.sum()))
 
     def evaluate(self, point: Array) -> Array:
-        """The value where the variable with label i has the value ``point[i]``."""
+        """Return the value at a point, where the variable with label i has the value ``point[i]``; shape ``shape``."""
         if self.is_fixed:
             return self.constant
         value: Array = self.constant + (widen(self.terms, len(point)) @ point).reshape(self.shape)
@@ -124,18 +130,21 @@ class Affine:
 
 
 def add_terms(a: Csr, b: Csr) -> Csr:
-    """The sum, row by row.  Where all variables of one side are later ones, as fresh ones are, its terms only go behind the others."""
+    """Return the sum of two sparse matrices, each widened to the columns of both.
+
+    If all columns of one lie after those of the other, as those of new variables do, the two are stacked side by side, which is faster.
+    """
     rows, width = a.shape[0], max(a.shape[1], b.shape[1])
     for first, last in ((a, b), (b, a)):
         start = first.shape[1]
         if last.nnz < first.nnz and last.indices.min() >= start:
-            behind = Csr((last.data, last.indices - start, last.indptr), shape=(rows, width - start))
-            return Csr(sparse.hstack([first, behind], format="csr"))
+            shifted = Csr((last.data, last.indices - start, last.indptr), shape=(rows, width - start))
+            return Csr(sparse.hstack([first, shifted], format="csr"))
     return Csr(widen(a, width) + widen(b, width))
 
 
 def concatenate(values: Sequence[Affine], axis: int) -> Affine:
-    """Values side by side along one axis of ``(sample, *shape)``."""
+    """Return several values joined along one axis of ``(sample, *shape)``."""
     order = np.concatenate([start + np.arange(v.constant.size).reshape(v.shape) for v, start in _with_starts(values)], axis=axis)
     width = max(v.terms.shape[1] for v in values)
     terms = Csr(sparse.vstack([widen(v.terms, width) for v in values], format="csr"))
@@ -148,9 +157,9 @@ def _with_starts(values: Sequence[Affine]) -> list[tuple[Affine, int]]:
 
 
 def per_sample(matrix: Csr, samples: int, terms: Csr) -> Csr:
-    """``(I_samples kron matrix) @ terms`` without building what is not needed.
+    """Return ``(I_samples kron matrix) @ terms``, without the Kronecker product where possible.
 
-    Where every row of ``terms`` is one variable (the usual case behind a nonlinear layer) the product is a renaming of columns.
+    If every row of ``terms`` has one variable of its own, as after a nonlinear layer, the product only renames the columns of ``matrix``.
     """
     if terms.nnz == 0:
         return Csr((samples * matrix.shape[0], terms.shape[1]))
@@ -162,8 +171,8 @@ def per_sample(matrix: Csr, samples: int, terms: Csr) -> Csr:
             data *= terms.data.reshape(samples, n_in).take(matrix.indices, axis=1).reshape(-1)
         return Csr((data, variables, _starts(matrix, samples)), shape=(samples * n_out, terms.shape[1]))
     variables = np.unique(terms.indices)
-    if len(variables) <= FEW:
-        return _few_variables(matrix, samples, terms, variables)
+    if len(variables) <= DENSE_PRODUCT_VARIABLES_MAX:
+        return _dense_product(matrix, samples, terms, variables)
     columns = (matrix.indices[None, :] + n_in * np.arange(samples, dtype=np.int64)[:, None]).reshape(-1)
     blocks = Csr((np.tile(matrix.data, samples), columns, _starts(matrix, samples)), shape=(samples * n_out, samples * n_in))
     product = blocks @ terms
@@ -171,11 +180,8 @@ def per_sample(matrix: Csr, samples: int, terms: Csr) -> Csr:
     return Csr(product)
 
 
-FEW = 64
-"""Where no more variables than these lie behind all of a layer's inputs, as scores do, their coefficients are held densely."""
-
-
-def _few_variables(matrix: Csr, samples: int, terms: Csr, variables: NDArray[Any]) -> Csr:
+def _dense_product(matrix: Csr, samples: int, terms: Csr, variables: NDArray[Any]) -> Csr:
+    """Return ``(I_samples kron matrix) @ terms``, with the coefficients of ``variables`` in a dense array."""
     (n_out, n_in), k = matrix.shape, len(variables)
     row = np.repeat(np.arange(samples * n_in), np.diff(terms.indptr))
     dense = np.zeros((n_in, samples, k))
@@ -187,10 +193,11 @@ def _few_variables(matrix: Csr, samples: int, terms: Csr, variables: NDArray[Any
 
 
 def _starts(matrix: Csr, samples: int) -> NDArray[Any]:
-    """Where the rows of ``I_samples kron matrix`` begin."""
+    """Return the row pointers of ``I_samples kron matrix`` in CSR format."""
     starts = (matrix.indptr[None, :-1] + matrix.nnz * np.arange(samples, dtype=np.int64)[:, None]).reshape(-1)
-    return _small(np.append(starts, samples * matrix.nnz))
+    return _as_int32(np.append(starts, samples * matrix.nnz))
 
 
-def _small(indptr: Ints) -> NDArray[Any]:
+def _as_int32(indptr: Ints) -> NDArray[Any]:
+    """Return row pointers as int32 if they fit."""
     return indptr.astype(np.int32) if indptr[-1] < 2**31 else indptr

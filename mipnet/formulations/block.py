@@ -1,6 +1,7 @@
-"""A block: the part of the linopy model that one node owns, and all that the node's encoding may touch.
+"""A block: the variables and rows of one node in the linopy model.
 
-An encoding is a function ``(layer, block, *inputs) -> Affine``; `mipnet.formulations.registry` says how it is registered.
+An encoding is a function ``(layer, block, *inputs) -> Affine``.  It writes its variables and rows through the block that it is given.
+`mipnet.formulations.registry` describes how to register an encoding.
 """
 
 from __future__ import annotations
@@ -11,29 +12,31 @@ from dataclasses import dataclass, field
 import linopy
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from mipnet.arrays import Array, Mask, Shape
+from mipnet.arrays import Array, Ints, Mask, Shape
 from mipnet.bounds.interval import Interval
 from mipnet.errors import UnboundedError
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.linopy_rows import Sense, add_rows, add_variables, coordinates, expression, one_each
+from mipnet.formulations.linopy_rows import Sense, add_rows, add_variables, binary_data, coordinates, expression
 from mipnet.formulations.registry import Family, RegisteredFormulation
 from mipnet.network.graph import Node
 
-Fill = tuple[NDArray[np.int64], Callable[[Array], Array]]
+Fill = tuple[Ints, Callable[[Array], Array]]
 """Labels of variables, and a function that computes their values at a point where all earlier variables are known."""
 
+SOS1_SETS, INDICATOR_ROWS = "SOS1 sets", "indicator rows"
+"""Keys of `BlockNotes.special_constraints`: the kinds of constraints that are not linear rows."""
+
 PARTITION_PARTS_DEFAULT = 4
-"""Number of parts into which formulation `partition` cuts a sum, unless the user says otherwise."""
+"""Number of parts into which formulation `partition` divides a sum by default."""
 
 WINDOWS_PART = "windows"
-"""The name of the one piecewise-linear part of max pooling; its elements are windows."""
+"""Key of `BlockNotes.phases` for max pooling, whose elements are windows."""
 
 
 @dataclass(frozen=True, eq=False)
 class BigMNeurons:
-    """Neurons ``h = max(z, 0)`` with a binary v that is 1 where z > 0.  All three are flat; h and v are one variable per neuron."""
+    """Neurons ``h = max(z, 0)`` with a binary v that is 1 where z > 0.  All three are flat; h and v have one variable per neuron."""
 
     z: Affine
     h: Affine
@@ -42,10 +45,10 @@ class BigMNeurons:
 
 @dataclass(frozen=True)
 class Phases:
-    """Number of elements whose phase the bounds decide for every allowed input, and number of those they leave undecided.
+    """Number of elements of a piecewise-linear function by phase: those that the bounds decide, and those that they leave undecided.
 
-    Of a positive part, ``active`` elements have z >= 0 and ``inactive`` ones z <= 0.  Of a maximum, ``active`` counts the windows whose
-    largest candidate is known.
+    For a positive part, z >= 0 for every input at ``active`` elements, and z <= 0 at ``inactive`` ones.  For max pooling, ``active``
+    counts the windows whose largest candidate is known.
     """
 
     active: int
@@ -55,9 +58,9 @@ class Phases:
 
 @dataclass(frozen=True, eq=False)
 class BlockBounds:
-    """Bounds of each input of a node (``before``) and of its own value (``after``).
+    """Bounds of each input of a node (``before``), and of its own value (``after``).
 
-    ``paper`` is True for the published bounds, which do not hold for every gate value.
+    ``paper`` is True for the published bounds, which are not valid for every gate value.
     """
 
     before: tuple[Interval, ...]
@@ -67,7 +70,7 @@ class BlockBounds:
 
 @dataclass(frozen=True, eq=False)
 class ChosenFormulation:
-    """The formulation that a block got, why it was chosen, and the number of parts for `partition`."""
+    """The formulation of a block, the reason for the choice, and the number of parts for `partition`."""
 
     formulation: RegisteredFormulation
     why: str
@@ -76,11 +79,11 @@ class ChosenFormulation:
 
 @dataclass(eq=False)
 class BlockNotes:
-    """What an encoding writes down about a block besides its variables and rows.
+    """Data that an encoding records about a block besides its variables and rows.
 
-    ``phases`` says, per piecewise-linear part by suffix, how many elements the bounds decide.  ``special_constraints`` counts SOS1 sets
-    and indicator rows by the name of the backend feature that they need.  ``neurons`` are those that ideal cuts may be made for.
-    ``gate_thresholds`` are the thresholds of a gate by side, for `mipnet.network.gates.gated_value`.
+    ``phases`` counts the elements of each piecewise-linear function of the node by phase; its keys are suffixes.
+    ``special_constraints`` counts SOS1 sets and indicator rows.  ``neurons`` are the neurons for which ideal cuts may be separated.
+    ``gate_thresholds`` are the thresholds of a gate by side, as `mipnet.network.gates.gated_value` takes them.
     """
 
     phases: dict[str, Phases] = field(default_factory=dict)
@@ -91,11 +94,11 @@ class BlockNotes:
 
 @dataclass(eq=False)
 class Block:
-    """One node's variables, rows and value, and what an encoding needs to know to write them.
+    """The variables and rows of one node, and the data that an encoding needs to write them.
 
-    ``fills`` is shared by all blocks of a model.  It computes the variables in order, each at a point where all earlier ones are known:
-    a forward pass in variables.  ``choice`` is the formulation of the layer, ``gate_choice`` that of a gate after a layer that has none
-    of the positive part.
+    ``fills`` is shared by all blocks of a model.  It lists functions that compute the variables in order, each from the earlier ones:
+    together they are a forward pass.  ``choice`` is the formulation of the layer.  ``gate_choice`` is the formulation of the gate, if
+    the layer itself is not written with positive parts.
     """
 
     name: str
@@ -122,13 +125,13 @@ class Block:
 
     @property
     def formulation(self) -> str:
-        """The name of the formulation of the layer, or else of its gate; empty if there was nothing to choose."""
+        """Name of the formulation of the layer, or else of its gate; empty if neither has one."""
         chosen = self.choice or self.gate_choice
         return "" if chosen is None else chosen.formulation.name
 
     @property
     def why(self) -> str:
-        """Why this formulation was chosen."""
+        """The reason why this formulation was chosen."""
         chosen = self.choice or self.gate_choice
         return "" if chosen is None else chosen.why
 
@@ -138,11 +141,14 @@ class Block:
         return any(chosen is not None and chosen.formulation.relaxed for chosen in (self.choice, self.gate_choice))
 
     def chosen_of(self, family: Family) -> ChosenFormulation | None:
-        """Return the chosen formulation that belongs to a family, None if there is none."""
+        """Return the chosen formulation that belongs to a family, or None."""
         return next((c for c in (self.choice, self.gate_choice) if c is not None and c.formulation.family is family), None)
 
     def finite(self, index: int = 0) -> tuple[Array, Array]:
-        """Return the lower and upper bounds of an input as arrays; raise `UnboundedError` where one is infinite."""
+        """Return the lower and upper bounds of an input as arrays of shape ``(samples, *shape)``.
+
+        Raises `UnboundedError` if one is infinite.
+        """
         box = self.bounds.before[index]
         lower, upper = box.lower.numpy(), box.upper.numpy()
         infinite = ~(np.isfinite(lower) & np.isfinite(upper))
@@ -165,7 +171,7 @@ class Block:
         dims: tuple[str, ...] | None = None,
         shape: Shape | None = None,
     ) -> Affine:
-        """Add variables over ``dims`` (by default the block's own) where the mask ``where`` holds; elsewhere the value is 0.
+        """Add variables over ``dims`` (by default those of the block) where the mask ``where`` is True; elsewhere the value is 0.
 
         ``value(point)`` returns their values, of the same shape, at a point where all earlier variables are known.
         """
@@ -188,29 +194,29 @@ class Block:
         dims: tuple[str, ...] | None = None,
         shape: Shape | None = None,
     ) -> Affine:
-        """Add variables as `variable` does, at most one of which along the last dimension is not zero (SOS1 sets)."""
+        """Add variables as `variable` does, with SOS1 sets along the last dimension: at most one variable per set is nonzero."""
         made = self.variable(suffix, lower, upper, value=value, where=where, dims=dims, shape=shape)
         variable = self.variables[suffix]
         self.model.add_sos_constraints(variable, 1, str(variable.dims[-1]))
-        self._count("SOS1 sets", int(((variable.labels.values >= 0).sum(axis=-1) > 1).sum()))
+        self._count(SOS1_SETS, int(((variable.labels.values >= 0).sum(axis=-1) > 1).sum()))
         return made
 
     def rows_if(self, suffix: str, switch: Affine, active: int, value: Affine, sense: Sense, right: Array | float = 0.0) -> None:
-        """Add rows ``value sense right``, flat, each of which holds where its binary in ``switch`` is ``active``."""
+        """Add indicator rows: where a binary of ``switch`` equals ``active``, the row ``value sense right`` must hold.  Both are flat."""
         name = f"{self.name}_{suffix}"
         dim = f"{name}_0"
-        binary = linopy.Variable(one_each(switch, dim), self.model, name, skip_broadcast=True)
+        binary = linopy.Variable(binary_data(switch, dim), self.model, name, skip_broadcast=True)
         bound = xr.DataArray(np.broadcast_to(np.asarray(right, dtype=np.float64), value.shape), dims=dim, coords=binary.coords)
         left = expression(self.model, value, (dim,), self.samples)
         self.model.add_indicator_constraints(binary, active, left, sense, bound, name=name)
         self.constraints.append(name)
-        self._count("indicator rows", len(switch.constant))
+        self._count(INDICATOR_ROWS, len(switch.constant))
 
-    def _count(self, feature: str, more: int) -> None:
-        self.notes.special_constraints[feature] = self.notes.special_constraints.get(feature, 0) + more
+    def _count(self, kind: str, number: int) -> None:
+        self.notes.special_constraints[kind] = self.notes.special_constraints.get(kind, 0) + number
 
     def rows(self, suffix: str, value: Affine, sense: Sense, right: Array | float = 0.0, *, dims: tuple[str, ...] | None = None) -> None:
-        """Add rows ``value sense right``, one per element; a value of the block's own shape keeps the block's dimensions."""
+        """Add rows ``value sense right``, one per element.  A value of the block's shape gets the block's dimensions by default."""
         name = f"{self.name}_{suffix}"
         if not value.constant.size:
             return

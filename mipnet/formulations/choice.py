@@ -1,4 +1,4 @@
-"""Which formulation each layer gets, and why: by name, by default, or picked by `auto`."""
+"""Choosing the formulation of each layer: by name, by default, or with `auto`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from mipnet.formulations.relu import POSITIVE_PART
 from mipnet.network.graph import Network, Node
 
 Formulation = Mapping[str, str | int]
-"""Formulation name by lower-case layer name, ``{"relu": "partition", "parts": 4}``; ``parts`` is for `partition`."""
+"""Formulation name by lower-case layer name, ``{"relu": "partition", "parts": 4}``; ``parts`` is the number of parts for `partition`."""
 
-AUTO = "auto"
+AUTO_FORMULATION = "auto"
+"""The name that chooses a formulation per node."""
 
 SOS1_UNSTABLE_MAX = 80
-"""The largest number of unstable activations in the network, over all samples, for which `auto` writes SOS1 pairs."""
+"""Largest number of unstable activations in the network, over all samples, for which `auto` chooses `sos1`."""
 
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What `auto` knows of the network: its number of unstable activations, and whether it has binaries besides theirs."""
+    """Properties of the network that `auto` uses: the number of unstable activations, and whether other layers or gates have binaries."""
 
     unstable: int
     other_binaries: bool
@@ -40,14 +41,14 @@ def check_formulation(formulation: Formulation) -> None:
     if unknown:
         raise InputError(f"a formulation is given for {unknown}; the layers that have one are {sorted(offered)}")
     for kind, name in names.items():
-        if name not in (*offered[kind], AUTO):
-            raise UnsupportedError(f"layer `{kind}` has no formulation `{name}`; it offers {', '.join(offered[kind])}, {AUTO}")
+        if name not in (*offered[kind], AUTO_FORMULATION):
+            raise UnsupportedError(f"layer `{kind}` has no formulation `{name}`; it offers {', '.join(offered[kind])}, {AUTO_FORMULATION}")
     if "parts" in formulation and "partition" not in names.values():
         raise InputError("`parts` is for formulation `partition`, and no layer has it; leave it out")
 
 
 def choose(block: Block, formulation: Formulation, facts: NetworkFacts) -> Encoder:
-    """Choose the formulation of a block's layer, note it in the block, and return the encoder."""
+    """Choose the formulation of a block's layer, store it in the block, and return the encoder."""
     offered = formulations(type(block.node.layer))
     if not offered:
         kind = type(block.node.layer).__name__
@@ -59,13 +60,13 @@ def choose(block: Block, formulation: Formulation, facts: NetworkFacts) -> Encod
 
 
 def choose_gate(block: Block, formulation: Formulation, facts: NetworkFacts) -> None:
-    """Choose the formulation of the gate after a layer that is not written with positive parts: that of ReLU."""
+    """Choose the formulation of the gate after a layer that is not written with positive parts: the one of ReLU."""
     if block.chosen_of(POSITIVE_PART) is None:
         block.gate_choice = _chosen(block.node, formulation.get("relu"), POSITIVE_PART.formulations, formulation, facts)
 
 
 def has_other_binaries(network: Network) -> bool:
-    """Return True if a layer that is no activation, such as max pooling, may need binaries."""
+    """Return True if a layer other than an activation, such as max pooling, may need binaries."""
     return any(not node.layer.activation and not is_affine(node.layer) for node in network.nodes)
 
 
@@ -76,7 +77,7 @@ def _wanted(node: Node, formulation: Formulation) -> str | int | None:
 def _chosen(
     node: Node, wanted: str | int | None, offered: Mapping[str, RegisteredFormulation], formulation: Formulation, facts: NetworkFacts
 ) -> ChosenFormulation:
-    if wanted == AUTO:
+    if wanted == AUTO_FORMULATION:
         name, why = automatic(offered, facts)
     else:
         name = str(next(iter(offered)) if wanted is None else wanted)
@@ -87,20 +88,23 @@ def _chosen(
 
 
 def automatic(offered: Mapping[str, RegisteredFormulation], facts: NetworkFacts) -> tuple[str, str]:
-    """Return the formulation that `auto` picks among those on offer, and why.
+    """Return the name of the formulation that `auto` chooses among the offered ones, and the reason.
 
-    It is always an exact formulation, and always the same for the same network and bounds.  SCIP searches SOS1 pairs fastest in small
-    networks, and a solver without SOS1 sets gets big-M rows all the same.  Beside other binaries pairs are sometimes far slower, and in
-    large networks branching on them hardly moves the bound: the sections on formulations in docs/benchmarks.md have the times.
+    The choice is an exact formulation wherever one is registered, and depends only on the network and its bounds.  In small networks
+    SCIP is fastest with SOS1 pairs; a solver without SOS1 sets gets big-M rows instead.  With other binaries, pairs are sometimes much
+    slower, and in large networks the dual bound hardly improves while SCIP branches on them.  docs/benchmarks.md lists the times.
     """
     if "sos1" not in offered:
         exact = [name for name, each in offered.items() if not each.relaxed]
-        return (exact[0], "the default; nothing else measured faster") if exact else (next(iter(offered)), "the default; none is exact")
+        return (exact[0], "the default; no other was faster") if exact else (next(iter(offered)), "the default; none is exact")
     if facts.other_binaries:
-        return "big-m", "the network has other binaries, and beside those pairs are sometimes far slower"
+        return "big-m", "the network has other binaries, with which SOS1 pairs are sometimes much slower"
     if facts.unstable > SOS1_UNSTABLE_MAX:
-        return "big-m", f"{facts.unstable:,} activations are unstable, more than {SOS1_UNSTABLE_MAX}: pairs leave the bound where it is"
+        return (
+            "big-m",
+            f"{facts.unstable:,} activations are unstable, more than {SOS1_UNSTABLE_MAX}: with SOS1 the bound hardly moves",
+        )
     return (
         "sos1",
-        f"{facts.unstable:,} activations are unstable, at most {SOS1_UNSTABLE_MAX}, and no others are binary: pairs search fastest",
+        f"{facts.unstable:,} activations are unstable, at most {SOS1_UNSTABLE_MAX}, and no other binaries: SOS1 pairs are fastest",
     )

@@ -1,13 +1,13 @@
-"""The distance of a network's input from a point as variables of a model: sums and maxima exactly, squares by tangents.
+"""The distance of a network's input from a point as variables of a model: the l1 and maximum norm exactly, l2 by tangents.
 
 Distances are in units of a radius r.  With ``u = (x - centre) / r``, the variables t are
 
-* ``l1``: one for each input, ``t >= |u|``, and their sum is the distance;
-* ``l2``: one for each input, ``t >= u^2``, and their sum is the squared distance.  Rows say ``t >= 2 p u - p^2`` at a few p, which holds
-  more than the ball does, and `mipnet.solving.separators.Squares` adds those at the points that come: an outer approximation that is
-  closed as far as a solve needs it.  One square at a time is closed by far fewer tangents than the norm as a whole (Vielma, Dunning,
-  Huchette, Lubin, "Extended Formulations in Mixed Integer Conic Quadratic Programming", 2017);
-* ``linf``: one for each sample, at least every ``|u|``.
+* ``l1``: one per input, ``t >= |u|``, and their sum is the distance;
+* ``l2``: one per input, ``t >= u^2``, and their sum is the squared distance.  The model contains the tangents ``t >= 2 p u - p^2`` at two
+  values of p, an outer approximation.  `mipnet.solving.separators.Squares` adds further tangents at points that violate ``t >= u^2``.
+  One variable per square needs far fewer tangents than the norm as a whole (Vielma, Dunning, Huchette, Lubin, "Extended Formulations in
+  Mixed Integer Conic Quadratic Programming", 2017);
+* ``linf``: one per sample, ``t >= |u|`` for every input.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ import linopy
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 
-from mipnet.arrays import Array, Csr
+from mipnet.arrays import Array, Csr, Ints
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates
 from mipnet.network.sets import Box
 
 Norm = Literal["linf", "l1", "l2"]
+"""The maximum norm, the sum of absolute values, and the Euclidean norm."""
 
 DISTANCE_VARIABLE = "distance"
+"""Name of the variables of a distance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Square:
-    """``t >= ((x - centre) / radius)^2`` for variables x and t by label, all of shape ``(inputs of all samples,)``."""
+    """``t >= ((x - centre) / radius)^2`` for variables x and t by label; the arrays have shape ``(inputs of all samples,)``."""
 
-    x: NDArray[np.int64]
-    t: NDArray[np.int64]
+    x: Ints
+    t: Ints
     centre: Array
     radius: float
 
@@ -45,32 +46,32 @@ class Square:
 def add_distance(
     model: linopy.Model, x: Affine, region: Box, centre: Array, radius: float, norm: Norm, dims: tuple[str, ...], samples: xr.DataArray
 ) -> tuple[linopy.Variable, Callable[[torch.Tensor], torch.Tensor]]:
-    """Variables called ``distance`` as the module says, and what they are as a function of points ``(n, label)``.
+    """Add the variables ``distance`` and their rows, and return them with a function that computes them from points ``(n, label)``.
 
-    ``x`` has a variable of its own for each input, whose bounds are those of ``region``.
+    ``x`` has one variable per input, whose bounds are those of ``region``.
     """
     u = x * (1 / radius) - centre / radius
     reach = np.maximum(np.abs(region.lower - centre), np.abs(region.upper - centre)) / radius
-    most = {"l1": reach, "l2": reach**2, "linf": reach.reshape(len(reach), -1).max(axis=1)}[norm]
-    own = dims if norm != "linf" else dims[:1]
-    t = add_variables(model, DISTANCE_VARIABLE, 0.0, most, coordinates(own, most.shape, samples))
-    each = Affine.of(np.broadcast_to(t.labels.values.reshape(most.shape + (1,) * (len(dims) - len(own))), x.shape))
+    upper = {"l1": reach, "l2": reach**2, "linf": reach.reshape(len(reach), -1).max(axis=1)}[norm]
+    own_dims = dims if norm != "linf" else dims[:1]
+    t = add_variables(model, DISTANCE_VARIABLE, 0.0, upper, coordinates(own_dims, upper.shape, samples))
+    each = Affine.of(np.broadcast_to(t.labels.values.reshape(upper.shape + (1,) * (len(dims) - len(own_dims))), x.shape))
     p = 1 / np.sqrt(max(1, u.constant[0].size))
     for side, sign in (("above", 1.0), ("below", -1.0)):
-        steep, right = (2 * sign * p, -(p**2)) if norm == "l2" else (sign, 0.0)
-        add_rows(model, f"{DISTANCE_VARIABLE}_{side}", each - u * steep, ">=", right, dims, samples)
+        slope, right = (2 * sign * p, -(p**2)) if norm == "l2" else (sign, 0.0)
+        add_rows(model, f"{DISTANCE_VARIABLE}_{side}", each - u * slope, ">=", right, dims, samples)
     labels = torch.as_tensor(x.terms.indices.astype(np.int64))
     middle = torch.tensor(np.broadcast_to(centre, x.shape).reshape(-1))
 
     def value(points: torch.Tensor) -> torch.Tensor:
-        away = ((points[:, labels] - middle) / radius).reshape(len(points), *x.shape)
-        return away.abs().flatten(2).amax(2) if norm == "linf" else away.abs() if norm == "l1" else away**2
+        scaled = ((points[:, labels] - middle) / radius).reshape(len(points), *x.shape)
+        return scaled.abs().flatten(2).amax(2) if norm == "linf" else scaled.abs() if norm == "l1" else scaled**2
 
     return t, value
 
 
 def add_ball(model: linopy.Model, t: linopy.Variable, samples: xr.DataArray) -> None:
-    """Rows that keep the sum of the variables `distance` of each sample at 1 or less: the input in its ball of that radius."""
+    """Add the rows ``sum t <= 1``, one per sample, which keep the input within the radius."""
     labels = t.labels.values
     count = int(np.prod(labels.shape[1:]))
     total = Affine.of(labels).through(Csr(np.ones((1, count))), np.zeros((len(labels), 1)))

@@ -1,7 +1,7 @@
-"""Variables and rows as linopy keeps them, made from arrays that are in order already.
+"""Adding variables and rows to a linopy model without alignment and broadcasting.
 
-What linopy's own methods spend is mostly aligning and broadcasting labelled arrays: a millisecond or two for each group of variables
-or rows, however small.  Here every array has the shape of the group that it belongs to, so both are made as they are kept.
+The methods of linopy align and broadcast labelled arrays, which takes one or two milliseconds per group of variables or rows, however
+small.  Here every array already has the shape of its group, so the objects that linopy stores are made directly.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ linopy.options["semantics"] = "v1"
 
 Sense = Literal["<=", ">=", "="]
 
-
 Coordinates = Mapping[str, NDArray[Any]]
+"""The labels along each dimension, by dimension name."""
 
 
 def coordinates(dims: tuple[str, ...], shape: Shape, samples: xr.DataArray) -> Coordinates:
-    """The coordinates that all variables and rows of an encoding use: the samples' own, and 0, 1, 2, ... for anything else."""
+    """Return coordinates for variables or rows: the labels of ``samples`` for dimension ``sample``, and 0, 1, 2, ... for any other."""
     return {d: samples.values if d == "sample" else np.arange(n) for d, n in zip(dims, shape, strict=True)}
 
 
@@ -45,7 +45,7 @@ def add_variables(
     where: Mask | None = None,
     binary: bool = False,
 ) -> linopy.Variable:
-    """New variables under a name, an array over ``coords`` without those where the mask ``where`` does not hold."""
+    """Add variables over ``coords``, without those where the mask ``where`` is False; raises `InputError` if the name is taken."""
     if name in model.variables:
         raise InputError(f"the model has a variable `{name}` already; give this network a `prefix` of its own")
     dims, shape = tuple(coords), tuple(len(labels) for labels in coords.values())
@@ -70,9 +70,9 @@ def add_variables(
 def add_rows(
     model: linopy.Model, name: str, value: Affine, sense: Sense, right: Array | float, dims: tuple[str, ...], samples: xr.DataArray
 ) -> None:
-    """Rows ``value sense right`` under a name, as the sparse matrix that they are.
+    """Add rows ``value sense right``, stored as a sparse matrix (`linopy.CSRConstraint`); raises `InputError` if the name is taken.
 
-    linopy keeps them in this form (`linopy.CSRConstraint`), a fifteenth of the time and without the padding of a labelled array.
+    This takes a fifteenth of the time of a labelled constraint, and needs no padding.
     """
     bound = (np.asarray(right, dtype=np.float64) - value.constant).reshape(-1)
     grid = Grid.from_coords(pd.Index(labels, name=dim) for dim, labels in coordinates(dims, value.shape, samples).items())
@@ -83,8 +83,8 @@ def add_rows(
     model.constraints.add(rows.assign_labels(start, name))
 
 
-def one_each(value: Affine, dim: str) -> xr.Dataset:
-    """The data of a binary linopy variable with the one variable of each element."""
+def binary_data(value: Affine, dim: str) -> xr.Dataset:
+    """Return the data of a binary linopy variable over ``dim``, from a value with exactly one variable per element."""
     labels = value.terms.indices.astype(np.int64)
     arrays = {"labels": labels, "lower": np.zeros(len(labels)), "upper": np.ones(len(labels))}
     data = xr.Dataset({name: (dim, array) for name, array in arrays.items()}, coords={dim: np.arange(len(labels))})
@@ -92,7 +92,7 @@ def one_each(value: Affine, dim: str) -> xr.Dataset:
 
 
 def expression(model: linopy.Model, value: Affine, dims: tuple[str, ...], samples: xr.DataArray) -> LinearExpression:
-    """An affine value as a labelled linopy expression (constant included): coefficients and labels padded to the longest row."""
+    """Return an affine value as a labelled linopy expression with its constant; rows are padded to the length of the longest."""
     sizes, rows = value.row_sizes, value.constant.size
     longest = max(1, int(sizes.max(initial=0)))
     coefficients, labels = np.full((rows, longest), np.nan), np.full((rows, longest), -1, dtype=np.int32)
@@ -105,7 +105,7 @@ def expression(model: linopy.Model, value: Affine, dims: tuple[str, ...], sample
 
 
 def value_range(model: linopy.Model, value: Affine) -> tuple[Array, Array]:
-    """Lower and upper bound of an affine value from the bounds of its variables: valid whatever the bounds mode."""
+    """Return lower and upper bounds of an affine value, computed from the bounds of its variables."""
     lower, upper = column_bounds(model)
     width = value.terms.shape[1]
     low, high = activity(value.terms, lower[:width], upper[:width])
@@ -113,7 +113,7 @@ def value_range(model: linopy.Model, value: Affine) -> tuple[Array, Array]:
 
 
 def column_bounds(model: linopy.Model) -> tuple[Array, Array]:
-    """Lower and upper bound of every variable of a model by label."""
+    """Return the lower and upper bound of every variable of a model, by label; infinite for labels that are not in use."""
     lower, upper = np.full(model._xCounter, -np.inf), np.full(model._xCounter, np.inf)
     for variable in (model.variables[name] for name in model.variables):
         labels = variable.labels.values.reshape(-1)

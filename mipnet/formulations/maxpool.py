@@ -1,7 +1,7 @@
-"""The largest of several candidates, window by window: what max pooling is made of once no certain winner is left.
+"""Formulations of max pooling: the maximum ``p = max_i h_i`` of the candidates of a window.
 
-A window has kept candidates h_i with ``l_i <= h_i <= u_i``, and each may win.  How ``p = max_i h_i`` is said is registered here
-under the name of a formulation.
+The candidates h_i of a window have bounds ``l_i <= h_i <= u_i``, and each of them can be the largest.  Candidates that are never the
+largest are left out before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Csr, Ints, Mask
 from mipnet.formulations.affine import Affine
@@ -18,51 +17,52 @@ from mipnet.formulations.block import Block
 from mipnet.formulations.registry import Family
 
 MAXIMUM = Family("p = max_i h_i")
-"""The formulations of the maximum of a window."""
+"""The formulations of max pooling."""
 
 maximum = MAXIMUM.register
-"""Register a function from `MaxWindows` to their maxima p as a formulation of max pooling: ``@maximum("mine")``."""
+"""Register a function from `MaxWindows` to their maxima p as a formulation of max pooling: ``@maximum("my-name")``."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaxWindows:
-    """Windows with several candidates: ``keep``, ``least`` and ``most`` have shape ``(sample, channel, position, kernel)``.
+    """Windows with several candidates.
 
-    ``inputs`` are the values of the kept candidates, flat and window after window.
+    ``keep`` marks the candidates that can be the largest, and ``lower`` and ``upper`` are the bounds of all candidates; the three have
+    shape ``(sample, channel, position, kernel)``.  ``inputs`` are the values of the kept candidates, flat and window after window.
     """
 
     block: Block
     inputs: Affine
     keep: Mask
-    least: Array
-    most: Array
+    lower: Array
+    upper: Array
 
     @cached_property
     def open(self) -> Mask:
-        """Where a window has candidates."""
+        """True for windows with kept candidates, shape ``(sample, channel, position)``."""
         return np.asarray(self.keep.any(axis=-1))
 
     @cached_property
     def window(self) -> Ints:
-        """The window of each kept candidate, by flat position among all windows."""
+        """The window of each kept candidate, by flat position among all windows; shape ``(kept,)``."""
         return np.broadcast_to(np.arange(self.open.size).reshape(*self.open.shape, 1), self.keep.shape)[self.keep]
 
     @cached_property
     def gap(self) -> Array:
-        """``max_{j != i} u_j - l_i`` for each kept candidate i: by how much the maximum exceeds it at most."""
-        others = _max_of_others(np.where(self.keep, self.most, -np.inf))[self.keep]
-        return np.maximum(others - self.least[self.keep], 0.0)
+        """``max_{j != i} u_j - l_i`` for each kept candidate i, the largest difference between the maximum and it; shape ``(kept,)``."""
+        others = _max_of_others(np.where(self.keep, self.upper, -np.inf))[self.keep]
+        return np.maximum(others - self.lower[self.keep], 0.0)
 
     def values(self, point: Array) -> Array:
-        """The candidates at a point, minus infinity where there is none."""
+        """Return the values of the kept candidates at a point, and minus infinity elsewhere; shape as ``keep``."""
         values = np.full(self.keep.shape, -np.inf)
         values[self.keep] = self.inputs.evaluate(point)
         return values
 
     def maximum(self) -> Affine:
-        """A variable p for each open window, flat over all windows."""
+        """Add one variable p per window with candidates; return them flat over all windows."""
         shape, where = self.block.shape, self.open
-        low, high = (np.where(self.keep, ends, -np.inf).max(axis=-1) for ends in (self.least, self.most))
+        low, high = (np.where(self.keep, ends, -np.inf).max(axis=-1) for ends in (self.lower, self.upper))
         ends = (np.where(where, end, 0.0).reshape(shape) for end in (low, high))
         p = self.block.variable(
             "", *ends, where=where.reshape(shape), value=lambda q: np.where(where, self.values(q).max(-1), 0.0).reshape(shape)
@@ -70,7 +70,7 @@ class MaxWindows:
         return p.reshape(where.size)
 
     def winners(self) -> Affine:
-        """A binary y for each kept candidate, flat: ``sum y = 1`` in each window."""
+        """Add one binary y per kept candidate, with ``sum y = 1`` per window; return them flat."""
         dims = tuple(f"{self.block.name}_{part}" for part in ("channel", "position", "candidate"))
         y = self.block.variable(
             "winner", 0, 1, where=self.keep, binary=True, dims=("sample", *dims), shape=self.keep.shape, value=self._one_hot
@@ -79,7 +79,7 @@ class MaxWindows:
         return y
 
     def total(self, values: Affine) -> Affine:
-        """The sum over each open window of a value for each kept candidate."""
+        """Return the sum, per window with candidates, of a flat value with one element per kept candidate."""
         counts = self.keep.sum(-1)[self.open]
         sums = Csr(
             (np.ones(counts.sum()), np.arange(counts.sum()), np.append(0, np.cumsum(counts))), shape=(len(counts), int(counts.sum()))
@@ -94,7 +94,7 @@ class MaxWindows:
 
 @maximum("big-m")
 def big_m(of: MaxWindows) -> Affine:
-    """``p >= h_i``, ``p <= h_i + (1 - y_i)(max_{j != i} u_j - l_i)``, ``sum y = 1``."""
+    """Write ``p >= h_i``, ``p <= h_i + (1 - y_i)(max_{j != i} u_j - l_i)``, ``sum y = 1`` (Fischetti and Jo 2018)."""
     p, y, gap = of.maximum(), of.winners(), of.gap
     ahead = p[of.window] - of.inputs
     of.block.rows("above", ahead, ">=")
@@ -104,7 +104,7 @@ def big_m(of: MaxWindows) -> Affine:
 
 @maximum("indicator")
 def indicator(of: MaxWindows) -> Affine:
-    """``p >= h_i``, ``y_i = 1 -> p <= h_i``, ``sum y = 1``."""
+    """Write ``p >= h_i``, ``y_i = 1 -> p <= h_i``, ``sum y = 1``."""
     p, y = of.maximum(), of.winners()
     ahead = p[of.window] - of.inputs
     of.block.rows("above", ahead, ">=")
@@ -114,27 +114,27 @@ def indicator(of: MaxWindows) -> Affine:
 
 @maximum("hull")
 def hull(of: MaxWindows) -> Affine:
-    """Copies c_ij of every candidate j for every winner i: ideal for the window over the box of its candidates.
+    """Write one copy c_ij of candidate j per winner i, the convex hull of the window over the box of its candidates.
 
     ``sum_i c_ij = h_j``, ``l_j y_i <= c_ij <= u_j y_i``, ``c_ii >= c_ij``, ``p = sum_i c_ii``, ``sum y = 1`` (a disjunction in its
     extended form; Anderson et al. 2020 on the maximum of affine functions).
     """
     p, y = of.maximum(), of.winners()
     winner, candidate = _pairs(of.keep.sum(-1)[of.open])
-    least, most, y_of = of.least[of.keep][candidate], of.most[of.keep][candidate], y[winner]
+    lower, upper, y_of = of.lower[of.keep][candidate], of.upper[of.keep][candidate], y[winner]
     c = of.block.variable(
         "copy",
-        np.minimum(least, 0.0),
-        np.maximum(most, 0.0),
+        np.minimum(lower, 0.0),
+        np.maximum(upper, 0.0),
         value=lambda q: of.inputs.evaluate(q)[candidate] * y.evaluate(q)[winner],
         dims=(f"{of.block.name}_copy",),
-        shape=least.shape,
+        shape=lower.shape,
     )
-    of.block.rows("copy_below", c - y_of * most, "<=")
-    of.block.rows("copy_above", c - y_of * least, ">=")
-    itself = winner == candidate
-    own = c[itself]  # c_ii, one for each kept candidate
-    of.block.rows("copy_wins", (own[winner] - c)[~itself], ">=")
+    of.block.rows("copy_below", c - y_of * upper, "<=")
+    of.block.rows("copy_above", c - y_of * lower, ">=")
+    diagonal = winner == candidate
+    own = c[diagonal]  # c_ii, one per kept candidate
+    of.block.rows("copy_wins", (own[winner] - c)[~diagonal], ">=")
     sums = Csr((np.ones(len(winner)), (candidate, np.arange(len(winner)))), shape=(len(y.constant), len(winner)))
     of.block.rows("copies", Affine(Csr(sums @ c.terms), np.zeros(len(y.constant))) - of.inputs, "=")
     of.block.rows("wins", of.total(own) - p[np.flatnonzero(of.open)], "=")
@@ -143,7 +143,7 @@ def hull(of: MaxWindows) -> Affine:
 
 @maximum("triangle", relaxed=True)
 def triangle(of: MaxWindows) -> Affine:
-    """The linear relaxation of big-m without its binaries: with ``G_i`` for the M of candidate i, ``sum_i (p - h_i) / G_i <= n - 1``."""
+    """Write the linear relaxation of big-m without binaries: ``sum_i (p - h_i) / G_i <= n - 1``, with ``G_i`` the big-M of candidate i."""
     p, gap = of.maximum(), of.gap
     ahead = p[of.window] - of.inputs
     of.block.rows("above", ahead, ">=")
@@ -154,16 +154,19 @@ def triangle(of: MaxWindows) -> Affine:
     return p
 
 
-def _pairs(counts: NDArray[np.int64]) -> tuple[Ints, Ints]:
-    """For windows of so many candidates: every pair of two of the same window, by number; first all of the first one."""
+def _pairs(counts: Ints) -> tuple[Ints, Ints]:
+    """Return all ordered pairs of candidates of the same window, as two arrays of candidate numbers, sorted by the first.
+
+    ``counts`` is the number of candidates per window.
+    """
     starts = np.repeat(np.cumsum(counts) - counts, counts)
-    sizes = np.repeat(counts, counts)  # each candidate meets as many
+    sizes = np.repeat(counts, counts)  # number of pairs per first candidate
     first = np.repeat(np.arange(len(sizes)), sizes)
     return first, starts[first] + np.arange(len(first)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 def _max_of_others(values: Array) -> Array:
-    """For each entry the largest of the other entries on the last axis."""
+    """Return, for each entry, the largest of the other entries along the last axis."""
     order = np.sort(values, axis=-1)
     top = values.argmax(axis=-1)[..., None]
     others = np.broadcast_to(order[..., -1:], values.shape).copy()

@@ -1,8 +1,8 @@
 """The registry of formulations: named ways to write a layer type as variables and rows, and whether each is exact.
 
 A layer type is written in one of three ways.  An affine layer registers `linear_map` and needs neither variables nor rows.  Any other
-layer registers functions of its own with `encoding`, or it is written with a `Family`: one condition that several layers share, such as
-``h = 0 or g = 0`` of the positive part.  A formulation that is registered with a family serves every layer written with it.
+layer registers its own functions with `encoding`, or it is written with a `Family`: one condition that several layer types share, such
+as ``h = 0 or g = 0`` of the positive part.  A formulation that is registered with a family is available for every layer type of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import singledispatch
 from typing import Any, TypeVar
 
 from mipnet.arrays import Csr, Shape
-from mipnet.errors import UnsupportedError
+from mipnet.errors import UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.network.graph import Layer
 
@@ -25,20 +25,23 @@ Writer = TypeVar("Writer", bound=Callable[..., Affine])
 
 @singledispatch
 def linear_map(layer: Layer, *shapes: Shape) -> tuple[Csr, ...]:
-    """For an affine layer: one sparse matrix per input, ``(elements of the output) x (elements of that input)``, flat in C order."""
+    """Return the matrices of an affine layer: one sparse matrix per input, of shape ``(output elements, elements of that input)``.
+
+    Elements are flat in C order.  Raises `UnsupportedError` if the layer is not affine.
+    """
     raise UnsupportedError(f"layer `{layer.label}` is not affine")
 
 
 def is_affine(layer: Layer) -> bool:
-    """Return True if `linear_map` knows the layer."""
+    """Return True if the layer has registered `linear_map`."""
     return linear_map.dispatch(type(layer)) is not linear_map.dispatch(object)
 
 
 @dataclass(frozen=True, eq=False)
 class RegisteredFormulation:
-    """A formulation of a layer type, or of the condition of a family: its name, what writes it, and whether it is a relaxation.
+    """A formulation of a layer type or of a family: its name, the function that writes it, and whether it is a relaxation.
 
-    A relaxation holds points that the layer does not: the optimum of a program that contains one is a bound.
+    A relaxation allows points that the layer does not; the optimum of a program with a relaxation is only a bound.
     """
 
     name: str
@@ -49,13 +52,13 @@ class RegisteredFormulation:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """The formulations of one ``condition`` that several layer types share, by name; the first one is the default."""
+    """The formulations, by name, of a condition that several layer types share; the first one is the default."""
 
     condition: str
     formulations: dict[str, RegisteredFormulation] = field(default_factory=dict)
 
     def register(self, name: str, *, relaxed: bool = False) -> Callable[[Writer], Writer]:
-        """Decorate a function that writes the condition: it becomes a formulation of every layer type of this family."""
+        """Return a decorator that registers a function as a formulation of every layer type of this family."""
 
         def decorate(write: Writer) -> Writer:
             self.formulations[name] = RegisteredFormulation(name, write, relaxed, self)
@@ -64,7 +67,7 @@ class Family:
         return decorate
 
     def encodes(self, *layers: type[Layer]) -> Callable[[Writer], Writer]:
-        """Decorate the encoder of layer types that are written with this family."""
+        """Return a decorator that registers a function as the encoder of layer types, which are then written with this family."""
 
         def decorate(encoder: Writer) -> Writer:
             _FAMILY_ENCODERS.update(dict.fromkeys(layers, (self, encoder)))
@@ -77,8 +80,9 @@ _OWN_FORMULATIONS: dict[type[Layer], dict[str, RegisteredFormulation]] = {}
 _FAMILY_ENCODERS: dict[type[Layer], tuple[Family, Encoder]] = {}
 
 
+@suggest_keywords
 def encoding(layer: type[Layer], formulation: str, *, relaxed: bool = False) -> Callable[[Writer], Writer]:
-    """Register a function as the encoding of a layer type under a formulation name.
+    """Return a decorator that registers a function as the encoding of a layer type, under a formulation name.
 
         @mn.encoding(MyLayer, "big-m")
         def _(layer, block, x):
@@ -86,7 +90,7 @@ def encoding(layer: type[Layer], formulation: str, *, relaxed: bool = False) -> 
             block.rows("above", h - x, ">=")
             return h
 
-    Set ``relaxed`` if the rows hold points that the layer does not.  Without it, the formulation counts as exact, whatever its name.
+    Set ``relaxed`` if the rows allow points that the layer does not.  By default, the formulation counts as exact, whatever its name.
     """
 
     def decorate(write: Writer) -> Writer:
@@ -99,7 +103,7 @@ def encoding(layer: type[Layer], formulation: str, *, relaxed: bool = False) -> 
 def formulations(layer: type[Layer]) -> Mapping[str, RegisteredFormulation]:
     """Return the formulations of a layer type by name, the default first; empty if there is none.
 
-    A subclass without formulations of its own has those of its nearest base class.
+    A subclass without its own formulations has those of its nearest base class.
     """
     for base in layer.__mro__:
         if base in _OWN_FORMULATIONS or base in _FAMILY_ENCODERS:
@@ -115,6 +119,6 @@ def _of_family(layer: type[Any]) -> dict[str, RegisteredFormulation]:
 
 
 def all_formulations() -> dict[str, tuple[str, ...]]:
-    """Return the formulation names of every layer type that has some, by the layer's lower-case name."""
+    """Return the formulation names of every layer type that has any, by lower-case layer name."""
     layers = dict.fromkeys((*_FAMILY_ENCODERS, *_OWN_FORMULATIONS))
     return {layer.__name__.lower(): tuple(formulations(layer)) for layer in layers}

@@ -15,7 +15,7 @@ from mipnet.errors import InputError, UnsupportedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.choice import SOS1_UNSTABLE_MAX
 from mipnet.formulations.registry import _OWN_FORMULATIONS
-from mipnet.formulations.relu import POSITIVE_PART, PositivePart, link, switched
+from mipnet.formulations.relu import POSITIVE_PART, PositivePart, add_big_m_rows, link
 from mipnet.model.to_program import from_model
 from mipnet.solving.engine import solve
 from mipnet.solving.problem import Modelled
@@ -195,7 +195,7 @@ def halved():
     @link("halved")
     def half(part: PositivePart) -> Affine:
         h, g = part.split()
-        switched(replace(part, upper=part.upper / 2), h, g, part.switch())
+        add_big_m_rows(replace(part, upper=part.upper / 2), h, g, part.switch())
         return h
 
     yield "halved"
@@ -266,7 +266,7 @@ def test_what_makes_no_sense_is_refused():
         mn.encode(network, region, formulation={"maxpool2d": "partition"})
     mn.encoding(mn.ReLU, "mine")(lambda layer, block, x: x)
     try:
-        with pytest.raises(UnsupportedError, match="`relu1` is gated, which formulation `mine` is not made for; use big-m"):
+        with pytest.raises(UnsupportedError, match="`relu1` has a gate, which formulation `mine` does not support; use big-m"):
             mn.encode(network, region, gates="all", formulation={"relu": "mine"})
     finally:
         del _OWN_FORMULATIONS[mn.ReLU]
