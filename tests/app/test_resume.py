@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import psutil
 import pytest
 import xarray as xr
 
+from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.decoupled import run_decoupled, store_of
 from mipnet.app.runs.inputs import ask
@@ -26,30 +28,35 @@ from mipnet.app.runs.record import to_json
 from mipnet.app.runs.solve import run_importance, save
 from mipnet.errors import InputError
 from mipnet.pruning.importance.by_class import Key, Part
+from tests.app.endless import BEGINS
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-BY_CLASS = ("--set", "solve.decouple=class", "--set", "data.per_class=60", "--output", "run", "--json")
-"""Ten programs of about half a second each."""
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SECONDS_MAX = 240
+"""Seconds until a process that hangs is given up: many times what any of them takes on a busy machine."""
 
 Command = subprocess.Popen[str]
 
 
-def start(folder: Path, *more: str) -> Command:
-    """The command in a process group of its own."""
-    words = [sys.executable, "-m", "mipnet", "solve", str(EXAMPLES / "digits.yaml"), *BY_CLASS, *more]
+def words(folder: Path, *more: str) -> list[str]:
+    """Arguments that solve ten small programs, one per class."""
+    sets = ("--set", "solve.decouple=class", "--set", "data.per_class=3", "--set", "solve.time_limit=100000")
+    return ["solve", str(EXAMPLES / "digits.yaml"), *sets, "--output", str(folder / "run"), "--json", *more]
+
+
+def start(folder: Path, count: int, *more: str) -> Command:
+    """The command in a process group of its own; only ``count`` of its programs ever end."""
+    command = [sys.executable, "-m", "tests.app.endless", str(count), *words(folder, *more)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, cwd=folder, start_new_session=True, **pipes)
-
-
-def finish(command: Command) -> tuple[dict[str, Any], str]:
-    """What a command that succeeds prints, and what it says meanwhile."""
-    out, err = command.communicate(timeout=200)
-    assert command.returncode == 0, err
-    return json.loads(out), err
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
 
 
 def solve(folder: Path, *more: str) -> tuple[dict[str, Any], str]:
-    return finish(start(folder, *more))
+    """What the command prints when it runs to its end in this process, and what it says meanwhile."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        assert main(words(folder, *more)) == 0
+    return json.loads(out.getvalue()), err.getvalue()
 
 
 def parts_in(folder: Path) -> dict[Path, tuple[int, bytes]]:
@@ -59,7 +66,7 @@ def parts_in(folder: Path) -> dict[Path, tuple[int, bytes]]:
 
 
 def wait_for_parts(folder: Path, count: int, command: Command) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + SECONDS_MAX
     while len(list(folder.glob("run.parts/*/part-*.json"))) < count:
         assert command.poll() is None, command.communicate()
         assert time.monotonic() < until, "no parts came"
@@ -68,13 +75,18 @@ def wait_for_parts(folder: Path, count: int, command: Command) -> None:
 
 def kill(command: Command, sent: signal.Signals = signal.SIGKILL) -> str:
     os.killpg(command.pid, sent)
-    return command.communicate(timeout=60)[1]
+    return command.communicate(timeout=SECONDS_MAX)[1]
 
 
 def numbers(found: dict[Path, tuple[int, bytes]]) -> dict[Key, float]:
     """The solve time of each finished part, which no second solve would repeat."""
     records = [json.loads(content) for path, (_, content) in found.items() if path.suffix == ".json"]
     return {record["key"]: record["result"]["runtime"] for record in records}
+
+
+def keys(folder: Path) -> set[Key]:
+    """The keys of the finished parts."""
+    return set(numbers(parts_in(folder)))
 
 
 def same_scores(one: Path, other: Path) -> None:
@@ -92,7 +104,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 def test_the_run_folder_has_every_part(whole: tuple[Path, dict[str, Any]]) -> None:
     folder, data = whole
-    assert [(part["key"], part["samples"], part["status"]) for part in data["parts"]] == [(c, 60, "optimal") for c in range(10)]
+    assert [(part["key"], part["samples"], part["status"]) for part in data["parts"]] == [(c, 3, "optimal") for c in range(10)]
     assert not any(part["resumed"] for part in data["parts"])
     assert all(part["verified"] and part["bound"] <= part["objective"] and part["build_s"] > 0 for part in data["parts"])
     assert data["objective"] == pytest.approx(sum(part["objective"] for part in data["parts"]) / 10)
@@ -104,9 +116,9 @@ def test_the_run_folder_has_every_part(whole: tuple[Path, dict[str, Any]]) -> No
     assert (folder / "solver.log").read_text().startswith("--- class 0 ---\n")
 
 
-def test_the_whole_command_is_killed_twice_and_taken_up(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
-    """On two workers, one of which is killed as well."""
-    command = start(tmp_path, "--workers", "2")
+def test_a_command_that_is_killed_and_then_interrupted_is_taken_up(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
+    """Killed after three programs, on two workers of which one is killed as well; interrupted after two more, in this process."""
+    command = start(tmp_path, 3, "--workers", "2")
     wait_for_parts(tmp_path, 1, command)
     workers = [p for p in psutil.Process(command.pid).children() if "multiprocessing.spawn" in " ".join(p.cmdline())]
     assert len(workers) == 2
@@ -114,17 +126,18 @@ def test_the_whole_command_is_killed_twice_and_taken_up(tmp_path: Path, whole: t
     wait_for_parts(tmp_path, 3, command)
     kill(command)
     first = parts_in(tmp_path)
-    assert 3 <= len(numbers(first)) < 10
+    assert keys(tmp_path) == {0, 1, 2}
 
-    command = start(tmp_path, "--workers", "0", "--resume")
-    wait_for_parts(tmp_path, len(numbers(first)) + 2, command)
-    kill(command)
+    command = start(tmp_path, 5, "--workers", "0", "--resume")
+    wait_for_parts(tmp_path, 5, command)
+    check_interrupted(tmp_path, command, 5)
     second = parts_in(tmp_path)
+    assert keys(tmp_path) == {0, 1, 2, 3, 4}
     assert {path: second[path] for path in first} == first
     assert not (tmp_path / "run").exists()
 
-    data, said = solve(tmp_path, "--workers", "2", "--resume")
-    assert f"10 programs, one a class, {len(numbers(second))} of them resumed" in said
+    data, said = solve(tmp_path, "--workers", "0", "--resume")
+    assert "10 programs, one a class, 5 of them resumed" in said
     resumed = {part["key"]: part["runtime_s"] for part in data["parts"] if part["resumed"]}
     assert resumed == numbers(second)
     assert (len(data["parts"]), data["verified"]) == (10, True)
@@ -133,17 +146,22 @@ def test_the_whole_command_is_killed_twice_and_taken_up(tmp_path: Path, whole: t
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_ctrl_c_keeps_the_finished_parts(tmp_path: Path, workers: str) -> None:
-    command = start(tmp_path, "--workers", workers)
-    wait_for_parts(tmp_path, 2, command)
+def check_interrupted(folder: Path, command: Command, count: int) -> None:
+    """Ctrl-C in the first program that does not end, after so many that do."""
+    assert command.stderr is not None
+    assert f"{BEGINS}\n" in iter(command.stderr.readline, "")
     said = kill(command, signal.SIGINT)
-    kept = len(numbers(parts_in(tmp_path)))
-    assert command.returncode == 130
+    assert command.returncode == 130, said
     assert "Traceback" not in said
-    last = said.strip().splitlines()[-1]
-    assert last == f"error: interrupted; {kept} finished parts are kept in `run.parts`: the same command with --resume goes on from there"
-    assert kept < 10
+    last, parts = said.strip().splitlines()[-1], folder / "run.parts"
+    assert last == f"error: interrupted; {count} finished parts are kept in `{parts}`: the same command with --resume goes on from there"
+
+
+def test_ctrl_c_keeps_the_finished_parts_of_workers(tmp_path: Path) -> None:
+    command = start(tmp_path, 2, "--workers", "1")
+    wait_for_parts(tmp_path, 2, command)
+    check_interrupted(tmp_path, command, 2)
+    assert keys(tmp_path) == {0, 1}
 
 
 def test_a_scheduler_of_ones_own(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
@@ -158,6 +176,8 @@ def test_a_scheduler_of_ones_own(tmp_path: Path, whole: tuple[Path, dict[str, An
 @contextmanager
 def scheduler(folder: Path) -> Iterator[str]:
     """The address of a scheduler with one worker, both processes of their own."""
+    from distributed import Client
+
     folder.mkdir()
     dask = [sys.executable, "-m", "dask"]
     file, quiet = folder / "scheduler.json", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
@@ -165,23 +185,27 @@ def scheduler(folder: Path) -> Iterator[str]:
     commands = [[*dask, "scheduler", *where, "--port", "0"], [*dask, "worker", *where, "--nthreads", "1", "--no-nanny"]]
     processes = [subprocess.Popen([*command, "--scheduler-file", str(file)], **quiet) for command in commands]  # type: ignore[call-overload]
     try:
-        until = time.monotonic() + 60
-        while not file.exists() and time.monotonic() < until:
+        until = time.monotonic() + SECONDS_MAX
+        while not (file.exists() and file.read_text().rstrip().endswith("}")):
+            assert time.monotonic() < until, "no scheduler came"
             time.sleep(0.05)
-        time.sleep(0.2)
-        yield json.loads(file.read_text())["address"]
+        address = json.loads(file.read_text())["address"]
+        with Client(address, timeout=SECONDS_MAX, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=SECONDS_MAX)
+        yield address
     finally:
         for process in processes[::-1]:
             process.terminate()
-            process.wait(30)
+            process.wait(SECONDS_MAX)
 
 
 # parts, one by one
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> Path:
-    """A run that was stopped when three of its ten parts were finished; gives the folder that these are in."""
+@pytest.fixture(scope="module")
+def three_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves that was stopped when three of its ten parts were finished."""
+    folder = tmp_path_factory.mktemp("stopped")
 
     class Enough(Exception):
         pass
@@ -198,9 +222,16 @@ def stopped(tmp_path: Path) -> Path:
             if self.count == 3:
                 raise Enough
 
-    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(folder))
     with pytest.raises(Enough):
         run_importance(spec, watch=Stop())
+    return folder / "run.parts"
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, three_parts: Path) -> Path:
+    """The same in a folder of the test's own; gives the folder that the three parts are in."""
+    shutil.copytree(three_parts, tmp_path / "run.parts")
     (own,) = (tmp_path / "run.parts").iterdir()
     return own
 
@@ -233,8 +264,17 @@ def test_finished_parts_are_taken_up(tmp_path: Path, stopped: Path) -> None:
         lambda own: shutil.copy(own / "part-0.nc", own / "part-1.nc"),
     ],
 )
-def test_a_damaged_part_is_solved_again(tmp_path: Path, stopped: Path, damage: Callable[[Path], Any]) -> None:
+def test_a_damaged_part_is_none(tmp_path: Path, stopped: Path, damage: Callable[[Path], Any]) -> None:
     damage(stopped)
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
+    store = store_of(spec, ask(spec))
+    assert store is not None
+    with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its scores are damaged"):
+        assert list(store.finished(range(10))) == [0, 2]
+
+
+def test_a_damaged_part_is_solved_again(tmp_path: Path, stopped: Path) -> None:
+    (stopped / "part-1.json").write_text("[]")
     with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its scores are damaged"):
         assert again(tmp_path) == [0, 2]
 
