@@ -1,4 +1,4 @@
-"""The layers that mipnet knows, one vertical slice a file: data, forward pass, interval rule, encoding."""
+"""The layers of mipnet.  Each module contains a layer's parameters, forward pass, bound rules and encoding."""
 
 from mipnet.layers.activations import Clip, LeakyReLU, ReLU
 from mipnet.layers.conv import Conv2d

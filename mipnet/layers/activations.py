@@ -1,4 +1,4 @@
-"""Activations made of positive parts: ReLU, LeakyReLU, and Clip (ReLU6, Hardtanh, clamp)."""
+"""Activations that are written with positive parts: ReLU, LeakyReLU and Clip (ReLU6, Hardtanh, clamp)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from mipnet.arrays import Shape
 from mipnet.bounds.interval import Interval, interval, monotone
 from mipnet.bounds.linear_rules import Lines, clip_lines, lines
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block
 from mipnet.formulations.relu import POSITIVE_PART, positive_part
@@ -20,13 +21,13 @@ from mipnet.network.graph import Layer, require
 
 @dataclass(frozen=True, eq=False)
 class Activation(Layer):
-    """A function of one number, applied to each element."""
+    """Base class of functions of one number that are applied to each element."""
 
     unitwise: ClassVar[bool] = True
     activation: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
-        """The shape of the input."""
+        """Return the shape of the input."""
         (given,) = inputs
         return given
 
@@ -36,13 +37,14 @@ class ReLU(Activation):
     """``y = max(x, 0)``."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The positive part."""
+        """Return the positive part of a batch."""
         return torch.relu(inputs[0])
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class LeakyReLU(Activation):
-    """``y = x`` for x > 0, ``slope * x`` else, with ``slope >= 0``."""
+    """``y = x`` for x > 0 and ``slope * x`` otherwise, with ``slope >= 0``."""
 
     slope: float = 0.01
 
@@ -50,10 +52,11 @@ class LeakyReLU(Activation):
         require(math.isfinite(self.slope) and self.slope >= 0, f"the slope is {self.slope}; expected a number of at least 0")
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Leaky rectification."""
+        """Return the leaky ReLU of a batch."""
         return torch.nn.functional.leaky_relu(inputs[0], self.slope)
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Clip(Activation):
     """``y = min(max(x, low), high)``; either end may be infinite.  ReLU6 is ``Clip(0, 6)``, Hardtanh ``Clip(-1, 1)``."""
@@ -65,7 +68,7 @@ class Clip(Activation):
         require(self.low <= self.high, f"it clips to [{self.low}, {self.high}]; expected low <= high")
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Clamping."""
+        """Return a batch clipped to ``[low, high]``."""
         return inputs[0].clamp(self.low, self.high)
 
 
@@ -90,19 +93,19 @@ def _(layer: Clip, x: Interval, choice: Tensor | None = None) -> Lines:
 
 @POSITIVE_PART.encodes(ReLU)
 def encode_relu(layer: ReLU, block: Block, x: Affine) -> Affine:
-    """The positive part of x."""
+    """Write ``max(x, 0)``."""
     return positive_part(block, "", x, *block.finite())
 
 
 @POSITIVE_PART.encodes(LeakyReLU)
 def encode_leaky(layer: LeakyReLU, block: Block, x: Affine) -> Affine:
-    """``(1 - slope) max(x, 0) + slope x``."""
+    """Write ``(1 - slope) max(x, 0) + slope x``."""
     return positive_part(block, "", x, *block.finite()) * (1 - layer.slope) + x * layer.slope
 
 
 @POSITIVE_PART.encodes(Clip)
 def encode_clip(layer: Clip, block: Block, x: Affine) -> Affine:
-    """``low + max(x - low, 0) - max(x - high, 0)``, or with one of the two parts if an end is infinite."""
+    """Write ``low + max(x - low, 0) - max(x - high, 0)``, without the positive part of an end that is infinite."""
     lower, upper = block.finite()
     value = x
     if math.isfinite(layer.low):

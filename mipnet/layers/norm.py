@@ -1,4 +1,4 @@
-"""Per-channel and element-wise affine maps: batch norm in eval mode, multiplication and addition of constants."""
+"""Affine maps per channel and per element: batch norm in evaluation mode, and multiplication and addition of constants."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from torch import Tensor
 from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval, linear
 from mipnet.bounds.linear_rules import adjoint, backward
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import linear_map
 from mipnet.network.graph import Layer, constant, require, size
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class BatchNorm(Layer):
-    """``y[c] = factor[c] x[c] + shift[c]`` for each channel c: a batch norm whose statistics are fixed.
+    """``y[c] = factor[c] x[c] + shift[c]`` for each channel c: a batch norm with fixed statistics.
 
     ``factor = gamma / sqrt(variance + eps)`` and ``shift = beta - factor * mean``; both have shape ``(channels,)``.
     """
@@ -35,21 +37,22 @@ class BatchNorm(Layer):
         require(self.factor.ndim == 1 and self.factor.shape == self.shift.shape, "factor and shift must be vectors of one length")
 
     def shape(self, *inputs: Shape) -> Shape:
-        """The shape of the input."""
+        """Return the shape of the input."""
         (given,) = inputs
         require(given[0] == len(self.factor), f"its input has shape {given}; expected {len(self.factor)} channels first")
         return given
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Each channel times its factor plus its shift."""
+        """Return each channel of a batch times its factor plus its shift."""
         (x,) = inputs
         over = (-1, *[1] * (x.ndim - 2))
         return x * self.factor.to(x.dtype).reshape(over) + self.shift.to(x.dtype).reshape(over)
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Scale(Layer):
-    """``y = factor * x + shift`` with constants that broadcast against the input; they are part of the program, not trained."""
+    """``y = factor * x + shift`` with constants that broadcast against the input; they are not trained."""
 
     factor: Tensor
     shift: Tensor
@@ -61,7 +64,7 @@ class Scale(Layer):
         object.__setattr__(self, "shift", constant(self.shift, "a constant shift"))
 
     def shape(self, *inputs: Shape) -> Shape:
-        """The shape of the input, broadcast against the constants."""
+        """Return the shape of the input, broadcast against the constants."""
         (given,) = inputs
         try:
             return tuple(np.broadcast_shapes(given, self.factor.shape, self.shift.shape))
@@ -71,14 +74,14 @@ class Scale(Layer):
             raise
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The input times the factor plus the shift."""
+        """Return a batch times the factor plus the shift."""
         (x,) = inputs
         rank = max(x.ndim - 1, self.factor.ndim, self.shift.ndim)
         wide = x.reshape(len(x), *[1] * (rank - (x.ndim - 1)), *x.shape[1:])
         return wide * self.factor.to(x.dtype) + self.shift.to(x.dtype)
 
     def weights(self) -> dict[str, Tensor]:
-        """None: constants are not trained."""
+        """Return an empty dictionary, because the constants are not trained."""
         return {}
 
 
@@ -99,7 +102,7 @@ backward.register(Scale)(adjoint)
 @linear_map.register(BatchNorm)
 @linear_map.register(Scale)
 def _(layer: BatchNorm | Scale, *shapes: Shape) -> tuple[Csr, ...]:
-    """A diagonal, or a copy of the input for every place that broadcasting makes of it."""
+    """Return a matrix with one entry per output element: the factor, in the column of the input element that it is computed from."""
     (given,) = shapes
     out = layer.shape(given)
     factor = type(layer)(layer.factor, torch.zeros_like(layer.shift)).forward(torch.ones(1, *given, dtype=torch.float64))

@@ -1,38 +1,40 @@
-"""Layers that move elements and compute nothing: reshape (flatten, view) and permute (transpose)."""
+"""Layers that only move elements: reshape (flatten, view) and permute (transpose)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mipnet.arrays import Csr, Shape
+from mipnet.arrays import Csr, Ints, Shape
 from mipnet.bounds.interval import interval, monotone
 from mipnet.bounds.linear_rules import backward, rearranged
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import linear_map
 from mipnet.network.graph import Layer, require, size
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Reshape(Layer):
-    """The same elements in the same order under ``target``, the shape of one sample."""
+    """The same elements in the same order with shape ``target``, which is the shape of one sample."""
 
     target: Shape
 
     def shape(self, *inputs: Shape) -> Shape:
-        """The target."""
+        """Return ``target``."""
         (given,) = inputs
         require(size(given) == size(self.target), f"{size(given)} elements of shape {given} do not fill shape {self.target}")
         return self.target
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The batch under the new shape."""
+        """Return the batch with the new shape."""
         (x,) = inputs
         return x.reshape(len(x), *self.target)
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Permute(Layer):
     """The axes of one sample in another order: axis k of the output is axis ``order[k]`` of the input."""
@@ -40,13 +42,13 @@ class Permute(Layer):
     order: tuple[int, ...]
 
     def shape(self, *inputs: Shape) -> Shape:
-        """The input's shape in the new order."""
+        """Return the shape of the input in the new order."""
         (given,) = inputs
         require(sorted(self.order) == list(range(len(given))), f"order {self.order} does not permute the axes of shape {given}")
         return tuple(given[axis] for axis in self.order)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The batch with its axes in the new order."""
+        """Return the batch with its axes in the new order."""
         (x,) = inputs
         return x.permute(0, *(axis + 1 for axis in self.order))
 
@@ -56,8 +58,8 @@ for kind in (Reshape, Permute):
     backward.register(kind)(rearranged)
 
 
-def selection(columns: NDArray[np.int64], width: int) -> Csr:
-    """The matrix whose row i picks element ``columns[i]`` of ``width`` elements."""
+def selection(columns: Ints, width: int) -> Csr:
+    """Return the matrix of shape ``(len(columns), width)`` whose row i selects element ``columns[i]``."""
     return Csr((np.ones(len(columns)), columns, np.arange(len(columns) + 1)), shape=(len(columns), width))
 
 

@@ -1,4 +1,4 @@
-"""The geometry that convolution and pooling share: which input positions each output position reads."""
+"""Sliding windows of convolution and pooling: the input positions that each output position reads."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mipnet.arrays import Shape
+from mipnet.arrays import Ints, Mask, Shape
+from mipnet.errors import suggest_keywords
 from mipnet.network.graph import require
 
 Pair = tuple[int, int]
+"""``(rows, cols)``."""
+
 Sides = tuple[int, int, int, int]
+"""``(top, bottom, left, right)``."""
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Window:
     """A sliding window: sizes as ``(rows, cols)``, ``padding`` as ``(top, bottom, left, right)``.
 
-    With ``ceil`` the last window may reach beyond the padded input, but must start inside the input or its left padding (torch's rule).
+    With ``ceil`` the last window may reach beyond the padded input, but must start inside the input or its left padding, as in torch.
     """
 
     kernel: Pair
@@ -30,7 +34,7 @@ class Window:
     ceil: bool = False
 
     def out(self, given: Shape) -> Pair:
-        """``(rows, cols)`` of the output for an input of shape ``(channels, rows, cols)``."""
+        """Return ``(rows, cols)`` of the output for an input of shape ``(channels, rows, cols)``."""
         rows, cols = (self._count(axis, given[axis + 1]) for axis in (0, 1))
         require(rows > 0 and cols > 0, f"a window of {self.kernel} with padding {self.padding} does not fit an input of shape {given}")
         return rows, cols
@@ -46,7 +50,7 @@ class Window:
         return count
 
     def beyond(self, given: Shape) -> Pair:
-        """By how many rows and columns the last window reaches past the padded input (0 without ``ceil``)."""
+        """Return the number of rows and columns by which the last window reaches beyond the padded input (0 without ``ceil``)."""
         ends = []
         for axis, count in enumerate(self.out(given)):
             reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
@@ -55,27 +59,28 @@ class Window:
         return ends[0], ends[1]
 
     def pad(self, x: Tensor, value: float) -> Tensor:
-        """A batch of images with the padding, and what ``ceil`` needs beyond it, written out."""
+        """Return a batch of images with the padding added, and the rows and columns that ``ceil`` needs beyond it."""
         top, bottom, left, right = self.padding
         down, over = self.beyond(tuple(x.shape[1:])) if self.ceil else (0, 0)
         sides = (left, right + over, top, bottom + down)
         return F.pad(x, sides, value=value) if any(sides) else x
 
-    def places(self, given: Shape) -> NDArray[np.int64]:
-        """For each output position (flat) the flat positions in one input plane that its window reads; -1 for padding."""
+    def places(self, given: Shape) -> Ints:
+        """Return the positions that each window reads, shape ``(rows * cols, kernel)``: flat in one input channel, -1 for padding."""
         (rows, row_in), (cols, col_in) = (self._axis(axis, given) for axis in (0, 1))
         flat = rows[:, None, :, None] * given[2] + cols[None, :, None, :]
         inside = row_in[:, None, :, None] & col_in[None, :, None, :]
         return np.where(inside, flat, -1).reshape(len(rows) * len(cols), -1)
 
-    def _axis(self, axis: int, given: Shape) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def _axis(self, axis: int, given: Shape) -> tuple[Ints, Mask]:
+        """Return the positions that each window reads along an axis, and whether they lie inside the input."""
         starts = np.arange(self.out(given)[axis]) * self.stride[axis] - self.padding[2 * axis]
         index = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
         return index, (index >= 0) & (index < given[axis + 1])
 
 
 def pair(value: int | tuple[int, ...] | list[int]) -> Pair:
-    """One number for both axes, or two."""
+    """Return ``(rows, cols)`` from one number for both axes, or from two."""
     if isinstance(value, int):
         return value, value
     return (int(value[0]), int(value[0])) if len(value) == 1 else (int(value[0]), int(value[1]))
