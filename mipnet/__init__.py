@@ -76,13 +76,19 @@ if TYPE_CHECKING:
     from mipnet.network.sets import Box as Box
     from mipnet.network.sets import LInf as LInf
     from mipnet.network.sets import Samples as Samples
-    from mipnet.pruning.importance.weight_path import spaced_weights as spaced_weights
-    from mipnet.pruning.importance.weight_path import weight_path as weight_path
+    from mipnet.pruning.importance.objective import Objective as Objective
+    from mipnet.pruning.importance.paper_bounds import PaperBounds as PaperBounds
     from mipnet.pruning.importance.program import Importance as Importance
     from mipnet.pruning.importance.program import Scores as Scores
     from mipnet.pruning.importance.program import importance as importance
-    from mipnet.pruning.rivals.registry import RIVALS as RIVALS
+    from mipnet.pruning.importance.solve_settings import SolveSettings as SolveSettings
+    from mipnet.pruning.importance.weight_path import spaced_weights as spaced_weights
+    from mipnet.pruning.importance.weight_path import weight_path as weight_path
+    from mipnet.pruning.labelled_images import LabelledImages as LabelledImages
+    from mipnet.pruning.rivals.comparison import ComparisonSettings as ComparisonSettings
     from mipnet.pruning.rivals.comparison import compare as compare
+    from mipnet.pruning.rivals.registry import RIVALS as RIVALS
+    from mipnet.pruning.rivals.registry import rival as rival
     from mipnet.pruning.smaller.export import export as export
     from mipnet.pruning.smaller.footprint import Footprint as Footprint
     from mipnet.pruning.smaller.footprint import measure as measure
@@ -92,6 +98,7 @@ if TYPE_CHECKING:
     from mipnet.pruning.smaller.masks import random_masks as random_masks
     from mipnet.pruning.smaller.surgery import prune as prune
     from mipnet.pruning.stepwise.pruning_path import prune_stepwise as prune_stepwise
+    from mipnet.pruning.training import TrainingSettings as TrainingSettings
     from mipnet.pruning.training import fine_tune as fine_tune
     from mipnet.pruning.training import train as train
     from mipnet.readers.data import load as load
@@ -147,13 +154,14 @@ _HOME = {
     "mipnet.backend.program": "Program Rows",
     "mipnet.network.properties": "Case Clause Property",
     "mipnet.pruning.smaller.masks": "accuracy critical_masks make_masks random_masks",
-    "mipnet.pruning.rivals.comparison": "compare",
+    "mipnet.pruning.labelled_images": "LabelledImages",
+    "mipnet.pruning.rivals.comparison": "ComparisonSettings compare",
     "mipnet.pruning.smaller.export": "export",
     "mipnet.pruning.smaller.footprint": "Footprint measure",
-    "mipnet.pruning.rivals.registry": "RIVALS",
+    "mipnet.pruning.rivals.registry": "RIVALS rival",
     "mipnet.pruning.stepwise.pruning_path": "prune_stepwise",
     "mipnet.pruning.smaller.surgery": "prune",
-    "mipnet.pruning.training": "fine_tune train",
+    "mipnet.pruning.training": "TrainingSettings fine_tune train",
     "mipnet.readers.data": "load",
     "mipnet.readers.files": "read",
     "mipnet.readers.onnx_file": "from_onnx",
@@ -164,7 +172,10 @@ _HOME = {
     "mipnet.verification.two_networks.agreement": "Agreement agree agree_on_class",
     "mipnet.verification.two_networks.compression": "Compressed compress",
     "mipnet.verification.reach": "Reached reach",
+    "mipnet.pruning.importance.objective": "Objective",
+    "mipnet.pruning.importance.paper_bounds": "PaperBounds",
     "mipnet.pruning.importance.program": "Importance Scores importance",
+    "mipnet.pruning.importance.solve_settings": "SolveSettings",
     "mipnet.pruning.importance.weight_path": "spaced_weights weight_path",
     "mipnet.solving.mip_settings": "MipSettings",
     "mipnet.solving.tightening": "TighteningRun tighten",

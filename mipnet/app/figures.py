@@ -14,7 +14,7 @@ import numpy as np
 
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import InputError
-from mipnet.pruning.rivals.compare import Row, Table
+from mipnet.pruning.rivals.comparison import ComparisonRow, ComparisonTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ INSTALL = "matplotlib is not installed: pip install mipnet[plots]"
 OWN = {"color": "black", "marker": "o", "linewidth": 2.6, "markersize": 6, "zorder": 5}
 
 
-def curve(table: Table, *, lowest: float | None = None) -> Figure:
+def curve(table: ComparisonTable, *, lowest: float | None = None) -> Figure:
     """Accuracy against the share of parameters pruned: a line a method, its better ranking at each share, best at the top of the legend.
 
     One's own method is thick and black; a band shows mean ± standard deviation of a rival that draws; the dashed line is the network
@@ -67,7 +67,7 @@ def _looks() -> Iterator[dict[str, Any]]:
         yield {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 1.2, "markersize": 4.5}
 
 
-def _line(axes: Any, rows: list[Row], look: dict[str, Any], name: str) -> None:
+def _line(axes: Any, rows: list[ComparisonRow], look: dict[str, Any], name: str) -> None:
     shares, means, spreads = (np.array([getattr(row, key) for row in rows]) for key in ("share", "accuracy", "spread"))
     axes.plot(100 * shares, means, label=name, **look)
     if spreads.any():
@@ -123,7 +123,7 @@ def save_path(along: str, points: Sequence[tuple[float, float, float]], referenc
     _save(partial(path_curve, along, points, reference, holdout), paths)
 
 
-def save_curve(table: Table, *paths: Path) -> None:
+def save_curve(table: ComparisonTable, *paths: Path) -> None:
     """Write `curve` to files, each by its suffix, alike for equal tables; without matplotlib there is a warning and no file."""
     _save(partial(curve, table), paths)
 

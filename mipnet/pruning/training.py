@@ -1,4 +1,4 @@
-"""Plain, repeatable training: of a network, of a masked one (what is pruned stays 0), of a smaller one, while pruning.
+"""Plain, repeatable training: of a network, of a masked network (pruned units stay 0), of a smaller network, and while pruning.
 
 Cross-entropy of the logits, no augmentation, the batches drawn with a seed.  The same call gives the same weights on the same
 machine and versions.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from mipnet.errors import DataError, InputError, NetworkError
+from mipnet.errors import DataError, InputError, NetworkError, suggest_keywords
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import find_gates
 from mipnet.pruning.smaller.masks import Threshold
@@ -27,79 +28,122 @@ from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
 from mipnet.readers.torch import from_torch
 
 Optimizer = Literal["rmsprop", "sgd", "adam"]
-Seen = Callable[[int, float], None]
+OnEpoch = Callable[[int, float], None]
 
 
+@suggest_keywords
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train a module on cross-entropy.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the images.
+    optimizer
+        ``"rmsprop"``, ``"adam"``, or ``"sgd"`` with momentum 0.9.
+    lr
+        The step size.
+    batch
+        Images per step.
+    seed
+        Determines the order of the batches, and dropout.
+    on_epoch
+        Called as ``on_epoch(epoch, loss)`` after each epoch, counted from 1.
+    """
+
+    epochs: int = 30
+    optimizer: Optimizer = "rmsprop"
+    lr: float = 1e-3
+    batch: int = 128
+    seed: int = 0
+    on_epoch: OnEpoch | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch < 1 or not self.lr > 0:
+            raise InputError(f"epochs is {self.epochs}, batch {self.batch}, lr {self.lr}; expected epochs >= 0, batch >= 1, lr > 0")
+        if self.optimizer not in get_args(Optimizer):
+            raise InputError(f"no optimizer is called `{self.optimizer}`; expected one of {', '.join(get_args(Optimizer))}")
+
+    def changed(self, *, epochs: int | None = None, lr: float | None = None, seed: int | None = None) -> TrainingSettings:
+        """Return these settings with the values that are given."""
+        given = {name: value for name, value in (("epochs", epochs), ("lr", lr), ("seed", seed)) if value is not None}
+        return replace(self, **given)  # type: ignore[arg-type]
+
+
+TRAINING_DEFAULTS = TrainingSettings()
+FINE_TUNING_DEFAULTS = TrainingSettings(epochs=1)
+
+
+@suggest_keywords
 def train(
     module: nn.Module,
     images: ArrayLike | Tensor,
     labels: ArrayLike | Tensor,
     *,
-    epochs: int = 30,
-    optimizer: Optimizer = "rmsprop",
-    lr: float = 1e-3,
-    batch: int = 128,
-    seed: int = 0,
+    epochs: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
     masks: xr.Dataset | None = None,
-    on_epoch: Seen | None = None,
+    settings: TrainingSettings = TRAINING_DEFAULTS,
 ) -> list[float]:
     """Train a module in place and return the mean loss of each epoch; the module is left in eval mode.
 
-    With ``masks`` (True stays) the units that are gone are zero before, during and after training, with their bias.  `sgd` has
-    momentum 0.9.  ``on_epoch(epoch, loss)`` is called after each epoch, counted from 1.  Raises `NetworkError` if the loss is no
-    longer finite.
+    Parameters
+    ----------
+    epochs, lr, seed
+        In place of those of ``settings``: 30 epochs, a step size of 0.001 and seed 0, unless it says otherwise.
+    masks
+        One boolean array per gate, True for units that stay; the others are zero before, during and after training, with their bias.
+
+    Raises `NetworkError` if the loss is no longer finite.
     """
+    how = settings.changed(epochs=epochs, lr=lr, seed=seed)
     x, y = _data(module, images, labels)
-    if epochs < 0 or batch < 1 or not lr > 0:
-        raise InputError(f"epochs is {epochs}, batch {batch}, lr {lr}; expected epochs >= 0, batch >= 1, lr > 0")
     if masks is not None:
         put_masks(module, x[:1], masks)
-    step = _optimizer(optimizer, module, lr)
-    generator = torch.Generator().manual_seed(seed)
+    step = _optimizer(how, module)
+    generator = torch.Generator().manual_seed(how.seed)
     losses = []
     try:
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            torch.manual_seed(seed)  # for dropout
-            for epoch in range(1, epochs + 1):
-                losses.append(_epoch(module.train(), step, x, y, _batches(len(x), batch, generator)))
-                _seen(epoch, losses[-1], lr, on_epoch)
+            torch.manual_seed(how.seed)  # for dropout
+            for epoch in range(1, how.epochs + 1):
+                losses.append(_epoch(module.train(), step, x, y, _batches(len(x), how.batch, generator)))
+                _report(epoch, losses[-1], how)
     finally:
         remove_masks(module).eval()
     return losses
 
 
-def _seen(epoch: int, loss: float, lr: float, on_epoch: Seen | None) -> None:
+def _report(epoch: int, loss: float, how: TrainingSettings) -> None:
     if not math.isfinite(loss):
-        raise NetworkError(f"the loss is {loss} after epoch {epoch}; train with a smaller `lr` than {lr}")
-    if on_epoch is not None:
-        on_epoch(epoch, loss)
+        raise NetworkError(f"the loss is {loss} after epoch {epoch}; train with a smaller `lr` than {how.lr}")
+    if how.on_epoch is not None:
+        how.on_epoch(epoch, loss)
 
 
 def put_masks(module: nn.Module, example_input: Tensor, masks: xr.Dataset) -> None:
-    """Put masks on a module in the form of `torch.nn.utils.prune`; see `torch_masks`."""
+    """Put masks on a module in the form of `torch.nn.utils.prune`; see `mipnet.pruning.smaller.torch_masks`."""
     network = from_torch(module, example_input)
     gates = find_gates(network)
     given = as_masks(network, gates, masks)
     if any(kept.dtype != bool for kept in masks.values()):
-        raise InputError("masks are numbers; expected booleans, True for units that stay: `make_masks` makes them of scores")
+        raise InputError("masks are numbers; expected booleans, True for units that stay: `make_masks` makes them from scores")
     torch_masks(module, network, gates, given)
 
 
-def _optimizer(name: Optimizer, module: nn.Module, lr: float) -> torch.optim.Optimizer:
+def _optimizer(how: TrainingSettings, module: nn.Module) -> torch.optim.Optimizer:
     parameters = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise InputError("the module has no parameter that can be trained (`requires_grad`)")
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
-    kinds: dict[str, Any] = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}
-    if name not in kinds:
-        raise InputError(f"no optimizer is called `{name}`; expected one of {', '.join(get_args(Optimizer))}")
-    made: torch.optim.Optimizer = kinds[name](parameters, lr=lr)
-    return made
+    if how.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=how.lr, momentum=0.9)
+    return (torch.optim.RMSprop if how.optimizer == "rmsprop" else torch.optim.Adam)(parameters, lr=how.lr)
 
 
 def _data(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
-    """Images in the module's number type and labels, on its device."""
+    """Return images in the module's number type, and labels, on its device."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
     x = torch.as_tensor(images).to(like.device, like.dtype)
     if x.ndim < 2 or not len(x):
@@ -109,7 +153,7 @@ def _data(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Ten
 
 
 def _batches(samples: int, batch: int, generator: torch.Generator) -> list[Tensor]:
-    """The samples in a new order, in batches; a last one of a single sample (no batch norm takes it) joins the one before."""
+    """Return the samples in a random order, in batches; a last batch of one sample, which batch norm cannot take, joins the one before."""
     parts = list(torch.split(torch.randperm(samples, generator=generator), batch))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
@@ -136,7 +180,7 @@ def _logits(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def evaluate(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, batch: int = 1024) -> tuple[float, float]:
-    """Mean cross-entropy, and the share of images, in percent, whose largest logit is at their label; in eval mode."""
+    """Return the mean cross-entropy, and the share of images in percent whose largest logit is at their label, in eval mode."""
     x, y = _data(module, images, labels)
     training = module.training
     module.eval()
@@ -146,60 +190,99 @@ def evaluate(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | 
     return float(F.cross_entropy(logits, y)), 100.0 * float((logits.argmax(dim=1) == y).double().mean())
 
 
-def fine_tune(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, epochs: int = 1, **training: Any) -> nn.Module:
-    """A trained copy of a module, with the arguments of `train`; the module itself is left as it is."""
+@suggest_keywords
+def fine_tune(
+    module: nn.Module,
+    images: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    *,
+    epochs: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    masks: xr.Dataset | None = None,
+    settings: TrainingSettings = FINE_TUNING_DEFAULTS,
+) -> nn.Module:
+    """Return a trained copy of a module, by default after one epoch; the parameters are those of `train`."""
     tuned = copy.deepcopy(module)
-    train(tuned, images, labels, epochs=epochs, **training)
+    train(tuned, images, labels, masks=masks, settings=settings.changed(epochs=epochs, lr=lr, seed=seed))
     return tuned
 
 
+@suggest_keywords
+@dataclass(frozen=True, eq=False)
+class PruningSchedule:
+    """When a module is pruned while it trains, and how far.
+
+    Parameters
+    ----------
+    every
+        Epochs between two prunings.
+    threshold
+        As for `mipnet.make_masks`; each pruning applies it to the module as it is then.
+    at_start
+        Whether to prune before the first epoch as well.
+    until
+        The last epoch after which to prune; the last but one if None.  ``at_start=True, until=0`` prunes at initialisation only.
+    """
+
+    every: int
+    threshold: Threshold = 0.1
+    at_start: bool = False
+    until: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InputError(f"every is {self.every}; expected every >= 1")
+
+    def epochs(self, total: int) -> list[int]:
+        """Return the epochs after which to prune, of a training of ``total`` epochs."""
+        last = total - 1 if self.until is None else self.until
+        return [*([0] if self.at_start else []), *range(self.every, min(last, total) + 1, self.every)]
+
+
+@suggest_keywords
 def prune_while_training(
     module: nn.Module,
     score: Callable[[nn.Module], xr.Dataset],
     images: ArrayLike | Tensor,
     labels: ArrayLike | Tensor,
+    schedule: PruningSchedule,
     *,
-    epochs: int,
-    every: int,
-    threshold: Threshold = 0.1,
-    at_start: bool = False,
-    until: int | None = None,
-    seed: int = 0,
-    **training: Any,
+    epochs: int | None = None,
+    seed: int | None = None,
+    settings: TrainingSettings = TRAINING_DEFAULTS,
 ) -> nn.Module:
-    """A smaller, trained copy: it trains ``every`` epochs, is scored by ``score(module)`` and made smaller, and trains on.
+    """Return a smaller, trained copy of a module: it is trained, scored by ``score(module)``, pruned, and trained on, by a schedule.
 
-    It is pruned up to and including epoch ``until`` (the last epoch but one, if not given), and before the first with
-    ``at_start`` (``until=0`` then: at initialisation only).  Each time ``threshold`` is about the network as it then is.
-    Other arguments are those of `train`; an optimizer starts anew after pruning.
+    ``epochs`` and ``seed`` are in place of those of ``settings``.  The optimizer starts anew after each pruning.
     """
-    if every < 1 or epochs < 0:
-        raise InputError(f"every is {every} and epochs {epochs}; expected every >= 1 and epochs >= 0")
-    last = epochs - 1 if until is None else until
-    cuts = [*([0] if at_start else []), *range(every, min(last, epochs) + 1, every)]
-    small, done = copy.deepcopy(module), 0
-    for epoch in sorted({*cuts, epochs}):
-        train(small, images, labels, epochs=epoch - done, seed=seed + done, **training)
+    how = settings.changed(epochs=epochs, seed=seed)
+    small, done, prunings = copy.deepcopy(module), 0, schedule.epochs(how.epochs)
+    for epoch in sorted({*prunings, how.epochs}):
+        train(small, images, labels, settings=how.changed(epochs=epoch - done, seed=how.seed + done))
         done = epoch
-        if epoch in cuts:
-            small = prune(small, score(small), torch.as_tensor(images)[:1].double(), threshold=threshold)
+        if epoch in prunings:
+            small = prune(small, score(small), torch.as_tensor(images)[:1].double(), threshold=schedule.threshold)
     return small
 
 
+@suggest_keywords
 def retrain(
     module: nn.Module,
     initial_state: Mapping[str, Tensor],
     images: ArrayLike | Tensor,
     labels: ArrayLike | Tensor,
     *,
+    epochs: int | None = None,
+    seed: int | None = None,
     masks: xr.Dataset | None = None,
-    **training: Any,
+    settings: TrainingSettings = TRAINING_DEFAULTS,
 ) -> nn.Module:
-    """A copy of a module rewound to an initial state, masked and trained; arguments as those of `train`."""
+    """Return a copy of a module, reset to an initial state, masked and trained; the parameters are those of `train`."""
     fresh = copy.deepcopy(module)
     try:
         fresh.load_state_dict(initial_state)
     except RuntimeError as error:
         raise NetworkError(f"the initial state is not one of this module: {str(error).splitlines()[-1].strip()}") from None
-    train(fresh, images, labels, masks=masks, **training)
+    train(fresh, images, labels, masks=masks, settings=settings.changed(epochs=epochs, seed=seed))
     return fresh

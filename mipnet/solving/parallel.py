@@ -1,8 +1,8 @@
-"""Independent programs run side by side: a program that is done is never run again, one whose process was killed is.
+"""Independent programs in parallel: a finished program is never run again; one whose process was killed is.
 
-By default dask.distributed starts a local cluster of spawned processes with one thread each, which talk over loopback only; with
-the address of a scheduler the programs go there.  With ``workers=0`` they run in this process, and distributed is not needed.
-A script that starts a local cluster needs ``if __name__ == "__main__":`` around its own steps, as every spawned process imports it.
+By default dask.distributed starts a local cluster of spawned processes with one thread each, which communicate over loopback only.  With
+the address of a scheduler, the programs run on its cluster.  With 0 workers they run in this process, without distributed.
+A script that starts a local cluster needs ``if __name__ == "__main__":`` around its own steps, because every spawned process imports it.
 """
 
 from __future__ import annotations
@@ -12,56 +12,79 @@ import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mipnet.errors import BackendMissing, InputError, MipnetError, SolverFailure
+from mipnet.errors import BackendMissing, InputError, MipnetError, SolverFailure, suggest_keywords
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-K = TypeVar("K")
-V = TypeVar("V")
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
-DEATHS = 3
-"""A program that has lost so many processes is run once more; if that one dies as well, it fails."""
+PROCESS_DEATHS_MAX = 3
+"""A program is run again after this number of its processes have died; if the next one dies too, the program fails."""
 
-PATIENCE = 10
-"""Seconds to wait for a scheduler that is named, and for its first worker."""
+SCHEDULER_SECONDS_MAX = 10
+"""Seconds to wait for a scheduler that is given by its address, and for its first worker."""
+
+
+@suggest_keywords
+@dataclass(frozen=True)
+class Workers:
+    """Where independent programs run.
+
+    Parameters
+    ----------
+    count
+        The number of local processes to start, one per core if None; 0 runs one program after another in this process.
+    scheduler
+        The address of a running dask scheduler, such as ``tcp://10.0.0.1:8786``; ``count`` is not used then.
+    """
+
+    count: int | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 0:
+            raise InputError(f"`workers` is {self.count}; expected a whole number of at least 0, or None for one per core")
+
+    @classmethod
+    def of(cls, given: int | Workers | None) -> Workers:
+        """Return workers as they are, and a number of processes as workers."""
+        return given if isinstance(given, Workers) else cls(given)
 
 
 def run_all(
-    programs: Mapping[K, Callable[[], V]],
+    programs: Mapping[KeyT, Callable[[], ValueT]],
     *,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    on_done: Callable[[K, V], None] | None = None,
-    finished: Mapping[K, V] | None = None,
-) -> dict[K, V]:
-    """The value of every program by its key, in the order of ``programs``.
+    workers: int | Workers | None = None,
+    on_done: Callable[[KeyT, ValueT], None] | None = None,
+    finished: Mapping[KeyT, ValueT] | None = None,
+) -> dict[KeyT, ValueT]:
+    """Run programs, and return the value of each by its key, in the order of ``programs``.
 
     Parameters
     ----------
     programs
         Functions without arguments that can be pickled, such as `functools.partial` objects.
     workers
-        How many processes to start, one a core if None; 0 runs one program after another in this process.
-    scheduler
-        The address of a running scheduler, such as ``tcp://10.0.0.1:8786``; ``workers`` plays no part then.
+        The number of processes (see `Workers`), or `Workers` with the address of a scheduler.
     on_done
-        Called with key and value as soon as a program ends, in this process.
+        Called in this process with key and value when a program has ended.
     finished
-        Values that are known: these programs do not run.
+        Values that are known already: these programs do not run.
 
     An exception of a program is raised here, with its key; the others are cancelled.  Ctrl-C cancels all and closes the cluster.
     """
-    if workers is not None and workers < 0:
-        raise InputError(f"`workers` is {workers}; expected a whole number of at least 0, or None for one a core")
+    place = Workers.of(workers)
     values = {key: value for key, value in (finished or {}).items() if key in programs}
     rest = {key: program for key, program in programs.items() if key not in values}
-    if workers == 0 and scheduler is None:
+    if place.count == 0 and place.scheduler is None:
         source = _one_by_one(rest)
     else:
-        source = _distributed(rest, min(workers or os.cpu_count() or 1, len(rest)), scheduler)
+        source = _distributed(rest, min(place.count or os.cpu_count() or 1, len(rest)), place.scheduler)
     with closing(source):
         for key, value in source:
             values[key] = value
@@ -70,7 +93,7 @@ def run_all(
     return {key: values[key] for key in programs}
 
 
-def _one_by_one(programs: Mapping[K, Callable[[], V]]) -> Generator[tuple[K, V], None, None]:
+def _one_by_one(programs: Mapping[KeyT, Callable[[], ValueT]]) -> Generator[tuple[KeyT, ValueT], None, None]:
     for key, program in programs.items():
         try:
             value = program()
@@ -80,18 +103,20 @@ def _one_by_one(programs: Mapping[K, Callable[[], V]]) -> Generator[tuple[K, V],
 
 
 def _named(key: object, error: Exception) -> Exception:
-    """The error with the key of its program: in front of the message of mipnet's own, as a note to any other."""
+    """Return the error with the key of its program: before the message of an error of mipnet, as a note to any other."""
     if isinstance(error, MipnetError):
         return type(error)(f"program {key}: {error}")
     error.add_note(f"raised by program {key}")
     return error
 
 
-def _distributed(programs: Mapping[K, Callable[[], V]], workers: int, scheduler: str | None) -> Generator[tuple[K, V], None, None]:
-    """Keys and values as they come.
+def _distributed(
+    programs: Mapping[KeyT, Callable[[], ValueT]], workers: int, scheduler: str | None
+) -> Generator[tuple[KeyT, ValueT], None, None]:
+    """Yield keys and values in the order in which programs end.
 
-    A thread gets its next program only when the result of its last one has come back and the scheduler was told to forget it: a process
-    that dies while it runs one program cannot take the result of another with it, nor have it computed again.
+    A thread gets its next program only after the result of its last one has arrived here and was released on the scheduler.  So a
+    process that dies while it runs one program loses no other result, and no other program is computed again.
     """
     if not programs:
         return
@@ -100,24 +125,24 @@ def _distributed(programs: Mapping[K, Callable[[], V]], workers: int, scheduler:
         from distributed import as_completed
 
         mark, waiting = uuid.uuid4().hex[:8], list(enumerate(programs.items()))[::-1]
-        running: dict[Future[V], K] = {}
+        running: dict[Future[ValueT], KeyT] = {}
         stack.callback(lambda: client.cancel(list(running), force=True))
         results = as_completed(loop=client.loop, with_results=True, raise_errors=False)
 
-        def hand_out(count: int) -> None:
+        def submit(count: int) -> None:
             for _ in range(min(count, len(waiting))):
                 number, (key, program) = waiting.pop()
                 future = client.submit(program, key=f"mipnet-{mark}-{number}", pure=False)
                 running[future] = key
                 results.add(future)
 
-        hand_out(max(1, sum(client.nthreads().values())))
+        submit(max(1, sum(client.nthreads().values())))
         for future, value in results:
             key = running.pop(future)
             if future.status != "finished":
                 raise _failure(key, future)
             future.release()
-            hand_out(1)
+            submit(1)
             yield key, value
 
 
@@ -126,7 +151,9 @@ def _failure(key: object, future: Future[Any]) -> Exception:
 
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return SolverFailure(f"program {key}: {DEATHS + 1} processes died while they ran it; is there enough memory? Try fewer workers")
+        return SolverFailure(
+            f"program {key}: {PROCESS_DEATHS_MAX + 1} processes died while they ran it; is there enough memory? Try fewer workers"
+        )
     if isinstance(error, Exception):
         return _named(key, error)
     return SolverFailure(f"program {key}: it was cancelled by the scheduler; start again, with the same scheduler or without")
@@ -134,26 +161,26 @@ def _failure(key: object, future: Future[Any]) -> Exception:
 
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    """A client of the scheduler, or of a local cluster that is closed at the end; distributed logs nothing meanwhile."""
+    """Yield a client of the scheduler, or of a local cluster that is closed at the end; distributed logs nothing meanwhile."""
     try:
         import dask
         from distributed import Client
     except ImportError:
         raise BackendMissing("programs run in parallel by dask.distributed: pip install mipnet[parallel], or use 0 workers") from None
-    settings = {"distributed.scheduler.allowed-failures": DEATHS, "distributed.admin.large-graph-warning-threshold": "16GiB"}
-    with _hushed(), dask.config.set(settings), ExitStack() as stack:
+    settings = {"distributed.scheduler.allowed-failures": PROCESS_DEATHS_MAX, "distributed.admin.large-graph-warning-threshold": "16GiB"}
+    with _silenced(), dask.config.set(settings), ExitStack() as stack:
         address = stack.enter_context(_cluster(workers)).scheduler_address if scheduler is None else scheduler
         try:
-            client = stack.enter_context(Client(address, timeout=PATIENCE, set_as_default=False))
-            client.wait_for_workers(1, timeout=PATIENCE)
+            client = stack.enter_context(Client(address, timeout=SCHEDULER_SECONDS_MAX, set_as_default=False))
+            client.wait_for_workers(1, timeout=SCHEDULER_SECONDS_MAX)
         except (OSError, ValueError, TimeoutError) as error:
-            told = f"the scheduler at `{address}` cannot be used ({' '.join(str(error).split())[:160]})"
-            raise InputError(f"{told}; expected the address of one with workers, such as tcp://10.0.0.1:8786") from None
+            problem = f"the scheduler at `{address}` cannot be used ({' '.join(str(error).split())[:160]})"
+            raise InputError(f"{problem}; expected the address of one with workers, such as tcp://10.0.0.1:8786") from None
         yield client
 
 
 def _cluster(workers: int) -> Any:
-    """A local cluster of spawned processes with one thread each, without dashboard or limit on memory."""
+    """Return a local cluster of spawned processes with one thread each, without dashboard or memory limit."""
     from distributed import LocalCluster
 
     return LocalCluster(
@@ -170,15 +197,15 @@ def _cluster(workers: int) -> Any:
 
 
 def dask_setup(worker: Any) -> None:
-    """In a worker of the local cluster: Ctrl-C is for the process that started it, which ends the workers in order."""
+    """Ignore Ctrl-C in a worker of the local cluster; the process that started it ends the workers."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """A killed worker is told of in the log of distributed at length; here it is no news, as its program runs again."""
+def _silenced() -> Iterator[None]:
+    """Silence the log of distributed, which reports killed workers at length although their programs run again."""
     log = logging.getLogger("distributed")
     before, log.propagate = (log.level, log.propagate), False
     log.setLevel(logging.CRITICAL)

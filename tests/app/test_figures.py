@@ -14,30 +14,30 @@ import mipnet as mn
 from mipnet.app import figures as plots
 from mipnet.app.figures import COLOURS, bounds_chart, curve, save_curve
 from mipnet.errors import InputError
-from mipnet.pruning.rivals.compare import Row, Table
+from mipnet.pruning.rivals.comparison import ComparisonRow, ComparisonTable
 from tests.nets import make, mlp
 
 RIVALS = [f"rival{k}" for k in range(15)]
 
 
 @pytest.fixture
-def table() -> Table:
+def table() -> ComparisonTable:
     """Own scores and fifteen rivals with two rankings at two shares; the first rival draws."""
-    rows = [Row("mip", "given", share, share + 0.01, 97 - 10 * share, 0.0, 1.0) for share in (0.2, 0.4)]
+    rows = [ComparisonRow("mip", "given", share, share + 0.01, 97 - 10 * share, 0.0, 1.0) for share in (0.2, 0.4)]
     for k, name in enumerate(RIVALS):
         for share in (0.2, 0.4):
             rows += [
-                Row(name, ranking, share, share + 0.02, 95 - k - 20 * share - less, 2.0 if k == 0 else 0.0, 0.1)
+                ComparisonRow(name, ranking, share, share + 0.02, 95 - k - 20 * share - less, 2.0 if k == 0 else 0.0, 0.1)
                 for ranking, less in (("layers", 0), ("global", 3))
             ]
-    return Table(tuple(rows), "mip", 98.0, 0, 1000)
+    return ComparisonTable(tuple(rows), "mip", 98.0, 0, 1000)
 
 
 def lines(figure: Figure) -> dict[str, Line2D]:
     return {str(line.get_label()): line for line in figure.axes[0].get_lines()}
 
 
-def test_every_method_has_one_line_at_its_better_ranking(table: Table) -> None:
+def test_every_method_has_one_line_at_its_better_ranking(table: ComparisonTable) -> None:
     drawn = lines(curve(table))
     assert list(drawn) == ["without masks", "mip", *RIVALS]
     assert list(drawn["mip"].get_xdata()) == pytest.approx([21, 41])
@@ -46,7 +46,7 @@ def test_every_method_has_one_line_at_its_better_ranking(table: Table) -> None:
     assert list(drawn["without masks"].get_ydata()) == [98, 98]
 
 
-def test_ones_own_is_in_front_and_rivals_differ_in_grey(table: Table) -> None:
+def test_ones_own_is_in_front_and_rivals_differ_in_grey(table: ComparisonTable) -> None:
     drawn = lines(curve(table))
     own = drawn.pop("mip")
     drawn.pop("without masks")
@@ -57,31 +57,31 @@ def test_ones_own_is_in_front_and_rivals_differ_in_grey(table: Table) -> None:
     assert len({(line.get_marker(), line.get_linestyle()) for line in drawn.values()}) == len(RIVALS)
 
 
-def test_the_band_is_that_of_the_rival_that_draws(table: Table) -> None:
+def test_the_band_is_that_of_the_rival_that_draws(table: ComparisonTable) -> None:
     (band,) = curve(table).axes[0].collections
     heights = band.get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == pytest.approx((87 - 2, 91 + 2))
 
 
-def test_the_axis_may_begin_higher(table: Table) -> None:
+def test_the_axis_may_begin_higher(table: ComparisonTable) -> None:
     axes = curve(table, lowest=80).axes[0]
     assert axes.get_ylim()[0] == 80
     assert "1,000 images" in axes.get_ylabel()
 
 
-def test_equal_tables_are_equal_files_and_pyplot_is_not_loaded(table: Table, tmp_path: Path) -> None:
+def test_equal_tables_are_equal_files_and_pyplot_is_not_loaded(table: ComparisonTable, tmp_path: Path) -> None:
     names = [tmp_path / name for name in ("one.svg", "two.svg", "one.png", "two.png")]
     save_curve(table, *names[::2])
     save_curve(table, *names[1::2])
     assert names[0].read_bytes() == names[1].read_bytes()
     assert names[2].read_bytes() == names[3].read_bytes()
     code = "import sys, mipnet.app.figures, mipnet.app.runs.compare; assert 'matplotlib' not in sys.modules\n"
-    code += "from matplotlib.figure import Figure\nfrom mipnet.pruning.rivals.compare import *\n"
-    code += "mipnet.app.figures.curve(Table((Row('mip', 'given', .5, .5, 9, 0, 0),), 'mip', 9, 0, 9))"
+    code += "from matplotlib.figure import Figure\nfrom mipnet.pruning.rivals.comparison import *\n"
+    code += "mipnet.app.figures.curve(ComparisonTable((ComparisonRow('mip', 'given', .5, .5, 9, 0, 0),), 'mip', 9, 0, 9))"
     subprocess.run([sys.executable, "-c", f"{code}\nassert 'matplotlib.pyplot' not in sys.modules"], check=True, timeout=100)
 
 
-def test_without_matplotlib_the_remedy_is_named(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_remedy_is_named(table: ComparisonTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install mipnet\[plots\]"):
         curve(table)

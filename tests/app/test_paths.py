@@ -16,7 +16,7 @@ from mipnet.app.runs.record import to_json
 from mipnet.app.runs.solve import run_importance, save
 from mipnet.backend import Status
 from mipnet.errors import InputError
-from mipnet.pruning.importance.loss_path import spaced_weights
+from mipnet.pruning.importance.weight_path import spaced_weights
 from tests.solving.test_open_problem import ctrl_c_after
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -27,7 +27,7 @@ from mipnet.app.runs.inputs import ask
 from mipnet.app.runs.record import to_json
 from mipnet.app.runs.solve import run_importance, save
 from mipnet.errors import InputError
-from mipnet.pruning.importance.by_class import Key, Part
+from mipnet.pruning.importance.parts import PartLabel, SolvedPart
 from tests.app.endless import BEGINS
 
 ROOT = Path(__file__).parents[2]
@@ -78,13 +78,13 @@ def kill(command: Command, sent: signal.Signals = signal.SIGKILL) -> str:
     return command.communicate(timeout=SECONDS_MAX)[1]
 
 
-def numbers(found: dict[Path, tuple[int, bytes]]) -> dict[Key, float]:
+def numbers(found: dict[Path, tuple[int, bytes]]) -> dict[PartLabel, float]:
     """The solve time of each finished part, which no second solve would repeat."""
     records = [json.loads(content) for path, (_, content) in found.items() if path.suffix == ".json"]
     return {record["key"]: record["result"]["runtime"] for record in records}
 
 
-def keys(folder: Path) -> set[Key]:
+def keys(folder: Path) -> set[PartLabel]:
     """The keys of the finished parts."""
     return set(numbers(parts_in(folder)))
 
@@ -214,10 +214,10 @@ def three_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         def __init__(self) -> None:
             self.count = 0
 
-        def begin(self, keys: list[Key], finished: dict[Key, Part], side_by_side: int | None) -> None:
+        def begin(self, keys: list[PartLabel], finished: dict[PartLabel, SolvedPart], side_by_side: int | None) -> None:
             assert side_by_side == 1
 
-        def done(self, key: Key, part: Part) -> None:
+        def done(self, key: PartLabel, part: SolvedPart) -> None:
             self.count += 1
             if self.count == 3:
                 raise Enough
@@ -240,7 +240,7 @@ def sets(folder: Path, *more: str) -> list[str]:
     return ["solve.decouple=class", "solve.workers=0", f"output={folder / 'run'}", "formulation.relu=frozen", *more]
 
 
-def again(folder: Path, *more: str) -> list[Key]:
+def again(folder: Path, *more: str) -> list[PartLabel]:
     """The keys of the parts that are resumed."""
     run = run_importance(load_spec(EXAMPLES / "digits.yaml", sets(folder, *more)), resume=True)
     save(run)

@@ -12,7 +12,7 @@ import pytest
 
 import mipnet as mn
 from mipnet.backend import Program, Session, get_backend
-from mipnet.backend.rewrites import lower
+from mipnet.backend.rewrites import rewrite
 from mipnet.model.to_program import from_model
 from tests.bench import raw_lenet
 from tests.bench.measure import cpu_times, peak, peak_apart
@@ -57,12 +57,12 @@ def lenet_routes(images: int) -> dict[str, partial[object]]:
     net, pixels = lenet5(), np.random.default_rng(1).uniform(size=(images, 1, 28, 28))
     task = mn.Importance(net, pixels, np.arange(images) % 10)
     weights = {n.name: (w["weight"].numpy(), w["bias"].numpy()) for n in net.nodes if (w := n.layer.weights())}
-    hand = partial(raw_lenet.hand_over, weights, pixels, np.arange(images) % 10, task.weight, task.epsilon)
+    hand = partial(raw_lenet.hand_over, weights, pixels, np.arange(images) % 10, task.objective.weight, mn.PaperBounds().epsilon)
     return {"mipnet": partial(opened, task), "hand": hand}
 
 
 def importance_program(task: mn.Importance) -> Program:
-    return lower(from_model(task.pose().model), get_backend("highs").features).program
+    return rewrite(from_model(task.pose().model), get_backend("highs").features).program
 
 
 def opened(task: mn.Importance) -> Session:

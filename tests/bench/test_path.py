@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -22,7 +23,7 @@ def question(net: mn.Network, images: int, relu: str) -> mn.Importance:
 
 
 def alone(asked: mn.Importance, weight: float) -> float:
-    result = mn.solve(mn.Importance(**{**vars(asked), "weight": weight}).pose())
+    result = mn.solve(replace(asked, objective=mn.Objective(weight)).pose())
     assert result.objective is not None
     return result.objective
 

@@ -18,6 +18,7 @@ from mipnet.model.losses import Loss, add_loss
 from mipnet.solving.problem import Start
 from tests.bench.registry import Bench, Row, Section
 from tests.nets import dense
+from tests.pruning.importance.questions import ask
 
 SEEDS = (0, 1, 2)
 SOLVERS = ("highs", "scip")
@@ -56,7 +57,7 @@ def scores(seed: int, *widths: int, images: int, **options: object) -> object:
     network, g = mlp(seed, *widths)
     x = g.uniform(0, 1, (images, widths[0]))
     given = {"bounds": "paper" if "formulation" in options else "sound"} | options
-    return mn.Importance(network, x, network.forward(x).argmax(axis=1), **given).pose()
+    return ask(network, x, network.forward(x).argmax(axis=1), **given).pose()
 
 
 def second(pose: Callable[[int], object]) -> Row:

@@ -33,7 +33,8 @@ def trained_vgg(seed: int) -> nn.Sequential:
     module, path = make_vgg(seed), CACHE / f"fashion-mnist-vgg-{seed}-{EPOCHS}-{IMAGES}.safetensors"
     if not path.exists():
         images, labels = load_split("fashion-mnist", seed).train
-        mn.train(module, images[:IMAGES], labels[:IMAGES], epochs=EPOCHS, optimizer="adam", seed=seed, on_epoch=print)
+        settings = mn.TrainingSettings(optimizer="adam", on_epoch=print)
+        mn.train(module, images[:IMAGES], labels[:IMAGES], epochs=EPOCHS, seed=seed, settings=settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(module.state_dict(), path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)

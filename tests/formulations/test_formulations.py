@@ -167,7 +167,8 @@ def test_gated_programs_agree(mode):
     x = np.random.default_rng(0).uniform(region.lower[0], region.upper[0], (2, 3))
     found = {}
     for name in EXACT:
-        task = mn.Importance(network, x, [0, 1], loss=mn.Loss("margin"), weight=1.0, formulation={"relu": name}, bounds=mode, epsilon=1e-2)
+        objective, bounds = mn.Objective(1.0, mn.Loss("margin")), mn.PaperBounds(epsilon=1e-2) if mode == "paper" else mode
+        task = mn.Importance(network, x, [0, 1], objective, formulation={"relu": name}, bounds=bounds)
         for backend in BACKENDS:
             result = solve(task.pose(), backend, mip_gap=1e-6)
             assert result.verified

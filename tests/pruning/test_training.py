@@ -13,9 +13,9 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import DataError, InputError, NetworkError
 from mipnet.network.gates import mask_actions
-from mipnet.pruning.rivals.lucky import lucky
+from mipnet.pruning.rivals.lucky_subnetworks import lucky
 from mipnet.pruning.smaller.surgery import cut
-from mipnet.pruning.training import evaluate, fine_tune, prune_while_training, retrain, train
+from mipnet.pruning.training import PruningSchedule, TrainingSettings, evaluate, fine_tune, prune_while_training, retrain, train
 from mipnet.readers.data import Dataset
 from tests.pruning.modules import read
 
@@ -51,11 +51,9 @@ def test_training_learns_and_is_repeatable(optimizer):
             data.images,
             data.labels,
             epochs=6,
-            optimizer=optimizer,
             lr=1e-2,
-            batch=16,
             seed=seed,
-            on_epoch=lambda *e, s=seen: s.append(e),
+            settings=TrainingSettings(optimizer=optimizer, batch=16, on_epoch=lambda *e, s=seen: s.append(e)),
         )
         assert torch.equal(key, torch.get_rng_state())
         assert seen == list(enumerate(losses, start=1))
@@ -73,7 +71,7 @@ def test_training_keeps_masks_exactly(name):
     module, network, gates, masks, _ = read(name)
     data = task(network.input_shape)
     before = state(module)
-    train(module, data.images, data.labels, epochs=2, batch=10, lr=1e-2, masks=masks)
+    train(module, data.images, data.labels, masks=masks, settings=TrainingSettings(epochs=2, batch=10, lr=1e-2))
     assert not same(before, state(module))
     assert all(isinstance(p, nn.Parameter) for p in module.parameters())
     for gate in gates:
@@ -92,7 +90,7 @@ def test_training_keeps_masks_exactly(name):
 def test_a_last_batch_of_one_sample_and_batch_norm():
     module, *_ = read("mlp-norm")
     data = task((5,), count=33)
-    train(module, data.images, data.labels, epochs=1, batch=8)
+    train(module, data.images, data.labels, epochs=1, settings=TrainingSettings(batch=8))
 
 
 def test_fine_tuning_makes_a_copy():
@@ -100,7 +98,7 @@ def test_fine_tuning_makes_a_copy():
     data = task((2, 8, 8))
     small = cut(module, network, gates, masks)
     before = state(small)
-    tuned = fine_tune(small, data.images, data.labels, epochs=3, batch=16)
+    tuned = fine_tune(small, data.images, data.labels, epochs=3, settings=TrainingSettings(batch=16))
     assert same(before, state(small))
     assert evaluate(tuned, data.images, data.labels)[0] < evaluate(small, data.images, data.labels)[0]
 
@@ -122,20 +120,22 @@ def test_pruning_on_the_way_and_at_the_start():
     module, *_ = read("mlp")
     data = task((5,))
     before = state(module)
-    common = {"threshold": 0.3, "batch": 16}
-    calls = []
+    calls, settings = [], TrainingSettings(batch=16)
+
+    def pruned(score, schedule, epochs):
+        return prune_while_training(module, score, data.images, data.labels, schedule, epochs=epochs, settings=settings)
 
     def score(small):
         calls.append(widths(small))
         return magnitude(small)
 
-    small = prune_while_training(module, score, data.images, data.labels, epochs=5, every=2, **common)
+    small = pruned(score, PruningSchedule(every=2, threshold=0.3), 5)
     assert calls == [[8, 6, 3], [6, 5, 3]]  # after epochs 2 and 4
     assert widths(small) == [5, 4, 3]
     assert same(before, state(module))
-    at_start = prune_while_training(module, score, data.images, data.labels, epochs=1, every=1, at_start=True, until=0, **common)
+    at_start = pruned(score, PruningSchedule(every=1, threshold=0.3, at_start=True, until=0), 1)
     assert widths(at_start) == [6, 5, 3]
-    at_end = prune_while_training(module, score, data.images, data.labels, epochs=2, every=2, until=2, **common)
+    at_end = pruned(score, PruningSchedule(every=2, threshold=0.3, until=2), 2)
     assert widths(at_end) == [6, 5, 3]
 
 
@@ -156,12 +156,13 @@ def test_rewound_networks_train_like_the_first_time():
 
 def test_lucky_tables():
     module, network, gates, masks, _ = read("mlp")
-    table = lucky(module, masks, task((5,), 0), task((5,), 1), seeds=(3, 4), epochs=3, batch=16, lr=1e-2)
+    settings = TrainingSettings(epochs=3, batch=16, lr=1e-2)
+    table = lucky(module, masks, task((5,), 0), task((5,), 1), seeds=(3, 4), settings=settings)
     assert [(row.seed, row.kind) for row in table.rows] == [(s, k) for s in (3, 4) for k in ("full", "lucky", "random")]
     full, found, drawn = (table.rows[i].parameters for i in range(3))
     assert full == network.parameters > found == drawn == sum(p.numel() for p in cut(module, network, gates, masks).parameters())
     assert min(table.accuracies("full")) > 60
-    assert table == lucky(module, masks, task((5,), 0), task((5,), 1), seeds=(3, 4), epochs=3, batch=16, lr=1e-2)
+    assert table == lucky(module, masks, task((5,), 0), task((5,), 1), seeds=(3, 4), settings=settings)
     assert len(str(table).splitlines()) == 4
     with pytest.raises(InputError, match="initial states"):
         lucky(module, masks, task((5,)), task((5,)), initial_states={0: module.state_dict()}, seeds=(1,))
@@ -185,5 +186,7 @@ def test_lucky_tables():
 def test_bad_inputs_are_refused(change, error, words):
     module, *_ = read("mlp")
     data = task((5,))
+    how = {name: value for name, value in change.items() if name in ("optimizer", "epochs", "batch", "lr")}
+    given = {"images": data.images, "labels": data.labels} | {name: value for name, value in change.items() if name not in how}
     with pytest.raises(error, match=words):
-        train(module, **{"images": data.images, "labels": data.labels, "epochs": 3} | change)
+        train(module, **given, settings=TrainingSettings(**{"epochs": 3} | how))

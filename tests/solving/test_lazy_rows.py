@@ -12,8 +12,9 @@ from mipnet_scip import SCIP
 import mipnet as mn
 from mipnet.backend import Feature
 from mipnet.model.losses import Loss, add_loss
-from mipnet.pruning.importance.question import Importance
+from mipnet.pruning.importance.program import Importance
 from tests.nets import dense
+from tests.pruning.importance.questions import ask
 
 EXACT = {"mip_gap": 1e-6, "time_limit": 60}
 
@@ -65,7 +66,7 @@ def masks(*widths, seed, images=8, **options):
     x = g.uniform(0, 1, (images, widths[0]))
     labels = network.forward(x).argmax(axis=1)
     given = {"weight": 3.0, "kind": "binary", "formulation": {"relu": "frozen"}, "epsilon": 1e-3} | options
-    return Importance(network, x, labels, **given)
+    return ask(network, x, labels, **given)
 
 
 @pytest.mark.parametrize("pattern", ["free", "upper"])
@@ -130,7 +131,7 @@ def test_rows_of_the_tree_are_kept_for_the_next_solve():
     posed = task.pose()
     with mn.open_problem(posed, "scip") as opened:
         first = opened.solve(**EXACT)
-        kept = sum(len(rows) for rows in opened._held.rows)
+        kept = sum(len(rows) for rows in opened._opened.rows)
         again = opened.solve(**EXACT)
         assert kept == first.cuts
         assert again.cuts < first.cuts

@@ -17,10 +17,10 @@ import mipnet as mn
 from mipnet.backend import Feature
 from mipnet.errors import InputError, OptionError, UnsupportedError
 from mipnet.model.losses import Loss, add_loss
-from mipnet.pruning.importance.question import Importance
 from mipnet.solving.engine import open_problem
 from tests.nets import dense, make, mlp
-from tests.pruning.importance.test_frozen import question, relu_mlp
+from tests.pruning.importance.questions import changed
+from tests.pruning.importance.test_frozen_network import question, relu_mlp
 
 BACKENDS = ("highs", "scip")
 EXACT = {"mip_gap": 1e-6, "time_limit": 60}
@@ -92,7 +92,7 @@ def test_a_reduced_program_at_many_weights(backend, options):
     with open_problem(posed, backend) as opened:
         for weight in (5.0, 0.5, 20.0, 0.0, 2.0):
             cost = kept.cost.copy()
-            cost[posed.loss.first_t :] *= weight / task.weight
+            cost[posed.loss.first_t :] *= weight / task.objective.weight
             opened.set_objective(cost)
             fresh = mn.solve(question(relu_mlp, 1, formulation={"relu": "frozen"}, weight=weight, **options).pose(), backend, **EXACT)
             agree(opened.solve(**EXACT), fresh)
@@ -125,8 +125,8 @@ def test_bounds_are_tightened_and_opened_again(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scores_may_be_held_down(backend):
     task = question(relu_mlp, 2, weight=3.0)
-    frozen = Importance(task.network, task.images, task.labels, weight=3.0, formulation={"relu": "frozen"}, pattern="paper", epsilon=0.0)
-    full = Importance(task.network, task.images, task.labels, weight=3.0, epsilon=0.0).pose()
+    frozen = changed(task, formulation={"relu": "frozen"}, pattern="paper", epsilon=0.0)
+    full = changed(task, epsilon=0.0).pose()
     gate = full.gates[-1]  # nothing behind it has a pattern to keep
     columns = np.arange(-gate.units, 0) + sum(g.units for g in full.gates)
     with open_problem(frozen.pose(), backend) as small, open_problem(full, backend) as large:

@@ -15,7 +15,7 @@ import pytest
 
 from mipnet.errors import DataError, InputError, SolverFailure
 from mipnet.solving import parallel
-from mipnet.solving.parallel import run_all
+from mipnet.solving.parallel import Workers, run_all
 from tests.programs import die, fail, square
 
 ROOT = Path(__file__).parents[2]
@@ -81,10 +81,10 @@ def test_a_program_that_kills_every_process_fails() -> None:
 def test_wrong_workers_and_schedulers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="`workers` is -1"):
         run_all({}, workers=-1)
-    monkeypatch.setattr(parallel, "PATIENCE", 0.2)
+    monkeypatch.setattr(parallel, "SCHEDULER_SECONDS_MAX", 0.2)
     for address in ("nonsense://x", "tcp://127.0.0.1:9"):
         with pytest.raises(InputError, match=f"`{address}` cannot be used"):
-            run_all({"p": die}, scheduler=address)
+            run_all({"p": die}, workers=Workers(scheduler=address))
 
 
 def test_ctrl_c_ends_everything(tmp_path: Path) -> None:

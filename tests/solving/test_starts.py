@@ -10,8 +10,8 @@ import pytest
 
 import mipnet as mn
 from mipnet.model.losses import Loss, add_loss
-from mipnet.pruning.importance.question import Importance
 from tests.nets import FAMILIES, dense, make
+from tests.pruning.importance.questions import ask
 
 BACKENDS = ("highs", "scip")
 SAYS = {
@@ -36,7 +36,7 @@ def verification(network, g, radius, *, loss=False):
 
 def importance(network, g, images, **options):
     x = g.uniform(0, 1, (images, *network.input_shape))
-    return Importance(network, x, network.forward(x).argmax(axis=1), bounds="sound", **options).pose()
+    return ask(network, x, network.forward(x).argmax(axis=1), bounds="sound", **options).pose()
 
 
 PROGRAMS = {

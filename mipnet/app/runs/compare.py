@@ -40,9 +40,9 @@ from mipnet.app.runs.solve import run_importance
 from mipnet.backend import OnEvent, Status
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate, find_gates
-from mipnet.pruning.rivals.catalogue import RIVALS, get_rival
-from mipnet.pruning.rivals.compare import Table, compare
-from mipnet.pruning.smaller.ranking import Normalize, at_share, check_scores
+from mipnet.pruning.rivals.comparison import ComparisonSettings, ComparisonTable, compare
+from mipnet.pruning.rivals.registry import RIVALS, get_rival
+from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, check_scores
 from mipnet.version import __version__
 
 FILES = ("compare.yaml", "result.json", "scores.nc", "table.md", "curve.svg", "curve.png")
@@ -91,7 +91,7 @@ class CompareSpec(Part):
         expects("a list of shares between 0 and 1, such as [0.2, 0.4]"),
         AfterValidator(_once),
     ] = (0.2, 0.3, 0.4, 0.5, 0.6)
-    normalize: Annotated[Normalize, choice(*get_args(Normalize))] = "none"
+    normalize: Annotated[ScoreNormalization, choice(*get_args(ScoreNormalization))] = "none"
     repeats: Count = 5
     seed: Whole = 0
 
@@ -124,7 +124,7 @@ class Compared:
     file: Comparison
     spec: Spec
     scores: xr.Dataset | None
-    table: Table | None
+    table: ComparisonTable | None
     run: Mapping[str, Any]
 
     @property
@@ -224,24 +224,24 @@ def _check(file: Comparison, spec: Spec, asked: Asked, gates: tuple[Gate, ...]) 
         at_share(asked.network, gates, same, max(file.compare.shares))
 
 
-def _table(file: Comparison, asked: Asked, gates: tuple[Gate, ...], scores: xr.Dataset, tell: Callable[[str], None]) -> Table:
-    given, images, holdout = file.compare, asked.images, asked.holdout
+def _table(file: Comparison, asked: Asked, gates: tuple[Gate, ...], scores: xr.Dataset, tell: Callable[[str], None]) -> ComparisonTable:
+    given, holdout = file.compare, asked.holdout
     assert holdout is not None
     with file.blame("compare"):
         return compare(
             asked.network,
             gates,
             scores,
-            images.images,
-            images.labels,
-            holdout.images,
-            holdout.labels,
+            asked.images,
+            holdout,
             rivals=None if given.rivals == "all" else given.rivals,
             shares=given.shares,
-            normalize=given.normalize,
-            repeats=given.repeats,
-            seed=given.seed,
-            on_rival=lambda rival: tell(f"comparing with {rival}"),
+            settings=ComparisonSettings(
+                normalize=given.normalize,
+                repeats=given.repeats,
+                seed=given.seed,
+                on_rival=lambda rival: tell(f"comparing with {rival}"),
+            ),
         )
 
 

@@ -15,24 +15,29 @@ from mipnet.app.runs.record import Run
 from mipnet.app.runs.resume import Store, check_parts, parts_folder, question_of
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.network.gates import find_gates
-from mipnet.pruning.importance.by_class import ClassScores, Key, Part, by_class, split
+from mipnet.pruning.importance.auxiliary_heads import HeadTraining
+from mipnet.pruning.importance.by_class import ClassScores, by_class, split
 from mipnet.pruning.importance.by_layer import LayerScores, by_layer
 from mipnet.pruning.importance.network_cuts import find_stages
-from mipnet.pruning.importance.question import Importance
+from mipnet.pruning.importance.parts import PartLabel, SolvedPart
+from mipnet.pruning.importance.program import Importance
+from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.readers.data import Dataset
+from mipnet.solving.parallel import Workers
 
 
 @dataclass(frozen=True)
 class Way:
     """A way to decouple a question: what its programs are called, the images that decide them, and how all are solved and combined."""
 
-    keys: Callable[[Importance], Sequence[Key]]
+    keys: Callable[[Importance], Sequence[PartLabel]]
     images: Callable[[Asked], Sequence[Dataset]]
     solve: Callable[..., ClassScores | LayerScores]
 
 
 def _by_layer(spec: Spec, asked: Asked, **settings: Any) -> LayerScores:
-    return by_layer(asked.task, asked.split.images, asked.split.labels, seed=spec.data.seed, **settings)
+    training = HeadTraining(asked.split.images, asked.split.labels, seed=spec.data.seed)
+    return by_layer(asked.task, training, **settings)
 
 
 WAYS: Mapping[str, Way] = {
@@ -53,10 +58,10 @@ WAYS: Mapping[str, Way] = {
 class Watch(Protocol):
     """Whoever wants to know how far a decoupled run is."""
 
-    def begin(self, keys: Sequence[Key], finished: Mapping[Key, Part], side_by_side: int | None) -> None:
+    def begin(self, keys: Sequence[PartLabel], finished: Mapping[PartLabel, SolvedPart], side_by_side: int | None) -> None:
         """The programs are known, some are finished; the others start in this order, so many at a time (None: nobody knows)."""
 
-    def done(self, key: Key, part: Part) -> None:
+    def done(self, key: PartLabel, part: SolvedPart) -> None:
         """A program is done."""
 
 
@@ -86,15 +91,15 @@ def run_decoupled(spec: Spec, asked: Asked, watch: Watch | None = None) -> Run:
     if watch is not None:
         watch.begin(keys, finished, _side_by_side(spec))
 
-    def on_done(key: Key, part: Part) -> None:
+    def on_done(key: PartLabel, part: SolvedPart) -> None:
         if store is not None:
             store.keep(key, part)
         if watch is not None:
             watch.done(key, part)
 
     given = spec.solve
-    settings = {"backend": given.backend, "limits": limits_of(spec), "options": given.options, "start": given.start}
-    place = {"workers": given.workers, "scheduler": given.scheduler, "on_done": on_done, "finished": finished}
+    settings = {"backend": SolveSettings(given.backend, given.options, given.start), "limits": limits_of(spec)}
+    place = {"workers": Workers(given.workers, given.scheduler), "on_done": on_done, "finished": finished}
     with spec.blame("formulation", only=UnsupportedError):
         found = way.solve(spec, asked, **settings, **place)
     built = sum(part.build_seconds for part in found.parts)

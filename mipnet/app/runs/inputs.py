@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from mipnet.model.encoding import Encoding
 from mipnet.model.losses import Loss, check_labels
 from mipnet.network.gates import find_gates
 from mipnet.network.graph import Network
-from mipnet.pruning.importance.question import Importance
-from mipnet.pruning.importance.reduced import Reduced
+from mipnet.pruning.importance.objective import Objective
+from mipnet.pruning.importance.paper_bounds import PaperBounds
+from mipnet.pruning.importance.program import Importance
+from mipnet.pruning.importance.reduced_program import ReducedProgram
 from mipnet.readers.data import Dataset, load, select
-from mipnet.readers.files import WHOLE, read, suffix_of
+from mipnet.readers.files import NETWORK_SUFFIXES, read, suffix_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,26 +45,21 @@ def ask(spec: Spec) -> Asked:
         find_gates(network, spec.gates.layers)
     with spec.blame("data"):
         images, split, holdout = read_data(spec, network)
-    given = spec.objective
+    given, form = spec.objective, spec.formulation
     task = Importance(
         network,
         images.images,
         images.labels,
-        loss=Loss(given.loss, given.margin),
-        weight=given.weight,
-        normalize=given.normalize,
-        layers=given.layers,
+        Objective(given.weight, Loss(given.loss, given.margin), given.normalize, given.layers),
         gates=spec.gates.layers,
         kind=spec.gates.kind,
         formulation=spec.formulation.names,
-        bounds=spec.formulation.bounds,
-        pattern=spec.formulation.pattern,
-        epsilon=spec.formulation.epsilon,
+        bounds=PaperBounds(form.pattern, form.epsilon) if form.bounds == "paper" else form.bounds,
     )
     return Asked(network, task, images, split, holdout)
 
 
-def pose(spec: Spec, asked: Asked) -> Encoding | Reduced:
+def pose(spec: Spec, asked: Asked) -> Encoding | ReducedProgram:
     """The program of the question as a whole, unsolved."""
     with spec.blame("formulation", only=UnsupportedError):
         return asked.task.pose()
@@ -105,7 +102,7 @@ def read_network(spec: NetworkFile, key: str = "network") -> Network:
     given: NetworkSpec = getattr(spec, key)
     path = spec.path(given.file)
     with spec.blame(key):
-        if suffix_of(path) in WHOLE and (given.layers or given.input_shape):
+        if suffix_of(path) in NETWORK_SUFFIXES and (given.layers or given.input_shape):
             raise NetworkError(f"`{path}` holds a whole network; leave `layers` and `input_shape` out")
         try:
             return read(path, given.layers, given.input_shape)
@@ -134,8 +131,8 @@ def load_images(spec: SpecFile, given: ImagesSpec, network: Network, split: str)
         images=given.images,
         labels=given.labels,
         scale=given.scale,
-        classes=given.classes,
     )
+    dataset = dataset if given.classes is None else replace(dataset, classes=given.classes)
     if len(network.output_shape) != 1:
         raise DataError(f"the network's output has shape {network.output_shape} for one sample; labels need one number for each class")
     check_labels(dataset.labels, len(dataset), network.output_shape[0])

@@ -16,10 +16,11 @@ from mipnet.app.runs.record import Accuracy, Run, Step
 from mipnet.backend import Event, OnEvent, Status
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.network.gates import Gate
-from mipnet.pruning.importance.loss_path import Path, PathPoint, spaced_weights, stacked, weight_path
-from mipnet.pruning.importance.question import Scores
+from mipnet.pruning.importance.program import Scores
+from mipnet.pruning.importance.solve_settings import SolveSettings
+from mipnet.pruning.importance.weight_path import PathPoint, WeightPath, spaced_weights, stacked, weight_path
 from mipnet.pruning.smaller.masks import accuracy, make_masks
-from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.solving.engine import Result
 
 OnStep = Callable[[Step], None]
@@ -30,7 +31,7 @@ class Kind:
     """A kind of path: the values from the first to the last, and what solves the question at all of them."""
 
     values: Callable[[float, float, int], Sequence[float]]
-    walk: Callable[..., Path]
+    walk: Callable[..., WeightPath]
 
 
 KINDS: Mapping[str, Kind] = {"lambda": Kind(spaced_weights, weight_path)}
@@ -57,7 +58,7 @@ def run_path(spec: Spec, asked: Asked, on_event: OnEvent | None = None, on_step:
         if on_step is not None:
             on_step(steps[-1])
 
-    settings: dict[str, Any] = {"backend": given.backend, "limits": limits_of(spec), "options": given.options, "start": given.start}
+    settings: dict[str, Any] = {"backend": SolveSettings(given.backend, given.options, given.start), "limits": limits_of(spec)}
     with spec.blame("formulation", only=UnsupportedError):
         path = kind.walk(asked.task, values, **settings, on_event=hear, on_point=on_point)
     result = sum_up([step.result for step in steps], path.scores)

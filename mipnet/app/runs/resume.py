@@ -26,7 +26,7 @@ from mipnet.app.files.solve_file import Spec
 from mipnet.app.runs.record import plain
 from mipnet.backend import Status
 from mipnet.errors import InputError
-from mipnet.pruning.importance.by_class import Key, Part
+from mipnet.pruning.importance.parts import PartLabel, SolvedPart
 from mipnet.readers.data import Dataset
 from mipnet.solving.engine import Result
 from mipnet.version import __version__
@@ -47,14 +47,14 @@ class Store:
         """The folder of this question's parts."""
         return self.folder / _digest(json.dumps(self.question, sort_keys=True).encode())[:16]
 
-    def finished(self, keys: Iterable[Key]) -> dict[Key, Part]:
+    def finished(self, keys: Iterable[PartLabel]) -> dict[PartLabel, SolvedPart]:
         """The parts that are there and whole; raises `InputError` if there are those of another question."""
         others = [entry for entry in sorted(self.folder.glob("*")) if entry != self.own]
         if others:
             raise InputError(f"`{self.folder}` holds {_difference(others[0], self.question)}, or remove that folder")
         return {key: part for key in keys if (part := self._read(key)) is not None}
 
-    def keep(self, key: Key, part: Part) -> None:
+    def keep(self, key: PartLabel, part: SolvedPart) -> None:
         """Write a part; what is there afterwards is there for good."""
         self.own.mkdir(parents=True, exist_ok=True)
         if not (self.own / "question.json").exists():
@@ -66,11 +66,11 @@ class Store:
             fresh.replace(scores)
         _write(numbers, json.dumps(_record(key, part, scores), indent=2, allow_nan=False))
 
-    def _files(self, key: Key) -> tuple[Path, Path]:
+    def _files(self, key: PartLabel) -> tuple[Path, Path]:
         name = f"part-{quote(str(key), safe='')}"
         return self.own / f"{name}.nc", self.own / f"{name}.json"
 
-    def _read(self, key: Key) -> Part | None:
+    def _read(self, key: PartLabel) -> SolvedPart | None:
         scores, numbers = self._files(key)
         if not numbers.exists():
             return None
@@ -145,7 +145,7 @@ def _write(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def _record(key: Key, part: Part, scores: Path) -> dict[str, Any]:
+def _record(key: PartLabel, part: SolvedPart, scores: Path) -> dict[str, Any]:
     """A part as plain data: all but its scores, of which it holds the digest."""
     result = {name: value for name, value in vars(part.result).items() if name not in ("x", "point", "trace")}
     record: dict[str, Any] = plain(
@@ -161,7 +161,7 @@ def _record(key: Key, part: Part, scores: Path) -> dict[str, Any]:
     return record | {"scores": None if part.scores is None else _digest(scores.read_bytes())}
 
 
-def _part(key: Key, record: Mapping[str, Any], scores: Path) -> Part:
+def _part(key: PartLabel, record: Mapping[str, Any], scores: Path) -> SolvedPart:
     """The part that a record was made of; raises an error of one kind or another if it is not whole."""
     if record["key"] != key:
         raise ValueError(f"it is part {record['key']}")
@@ -178,7 +178,7 @@ def _part(key: Key, record: Mapping[str, Any], scores: Path) -> Part:
         "rewritten": tuple(given["rewritten"]),
     }
     result = Result(**given | known, x=x, point=None)
-    return Part(key, record["samples"], record["build_seconds"], result, tuple(record["log"]), tuple(record["warnings"]))
+    return SolvedPart(key, record["samples"], record["build_seconds"], result, tuple(record["log"]), tuple(record["warnings"]))
 
 
 def _difference(found: Path, question: Mapping[str, Any]) -> str:

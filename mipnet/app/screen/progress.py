@@ -15,7 +15,7 @@ from mipnet.app.files.specpath import PathSpec
 from mipnet.app.runs.record import Step
 from mipnet.app.screen.tables import count_text, gap_text, make_table, number, percent, seconds
 from mipnet.backend import Event, Status, relative_gap
-from mipnet.pruning.importance.by_class import Key, Part
+from mipnet.pruning.importance.parts import PartLabel, SolvedPart
 
 EVERY = 1.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -31,9 +31,9 @@ class PartsProgress:
 
     def __init__(self, console: Console, each: str) -> None:
         self.console, self.each, self.began = console, each, time.perf_counter()
-        self.keys: Sequence[Key] = ()
-        self.parts: dict[Key, Part] = {}
-        self.resumed: frozenset[Key] = frozenset()
+        self.keys: Sequence[PartLabel] = ()
+        self.parts: dict[PartLabel, SolvedPart] = {}
+        self.resumed: frozenset[PartLabel] = frozenset()
         self.side_by_side: int | None = None
         self.live = Live(console=console, get_renderable=self.table, refresh_per_second=4, transient=True) if console.is_terminal else None
 
@@ -46,11 +46,11 @@ class PartsProgress:
         if self.live is not None:
             self.live.stop()
 
-    def begin(self, keys: Sequence[Key], finished: Mapping[Key, Part], side_by_side: int | None) -> None:
+    def begin(self, keys: Sequence[PartLabel], finished: Mapping[PartLabel, SolvedPart], side_by_side: int | None) -> None:
         """Take note of the programs."""
         self.keys, self.parts, self.resumed, self.side_by_side = keys, dict(finished), frozenset(finished), side_by_side
 
-    def done(self, key: Key, part: Part) -> None:
+    def done(self, key: PartLabel, part: SolvedPart) -> None:
         """Take note of a part, and tell of it."""
         if len(self.parts) == len(self.resumed):
             known = f", {len(self.resumed)} of them resumed" if self.resumed else ""
@@ -67,7 +67,7 @@ class PartsProgress:
     def _clock(self) -> str:
         return f"{time.perf_counter() - self.began:6.1f} s"
 
-    def state(self, key: Key) -> str:
+    def state(self, key: PartLabel) -> str:
         """What is known of a program."""
         if key in self.parts:
             return "resumed" if key in self.resumed else "done"

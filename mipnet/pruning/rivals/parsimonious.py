@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -37,24 +38,53 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mipnet.arrays import Array
-from mipnet.errors import InputError
-from mipnet.network.gates import Gate, find_gates, way_to_site
+from mipnet.errors import InputError, suggest_keywords
+from mipnet.network.gates import Gate, find_gates, path_to_site
 from mipnet.network.graph import Network
-from mipnet.pruning.rivals.switches import Switches
-from mipnet.pruning.rivals.unit_weights import check_classes, check_images
+from mipnet.pruning.rivals.score_arrays import check_classes, check_images
+from mipnet.pruning.rivals.unit_switches import UnitSwitches
 from mipnet.readers.torch import from_torch
 
 
-class Schedule(NamedTuple):
-    """How to train; see `learn`."""
+def _check_positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"`{name}` is {value}; expected a positive number")
 
-    weight_decay: float
-    epochs: int
-    lr: float
-    batch: int
-    step: float
-    warmup: int
-    settle: float
+
+@suggest_keywords
+@dataclass(frozen=True)
+class ParsimoniousSettings:
+    """The settings of parsimonious learning.
+
+    Parameters
+    ----------
+    theta
+        The probability with which every unit exists at the start.
+    step
+        The size of the steps of theta.
+    warmup
+        The number of epochs before theta moves.
+    settle
+        The last share of the epochs, in which every theta is fixed at 0 or 1.
+    weight_decay
+        The factor ``decay`` of ``(decay / 2) ||W||^2``.
+    batch
+        Images per step.
+    """
+
+    theta: float = 0.9
+    step: float = 3.0
+    warmup: int = 5
+    settle: float = 0.25
+    weight_decay: float = 1e-4
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        _check_positive(batch=self.batch, step=self.step)
+        if not 0 < self.theta <= 1 or not 0 <= self.settle <= 1 or not self.weight_decay >= 0 or not self.warmup >= 0:
+            given = f"theta={self.theta}, settle={self.settle}, weight_decay={self.weight_decay}, warmup={self.warmup}"
+            raise InputError(f"{given}; expected 0 < theta <= 1, 0 <= settle <= 1, no negative number")
 
 
 class Learned(NamedTuple):
@@ -77,33 +107,33 @@ def flattened(theta: ArrayLike, pi: ArrayLike, log_g: float) -> Array:
     return found
 
 
+@suggest_keywords
 def learn(
     module: nn.Module | Callable[[], nn.Module],
     images: ArrayLike,
     labels: ArrayLike,
     *,
     log_g: float | Mapping[str, float] = 3.0,
-    weight_decay: float = 1e-4,
     epochs: int = 60,
     lr: float = 2e-3,
-    batch: int = 64,
     seed: int = 0,
-    step: float = 3.0,
-    theta: float = 0.9,
-    warmup: int = 5,
-    settle: float = 0.25,
+    settings: ParsimoniousSettings = ParsimoniousSettings(),
 ) -> Learned:
-    """Train a module and prune it at the same time; the one given is left as it is, a function is called for a new one.
+    """Train a copy of a module and prune it at the same time.
 
-    ``log_g`` is ln(g), for all layers or by gate: the cross-entropy, summed over the images, that a unit must save; larger prunes more.
-    ``theta`` is where all probabilities start, ``step`` the size of their steps; in the last share ``settle`` of the epochs they are fixed
-    at 0 or 1.  The module trains on the CPU.  Raises `InputError` for wrong numbers, `UnsupportedError` if units cannot be switched from
+    Parameters
+    ----------
+    module
+        The module, which is not changed, or a function that returns a new one.
+    log_g
+        ln(g), for all layers or by gate: the cross-entropy, summed over the images, that a unit must save.  A larger number prunes more.
+    lr
+        The step size of Adam, for the weights.
+
+    The module is trained on the CPU.  Raises `InputError` for wrong numbers, `UnsupportedError` if units cannot be switched off from
     outside, as when an activation is a function in ``forward`` and not a module.
     """
-    _check(epochs=epochs, lr=lr, batch=batch, step=step)
-    if not 0 < theta <= 1 or not 0 <= settle <= 1 or not weight_decay >= 0 or not warmup >= 0:
-        raise InputError(f"{theta=}, {settle=}, {weight_decay=}, {warmup=}; expected 0 < theta <= 1, 0 <= settle <= 1, no negative number")
-    schedule = Schedule(weight_decay, epochs, lr, batch, step, warmup, settle)
+    _check_positive(epochs=epochs, lr=lr)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ours = copy.deepcopy(module) if isinstance(module, nn.Module) else module()
@@ -111,20 +141,15 @@ def learn(
         network = from_torch(ours, x[:1])
         check_images(network, x)
         gates = find_gates(network)
-        switches = Switches(ours, network, gates, theta, _prices(gates, log_g))
+        switches = UnitSwitches(ours, network, gates, settings.theta, _prices(gates, log_g))
         with switches:
             switches.check(x[:8])
-            history = _train(ours, switches, x, check_classes(network, labels, len(x)), schedule)
+            optimizer = torch.optim.Adam(ours.parameters(), lr)
+            history = _train(switches, x, check_classes(network, labels, len(x)), optimizer, epochs, settings)
     switches.settle()
     masks = xr.Dataset({g.name: (g.dim, switches.thetas[g.name].numpy() > 0.5) for g in gates}, attrs={"title": "True stays, False goes"})
     _silence(ours, network, gates, masks)
     return Learned(ours.eval(), masks, history)
-
-
-def _check(**numbers: float) -> None:
-    for name, value in numbers.items():
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"`{name}` is {value}; expected a positive number")
 
 
 def _prices(gates: Sequence[Gate], log_g: float | Mapping[str, float]) -> dict[str, float]:
@@ -138,22 +163,24 @@ def _prices(gates: Sequence[Gate], log_g: float | Mapping[str, float]) -> dict[s
     return prices
 
 
-def _train(module: nn.Module, switches: Switches, x: Tensor, y: Tensor, plan: Schedule) -> xr.Dataset:
-    """The history; the module and the thetas are changed."""
-    optimizer = torch.optim.Adam(module.parameters(), plan.lr)
+def _train(
+    switches: UnitSwitches, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, epochs: int, settings: ParsimoniousSettings
+) -> xr.Dataset:
+    """Train the weights of the module and the thetas, and return the history."""
+    module = switches.module
     losses, undecided = [], []
     thetas: dict[str, list[Array]] = {gate.name: [] for gate in switches.gates}
     module.train()
-    settled = plan.epochs - round(plan.settle * plan.epochs)
-    for epoch in range(plan.epochs):
+    settled = epochs - round(settings.settle * epochs)
+    for epoch in range(epochs):
         if epoch == settled:
             switches.settle()
         total = 0.0
-        for index in torch.split(torch.randperm(len(x)), plan.batch):
-            cost = _step(module, switches, x[index], y[index], optimizer, plan.weight_decay)
+        for index in torch.split(torch.randperm(len(x)), settings.batch):
+            cost = _step(module, switches, x[index], y[index], optimizer, settings.weight_decay)
             total += float(cost.sum())
-            if plan.warmup <= epoch < settled:
-                switches.move(len(x), plan.step)
+            if settings.warmup <= epoch < settled:
+                switches.move(len(x), settings.step)
         losses.append(total / len(x))
         undecided.append(switches.undecided())
         for name, theta in switches.thetas.items():
@@ -162,7 +189,7 @@ def _train(module: nn.Module, switches: Switches, x: Tensor, y: Tensor, plan: Sc
     return xr.Dataset({"loss": ("epoch", np.array(losses)), "undecided": ("epoch", np.array(undecided)), **columns})
 
 
-def _step(module: nn.Module, switches: Switches, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, decay: float) -> Tensor:
+def _step(module: nn.Module, switches: UnitSwitches, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, decay: float) -> Tensor:
     """One step of the weights; the cross-entropy of each image, with the gradients of the mean left at ``switches.drawn``."""
     switches.draw(len(x))
     optimizer.zero_grad()
@@ -179,7 +206,7 @@ def _silence(module: nn.Module, network: Network, gates: Sequence[Gate], masks: 
     for gate in gates:
         gone = torch.tensor(~masks[gate.name].values)
         for node in gate.nodes:
-            for name in way_to_site(network, network[node]):
+            for name in path_to_site(network, network[node]):
                 part = parts.get(network.modules.get(network[name].origin, ""))
                 for value in part.parameters(recurse=False) if part is not None and network[name].layer.weights() else ():
                     with torch.no_grad():

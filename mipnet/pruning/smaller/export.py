@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from mipnet.errors import InputError, NetworkError, UnsupportedError
 from mipnet.pruning.smaller.surgery import fit_sizes, replace_tensor
-from mipnet.readers.files import HIDDEN, LAYERS, read_weights
-from mipnet.readers.lowering import one_line
-from mipnet.readers.torch import BATCH, from_torch, silent
+from mipnet.readers.conversion import one_line
+from mipnet.readers.files import HIDDEN_ARGUMENTS, INLINE_LAYERS, read_weights
+from mipnet.readers.torch import EXPORT_SAMPLES, from_torch, silent
 
 
 def export(module: nn.Module, path: str | os.PathLike[str], example_input: ArrayLike | Tensor) -> Path:
@@ -37,15 +37,15 @@ def export(module: nn.Module, path: str | os.PathLike[str], example_input: Array
     ``example_input`` has the shape ``(samples, *shape of one sample)``.
     """
     target = Path(path)
-    writer = WRITERS.get(target.suffix.lower())
+    writer = MODULE_WRITERS.get(target.suffix.lower())
     if writer is None:
-        raise UnsupportedError(f"`{target}` has the suffix `{target.suffix}`; expected one of {', '.join(WRITERS)}")
+        raise UnsupportedError(f"`{target}` has the suffix `{target.suffix}`; expected one of {', '.join(MODULE_WRITERS)}")
     if not target.parent.is_dir():
         raise InputError(f"no folder `{target.parent}`; create it first")
     shape = from_torch(module, example_input).input_shape
     value = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
     ours = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
-    writer(ours, target, torch.zeros(BATCH, *shape, dtype=value.dtype))
+    writer(ours, target, torch.zeros(EXPORT_SAMPLES, *shape, dtype=value.dtype))
     return target
 
 
@@ -72,9 +72,9 @@ def _safetensors(module: nn.Module, target: Path, batch: Tensor) -> None:
 
 def _described(module: nn.Module) -> dict[str, Any]:
     """The layers of a plain Sequential, or else the sizes of all modules that have weights."""
-    if type(module) is nn.Sequential and all(type(part) in LAYERS.values() for part in module):
+    if type(module) is nn.Sequential and all(type(part) in INLINE_LAYERS.values() for part in module):
         return {"layers": [{"name": name, **layer_entry(part)} for name, part in module.named_children()]}
-    parts = {name: part for name, part in module.named_modules() if type(part) in LAYERS.values() and part.state_dict()}
+    parts = {name: part for name, part in module.named_modules() if type(part) in INLINE_LAYERS.values() and part.state_dict()}
     return {"sizes": {name: layer_entry(part) for name, part in parts.items()}}
 
 
@@ -82,7 +82,7 @@ def layer_entry(part: nn.Module) -> dict[str, Any]:
     """The type of a layer of torch.nn and those of its arguments that are not the default, as a YAML file states them."""
     entry: dict[str, Any] = {"type": type(part).__name__}
     for key, parameter in inspect.signature(type(part)).parameters.items():
-        if key in HIDDEN or key == "inplace" or type(part) is nn.Identity:
+        if key in HIDDEN_ARGUMENTS or key == "inplace" or type(part) is nn.Identity:
             continue
         value = getattr(part, key)
         value = value is not None if key == "bias" else list(value) if isinstance(value, tuple) else value
@@ -133,7 +133,7 @@ def _guarded(target: Path, write: Callable[[Path], None]) -> None:
         raise UnsupportedError(f"`{target}` cannot be written: torch's exporter says {one_line(error)}") from None
 
 
-WRITERS: dict[str, Callable[[nn.Module, Path, Tensor], None]] = {".safetensors": _safetensors, ".pt2": _pt2, ".onnx": _onnx}
+MODULE_WRITERS: dict[str, Callable[[nn.Module, Path, Tensor], None]] = {".safetensors": _safetensors, ".pt2": _pt2, ".onnx": _onnx}
 """The writer of each suffix."""
 
 

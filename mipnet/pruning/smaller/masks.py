@@ -16,7 +16,7 @@ from mipnet.errors import InputError
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, mask_actions
 from mipnet.network.graph import Network
-from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.smaller.parameter_counts import pruned_share
 
 Threshold = float | str | dict[str, float]
 
@@ -25,7 +25,7 @@ def make_masks(network: Network, gates: Sequence[Gate], scores: xr.Dataset, thre
     """Keep the units whose score reaches a threshold; every layer keeps at least its best unit.
 
     ``threshold`` is a number; ``"mean"`` for each layer's mean score; or ``{"params": share}`` for the smallest number that
-    prunes at least that share of the parameters (see `mipnet.pruning.smaller.parameters`).
+    prunes at least that share of the parameters (see `mipnet.pruning.smaller.parameter_counts`).
     """
     if isinstance(threshold, dict):
         return _for_share(network, gates, scores, threshold)

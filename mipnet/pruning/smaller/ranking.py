@@ -16,9 +16,9 @@ from mipnet.errors import InputError
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.masks import make_masks
-from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.smaller.parameter_counts import pruned_share
 
-Normalize = Literal["none", "mean", "l2", "max", "sum"]
+ScoreNormalization = Literal["none", "mean", "l2", "max", "sum"]
 
 _SCALES: dict[str, Callable[[Array], float]] = {
     "none": lambda s: 1.0,
@@ -55,14 +55,14 @@ def same_counts(gates: Sequence[Gate], scores: xr.Dataset, like: xr.Dataset) -> 
     return xr.Dataset(masks, attrs={"title": "True stays, False goes"})
 
 
-def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: Normalize) -> xr.Dataset:
+def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: ScoreNormalization) -> xr.Dataset:
     """The scores of each layer divided by their mean, l2 norm, maximum or sum (absolute values), or as they are (``none``).
 
     A layer of zeros stays as it is.
     """
     check_scores(gates, scores)
-    if how not in get_args(Normalize):
-        raise InputError(f"`normalize` is `{how}`; expected one of {', '.join(get_args(Normalize))}")
+    if how not in get_args(ScoreNormalization):
+        raise InputError(f"`normalize` is `{how}`; expected one of {', '.join(get_args(ScoreNormalization))}")
 
     def one(values: Array) -> Array:
         scale = _SCALES[how](values)
@@ -71,7 +71,9 @@ def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: Normalize) -> xr.
     return xr.Dataset({gate.name: (gate.dim, one(scores[gate.name].values.astype(np.float64))) for gate in gates}, attrs=scores.attrs)
 
 
-def at_share(network: Network, gates: Sequence[Gate], scores: xr.Dataset, share: float, normalize: Normalize = "none") -> xr.Dataset:
+def at_share(
+    network: Network, gates: Sequence[Gate], scores: xr.Dataset, share: float, normalize: ScoreNormalization = "none"
+) -> xr.Dataset:
     """The masks of one ranking over all layers that prune the least share of the parameters of at least ``share``.
 
     Units go in the order of their normalised scores, one by one, but never the best of a layer.  Raises `InputError` for a share

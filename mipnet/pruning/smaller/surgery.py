@@ -1,7 +1,7 @@
-"""A really smaller module: units and channels that masks silence are cut out of every module that makes or reads them.
+"""A smaller module: units and channels that masks silence are cut out of every module that makes or reads them.
 
-`mipnet.pruning.smaller.plan` says what goes; here the parameters of Linear, Conv2d and BatchNorm modules are cut accordingly.  The result
-is compared with the masked network before it is handed out.
+`mipnet.pruning.smaller.removal_plan` determines which elements are removed.  Here the parameters of Linear, Conv2d and BatchNorm modules
+are cut accordingly.  The result is compared with the masked network before it is returned.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mipnet.layers import BatchNorm, Conv2d, Dense, Scale
 from mipnet.network.gates import Gate, find_gates, mask_actions
 from mipnet.network.graph import Network, Node
 from mipnet.pruning.smaller.masks import Threshold, make_masks
-from mipnet.pruning.smaller.plan import Plan, make_plan
+from mipnet.pruning.smaller.removal_plan import RemovalPlan, plan_removal
 from mipnet.pruning.smaller.torch_masks import is_owned, owner, refuse_masks, remove_masks, torch_masks
-from mipnet.readers.lowering import one_line
+from mipnet.readers.conversion import one_line
 from mipnet.readers.torch import from_torch, quiet
 
-TORCH = str(Path(torch.__file__).parent)
+TORCH_FOLDER = str(Path(torch.__file__).parent)
 
-TOLERANCE = 1e-9
+SURGERY_TOLERANCE = 1e-9
 """Relative difference between the smaller and the masked network, in float64, above which the smaller one is refused."""
 
 
@@ -93,7 +93,7 @@ def cut(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Da
     """`prune` for a module whose network, gates and masks are known."""
     owned = partial(is_owned, module, network)
     kept = {gate.name: torch.tensor(masks[gate.name].values, dtype=torch.bool) for gate in gates}
-    plan = make_plan(network, tuple(gates), kept, owned)
+    plan = plan_removal(network, tuple(gates), kept, owned)
     types = {
         name: value.dtype
         for name, value in (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
@@ -153,7 +153,7 @@ def fit_sizes(part: nn.Module) -> None:
         part.num_features = len(part._buffers["running_mean"])  # type: ignore[arg-type]
 
 
-def _shift(module: nn.Module, path: str, plan: Plan, outputs: Tensor) -> None:
+def _shift(module: nn.Module, path: str, plan: RemovalPlan, outputs: Tensor) -> None:
     """Add what constants that are gone used to add, to the bias or the running mean."""
     part = module.get_submodule(path)
     for name, shifts in (("bias", plan.shifts), ("running_mean", plan.means)):
@@ -173,7 +173,7 @@ def _check(small: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.
         axes = range(1, wanted.ndim)
         forms = [wanted, *(f(wanted, k) for f in (torch.softmax, torch.log_softmax) for k in axes if network.notes)]
         error = min(float((form - found).abs().max() / form.abs().max().clamp(min=1)) for form in forms)
-    if not error <= TOLERANCE:
+    if not error <= SURGERY_TOLERANCE:
         raise NetworkError(
             f"the smaller module differs from the masked one by {error:.1e}, relatively; does its forward use weights or sizes"
             " of its layers in other ways than by calling them?"
@@ -198,6 +198,6 @@ def _place(module: nn.Module, error: BaseException) -> str:
     place = type(module).__name__
     for frame, _ in traceback.walk_tb(error.__traceback__):
         place = paths.get(id(frame.f_locals.get("self")), place)
-    outside = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(TORCH) and f.filename != __file__]
+    outside = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(TORCH_FOLDER) and f.filename != __file__]
     line = f", line {outside[-1].lineno} of {Path(outside[-1].filename).name}: `{outside[-1].line}`" if outside else ""
     return f"`{place}`{line} raises"

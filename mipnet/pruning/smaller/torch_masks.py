@@ -17,7 +17,7 @@ from torch.nn.utils import prune as torch_prune
 
 from mipnet.errors import UnsupportedError
 from mipnet.layers import BatchNorm, Conv2d, Dense, Scale
-from mipnet.network.gates import Gate, way_to_site
+from mipnet.network.gates import Gate, path_to_site
 from mipnet.network.graph import Layer, Network, Node
 
 Weighted = nn.Linear | nn.Conv2d | _BatchNorm
@@ -70,12 +70,12 @@ def owner(module: nn.Module, path: str) -> nn.Module:
     return found
 
 
-KINDS: dict[type[Layer], type[nn.Module]] = {Dense: nn.Linear, Conv2d: nn.Conv2d, BatchNorm: _BatchNorm, Scale: _BatchNorm}
+MASKABLE_MODULES: dict[type[Layer], type[nn.Module]] = {Dense: nn.Linear, Conv2d: nn.Conv2d, BatchNorm: _BatchNorm, Scale: _BatchNorm}
 
 
 def is_owned(module: nn.Module, network: Network, node: Node) -> bool:
     """True if a node is the call of a Linear, Conv2d or BatchNorm module."""
-    path, kind = network.modules.get(node.origin), KINDS.get(type(node.layer))
+    path, kind = network.modules.get(node.origin), MASKABLE_MODULES.get(type(node.layer))
     return path is not None and kind is not None and isinstance(module.get_submodule(path), kind)
 
 
@@ -83,7 +83,7 @@ def silenced(module: nn.Module, network: Network, gates: Sequence[Gate], kept: M
     """For each path of a module to mask, which of its units stay; raises `UnsupportedError` where that does not silence a unit."""
     found: dict[str, Tensor] = {}
     for gate, node in _gated(network, gates, kept):
-        for name in way_to_site(network, node):
+        for name in path_to_site(network, node):
             if is_owned(module, network, network[name]):
                 path = network.modules[network[name].origin]
                 found[path] = found.get(path, torch.zeros(gate.units, dtype=torch.bool)) | kept[gate.name]
@@ -103,13 +103,13 @@ def _check_silent(network: Network, gate: Gate, node: Node, kept: Tensor, masks:
     if network.modules.get(node.origin) not in masks:
         raise UnsupportedError(f"the weights of `{gate.name}` belong to no plain Linear or Conv2d module; its units cannot be masked")
     value = torch.zeros(1, *node.shape, dtype=torch.float64)
-    for name in way_to_site(network, node)[1:]:
+    for name in path_to_site(network, node)[1:]:
         value = network[name].layer.forward(value)
         mask = masks.get(network.modules.get(network[name].origin, ""))
         if mask is not None:
             value = value * mask.to(value.dtype).reshape(-1, *[1] * (value.ndim - 2))
     if bool((value[0, ~kept] != 0).any()):
-        way = ", ".join(f"`{name}`" for name in way_to_site(network, node)[1:])
+        way = ", ".join(f"`{name}`" for name in path_to_site(network, node)[1:])
         raise UnsupportedError(
             f"a unit of `{gate.name}` cannot be silenced by zero weights: {way} behind it make other numbers of zeros;"
             " keep the units of this layer"

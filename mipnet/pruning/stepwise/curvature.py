@@ -7,7 +7,7 @@ the scores, ``z(s) = z(m) + J (s - m)``, so the mean cross-entropy to targets q 
 
 and ``g (s - m) + (s - m)' H (s - m) / 2`` is its change to second order, H being the Gauss-Newton matrix of the network itself
 (Schraudolph, "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent", 2002).  The size of g and H does not grow
-with the images, unlike the rows of `mipnet.pruning.importance.frozen`, and m need not be 1: a unit that is gone has a column, too.
+with the images, unlike the rows of `mipnet.pruning.importance.frozen_network`, and m need not be 1: a unit that is gone has a column, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mipnet.arrays import Array
 from mipnet.network.gates import Gate, scaled
 from mipnet.network.graph import Network
 
-NEGLIGIBLE = 1e-7
+CLASS_PROBABILITY_MIN = 1e-7
 """Classes of less probability add nothing to H that float64 sums of it could show."""
 
 
@@ -54,7 +54,7 @@ def curvature(network: Network, gates: Sequence[Gate], images: Tensor, targets: 
         loss -= float((q * log_p).sum())
         gradient += torch.einsum("nk,nkg->g", p - q, jacobian)
         apart = jacobian - torch.einsum("nk,nkg->ng", p, jacobian)[:, None]
-        rows = apart[p > NEGLIGIBLE] * p[p > NEGLIGIBLE].sqrt()[:, None]
+        rows = apart[p > CLASS_PROBABILITY_MIN] * p[p > CLASS_PROBABILITY_MIN].sqrt()[:, None]
         hessian += rows.T @ rows
     count = len(images)
     return Curvature(loss / count, np.asarray(gradient / count), np.asarray(hessian / count))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mipnet.model.losses import Loss
-from mipnet.pruning.stepwise.path import prune_stepwise
+from mipnet.pruning.stepwise.pruning_path import prune_stepwise
 from mipnet.readers.data import Dataset, select
 from tests.bench.importance.judge import commit
 from tests.bench.importance.page import Rows, table
@@ -70,15 +70,16 @@ def section(rows: Rows) -> str:
     """The table of the page."""
     solved = [row for row in rows if row["backend"] != "none"]
     solvers = "; ".join(
-        f"{row['backend']} bettered {row['bettered']} of {row['steps']} steps and closed {row['optimal']}" for row in solved
+        f"{row['backend']} improved {row['bettered']} of {row['steps']} steps and proved {row['optimal']} optimal" for row in solved
     )
     heads = "images | which | hard labels (%) | solver | " + " | ".join(f"lost at {100 * share:.0f} %" for share in SHARES) + " | seconds"
     return f"""## What stepwise masks depend on
 
-FC-3 on Fashion-MNIST, seed 0: points of accuracy lost **on the images put aside**, at three shares of the parameters. *Which*: drawn, or
-those whose own class the network holds most or least probable, as many of each class. *Hard labels*: how much of the targets are the
-true classes; the rest are the network's own probabilities. *Solver*: had {SECONDS:g} seconds a step to better the search's masks:
-{solvers}.
+FC-3 on Fashion-MNIST, seed 0: points of accuracy lost **on the validation images** with three shares of the parameters pruned. *Which*
+is the choice of the images, with the same number per class: at random, or those whose true class has the largest (confident) or
+smallest (uncertain) probability in the network. *Hard labels* is the weight of the true classes in the targets of the loss; the
+remaining weight is on the class probabilities of the network. *Solver* had {SECONDS:g} seconds per step to improve the masks of the
+local search: {solvers}.
 
 {table(heads, [_line(row) for row in rows])}"""
 

@@ -18,11 +18,13 @@ import xarray as xr
 from torch import nn
 
 import mipnet as mn
-from mipnet.pruning.importance.auxiliary_heads import Head, train_heads
-from mipnet.pruning.importance.by_class import Part, by_class
+from mipnet.pruning.importance.auxiliary_heads import Head, HeadTraining, train_heads
+from mipnet.pruning.importance.by_class import by_class
 from mipnet.pruning.importance.by_layer import LayerScores, by_layer
 from mipnet.pruning.importance.network_cuts import find_stages
-from mipnet.pruning.importance.question import Importance, Scores
+from mipnet.pruning.importance.objective import Objective
+from mipnet.pruning.importance.parts import SolvedPart
+from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.smaller.masks import critical_masks, random_masks
 from mipnet.pruning.smaller.ranking import at_share
 from mipnet.pruning.training import evaluate
@@ -34,7 +36,7 @@ from tests.bench.vgg import IMAGES, trained_vgg
 WEIGHTS = (5.0, 20.0, 50.0)
 COUNT, ASIDE, DRAWS = 300, 2_000, 3
 SHARES = {"lenet5": (0.3, 0.4, 0.5), "vgg": (0.3, 0.5, 0.7)}
-LIMITS = {"mip_gap": 1e-3, "time_limit": 60}
+LIMITS = {"limits": mn.Limits(time=60, gap=1e-3)}
 
 Heads = Mapping[str, Head]
 
@@ -55,8 +57,7 @@ class Large(Case):
 
 
 def _jointly(case: Case, question: Importance, heads: Heads) -> Scores:
-    posed = question.pose()
-    return question.read(posed, mn.solve(posed, **LIMITS))
+    return question.solve(**LIMITS)
 
 
 def _by_class(case: Case, question: Importance, heads: Heads) -> Scores:
@@ -64,7 +65,7 @@ def _by_class(case: Case, question: Importance, heads: Heads) -> Scores:
 
 
 def _by_layer(case: Case, question: Importance, heads: Heads) -> Scores:
-    return by_layer(question, *case.split.train, heads=heads, **LIMITS)
+    return by_layer(question, HeadTraining(*case.split.train, trained=heads), **LIMITS)
 
 
 WAYS: dict[str, Callable[[Case, Importance, Heads], Scores]] = {"jointly": _jointly, "by class": _by_class, "by layer": _by_layer}
@@ -121,11 +122,11 @@ def row(net: str, seed: int, way: str) -> dict[str, Any]:
 
 def _heads(case: Case) -> Heads:
     ends = [stage.end for stage in find_stages(case.network, case.gates)[:-1]]
-    return train_heads(case.network, ends, *case.split.train, seed=case.seed)
+    return train_heads(case.network, ends, HeadTraining(*case.split.train, seed=case.seed))
 
 
 def _scored(case: Case, way: str, weight: float, heads: Heads) -> Tried:
-    question = Importance(case.network, *case.images(COUNT), formulation=FROZEN, weight=weight, layers="all")
+    question = Importance(case.network, *case.images(COUNT), Objective(weight, layers="all"), formulation=FROZEN)
     began = time.process_time()
     found = WAYS[way](case, question, heads)
     return Tried(weight, found, time.process_time() - began)
@@ -159,7 +160,7 @@ def _parts(found: Scores) -> list[dict[str, Any]]:
     return [_part(part, head) for part, head in zip(found.parts, accuracies, strict=True)]
 
 
-def _part(part: Part, head: float | None) -> dict[str, Any]:
+def _part(part: SolvedPart, head: float | None) -> dict[str, Any]:
     result = part.result
     sizes = {"columns": result.size["columns"], "cuts": result.cuts, "status": result.status.value}
     return {"label": str(part.label), "head": head, "build": part.build_seconds, "solve": result.runtime, **sizes}

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 import mipnet as mn
 from mipnet.network.gates import Gate, find_gates
 from mipnet.network.graph import Network
-from mipnet.pruning.importance.question import Importance, Scores
+from mipnet.pruning.importance.objective import Objective
+from mipnet.pruning.importance.paper_bounds import PaperBounds
+from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.smaller.masks import make_masks
-from mipnet.pruning.smaller.parameters import pruned_share
-from mipnet.pruning.stepwise import path as stepwise
+from mipnet.pruning.smaller.parameter_counts import pruned_share
+from mipnet.pruning.stepwise.pruning_path import STEPWISE_SHARES, prune_stepwise
 from tests.bench.trained import Split, load_split, trained
 
 FROZEN = {"relu": "frozen"}
@@ -182,10 +184,9 @@ class Ranked:
 
 def solved(network: Network, images: np.ndarray, labels: np.ndarray, setting: Setting) -> Scores:
     """The free frozen program of a setting."""
-    own = {"weight": setting.weight, "normalize": setting.normalize, "layers": setting.layers}
-    task = Importance(network, images, labels, formulation=FROZEN, pattern="free", **own)
-    posed = task.pose()
-    return task.read(posed, mn.solve(posed, time_limit=60, mip_gap=1e-3))
+    objective = Objective(setting.weight, normalize=setting.normalize, layers=setting.layers)
+    question = Importance(network, images, labels, objective, formulation=FROZEN, bounds=PaperBounds(pattern="free"))
+    return question.solve(time_limit=60, mip_gap=1e-3)
 
 
 def mean_scores(network: Network, case: Case, setting: Setting) -> tuple[xr.Dataset, list[mn.Result]]:
@@ -212,8 +213,8 @@ def score(case: Case, setting: Setting) -> tuple[xr.Dataset, list[mn.Result]]:
 def ranked(case: Case, setting: Setting | Stepwise) -> Ranked:
     """Scores and masks of a setting."""
     if isinstance(setting, Stepwise):
-        shares = [share for share in stepwise.SHARES if share <= setting.until]
-        path = stepwise.prune_stepwise(case.network, *case.images(setting.images), shares=shares, hard=setting.hard)
+        shares = [share for share in STEPWISE_SHARES if share <= setting.until]
+        path = prune_stepwise(case.network, *case.images(setting.images), shares=shares, hard=setting.hard)
         return Ranked(path.scores(), [step.masks for step in path.steps[::-1]], len(path.steps), sum(g.units for g in case.gates), 0)
     scores, results = score(case, setting)
     masks = (make_masks(case.network, case.gates, scores, {"params": float(share)}) for share in SHARES)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 import mipnet as mn
-from mipnet.pruning.importance.question import Importance
+from mipnet.pruning.importance.objective import Objective
+from mipnet.pruning.importance.paper_bounds import PaperBounds
+from mipnet.pruning.importance.program import Importance
 from tests.bench.importance.judge import commit
 from tests.bench.importance.search import FROZEN, Case, Setting, solved
 from tests.bench.measure import ROOT, peak
@@ -76,7 +78,7 @@ def published() -> dict[str, dict[str, Any]]:
 def _posed(case: Case, formulation: Mapping[str, str] | None) -> dict[str, Any]:
     network, (images, labels) = case.network, case.images(10)
     began = time.process_time()
-    task = Importance(network, images, labels, weight=WEIGHT, formulation=formulation, bounds="paper", pattern="paper", epsilon=EPSILON)
+    task = Importance(network, images, labels, Objective(WEIGHT), formulation=formulation, bounds=PaperBounds("paper", EPSILON))
     posed = task.pose()
     built = time.process_time()
     result = mn.solve(posed, time_limit=LIMIT)

@@ -7,8 +7,8 @@ from functools import partial
 from statistics import mean
 from typing import Any
 
-from mipnet.pruning.rivals.lucky import KINDS, lucky
-from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.rivals.lucky_subnetworks import LUCKY_KINDS, lucky
+from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import at_share
 from mipnet.readers.data import Dataset
 from tests.bench.importance.judge import commit
@@ -45,7 +45,7 @@ def transfer(source: str, net: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "share": pruned_share(case.network, case.gates, masks),
         "epochs": EPOCHS[net],
-        **{kind: table.accuracies(kind)[0] for kind in KINDS},
+        **{kind: table.accuracies(kind)[0] for kind in LUCKY_KINDS},
         "commit": commit(),
     }
 
@@ -57,15 +57,16 @@ def section(rows: Rows) -> str:
     epochs = ", ".join(f"{count} ({LABELS[net]})" for net, count in EPOCHS.items())
     return f"""## Lucky sub-networks
 
-A mask found on one data set (by {IMAGES} images), retrained on the other **from the weights before any training**, beside the whole
-network and a random mask with as many units of each layer. All three see the same batches in the same order, for {epochs} epochs; the
-recipe of the tables above has 30. Accuracy on the test set in percent, mean and standard deviation over seeds.
+A mask is computed on one data set (from {IMAGES} images). The masked network is then trained on the other data set **from its initial
+weights**. It is compared with the full network and with a random mask with the same number of units per layer. All three use the same
+batches in the same order, for {epochs} epochs; the recipe of the tables above has 30. Accuracy on the test set in percent, mean and
+standard deviation over seeds.
 
 {table("network | mask from | seeds | pruned (%) | whole | lucky | random | lucky is better than random", lines)}"""
 
 
 def _line(group: Rows) -> str:
-    first, kinds = group[0], ([row[kind] for row in group] for kind in KINDS)
+    first, kinds = group[0], ([row[kind] for row in group] for kind in LUCKY_KINDS)
     wins = sum(row["lucky"] > row["random"] for row in group)
     cells = (
         f"{LABELS[first['target']]} {LABELS[first['net']]}",

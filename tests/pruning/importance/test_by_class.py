@@ -11,10 +11,11 @@ import xarray as xr
 import mipnet as mn
 from mipnet.backend import Status
 from mipnet.errors import DataError
-from mipnet.pruning.importance import by_class as decouple
-from mipnet.pruning.importance.by_class import Part, by_class
-from mipnet.pruning.importance.question import Importance
-from tests.pruning.importance.test_question import tiny_mlp
+from mipnet.pruning.importance import parts
+from mipnet.pruning.importance.by_class import by_class
+from mipnet.pruning.importance.parts import SolvedPart
+from mipnet.pruning.importance.program import Importance
+from tests.pruning.importance.test_program import tiny_mlp
 
 FORMULATIONS = ({"relu": "big-m"}, {"relu": "frozen"})
 
@@ -60,13 +61,13 @@ def test_one_bad_part_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, told = question({"relu": "frozen"}), {}
     by_class(asked, on_done=told.__setitem__)
 
-    def changed(**changes: object) -> dict[int, Part]:
+    def changed(**changes: object) -> dict[int, SolvedPart]:
         return told | {2: replace(told[2], result=replace(told[2].result, **changes))}
 
     assert not by_class(asked, finished=changed(verified=False)).result.verified
     pointless = by_class(asked, finished=changed(x=None, objective=None, verified=False, status=Status.TIME_LIMIT))
     assert (pointless.scores, pointless.result.objective, pointless.result.status) == (None, None, Status.TIME_LIMIT)
-    monkeypatch.setattr(decouple, "solve", lambda *_, **__: replace(told[0].result, status=Status.INTERRUPTED))
+    monkeypatch.setattr(parts, "solve", lambda *_, **__: replace(told[0].result, status=Status.INTERRUPTED))
     with pytest.raises(KeyboardInterrupt):
         by_class(asked)
 

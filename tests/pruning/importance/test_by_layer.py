@@ -12,12 +12,13 @@ import xarray as xr
 import mipnet as mn
 from mipnet.backend import Status
 from mipnet.errors import DataError, InputError
-from mipnet.pruning.importance.auxiliary_heads import make_head, train_heads
+from mipnet.pruning.importance.auxiliary_heads import HeadTraining, make_head, train_heads
 from mipnet.pruning.importance.by_layer import by_layer, stage_question
 from mipnet.pruning.importance.network_cuts import between, chained, find_cuts, find_stages
-from mipnet.pruning.importance.question import Importance
+from mipnet.pruning.importance.program import Importance
 from tests import nets
 from tests.nets import dense
+from tests.pruning.importance.questions import changed
 from tests.pruning.modules import Residual
 from tests.pruning.nets import cnn, mlp, residual
 
@@ -91,7 +92,7 @@ def test_one_stage_after_another_is_the_network(family) -> None:
 
 def test_gates_keep_their_place_in_a_stage() -> None:
     question, x, y = asked(read_residual)
-    heads = train_heads(question.network, ["relu1", "relu3"], x, y, epochs=0)
+    heads = train_heads(question.network, ["relu1", "relu3"], HeadTraining(x, y, epochs=0))
     whole = {gate.name: gate for gate in mn.find_gates(question.network)}
     for stage in find_stages(question.network, tuple(whole.values())):
         part = stage_question(stage, question, heads.get(stage.end))
@@ -111,8 +112,10 @@ def test_a_head_is_read_as_torch_runs_it(shape: tuple[int, ...]) -> None:
 
 def test_heads_learn_from_the_network_as_it_is_and_the_seed_fixes_them() -> None:
     question, x, y = asked()
-    first, again, other = (train_heads(question.network, ["act1", "relu2"], x, y, epochs=20, seed=s, lr=1e-2) for s in (3, 3, 4))
-    alone = train_heads(question.network, ["relu2"], x, y, epochs=20, seed=3, lr=1e-2)["relu2"]
+    first, again, other = (
+        train_heads(question.network, ["act1", "relu2"], HeadTraining(x, y, epochs=20, seed=s, lr=1e-2)) for s in (3, 3, 4)
+    )
+    alone = train_heads(question.network, ["relu2"], HeadTraining(x, y, epochs=20, seed=3, lr=1e-2))["relu2"]
     probe = question.network.values(torch.tensor(x))["relu2"]
     assert first["relu2"].losses == again["relu2"].losses == alone.losses != other["relu2"].losses
     assert first["relu2"].losses[-1] < first["relu2"].losses[0]
@@ -126,7 +129,7 @@ def test_heads_learn_from_the_network_as_it_is_and_the_seed_fixes_them() -> None
 @pytest.mark.parametrize("family", [cnn, read_residual], ids=["cnn", "residual"])
 def test_every_stage_has_scores(family, formulation: dict[str, str], backend: str) -> None:
     question, x, y = asked(family, formulation, images=2)
-    found = by_layer(replace(question, weight=20.0), x, y, epochs=5, backend=backend, time_limit=60)
+    found = by_layer(changed(question, weight=20.0), HeadTraining(x, y, epochs=5), backend=backend, time_limit=60)
     gates = mn.find_gates(question.network)
     assert found.gates == gates
     assert list(found.scores) == [gate.name for gate in gates]
@@ -142,15 +145,15 @@ def test_every_stage_has_scores(family, formulation: dict[str, str], backend: st
 
 def test_a_stage_is_scored_as_its_network_by_itself() -> None:
     question, x, y = asked()
-    found = by_layer(question, x, y, epochs=5)
+    found = by_layer(question, HeadTraining(x, y, epochs=5))
     value = question.network.values(torch.tensor(x[:6]))["act1"].numpy()
-    alone = mn.importance(
+    alone = Importance(
         chained(between(question.network, "act1", "relu2"), found.heads["relu2"].network),
         value,
         question.labels,
         gates=["conv2"],
         formulation=FROZEN,
-    )
+    ).solve()
     np.testing.assert_allclose(found.scores["conv2"], alone.scores["conv2"], atol=1e-6)
 
 
@@ -169,7 +172,7 @@ def planted(g: np.random.Generator) -> tuple[mn.Network, np.ndarray, np.ndarray]
 def test_units_that_say_nothing_of_the_label_go_and_those_that_do_stay(backend: str) -> None:
     network, x, y = planted(np.random.default_rng(5))
     question = Importance(network, x[:40], y[:40], formulation=FROZEN)
-    found = by_layer(question, x, y, epochs=60, backend=backend)
+    found = by_layer(question, HeadTraining(x, y, epochs=60), backend=backend)
     assert min(head.accuracy for head in found.heads.values()) > 90
     masks = mn.make_masks(network, found.gates, found.scores, 0.1)
     assert {name: list(np.flatnonzero(kept)) for name, kept in masks.items()} == {"fc1": [0, 1], "fc2": [0, 1]}
@@ -178,8 +181,8 @@ def test_units_that_say_nothing_of_the_label_go_and_those_that_do_stay(backend: 
 
 def test_two_processes_find_the_same() -> None:
     question, x, y = asked()
-    here = by_layer(question, x, y, epochs=2)
-    there = by_layer(question, x, y, epochs=2, workers=2)
+    here = by_layer(question, HeadTraining(x, y, epochs=2))
+    there = by_layer(question, HeadTraining(x, y, epochs=2), workers=2)
     xr.testing.assert_allclose(here.scores, there.scores, atol=1e-9)
     assert [part.label for part in there.parts] == ["conv1", "conv2", "fc1"]
 
@@ -187,12 +190,12 @@ def test_two_processes_find_the_same() -> None:
 def test_finished_parts_are_not_solved_again_nor_their_heads_trained() -> None:
     question, x, y = asked()
     told = {}
-    whole = by_layer(question, x, y, epochs=2, on_done=told.__setitem__)
-    again = by_layer(question, x, y, epochs=2, finished={"conv1": told.pop("conv1")}, on_done=lambda key, _: told.pop(key))
+    whole = by_layer(question, HeadTraining(x, y, epochs=2), on_done=told.__setitem__)
+    again = by_layer(question, HeadTraining(x, y, epochs=2), finished={"conv1": told.pop("conv1")}, on_done=lambda key, _: told.pop(key))
     assert not told
     assert list(again.heads) == ["relu2"]
     xr.testing.assert_identical(again.scores, whole.scores)
-    given = by_layer(question, x[:0], y[:0], heads=whole.heads)
+    given = by_layer(question, HeadTraining(x[:0], y[:0], trained=whole.heads))
     xr.testing.assert_identical(given.scores, whole.scores)
 
 
@@ -202,13 +205,13 @@ def test_what_cannot_be_decoupled_is_refused() -> None:
     network = mn.Network.build((5,), [*branches, ("cat", mn.Concat(), ("relu1", "relu2")), ("fc3", dense(g, 3, 8))])
     x = g.normal(size=(4, 5))
     with pytest.raises(InputError, match=r"no place to cut between its gated layers \(fc1, fc2\)"):
-        by_layer(Importance(network, x, [0, 1, 2, 0], formulation=FROZEN), x, [0, 1, 2, 0])
+        by_layer(Importance(network, x, [0, 1, 2, 0], formulation=FROZEN), HeadTraining(x, [0, 1, 2, 0]))
     question, x, y = asked()
     with pytest.raises(InputError, match="solve it as one program"):
-        by_layer(replace(question, gates=["conv2"]), x, y)
+        by_layer(replace(question, gates=["conv2"]), HeadTraining(x, y))
     with pytest.raises(DataError):
-        by_layer(replace(question, labels=[0, 1, 2, 0, 1, 9]), x, y)
+        by_layer(replace(question, labels=[0, 1, 2, 0, 1, 9]), HeadTraining(x, y))
     with pytest.raises(DataError, match="training images"):
-        by_layer(question, x[:, :1], y)
+        by_layer(question, HeadTraining(x[:, :1], y))
     with pytest.raises(DataError):
-        by_layer(question, x, y[:-1])
+        by_layer(question, HeadTraining(x, y[:-1]))

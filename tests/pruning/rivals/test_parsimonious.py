@@ -10,8 +10,10 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, MipnetError, UnsupportedError
-from mipnet.pruning.rivals.parsimonious import flattened, learn
-from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.rivals.parsimonious import ParsimoniousSettings, flattened, learn
+from mipnet.pruning.smaller.parameter_counts import pruned_share
+
+QUICK = ParsimoniousSettings(warmup=2, step=6.0)
 
 
 def oversized() -> nn.Module:
@@ -97,7 +99,7 @@ def test_the_seed_decides_and_the_module_given_stays(digits):
     net = oversized()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     state = torch.get_rng_state()
-    a, b, c = (learn(net, x, y, epochs=4, warmup=1, seed=s) for s in (0, 0, 1))
+    a, b, c = (learn(net, x, y, epochs=4, seed=s, settings=ParsimoniousSettings(warmup=1)) for s in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     assert a.history.equals(b.history)
@@ -107,17 +109,17 @@ def test_the_seed_decides_and_the_module_given_stays(digits):
 
 def test_a_higher_price_prunes_more_but_never_a_whole_layer(digits):
     x, y = digits[0].images[:300], digits[0].labels[:300]
-    cheap, dear = (learn(oversized, x, y, log_g=g, epochs=10, warmup=2, step=6.0) for g in (1.0, 1000.0))
+    cheap, dear = (learn(oversized, x, y, log_g=g, epochs=10, settings=QUICK) for g in (1.0, 1000.0))
     assert sum(int(m.sum()) for m in dear.masks.values()) < sum(int(m.sum()) for m in cheap.masks.values())
     assert [int(m.sum()) for m in dear.masks.values()] == [1, 1]
-    by_gate = learn(oversized, x, y, log_g={"fc1": 1000.0, "fc2": 0.0}, epochs=10, warmup=2, step=6.0).masks
+    by_gate = learn(oversized, x, y, log_g={"fc1": 1000.0, "fc2": 0.0}, epochs=10, settings=QUICK).masks
     assert int(by_gate["fc1"].sum()) == 1
     assert int(by_gate["fc2"].sum()) > 10
 
 
 def test_without_settling_masks_are_the_nearer_end(digits):
     x, y = digits[0].images[:200], digits[0].labels[:200]
-    _, masks, history = learn(oversized, x, y, epochs=3, warmup=3, theta=0.4, settle=0.0)
+    _, masks, history = learn(oversized, x, y, epochs=3, settings=ParsimoniousSettings(warmup=3, theta=0.4, settle=0.0))
     assert (history["theta_fc1"] == np.float32(0.4)).all()
     assert all(int(m.sum()) >= 1 for m in masks.values())
 
@@ -127,7 +129,8 @@ def test_convolutions_with_batch_norm_and_an_activation_behind():
     net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 5), nn.ReLU())
     net.append(nn.Linear(5, 10))
     data = mn.load("digits", shape=(1, 8, 8))
-    module, masks, _ = learn(net, data.images[:200], data.labels[:200], log_g=20.0, epochs=6, warmup=1, step=2.0)
+    settings = ParsimoniousSettings(warmup=1, step=2.0)
+    module, masks, _ = learn(net, data.images[:200], data.labels[:200], log_g=20.0, epochs=6, settings=settings)
     network = mn.from_torch(module, data.images[:1])
     gone = ~masks["conv1"].values
     assert gone.any()
@@ -156,17 +159,21 @@ def test_bad_input_is_one_clear_error(digits):
     for options in (
         {"epochs": 0},
         {"lr": -1.0},
+        {"log_g": float("inf")},
+        {"log_g": {"fc1": 1.0}},
+    ):
+        with pytest.raises(InputError, match="expected"):
+            learn(oversized, x, y, **options)
+    for settings in (
         {"step": float("nan")},
         {"batch": 0},
         {"theta": 0.0},
         {"settle": 2.0},
         {"warmup": -1},
         {"weight_decay": -1.0},
-        {"log_g": float("inf")},
-        {"log_g": {"fc1": 1.0}},
     ):
         with pytest.raises(InputError, match="expected"):
-            learn(oversized, x, y, **options)
+            ParsimoniousSettings(**settings)
     with pytest.raises(InputError, match="labels"):
         learn(oversized, x, y[:5])
     with pytest.raises(MipnetError, match="shape"):

@@ -12,12 +12,20 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.pruning.rivals.catalogue import activation, get_rival, group, magnitude, random, usable
-from mipnet.pruning.rivals.gradients import fisher, gate_gradients, snip, taylor, weight_gradients
-from mipnet.pruning.rivals.pfp import allocate, pfp
-from mipnet.pruning.rivals.sensitivity import feature_sensitivities, weight_sensitivities
-from mipnet.pruning.rivals.sipp import allocate_rows, complexity, draws_for, relative_error, sipp, sipp_factors, with_factors
-from mipnet.pruning.rivals.unit_weights import readers
+from mipnet.pruning.rivals.gradients import gate_gradients, weight_gradients
+from mipnet.pruning.rivals.registry import get_rival, usable
+from mipnet.pruning.rivals.scores.activation import activation
+from mipnet.pruning.rivals.scores.fisher import fisher
+from mipnet.pruning.rivals.scores.group import group
+from mipnet.pruning.rivals.scores.magnitude import magnitude
+from mipnet.pruning.rivals.scores.pfp import allocate, pfp
+from mipnet.pruning.rivals.scores.random import random
+from mipnet.pruning.rivals.scores.sipp import allocate_rows, draws_for, relative_error, sipp, sipp_factors, with_factors
+from mipnet.pruning.rivals.scores.snip import snip
+from mipnet.pruning.rivals.scores.taylor import taylor
+from mipnet.pruning.rivals.sensitivity import complexity, feature_sensitivities, weight_sensitivities
+from mipnet.pruning.rivals.weight_matrices import readers
+from mipnet.pruning.smaller.parameter_counts import pruned_share
 from tests.pruning.nets import case, cnn, mlp, residual
 
 FAMILIES = (mlp, cnn, residual)
@@ -311,7 +319,7 @@ def test_drawn_pfp_reaches_the_share_on_average(kind):
     network, gates, images, labels = case(mlp)
     s = pfp(network, gates, images, labels)
     found = [allocate(network, gates, s, 0.5, kind=kind, seed=i) for i in range(100)]
-    shares = [mn.pruning.count.pruned_share(network, gates, f.masks) for f in found]
+    shares = [pruned_share(network, gates, f.masks) for f in found]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.15)
     assert all(int(f.masks[g.name].sum()) >= 1 for f in found for g in gates)
     assert found[3].factors.equals(allocate(network, gates, s, 0.5, kind=kind, seed=3).factors)

@@ -9,10 +9,11 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, UnsupportedError
-from mipnet.pruning.rivals import catalogue as rivals
-from mipnet.pruning.rivals.catalogue import RIVALS, usable
-from mipnet.pruning.rivals.compare import compare
-from mipnet.pruning.rivals.torch_pruning import AsModule, torch_pruning
+from mipnet.pruning.labelled_images import LabelledImages
+from mipnet.pruning.rivals import registry
+from mipnet.pruning.rivals.comparison import ComparisonSettings, compare
+from mipnet.pruning.rivals.registry import RIVALS, usable
+from mipnet.pruning.rivals.scores.torch_pruning import NetworkModule, torch_pruning
 from tests.pruning.nets import case, cnn, mlp, plain_cnn, residual
 
 
@@ -27,7 +28,7 @@ def relative(values: list[float]) -> np.ndarray:
 @pytest.mark.parametrize("family", [mlp, cnn, plain_cnn, residual], ids=lambda family: family.__name__)
 def test_the_module_is_the_network(family):
     network, _, images, _ = case(family)
-    out = AsModule(network)(torch.as_tensor(images)).detach().numpy()
+    out = NetworkModule(network)(torch.as_tensor(images)).detach().numpy()
     np.testing.assert_allclose(out, network.forward(images), atol=1e-12)
 
 
@@ -80,13 +81,14 @@ class Odd(mn.Layer):
 
 
 def test_without_the_package_there_is_one_clear_line(monkeypatch):
-    monkeypatch.setattr(rivals, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
     network, gates, images, labels = case(mlp)
     with pytest.raises(InputError, match=r"needs `torch-pruning`, which is not installed: pip install mipnet\[rivals\]"):
         RIVALS["torch-pruning"].scores(network, gates, images, labels)
     assert set(RIVALS) - set(usable()) == {"torch-pruning"}
     masks = mn.make_masks(network, gates, RIVALS["magnitude"].scores(network, gates, images, labels), "mean")
-    table = compare(network, gates, masks, images, labels, images, labels, repeats=1)
+    seen = LabelledImages(images, labels)
+    table = compare(network, gates, masks, seen, seen, settings=ComparisonSettings(repeats=1))
     assert "torch-pruning" not in table.methods
     with pytest.raises(InputError, match="not installed"):
-        compare(network, gates, masks, images, labels, images, labels, rivals=["torch-pruning"])
+        compare(network, gates, masks, seen, seen, rivals=["torch-pruning"])

@@ -11,7 +11,7 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.network.gates import mask_actions
-from mipnet.pruning.smaller.parameters import pruned_share, remaining_parameters
+from mipnet.pruning.smaller.parameter_counts import pruned_share, remaining_parameters
 from tests.nets import dense
 
 

@@ -8,8 +8,8 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.pruning.rivals.catalogue import get_rival, usable
-from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.rivals.registry import get_rival, usable
+from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import at_share, normalised, same_counts
 from tests.pruning.nets import case, cnn, mlp, plain_cnn, residual
 

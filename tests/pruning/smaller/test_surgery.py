@@ -12,7 +12,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.network.gates import mask_actions
-from mipnet.pruning.smaller.parameters import remaining_parameters
+from mipnet.pruning.smaller.parameter_counts import remaining_parameters
 from mipnet.pruning.smaller.surgery import cut
 from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
 from tests.pruning.modules import ALL, read

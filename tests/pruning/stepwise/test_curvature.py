@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mipnet as mn
-from mipnet.pruning.importance.frozen import derivative_along
+from mipnet.pruning.importance.frozen_network import derivative_along
 from mipnet.pruning.stepwise.curvature import curvature, products, soft_targets
 from tests.nets import SEEDS, make
 

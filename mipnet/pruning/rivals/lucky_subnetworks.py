@@ -1,7 +1,7 @@
-"""Lucky sub-networks: a mask found on one data set, retrained from the first weights on another.
+"""Lucky sub-networks: a mask found on one data set, retrained from the initial weights on another data set.
 
-For each seed the full network, the masked one, and one with a random mask of the same layer counts are trained alike, from the
-same weights, on batches in the same order.
+For each seed, three networks are trained from the same weights on batches in the same order: the full network, the masked one, and one
+with a random mask of the same layer counts.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from mipnet.errors import InputError
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.gates import find_gates
 from mipnet.pruning.smaller.masks import random_masks
 from mipnet.pruning.smaller.surgery import as_masks, cut
-from mipnet.pruning.training import evaluate, retrain
+from mipnet.pruning.training import TRAINING_DEFAULTS, TrainingSettings, evaluate, retrain
 from mipnet.readers.data import Dataset
 from mipnet.readers.torch import from_torch
 
-Kind = Literal["full", "lucky", "random"]
-KINDS: tuple[Kind, ...] = ("full", "lucky", "random")
+LuckyKind = Literal["full", "lucky", "random"]
+LUCKY_KINDS: tuple[LuckyKind, ...] = ("full", "lucky", "random")
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """One network retrained: ``accuracy`` in percent and mean ``loss`` on the test data, ``parameters`` that it has left."""
+    """One retrained network: ``accuracy`` in percent and mean ``loss`` on the test data, and its number of ``parameters``."""
 
-    kind: Kind
+    kind: LuckyKind
     seed: int
     accuracy: float
     loss: float
@@ -44,13 +44,13 @@ class LuckyTable:
 
     rows: tuple[Retrained, ...]
 
-    def accuracies(self, kind: Kind) -> tuple[float, ...]:
-        """The accuracies of one kind, seed by seed."""
+    def accuracies(self, kind: LuckyKind) -> tuple[float, ...]:
+        """Return the accuracies of one kind, in the order of the seeds."""
         return tuple(row.accuracy for row in self.rows if row.kind == kind)
 
     def __str__(self) -> str:
         lines = [f"{'network':<8}  {'accuracy':>8}  {'spread':>6}  {'parameters':>10}"]
-        for kind in KINDS:
+        for kind in LUCKY_KINDS:
             found = self.accuracies(kind)
             spread = statistics.stdev(found) if len(found) > 1 else 0.0
             count = statistics.mean(row.parameters for row in self.rows if row.kind == kind)
@@ -58,6 +58,7 @@ class LuckyTable:
         return "\n".join(lines)
 
 
+@suggest_keywords
 def lucky(
     module: nn.Module,
     masks: xr.Dataset,
@@ -66,24 +67,31 @@ def lucky(
     *,
     initial_states: Mapping[int, Mapping[str, Tensor]] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
-    **training: Any,
+    epochs: int | None = None,
+    settings: TrainingSettings = TRAINING_DEFAULTS,
 ) -> LuckyTable:
-    """Retrain the full, the masked and a randomly masked network from the same weights, once a seed, and test them.
+    """Retrain the full, the masked and a randomly masked network from the same weights, once per seed, and test them.
 
-    The weights are ``initial_states[seed]`` (state dicts), or those of ``module`` as it is given, which is to be as it was before
-    its first training.  ``training`` holds the arguments of `train`; a seed orders the batches and draws the random mask.
+    Parameters
+    ----------
+    initial_states
+        The state dict to start from, by seed; if None, the weights of ``module``, which should be those before its first training.
+    seeds
+        Each seed determines the order of the batches and the random mask.
+    epochs, settings
+        As for `mipnet.train`; the seed of ``settings`` is not used.
     """
     states = {seed: module.state_dict() for seed in seeds} if initial_states is None else initial_states
     if not seeds or any(seed not in states for seed in seeds):
         raise InputError(f"seeds are {list(seeds)} and initial states are given for {list(states)}; expected one for each seed")
-    network = from_torch(module, torch.zeros(1, *train_data.shape))
+    how, network = settings.changed(epochs=epochs), from_torch(module, torch.zeros(1, *train_data.shape))
     gates = find_gates(network)
     fixed = as_masks(network, gates, masks)
     rows = []
     for seed in seeds:
-        given: dict[Kind, xr.Dataset | None] = {"full": None, "lucky": fixed, "random": random_masks(fixed, seed)}
+        given: dict[LuckyKind, xr.Dataset | None] = {"full": None, "lucky": fixed, "random": random_masks(fixed, seed)}
         for kind, mask in given.items():
-            tuned = retrain(module, states[seed], train_data.images, train_data.labels, masks=mask, seed=seed, **training)
+            tuned = retrain(module, states[seed], train_data.images, train_data.labels, seed=seed, masks=mask, settings=how)
             loss, accuracy = evaluate(tuned, test_data.images, test_data.labels)
             small = module if mask is None else cut(module, network, gates, mask)
             rows.append(Retrained(kind, seed, accuracy, loss, sum(p.numel() for p in small.parameters())))

@@ -15,32 +15,35 @@ One eps for all layers gives each its budget: layers that are hard to compress k
 
 Reconstructed: P and kappa are those of the layer that reads the unit, the positions of a flattened channel counting as kappa, and with
 several such layers the largest counts; ``top`` draws m times less the units kept; parameters are counted as in
-`mipnet.pruning.smaller.parameters`.
+`mipnet.pruning.smaller.parameter_counts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mipnet.arrays import Array
+from mipnet.arrays import Array, Mask
 from mipnet.errors import InputError
 from mipnet.layers import Conv2d
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network, size
-from mipnet.pruning.rivals.sensitivity import feature_sensitivities, weight_sensitivities
-from mipnet.pruning.rivals.sipp import complexity
-from mipnet.pruning.rivals.unit_weights import readers
-from mipnet.pruning.smaller.parameters import pruned_share
-from mipnet.pruning.smaller.ranking import check_scores
+from mipnet.pruning.rivals.registry import Rival, check_ranking, register
+from mipnet.pruning.rivals.sensitivity import FAILURE_PROBABILITY, complexity, feature_sensitivities, weight_sensitivities
+from mipnet.pruning.rivals.weight_matrices import readers
+from mipnet.pruning.smaller.parameter_counts import pruned_share
+from mipnet.pruning.smaller.ranking import check_scores, same_counts
 
-KINDS = ("deterministic", "random", "top")
-DELTA = 1e-16
-TINY = 1e-300
+PFP_KINDS = ("deterministic", "random", "top")
+PFP_PAPER = "Liebenwein et al., ICLR 2020"
+
+PROBABILITY_MIN = 1e-300
+"""A probability of 0 counts as this one in logarithms."""
 
 
 def pfp(
@@ -53,27 +56,27 @@ def pfp(
     kind: str = "deterministic",
     draws: float = 0.5,
 ) -> xr.Dataset:
-    """Feature sensitivities as scores of units.  The labels are not used.
+    """Return feature sensitivities as scores of units.  Labels are not used.
 
     For ``random`` a score is ``log p_j`` plus Gumbel noise: the k best units are then k distinct ones drawn one after the other with
-    probabilities p, and that is what multinomial drawing gives when repetitions are left out.  For ``top`` units with ``p_j >= 1/m`` come
-    first, with m the share ``draws`` of a layer's units.  `allocate` is the paper's own way to masks.
+    probabilities p, as in multinomial drawing without repetitions.  For ``top``, units with ``p_j >= 1/m`` come first, with m the share
+    ``draws`` of a layer's units.  `allocate` makes masks as the paper does.
     """
-    if kind not in KINDS or not 0 < draws <= 1:
-        raise InputError(f"PFP was asked for {kind=}, {draws=}; expected one of {', '.join(KINDS)} and 0 < draws <= 1")
+    if kind not in PFP_KINDS or not 0 < draws <= 1:
+        raise InputError(f"PFP was asked for {kind=}, {draws=}; expected one of {', '.join(PFP_KINDS)} and 0 < draws <= 1")
     found = feature_sensitivities(network, gates, weight_sensitivities(network, images, "max"), "max")
     return drawn_keys(found, kind, {str(name): int(np.ceil(draws * s.size)) for name, s in found.items()}, seed)
 
 
 def drawn_keys(sensitivities: xr.Dataset, kind: str, draws: Mapping[str, int], seed: int) -> xr.Dataset:
-    """Scores whose best k units are a draw by the sensitivities, as `pfp` says; ``draws`` is m for each gate (``top`` only)."""
+    """Return scores whose k best units are drawn by the sensitivities, as in `pfp`; ``draws`` is m for each gate (``top`` only)."""
     if kind == "deterministic":
         return sensitivities
     rng = np.random.default_rng(seed)
 
     def one(s: xr.DataArray) -> xr.DataArray:
-        p = _shares(s.values)
-        keys = np.log(np.maximum(p, TINY)) + rng.gumbel(size=len(p))
+        p = _probabilities(s.values)
+        keys = np.log(np.maximum(p, PROBABILITY_MIN)) + rng.gumbel(size=len(p))
         sure = p >= 1 / max(1, draws[str(s.name)]) if kind == "top" else np.zeros(len(p), dtype=bool)
         return s.copy(data=np.where(sure, keys.max() + 1 + p, keys))
 
@@ -82,7 +85,7 @@ def drawn_keys(sensitivities: xr.Dataset, kind: str, draws: Mapping[str, int], s
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """``masks`` and, for the drawn kinds, the ``factors`` of the units kept (1 else); ``eps`` is the error that the budget buys."""
+    """``masks`` and, for the drawn kinds, the ``factors`` of the units kept (1 otherwise); ``eps`` is the relative error."""
 
     masks: xr.Dataset
     factors: xr.Dataset
@@ -97,16 +100,15 @@ def allocate(
     *,
     kind: str = "deterministic",
     seed: int = 0,
-    delta: float = DELTA,
+    delta: float = FAILURE_PROBABILITY,
 ) -> Allocation:
-    """The masks of PFP that prune at least ``share`` of the parameters, by the smallest eps that does, from deterministic scores.
+    """Return the masks of PFP that prune at least ``share`` of the parameters, with the smallest such eps, from deterministic scores.
 
-    The drawn kinds reach the share on average only, a little less or more in one draw.
-    Raises `InputError` if one unit a layer is still too much.
+    The drawn kinds reach the share only on average.  Raises `InputError` if one unit per layer has too many parameters.
     """
-    if kind not in KINDS or not 0 <= share < 1 or not 0 < delta < 1:
+    if kind not in PFP_KINDS or not 0 <= share < 1 or not 0 < delta < 1:
         raise InputError(
-            f"PFP was asked for {kind=}, {share=}, {delta=}; expected one of {', '.join(KINDS)}, share in [0, 1), delta in (0, 1)"
+            f"PFP was asked for {kind=}, {share=}, {delta=}; expected one of {', '.join(PFP_KINDS)}, share in [0, 1), delta in (0, 1)"
         )
     check_scores(gates, sensitivities)
     constants = [_constant(network, gate, delta) for gate in gates]
@@ -128,8 +130,8 @@ def _smallest_eps(
         return pruned_share(network, gates, xr.Dataset(kept))
 
     low, high = -20.0, 60.0
-    if (most := reached(high)) < share:
-        raise InputError(f"a share of {share:g} cannot be pruned: with one unit a layer it is {most:.4f}")
+    if (largest := reached(high)) < share:
+        raise InputError(f"a share of {share:g} cannot be pruned: with one unit per layer it is {largest:.4f}")
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) >= share else (middle, high)
@@ -139,28 +141,36 @@ def _smallest_eps(
 def _budgets(
     gates: Sequence[Gate], sensitivities: xr.Dataset, eps: float, constants: Sequence[float], kind: str
 ) -> list[tuple[float, int]]:
-    """``(m, u)`` of each gate for one eps."""
+    """Return ``(m, u)`` of each gate for one eps."""
     return [_budget(sensitivities[gate.name].values, eps, constant, kind) for gate, constant in zip(gates, constants, strict=True)]
 
 
 def _budget(s: Array, eps: float, constant: float, kind: str) -> tuple[float, int]:
     m = max(1.0, float(np.ceil(3 * (6 + 2 * eps) * s.sum() * constant / eps**2)))
-    sure, rest, left = _split(s, m, kind == "top")
+    sure, rest, left = _draws(s, m, kind == "top")
     distinct = sure.sum() - np.expm1(left * np.log1p(-np.minimum(rest, 1 - 1e-16))).sum()
     return m, min(max(1, int(np.ceil(distinct - 1e-9))), len(s))
 
 
-def _split(s: Array, m: float, top: bool) -> tuple[NDArray[np.bool_], Array, float]:
-    """The units that are kept for sure, the probabilities of the others, and how many draws are left for them."""
-    p = _shares(s)
+class Draws(NamedTuple):
+    """Which units are kept without drawing, the probabilities of the others, and the number of draws left for them."""
+
+    sure: Mask
+    rest: Array
+    left: float
+
+
+def _draws(s: Array, m: float, top: bool) -> Draws:
+    """Return how ``m`` draws are used; the kind ``top`` keeps units of large probability without drawing."""
+    p = _probabilities(s)
     sure = p >= 1 / m if top else np.zeros(len(p), dtype=bool)
     rest = np.where(sure, 0.0, p)
     total, left = float(rest.sum()), max(0.0, m - float(sure.sum()))
-    return (sure, rest / total, left) if total > 0 and left >= 1 else (sure, np.zeros(len(p)), 0.0)
+    return Draws(sure, rest / total, left) if total > 0 and left >= 1 else Draws(sure, np.zeros(len(p)), 0.0)
 
 
 def _constant(network: Network, gate: Gate, delta: float) -> float:
-    """``A / S``, the largest over the layers that read the gate."""
+    """Return ``A / S``, the largest over the layers that read the gate."""
     found = []
     for name, member in readers(network, gate).items():
         layer = network[name].layer
@@ -169,7 +179,7 @@ def _constant(network: Network, gate: Gate, delta: float) -> float:
     return max(found)
 
 
-def _shares(s: Array) -> Array:
+def _probabilities(s: Array) -> Array:
     total = s.sum()
     return s / total if total > 0 else np.full(len(s), 1.0 / len(s))
 
@@ -181,9 +191,45 @@ def _best(s: Array, u: int) -> Array:
 
 
 def _draw(s: Array, m: float, top: bool, rng: np.random.Generator) -> Array:
-    """The factors of the units after m draws: c / (m p), or 1 for those that ``top`` is sure of."""
-    sure, rest, left = _split(s, m, top)
+    """Return the factors of the units after m draws: c / (m p), or 1 for units that ``top`` keeps without drawing."""
+    sure, rest, left = _draws(s, m, top)
     if left < 1:
         return sure.astype(np.float64)
     counts = rng.multinomial(int(min(left, 2**62)), rest)
     return np.where(sure, 1.0, np.divide(counts, left * rest, out=np.zeros(len(s)), where=rest > 0))
+
+
+@dataclass(frozen=True)
+class PfpRival(Rival):
+    """PFP as a rival: one error for all layers takes the place of the global ranking.
+
+    The drawn kinds draw exactly as many distinct units as the budget of a layer.
+    """
+
+    def prepared(
+        self,
+        network: Network,
+        gates: Sequence[Gate],
+        images: ArrayLike,
+        labels: ArrayLike,
+        *,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Return the sensitivities."""
+        return self.scores(network, gates, images, labels, seed=seed, options={"kind": "deterministic", **(options or {})})
+
+    def masks(
+        self, network: Network, gates: Sequence[Gate], prepared: xr.Dataset, *, ranking: str, like: xr.Dataset, share: float, seed: int = 0
+    ) -> xr.Dataset:
+        """Return the masks, with the layer counts of ``like`` or with those of the smallest eps that prunes ``share``."""
+        check_ranking(ranking)
+        sizes = like if ranking == "layers" else allocate(network, gates, prepared, share).masks
+        counts = {gate.name: int(sizes[gate.name].sum()) for gate in gates}
+        kind = str(self.options.get("kind", "deterministic"))
+        return same_counts(gates, drawn_keys(prepared, kind, counts, seed), sizes)
+
+
+register(PfpRival("pfp", pfp, "largest sensitivity of outgoing weights", PFP_PAPER, order=11))
+register(PfpRival("pfp-random", pfp, "the same, drawn", PFP_PAPER, options={"kind": "random"}, drawn=True, order=12))
+register(PfpRival("pfp-top", pfp, "the same, the surest kept and the rest drawn", PFP_PAPER, options={"kind": "top"}, drawn=True, order=13))

@@ -1,37 +1,42 @@
-"""The importance program in reduced space: posed from a frozen network, solved by cut rounds, replayed by another derivative."""
+"""The importance program in reduced space: written from a frozen network, with the scores and losses as its only variables.
+
+The program of `mipnet.pruning.importance.program` holds every value of the gated network.  This one holds the scores, the sparsity of
+each layer and one loss variable per bundle of images, for networks and batches that are too large for the full program.  All other rows
+are written when a point violates them (`mipnet.pruning.importance.frozen_separators`).  A point is replayed by forward-mode derivatives,
+which are independent of the Jacobians in the program.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 
-from mipnet.arrays import Array, Csr
+from mipnet.arrays import Array, Csr, Ints
 from mipnet.backend import Program, Rows
 from mipnet.errors import InputError
-from mipnet.model.losses import check_labels
-from mipnet.network.gates import Gate, find_gates
+from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
-from mipnet.network.sets import Samples
-from mipnet.pruning.importance.frozen import BUNDLES, Frozen, LossRows, derivative_along, freeze, frozen_actions, nominal, pattern_rows
+from mipnet.pruning.importance.frozen_network import FrozenNetwork, derivative_along, frozen_actions, nominal
+from mipnet.pruning.importance.frozen_separators import LossRows, pattern_rows
+from mipnet.pruning.importance.objective import Objective
+from mipnet.pruning.importance.paper_bounds import PaperBounds
 from mipnet.pruning.importance.sparsity import layer_sizes
 from mipnet.solving.problem import Problem, Start
 from mipnet.solving.separators import Separator
 
-if TYPE_CHECKING:
-    from mipnet.pruning.importance.question import Importance
+LOSS_VARIABLES_MAX = 200
+"""Loss variables of one program; with more images, a loss variable holds the sum over several of them, a bundle."""
 
 
 @dataclass(eq=False)
-class Reduced(Problem):
+class ReducedProgram(Problem):
     """The reduced-space program of an importance question, as the engine solves it."""
 
-    frozen: Frozen
+    frozen: FrozenNetwork
     loss: LossRows
     program: Program
     separators: Sequence[Separator]
@@ -39,7 +44,7 @@ class Reduced(Problem):
 
     @property
     def network(self) -> Network:
-        """The network in question."""
+        """The network."""
         return self.frozen.network
 
     @property
@@ -49,17 +54,17 @@ class Reduced(Problem):
 
     @property
     def count(self) -> int:
-        """How many scores there are."""
+        """The number of scores."""
         return int(self.frozen.jacobian.shape[2])
 
     def costs_at(self, weight: float) -> Array:
-        """What each column costs at a loss weight."""
+        """Return the cost of each column at a loss weight."""
         cost = self.program.cost.copy()
         cost[self.loss.first_t :] = weight / len(self.loss.labels)
         return cost
 
     def start(self, wanted: Start) -> Array | None:
-        """All gates open, as far as their bounds let them, or the scores of a point given by column."""
+        """Return the point with all scores at 1 (or at the nearer bound), or the point with the scores of ``wanted``, given by column."""
         if isinstance(wanted, str):
             opened = np.clip(1.0, self.program.lower[: self.count], self.program.upper[: self.count])
             return None if wanted == "none" else self.completed(opened)
@@ -68,7 +73,7 @@ class Reduced(Problem):
         return self.completed(wanted[: self.count])
 
     def completed(self, scores: Array) -> Array:
-        """The point with these scores and everything else as small as it may be."""
+        """Return the point with these scores, and the smallest feasible value of every other column."""
         x, layers = np.zeros(self.program.columns), len(self.gates)
         x[: self.count] = scores
         ends = np.cumsum([g.units for g in self.gates])
@@ -80,7 +85,7 @@ class Reduced(Problem):
         return self.loss.lift(x)
 
     def replay(self, x: Array, *, compare: bool = True) -> tuple[Array, float | None]:
-        """Logits by one forward-mode pass along ``scores - 1``, independent of the Jacobians that made the program."""
+        """Return the point of the replayed scores, and the largest difference of its logits from those of a forward-mode pass."""
         scores = np.clip(x[: self.count], 0.0, 1.0)
         scores = np.round(scores) if self.program.integer.any() else scores
         if not compare:
@@ -89,50 +94,44 @@ class Reduced(Problem):
         return self.completed(scores), float((np.abs(self.frozen.at(scores) - truth) / (1 + np.abs(truth))).max(initial=0.0))
 
     def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
-        """The scores by gate."""
+        """Return the scores by gate."""
         return self.scores(x), x
 
     def scores(self, x: Array) -> xr.Dataset:
-        """The scores of a point, one array a gate."""
+        """Return the scores of a point, one array per gate."""
         ends = np.cumsum([g.units for g in self.gates])
         found = {g.name: (g.dim, x[e - g.units : e]) for g, e in zip(self.gates, ends, strict=True)}
         return xr.Dataset(found, coords={g.dim: np.arange(g.units) for g in self.gates})
 
 
-def pose_reduced(question: Importance) -> Reduced:
-    """Freeze the network on the images and write the reduced-space program."""
-    gates = find_gates(question.network, question.gates)
-    frozen = freeze(question.network, gates, Samples(question.images).fit(question.network.input_shape).lower)
-    program, loss = reduced_program(question, frozen, check_labels(question.labels, *frozen.logits.shape))
-    separators: list[Separator] = [loss, *pattern_rows(frozen, question.pattern, question.epsilon)]
-    return Reduced(frozen, loss, program, separators, layer_sizes(question.network, gates, question.normalize))
+def reduced_program(frozen: FrozenNetwork, labels: Ints, objective: Objective, paper: PaperBounds, *, binary: bool) -> ReducedProgram:
+    """Write the reduced-space program of a frozen network.
 
-
-def reduced_program(task: Importance, frozen: Frozen, labels: NDArray[np.int64]) -> tuple[Program, LossRows]:
-    """Columns: the scores, I_l of each layer, for ``layers="paper"`` q and r_l, and the losses t_b of the bundles."""
+    Columns: the scores, I_l of each layer, for ``layers="paper"`` q and r_l, and the losses t_b of the bundles.
+    """
     gates, samples = frozen.gates, len(labels)
-    scores, layers = sum(g.units for g in gates), len(gates)
-    largest = task.layers == "paper" and layers > 1
+    scores, layers, sizes = sum(g.units for g in gates), len(gates), layer_sizes(frozen.network, gates, objective.normalize)
+    largest = objective.layers == "paper" and layers > 1
     first_t = scores + layers + (1 + layers if largest else 0)
-    bundle = np.arange(samples) * min(BUNDLES, samples) // samples
+    bundle = np.arange(samples) * min(LOSS_VARIABLES_MAX, samples) // samples
     width = first_t + int(bundle[-1]) + 1
-    rows, ends = _sparsity(task, frozen, width, largest)
     cost, lower, upper = np.zeros(width), np.full(width, -np.inf), np.full(width, np.inf)
     cost[scores : scores + layers] = 0.0 if largest else 1.0
     if largest:
         cost[scores + layers], cost[scores + layers + 1 : first_t] = layers - 1, 1.0
         lower[scores + layers + 1 : first_t] = 0.0
-    cost[first_t:] = task.weight / samples
+    cost[first_t:] = objective.weight / samples
     lower[:scores], upper[:scores], lower[first_t:] = 0.0, 1.0, 0.0
-    integer = np.arange(width) < (scores if task.kind == "binary" else 0)
-    return Program(cost, Rows(rows, *ends), lower, upper, integer), LossRows(frozen, labels, task.loss, bundle, first_t)
+    integer = np.arange(width) < (scores if binary else 0)
+    program = Program(cost, _sparsity_rows(gates, sizes, width, largest), lower, upper, integer)
+    loss = LossRows(frozen, labels, objective.loss, bundle, first_t)
+    return ReducedProgram(frozen, loss, program, [loss, *pattern_rows(frozen, paper)], sizes)
 
 
-def _sparsity(task: Importance, frozen: Frozen, width: int, largest: bool) -> tuple[Csr, tuple[Array, Array]]:
-    """``I_l - sum_i s_i / N_l = -2 n_l / N_l`` for each layer l, and ``r_l - I_l + q >= 0``."""
-    gates, layers = frozen.gates, len(frozen.gates)
-    scores = sum(g.units for g in gates)
-    sizes, units = layer_sizes(task.network, gates, task.normalize), np.array([g.units for g in gates])
+def _sparsity_rows(gates: Sequence[Gate], sizes: Array, width: int, largest: bool) -> Rows:
+    """Return ``I_l - sum_i s_i / N_l = -2 n_l / N_l`` for each layer l, and ``r_l - I_l + q >= 0``."""
+    layers, units = len(gates), np.array([g.units for g in gates])
+    scores = int(units.sum())
     matrix = np.zeros((2 * layers if largest else layers, width))
     each = np.arange(layers)
     matrix[np.repeat(each, units), np.arange(scores)] = -1.0 / np.repeat(sizes, units)
@@ -143,11 +142,11 @@ def _sparsity(task: Importance, frozen: Frozen, width: int, largest: bool) -> tu
         matrix[layers:, scores + layers] = 1.0
         matrix[layers + each, scores + layers + 1 + each] = 1.0
         low, high = np.concatenate([low, np.zeros(layers)]), np.concatenate([high, np.full(layers, np.inf)])
-    return Csr(matrix), (low, high)
+    return Rows(Csr(matrix), low, high)
 
 
-def forward_logits(frozen: Frozen, scores: Array, chunk: int = 512) -> Array:
-    """The logits of the frozen network by one forward-mode pass along ``scores - 1``: no Jacobian takes part."""
+def forward_logits(frozen: FrozenNetwork, scores: Array, chunk: int = 512) -> Array:
+    """Return the logits of the frozen network by one forward-mode pass along ``scores - 1``, without its Jacobians."""
     step = torch.tensor(scores) - 1.0
     parts = []
     for images in torch.tensor_split(frozen.images, list(range(chunk, len(frozen.images), chunk))):

@@ -12,23 +12,23 @@ import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate
 from mipnet.pruning.stepwise.curvature import Curvature
-from mipnet.pruning.stepwise.flips import Flips
+from mipnet.pruning.stepwise.step_program import StepProgram
 
 BACKENDS = ("highs", "scip")
 GATES = (Gate("a", 5, "a_unit", ("a",), ("a",)), Gate("b", 4, "b_unit", ("b",), ("b",)))
 
 
-def step(seed: int, drop: float = 8.0, rank: int = 9) -> Flips:
+def step(seed: int, drop: float = 8.0, rank: int = 9) -> StepProgram:
     """Nine units, a third of them silent already, with a dense convex change of the loss."""
     g = np.random.default_rng(seed)
     root = g.normal(size=(rank, 9))
     kept = (g.uniform(size=9) < 0.67).astype(float)
     kept[[0, 5]] = 1.0
     price = np.repeat(g.integers(2, 5, 2).astype(float), (5, 4))
-    return Flips(GATES, kept, Curvature(0.0, g.normal(size=9), root.T @ root), price, min(drop, price @ kept - price[0] - price[5]))
+    return StepProgram(GATES, kept, Curvature(0.0, g.normal(size=9), root.T @ root), price, min(drop, price @ kept - price[0] - price[5]))
 
 
-def enumerated(flips: Flips) -> float:
+def enumerated(flips: StepProgram) -> float:
     """The best change of the loss over all masks that the program allows."""
     best = np.inf
     for bits in itertools.product((0.0, 1.0), repeat=9):
@@ -57,7 +57,7 @@ def test_the_search_keeps_the_constraints_and_is_near_the_optimum() -> None:
         flips = step(seed)
         scores = flips.search()
         assert set(scores) <= {0.0, 1.0}
-        assert flips.program.misses(flips.completed(scores)) < 1e-9
+        assert flips.program.relative_violation(flips.completed(scores)) < 1e-9
         best = enumerated(flips)
         worst = max(flips.curve.change(np.array(bits) - flips.kept) for bits in itertools.product((0.0, 1.0), repeat=9))
         lost.append((flips.curve.change(scores - flips.kept) - best) / (worst - best))
@@ -67,7 +67,7 @@ def test_the_search_keeps_the_constraints_and_is_near_the_optimum() -> None:
 
 
 def test_units_that_change_nothing_go_for_nothing_and_one_a_layer_stays() -> None:
-    flips = Flips(GATES, np.ones(9), Curvature(0.0, np.zeros(9), np.zeros((9, 9))), np.ones(9), 1.0)
+    flips = StepProgram(GATES, np.ones(9), Curvature(0.0, np.zeros(9), np.zeros((9, 9))), np.ones(9), 1.0)
     scores = flips.search()
     assert [scores[:5].sum(), scores[5:].sum()] == [1, 1]
 
@@ -75,7 +75,7 @@ def test_units_that_change_nothing_go_for_nothing_and_one_a_layer_stays() -> Non
 def test_units_that_were_silenced_wrongly_come_back() -> None:
     gradient = np.array([-5.0, *np.zeros(8)])  # unit 0 lowers the loss, and is silent
     kept = np.array([0.0, *np.ones(8)])
-    flips = Flips(GATES, kept, Curvature(0.0, gradient, 0.1 * np.eye(9)), np.ones(9), 2.0)
+    flips = StepProgram(GATES, kept, Curvature(0.0, gradient, 0.1 * np.eye(9)), np.ones(9), 2.0)
     scores = flips.search()
     assert scores[0] == 1
     assert scores.sum() == 6
@@ -90,5 +90,5 @@ def test_a_wrong_square_does_not_survive_the_replay() -> None:
 
 def test_a_drop_that_is_out_of_reach_is_refused() -> None:
     with pytest.raises(InputError, match=r"8 parameters cannot go: one unit of each layer has to stay"):
-        Flips(GATES, np.ones(9), Curvature(0.0, np.zeros(9), np.eye(9)), np.ones(9), 8.0)
-    assert Flips(GATES, np.ones(9), Curvature(0.0, np.zeros(9), np.eye(9)), np.ones(9), 7.0).search().sum() == 2
+        StepProgram(GATES, np.ones(9), Curvature(0.0, np.zeros(9), np.eye(9)), np.ones(9), 8.0)
+    assert StepProgram(GATES, np.ones(9), Curvature(0.0, np.zeros(9), np.eye(9)), np.ones(9), 7.0).search().sum() == 2

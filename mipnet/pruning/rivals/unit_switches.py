@@ -1,4 +1,4 @@
-"""Switches behind the units of a torch module: each one Bernoulli with a probability theta that moves, for learning to prune."""
+"""UnitSwitches behind the units of a torch module: each one Bernoulli with a probability theta that moves, for learning to prune."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mipnet.errors import UnsupportedError
 from mipnet.network.gates import Gate, mask_actions
 from mipnet.network.graph import Network
 
-NEAR = 1e-3
+THETA_TOLERANCE = 1e-3
 """A theta this close to 0 or 1 has arrived."""
 
 
-class Switches:
-    """Switches behind the sites of a module's gates: forward hooks that multiply by the drawn ``xi``; a context of its own."""
+class UnitSwitches:
+    """UnitSwitches behind the sites of a module's gates: forward hooks that multiply by the drawn ``xi``; a context of its own."""
 
     def __init__(self, module: nn.Module, network: Network, gates: Sequence[Gate], theta: float, prices: Mapping[str, float]) -> None:
         self.module, self.network, self.gates, self.prices = module, network, gates, prices
@@ -28,7 +28,7 @@ class Switches:
         self.drawn: dict[str, Tensor] = {}
         self._hooks: list[Any] = []
 
-    def __enter__(self) -> Switches:
+    def __enter__(self) -> UnitSwitches:
         known = dict(self.module.named_modules())
         for gate in self.gates:
             for path in dict.fromkeys(self.network.modules.get(self.network[site].origin) for site in gate.sites):
@@ -93,4 +93,4 @@ class Switches:
     def undecided(self) -> float:
         """The share of thetas that are neither at 0 nor at 1."""
         every = torch.cat(list(self.thetas.values()))
-        return float(((every > NEAR) & (every < 1 - NEAR)).double().mean())
+        return float(((every > THETA_TOLERANCE) & (every < 1 - THETA_TOLERANCE)).double().mean())

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from mipnet.layers import AdaptiveAvgPool2d, Add, AvgPool2d, Concat, Conv2d, MaxPool2d, Permute, Reshape
-from mipnet.network.gates import Gate, way_to_site
+from mipnet.network.gates import Gate, path_to_site
 from mipnet.network.graph import INPUT, Layer, Network, Node
 
-POOLS = (MaxPool2d, AvgPool2d, AdaptiveAvgPool2d)
-MOVES = (Reshape, Permute, Concat)
+POOLING_LAYERS = (MaxPool2d, AvgPool2d, AdaptiveAvgPool2d)
+REARRANGING_LAYERS = (Reshape, Permute, Concat)
 
 
 @dataclass(frozen=True, eq=False)
-class Constants:
+class ConstantElements:
     """For each node, and the input: which elements of one sample ``vary`` with the input, and the ``value`` of the others."""
 
     vary: dict[str, Tensor]
@@ -38,7 +38,7 @@ def unitwise(node: Node, shape: tuple[int, ...]) -> bool:
     return node.layer.unitwise and node.shape == shape
 
 
-def find_constants(network: Network, silent: Mapping[str, Tensor]) -> Constants:
+def find_constants(network: Network, silent: Mapping[str, Tensor]) -> ConstantElements:
     """The constants of a network in which the units ``silent[node]`` are 0 at that node."""
     vary = {INPUT: torch.ones(network.input_shape, dtype=torch.bool)}
     value = {INPUT: torch.zeros(network.input_shape, dtype=torch.float64)}
@@ -50,14 +50,14 @@ def find_constants(network: Network, silent: Mapping[str, Tensor]) -> Constants:
             quiet = silent[node.name].reshape(-1, *[1] * (len(node.shape) - 1))
             changed, found = changed & ~quiet, found.masked_fill(quiet, 0.0)
         vary[node.name], value[node.name] = changed, found.masked_fill(changed, 0.0)
-    return Constants(vary, value)
+    return ConstantElements(vary, value)
 
 
 def _varies(node: Node, reads: list[Tensor]) -> Tensor:
     layer = node.layer
     if unitwise(node, tuple(reads[0].shape)):
         return reads[0]
-    if isinstance(layer, MOVES + POOLS):
+    if isinstance(layer, REARRANGING_LAYERS + POOLING_LAYERS):
         return layer.forward(*(r[None].double() for r in reads))[0] > 0
     if isinstance(layer, Add):
         return torch.stack(reads).any(dim=0)
@@ -67,7 +67,7 @@ def _varies(node: Node, reads: list[Tensor]) -> Tensor:
     return torch.full(node.shape, changes)
 
 
-def find_needed(network: Network, constants: Constants) -> dict[str, Tensor]:
+def find_needed(network: Network, constants: ConstantElements) -> dict[str, Tensor]:
     """For each node, and the input: the elements of which something that varies is made, up to the output."""
     needed = {name: torch.zeros_like(vary) for name, vary in constants.vary.items()}
     needed[network.output.name] |= True
@@ -83,13 +83,13 @@ def _asks(node: Node, wanted: Tensor, shapes: list[tuple[int, ...]]) -> list[Ten
     layer = node.layer
     if unitwise(node, shapes[0]) or isinstance(layer, Add):
         return [wanted] * len(shapes)
-    if isinstance(layer, MOVES):
+    if isinstance(layer, REARRANGING_LAYERS):
         ids = places(layer, shapes)
         flat = torch.zeros(sum(torch.Size(s).numel() for s in shapes), dtype=torch.bool)
         flat[ids[wanted]] = True
         parts = torch.split(flat, [torch.Size(s).numel() for s in shapes])
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-    if isinstance(layer, POOLS):
+    if isinstance(layer, POOLING_LAYERS):
         return [wanted.flatten(1).any(dim=1)[:, None, None].expand(shapes[0])]
     if isinstance(layer, Conv2d):
         groups = wanted.reshape(layer.groups, -1).any(dim=1)
@@ -112,5 +112,5 @@ def silent_units(network: Network, gates: tuple[Gate, ...], kept: Mapping[str, T
         for gate in gates
         if gate.name in kept
         for start in gate.nodes
-        for name in way_to_site(network, network[start])
+        for name in path_to_site(network, network[start])
     }

@@ -1,6 +1,6 @@
-"""The group importance of torch-pruning (``pip install mipnet[rivals]``), as its own code computes it, for the units of our gates.
+"""The group importance of torch-pruning (``pip install mipnet[rivals]``), computed by that package for the units of gates.
 
-torch-pruning traces a module and finds what must leave together with a channel: a group.  A network is handed to it as a module
+torch-pruning traces a module and finds the group of weights that must be removed with a channel.  A network is given to it as a module
 whose weight layers and batch norms are those of torch.
 """
 
@@ -18,10 +18,12 @@ from mipnet.errors import UnsupportedError
 from mipnet.layers import BatchNorm, Conv2d, Dense
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT, Network, Node
-from mipnet.pruning.rivals.unit_weights import as_scores, check_gates, weight_nodes
+from mipnet.pruning.rivals.registry import rival
+from mipnet.pruning.rivals.score_arrays import as_scores, check_gates
+from mipnet.pruning.rivals.weight_matrices import weight_nodes
 
 
-class AsModule(nn.Module):
+class NetworkModule(nn.Module):
     """A network as a float64 module; ``parts`` holds one torch module for each weight layer and batch norm, by origin."""
 
     def __init__(self, network: Network) -> None:
@@ -34,7 +36,7 @@ class AsModule(nn.Module):
         self.listed = nn.ModuleList(self.parts.values())
 
     def forward(self, x: Tensor) -> Tensor:
-        """The network's output."""
+        """Return the network's output."""
         values = {INPUT: x}
         for node in self.network.nodes:
             read = [values[name] for name in node.inputs]
@@ -46,7 +48,7 @@ class AsModule(nn.Module):
 
 
 def _part(node: Node) -> nn.Module | None:
-    """The torch module of a layer with weights that torch-pruning looks at."""
+    """Return the torch module of a dense, convolution or batch norm layer, None for other layers."""
     layer, part = node.layer, None
     if isinstance(layer, Dense):
         part = _filled(nn.Linear(layer.weight.shape[1], len(layer.weight), layer.bias is not None), layer.weight, layer.bias)
@@ -69,10 +71,17 @@ def _filled(part: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
     return module
 
 
+@rival(
+    "torch-pruning",
+    about="the group importance of that package, by its own code",
+    source="Fang et al., CVPR 2023",
+    needs="torch-pruning",
+    order=15,
+)
 def torch_pruning(
     network: Network, gates: Sequence[Gate], images: ArrayLike, labels: ArrayLike, *, seed: int = 0, p: int = 2, reduction: str = "mean"
 ) -> xr.Dataset:
-    """`GroupMagnitudeImportance` of torch-pruning: the ``reduction`` of ``|w|^p`` over a group, divided by its mean over the layer.
+    """Return `GroupMagnitudeImportance` of torch-pruning: the ``reduction`` of ``|w|^p`` over a group, divided by its mean over the layer.
 
     Fang, Ma, Song, Mi and Wang, "DepGraph: Towards Any Structural Pruning" (CVPR 2023).  A batch norm counts with its factor
     ``gamma / sqrt(variance + eps)``; units that an addition ties together have one score.  Images and labels are not used.
@@ -81,7 +90,7 @@ def torch_pruning(
 
     check_gates(gates)
     weight_nodes(network)
-    module = AsModule(network)
+    module = NetworkModule(network)
     graph = tp.DependencyGraph().build_dependency(
         module, example_inputs=torch.zeros(1, *network.input_shape, dtype=torch.float64), verbose=False
     )

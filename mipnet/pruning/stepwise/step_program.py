@@ -28,15 +28,15 @@ from mipnet.pruning.stepwise.curvature import Curvature
 from mipnet.solving.problem import Problem, Start
 from mipnet.solving.separators import CUT_TOLERANCE
 
-FREE = 1e-12
+LOSS_CHANGE_NEGLIGIBLE = 1e-12
 """A unit whose silence changes the loss by less, up or down, goes for nothing."""
 
-TINY = 1e-8
+FACTOR_ENTRY_MIN = 1e-8
 """Entries of C that are left out: solvers drop them, and no loss shows them."""
 
 
 @dataclass(eq=False)
-class Flips(Problem):
+class StepProgram(Problem):
     """The program of one step from ``kept`` (0 or 1 by score), at the ``price`` of each unit, until ``drop`` parameters are gone."""
 
     gates: tuple[Gate, ...]
@@ -49,7 +49,7 @@ class Flips(Problem):
         if self.price @ self.kept - self._cheapest < self.drop:
             raise InputError(f"{self.drop:g} parameters cannot go: one unit of each layer has to stay")
         self.program = self._write()
-        self.separators = [Squares(len(self.kept), len(self.factor))]
+        self.separators = [ChangeSquares(len(self.kept), len(self.factor))]
 
     @property
     def _cheapest(self) -> float:
@@ -67,7 +67,7 @@ class Flips(Problem):
         values, vectors = np.linalg.eigh(self.curve.hessian)
         large = values > 1e-12 * max(float(values[-1]), 0.0)
         found = (vectors[:, large] * np.sqrt(values[large] / 2)).T
-        return np.asarray(np.where(np.abs(found) < TINY, 0.0, found))
+        return np.asarray(np.where(np.abs(found) < FACTOR_ENTRY_MIN, 0.0, found))
 
     def _write(self) -> Program:
         """Columns: the scores, y, t."""
@@ -126,8 +126,8 @@ class Flips(Problem):
 
         while True:
             alone = np.where(self._may_go(scores), own - slope, np.inf)
-            each = np.where(alone <= FREE, -np.inf, alone / np.maximum(self.price, 1e-9))
-            each[(self.price <= 0) & (alone > FREE)] = np.inf
+            each = np.where(alone <= LOSS_CHANGE_NEGLIGIBLE, -np.inf, alone / np.maximum(self.price, 1e-9))
+            each[(self.price <= 0) & (alone > LOSS_CHANGE_NEGLIGIBLE)] = np.inf
             if not (over > 0 or each.min() == -np.inf):
                 break
             flip(int(np.lexsort((alone, each))[0]))
@@ -156,13 +156,13 @@ class Flips(Problem):
         after = over - np.append(self.price[go], 0.0)[:, None] + np.append(self.price[back], 0.0)
         change[after > 0] = np.inf
         row, column = np.unravel_index(int(change.argmin()), change.shape)
-        if change[row, column] > -FREE:
+        if change[row, column] > -LOSS_CHANGE_NEGLIGIBLE:
             return None
         return tuple(int(units[at]) for units, at in ((go, row), (back, column)) if at < len(units))
 
 
 @dataclass(frozen=True, eq=False)
-class Squares:
+class ChangeSquares:
     """``t_k >= y_k^2`` by tangents, for columns y from ``first`` on and t right behind them."""
 
     first_y: int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,10 +9,13 @@ import torch
 import mipnet as mn
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.model.losses import Loss
-from mipnet.pruning.importance.frozen import PatternRows, freeze, pattern_rows
-from mipnet.pruning.importance.question import Importance
-from mipnet.pruning.importance.reduced import forward_logits
+from mipnet.pruning.importance.frozen_network import freeze
+from mipnet.pruning.importance.frozen_separators import PatternRows, pattern_rows
+from mipnet.pruning.importance.paper_bounds import PaperBounds
+from mipnet.pruning.importance.program import Importance
+from mipnet.pruning.importance.reduced_program import forward_logits
 from tests.nets import SEEDS, conv, dense, make
+from tests.pruning.importance.questions import ask, changed
 
 NAMES = [f"{family.__name__}-{seed}" for family, seed in SEEDS]
 
@@ -52,13 +53,11 @@ def question(make_net, seed, **options):
     g = np.random.default_rng(seed)
     network = make_net(g)
     images = g.uniform(0, 1, (8, *network.input_shape))
-    return Importance(network, images, g.integers(0, network.output_shape[0], 8), **options)
+    return ask(network, images, g.integers(0, network.output_shape[0], 8), **options)
 
 
 def solve_frozen(task, pattern="free", backend="highs", **options):
-    asked = replace(task, formulation={"relu": "frozen"}, pattern=pattern)
-    posed = asked.pose()
-    return asked.read(posed, mn.solve(posed, backend, **options))
+    return changed(task, formulation={"relu": "frozen"}, pattern=pattern).solve(backend, **options)
 
 
 @pytest.mark.parametrize("backend", ["highs", "scip"])
@@ -104,7 +103,7 @@ def test_reverse_and_forward_derivatives_agree_on_every_kind_of_layer(family, se
 def test_pattern_rows_are_the_arguments_themselves():
     task = question(relu_cnn, 2)
     frozen = freeze(task.network, mn.find_gates(task.network), np.asarray(task.images))
-    (pattern,) = pattern_rows(frozen, "paper", 1e-5)
+    (pattern,) = pattern_rows(frozen, PaperBounds("paper"))
     assert isinstance(pattern, PatternRows)
     open_point = np.ones(frozen.jacobian.shape[2])
     assert len(pattern.separate(open_point, len(open_point))) == 0
@@ -130,7 +129,7 @@ def test_bundles_do_not_change_the_optimum():
     g = np.random.default_rng(0)
     network = relu_mlp(g)
     images, labels = g.uniform(0, 1, (450, 8)), g.integers(0, 4, 450)
-    found = solve_frozen(Importance(network, images, labels, weight=4.0), mip_gap=1e-5)
+    found = solve_frozen(ask(network, images, labels, weight=4.0), mip_gap=1e-5)
     assert found.result.status is mn.Status.OPTIMAL
     scores = np.concatenate([v.values for v in found.scores.values()])
     frozen = freeze(network, found.gates, images)

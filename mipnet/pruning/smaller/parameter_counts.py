@@ -13,13 +13,13 @@ import xarray as xr
 
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
-from mipnet.pruning.smaller.plan import make_plan
+from mipnet.pruning.smaller.removal_plan import plan_removal
 
 
 def remaining_parameters(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> dict[str, int]:
     """For each node with trained numbers, how many of them `mipnet.prune` leaves; a module used twice counts once."""
     flags = {gate.name: torch.tensor(masks[gate.name].values) for gate in gates}
-    plan = make_plan(network, tuple(gates), flags, lambda node: True)
+    plan = plan_removal(network, tuple(gates), flags, lambda node: True)
     kept: dict[str, int] = {}
     counted: set[str] = set()
     for node in network.nodes:

@@ -12,9 +12,10 @@ import mipnet as mn
 from mipnet.errors import DataError, InputError
 from mipnet.model.losses import Loss
 from mipnet.network.gates import mask_actions
-from mipnet.pruning.importance.question import Importance
+from mipnet.pruning.importance.program import Importance
 from mipnet.pruning.importance.sparsity import layer_sizes
 from tests.nets import conv, dense
+from tests.pruning.importance.questions import ask, changed
 
 BACKENDS = ("highs", "scip")
 
@@ -49,19 +50,19 @@ def posed(make, seed, **options):
     g = np.random.default_rng(seed)
     network = make(g)
     images = g.uniform(0, 1, (3, *network.input_shape))
-    return Importance(network, images, network.forward(images).argmax(axis=1), **options)
+    return ask(network, images, network.forward(images).argmax(axis=1), **options)
 
 
 def sparsity(task, encoding, scores):
-    sizes = layer_sizes(task.network, encoding.gates, task.normalize)
+    sizes = layer_sizes(task.network, encoding.gates, task.objective.normalize)
     each = sorted(float((scores[g.name] - 2).sum()) / n for g, n in zip(encoding.gates, sizes, strict=True))
-    return sum(each) if task.layers == "all" or len(each) == 1 else sum(each[1:])
+    return sum(each) if task.objective.layers == "all" or len(each) == 1 else sum(each[1:])
 
 
 def true_objective(task, encoding, scores):
     masks = xr.Dataset({g.name: (g.dim, scores[g.name].astype(bool)) for g in encoding.gates})
     logits = task.network.forward(task.images, mask_actions(encoding.gates, masks))
-    return sparsity(task, encoding, scores) + task.weight * task.loss.values(logits, task.labels).mean()
+    return sparsity(task, encoding, scores) + task.objective.weight * task.objective.loss.values(logits, task.labels).mean()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -98,7 +99,7 @@ def test_both_backends_agree_and_the_objective_is_the_stated_one(make, bounds, l
         assert result.status is mn.Status.OPTIMAL
         assert result.verified
         scores = task.read(encoding, result).scores
-        loss = task.loss.values(result.x["output"].values, task.labels).mean()
+        loss = task.objective.loss.values(result.x["output"].values, task.labels).mean()
         assert result.objective == pytest.approx(sparsity(task, encoding, scores) + task.weight * loss, abs=1e-6)
         found[backend] = result
     gap = 2e-4 * max(1.0, abs(found["highs"].objective))
@@ -111,13 +112,9 @@ def test_a_larger_weight_keeps_more():
     kept = []
     for weight in (0.1, 5.0, 500.0):
         task = posed(tiny_mlp, 7, weight=weight, bounds="sound", layers="all")
-        kept.append(float(sum(v.sum() for v in mn.importance(task.network, task.images, task.labels, **own(task)).scores.values())))
+        kept.append(float(sum(v.sum() for v in task.solve(time_limit=30).scores.values())))
     assert kept[0] <= kept[1] + 1e-3 <= kept[2] + 2e-3
     assert kept[0] < kept[2]
-
-
-def own(task):
-    return {"weight": task.weight, "bounds": task.bounds, "layers": task.layers, "time_limit": 30}
 
 
 def test_normalize_counts_kernels_as_the_reference_does():
@@ -173,7 +170,7 @@ def test_bad_questions_are_refused():
     ):
         fields = {"network": good.network, "images": good.images, "labels": good.labels} | change
         with pytest.raises(error, match=message):
-            Importance(**fields).pose()
+            ask(**fields).pose()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 9, 11, 16])
@@ -187,4 +184,4 @@ def test_forward_passes_that_miss_a_row_are_no_incumbents(seed):
     result = mn.solve(encoding)
     assert result.status is mn.Status.OPTIMAL
     assert result.bound <= result.objective + 1e-6
-    assert mn.importance(task.network, task.images, task.labels, loss="margin", bounds="sound").result.verified
+    assert changed(task, kind="continuous", loss=Loss("margin"), bounds="sound").solve().result.verified

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from mipnet.layers import BatchNorm, Conv2d, Dense, Scale
 from mipnet.network.graph import Network, Node
-from mipnet.pruning.smaller.constants import Constants, path_of
+from mipnet.pruning.smaller.constant_elements import ConstantElements, path_of
 
-SPREAD = 1e-12
+SHIFT_SPREAD_MAX = 1e-12
 """Relative difference below which a shift counts as the same at every place."""
 
 
-class Folds:
+class BiasShifts:
     """Where constants other than 0 that go leave their mark.
 
     ``shifts`` are added to biases, ``means`` to running means (a convolution without bias, before its batch norm), both by path;
@@ -29,7 +29,7 @@ class Folds:
     def __init__(
         self,
         network: Network,
-        constants: Constants,
+        constants: ConstantElements,
         kept: Mapping[str, Tensor],
         silent: Mapping[str, Tensor],
         owned: Callable[[Node], bool],
@@ -54,7 +54,7 @@ class Folds:
         shift = torch.cat([values for _, values in uses], dim=1)
         if not bool((shift != 0).any()):
             return
-        same = float((shift.amax(dim=1) - shift.amin(dim=1)).max()) <= SPREAD * float(shift.abs().max().clamp(min=1.0))
+        same = float((shift.amax(dim=1) - shift.amin(dim=1)).max()) <= SHIFT_SPREAD_MAX * float(shift.abs().max().clamp(min=1.0))
         node = uses[0][0]
         norm = self._norm_behind(node) if len(uses) == 1 else None
         if same and getattr(node.layer, "bias", None) is not None:

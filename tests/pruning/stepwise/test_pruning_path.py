@@ -11,11 +11,11 @@ from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.inputs import read_network
 from mipnet.errors import DataError, InputError
 from mipnet.network.gates import mask_actions
-from mipnet.pruning.rivals.catalogue import get_rival
+from mipnet.pruning.rivals.registry import get_rival
 from mipnet.pruning.smaller.masks import accuracy, random_masks
-from mipnet.pruning.smaller.parameters import pruned_share
+from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import at_share
-from mipnet.pruning.stepwise.path import prune_stepwise
+from mipnet.pruning.stepwise.pruning_path import prune_stepwise
 from tests.nets import SEEDS, make
 
 

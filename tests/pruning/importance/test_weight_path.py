@@ -9,8 +9,9 @@ import pytest
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.pruning.importance.loss_path import spaced_weights, weight_path
-from tests.pruning.importance.test_frozen import question, relu_cnn, relu_mlp
+from mipnet.pruning.importance.weight_path import spaced_weights, weight_path
+from tests.pruning.importance.questions import changed
+from tests.pruning.importance.test_frozen_network import question, relu_cnn, relu_mlp
 from tests.solving.test_open_problem import Counting, ctrl_c_after
 
 BACKENDS = ("highs", "scip")
@@ -32,7 +33,7 @@ def test_every_point_is_the_optimum_at_its_weight(options, backend):
     path = weight_path(task, WEIGHTS, backend=backend, mip_gap=1e-6, time_limit=60)
     assert [point.value for point in path.points] == list(WEIGHTS)
     for point in path.points:
-        alone = mn.solve(replace(task, weight=point.value).pose(), backend, mip_gap=1e-6, time_limit=60)
+        alone = mn.solve(changed(task, weight=point.value).pose(), backend, mip_gap=1e-6, time_limit=60)
         found = point.found.result
         assert found.status is alone.status is mn.Status.OPTIMAL
         assert found.objective == pytest.approx(alone.objective, abs=3e-5)
@@ -58,7 +59,7 @@ def test_a_small_linear_program_forgets_the_cuts_that_no_longer_bind():
     path = weight_path(task, spaced_weights(20, 0.5, 5), backend=backend, mip_gap=1e-6, on_point=heard.append)
     assert heard == list(path.points)
     assert 1 < backend.opened <= 5
-    full = weight_path(replace(task, formulation=None, epsilon=0.0), (1.0, 2.0), backend=(once := Counting()))
+    full = weight_path(changed(task, formulation=None, epsilon=0.0), (1.0, 2.0), backend=(once := Counting()))
     assert once.opened == 1
     assert len(full.points) == 2
 

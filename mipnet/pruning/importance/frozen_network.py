@@ -1,0 +1,88 @@
+"""The frozen network: the gated network near s = 1, affine in the scores.
+
+Close to s = 1 the activation pattern of each image is that of the network without gates.  With the pattern frozen, every value of the
+gated network is an affine function of the scores alone (a gate subtracts ``(1 - s) y0`` from the value ``y0`` at its site)::
+
+    z(s) = z(1) - J (1 - s),      J = dz / ds at s = 1, one Jacobian per image
+
+The reduced-space program (`mipnet.pruning.importance.reduced_program`) is written from these logits and Jacobians.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mipnet.arrays import Array
+from mipnet.network.gates import Gate
+from mipnet.network.graph import Network
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenNetwork:
+    """Logits at s = 1, ``(sample, class)``, and their Jacobian ``(sample, class, score)``; scores in the order of the gates."""
+
+    network: Network
+    gates: tuple[Gate, ...]
+    images: Tensor
+    logits: Array
+    jacobian: Array
+
+    def at(self, scores: Array) -> Array:
+        """Return the logits of the frozen network at some scores."""
+        value: Array = self.logits + np.einsum("nkg,g->nk", self.jacobian, scores - 1.0)
+        return value
+
+
+def freeze(network: Network, gates: Sequence[Gate], images: Array, chunk: int = 256) -> FrozenNetwork:
+    """Return the network frozen on ``images``: one forward pass, and one backward pass per class, for each chunk of samples."""
+    x = torch.tensor(images)
+    logits, jacobians = [], []
+    for part in torch.tensor_split(x, list(range(chunk, len(x), chunk))):
+        scores = torch.ones(len(part), sum(g.units for g in gates), dtype=torch.float64, requires_grad=True)
+        y = network.values(part, frozen_actions(gates, scores, nominal(network, part)))[network.output.name]
+        grads = [torch.autograd.grad(y[:, k].sum(), scores, retain_graph=True)[0] for k in range(y.shape[1])]
+        logits.append(y.detach())
+        jacobians.append(torch.stack(grads, dim=1))
+    return FrozenNetwork(network, tuple(gates), x, torch.cat(logits).numpy(), torch.cat(jacobians).numpy())
+
+
+def nominal(network: Network, images: Tensor) -> dict[str, Tensor]:
+    """Return the value of every node in the network without gates."""
+    with torch.no_grad():
+        return network.values(images)
+
+
+def frozen_actions(gates: Sequence[Gate], scores: Tensor, at_one: Mapping[str, Tensor]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return the action of each gate site, ``y - (1 - s) y0``, whose derivatives at s = 1 are those of the frozen network.
+
+    ``scores`` has shape ``(sample, score)`` or ``(score,)``, with the units of one gate after those of another; ``at_one`` holds y0.
+    """
+    return {site: partial(subtract_gated, closed=closed, at_one=at_one[site]) for site, closed in closed_at(gates, scores).items()}
+
+
+def derivative_along(function: Callable[[Tensor], Any], point: Tensor, step: Tensor) -> tuple[Any, Any]:
+    """Return a function's value at a point and its derivative along a step, in forward mode."""
+    with warnings.catch_warnings():  # torch's own forward-mode rules still use torch.jit
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        value, moved = torch.func.jvp(function, (point,), (step,))[:2]
+    return value, moved
+
+
+def closed_at(gates: Sequence[Gate], scores: Tensor) -> dict[str, Tensor]:
+    """Return ``1 - s`` for each gate site, of shape ``(sample or 1, unit)``."""
+    ends = np.cumsum([g.units for g in gates])
+    parts = (1 - scores[..., end - gate.units : end] for gate, end in zip(gates, ends.tolist(), strict=True))
+    return {site: part.reshape(-1, gate.units) for gate, part in zip(gates, parts, strict=True) for site in gate.sites}
+
+
+def subtract_gated(value: Tensor, closed: Tensor, at_one: Tensor) -> Tensor:
+    """Return ``value - (1 - s) at_one`` with ``closed`` = 1 - s of shape ``(sample or 1, unit)``."""
+    return value - closed.reshape(*closed.shape, *[1] * (value.ndim - 2)) * at_one

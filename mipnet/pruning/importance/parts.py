@@ -1,0 +1,110 @@
+"""The parts of a decoupled importance question: independent programs, their results, and one result for all of them."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mipnet.arrays import Array
+from mipnet.backend import Event, Limits, Status, relative_gap
+from mipnet.errors import DataError
+from mipnet.model.losses import check_labels
+from mipnet.network.sets import Samples
+from mipnet.pruning.importance.program import Importance
+from mipnet.pruning.importance.solve_settings import SolveSettings
+from mipnet.solving.engine import Result, solve
+
+PartLabel = int | str
+"""The label of a part: the number of its class, or the names of its gates."""
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedPart:
+    """One solved program.
+
+    ``label`` is its class, or the names of the gates of its stage; ``samples`` is the number of its images.  ``result.x`` holds the scores
+    alone.  ``log`` holds the lines of the solver, ``warnings`` the texts of all warnings, also of those raised in another process.
+    """
+
+    label: PartLabel
+    samples: int
+    build_seconds: float
+    result: Result
+    log: tuple[str, ...] = field(default=(), repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> xr.Dataset | None:
+        """One array per gate, or None if no point was found."""
+        return self.result.x
+
+
+def solve_part(label: PartLabel, question: Importance, settings: SolveSettings, limits: Limits) -> SolvedPart:
+    """Write and solve the program of one part; raises KeyboardInterrupt if the solve is interrupted."""
+    log: list[str] = []
+
+    def hear(event: Event) -> None:
+        if event.kind == "log":
+            log.append(event.text)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        began = time.perf_counter()
+        posed = question.pose()
+        built = time.perf_counter() - began
+        result = solve(posed, settings.backend, limits=limits, options=settings.options, start=settings.start, on_event=hear)
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    found = question.read(posed, result)
+    kept = replace(result, x=found.scores, point=None, trace=())
+    return SolvedPart(label, len(np.asarray(question.labels)), built, kept, tuple(log), tuple(str(each.message) for each in caught))
+
+
+def labelled_images(question: Importance) -> tuple[Array, NDArray[np.int64]]:
+    """Return the images and labels of a question; raises `DataError` unless they fit the network and each other."""
+    images = Samples(question.images).fit(question.network.input_shape).lower
+    shape = question.network.output_shape
+    if len(shape) != 1:
+        raise DataError(f"the network's output has shape {shape} for one sample; labels need one number for each class")
+    return images, check_labels(question.labels, len(images), shape[0])
+
+
+def repeat_warnings(parts: Iterable[SolvedPart]) -> None:
+    """Raise the warnings of all parts in this process, each text once."""
+    for text in dict.fromkeys(text for part in parts for text in part.warnings):
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+def summed_result(parts: Sequence[SolvedPart], scores: xr.Dataset | None) -> Result:
+    """Return one result for all parts; ``x`` holds ``scores``, those of all parts together.
+
+    Objective and bound are means over the parts, work is summed.  The status is optimal, and ``verified`` True, only if it is so for every
+    part.
+    """
+    results, pointless = [part.result for part in parts], scores is None
+    objective = None if pointless else float(np.mean([r.objective for r in results if r.objective is not None]))
+    bound = float(np.mean([r.bound for r in results]))
+    errors = [r.max_error for r in results if r.max_error is not None]
+    work = {name: sum(getattr(r, name) for r in results) for name in ("runtime", "nodes", "iterations", "rounds", "cuts")}
+    starts = [r.start_accepted for r in results]
+    return replace(
+        results[0],
+        **work,
+        status=next((r.status for r in results if r.status is not Status.OPTIMAL), Status.OPTIMAL),
+        x=scores,
+        objective=objective,
+        bound=bound,
+        gap=math.inf if objective is None else relative_gap(objective, bound),
+        size={key: sum(r.size.get(key, 0) for r in results) for key in results[0].size},
+        max_error=None if pointless else max(errors, default=None),
+        verified=not pointless and all(r.verified for r in results),
+        start_accepted=None if None in starts else all(starts),
+        message="; ".join(dict.fromkeys(r.message for r in results if r.message)),
+    )

@@ -1,0 +1,190 @@
+"""The importance program: a score in [0, 1] for every unit, by the effect of pruning them together (OAMIP).
+
+ElAraby, Wolf and Carvalho, "Identifying Critical Neurons in ANN Architectures using Mixed Integer Programming" (CPAIOR 2023).
+Every gated unit has a score s (see `mipnet.network.gates`), shared by the images of a small batch.  The program minimises sparsity plus
+the weighted loss of the gated network on that batch::
+
+    minimise   S  +  weight * mean over images of loss(logits, label)
+    I_l = (1 / N_l) sum_i (s_i - 2)          for each gated layer l
+    S   = sum of the n - 1 largest of the n I_l   (``layers="paper"``; n = 1: S = I_1),   or of all of them (``"all"``)
+
+The sum of the n - 1 largest is linear: ``(n-1) q + sum_l r_l`` with ``r_l >= I_l - q, r_l >= 0``.  A larger weight prunes less.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from mipnet.backend import Backend, Limits, OnEvent, Options
+from mipnet.bounds.interval import Mode
+from mipnet.errors import InputError, suggest_keywords
+from mipnet.model.encoding import Encoding, Formulation, encode
+from mipnet.model.losses import add_loss, check_labels
+from mipnet.network.gates import Gate, find_gates
+from mipnet.network.graph import Network
+from mipnet.network.sets import Samples
+from mipnet.pruning.importance.frozen_network import freeze
+from mipnet.pruning.importance.objective import Objective, check_choice
+from mipnet.pruning.importance.paper_bounds import PaperBounds
+from mipnet.pruning.importance.reduced_program import ReducedProgram, reduced_program
+from mipnet.pruning.importance.sparsity import add_sparsity
+from mipnet.solving.engine import Result, Start, solve
+
+
+@suggest_keywords
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """The importance question: a network, a few labelled images, and the objective.
+
+    Parameters
+    ----------
+    images, labels
+        Images of shape ``(samples, *input shape of the network)``, and their classes.
+    objective
+        The loss weight, the loss, and the form of the sparsity.
+    gates
+        ``"all"``, or the names of the layers whose units have scores.
+    kind
+        ``"continuous"`` or ``"binary"`` scores.
+    formulation
+        The formulation by kind of layer, as for `mipnet.encode`; ``{"relu": "frozen"}`` asks for the reduced-space program
+        (`mipnet.pruning.importance.reduced_program`).
+    bounds
+        ``"paper"``, or `PaperBounds`, for the published program; else the bounds of `mipnet.encode`, such as ``"sound"``.
+    """
+
+    network: Network
+    images: ArrayLike
+    labels: ArrayLike
+    objective: Objective = Objective()  # noqa: RUF009  (frozen)
+    gates: str | Sequence[str] = "all"
+    kind: Literal["continuous", "binary"] = "continuous"
+    formulation: Formulation | None = None
+    bounds: Mode | PaperBounds = "paper"
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, ("continuous", "binary"))
+        if self.frozen and self.paper is None:
+            raise InputError(f"the frozen formulation has the paper's bounds; `bounds` is `{self.bounds}`: leave it out, or use `big-m`")
+
+    @property
+    def frozen(self) -> bool:
+        """True if ``formulation`` asks for the reduced-space program."""
+        return (self.formulation or {}).get("relu") == "frozen"
+
+    @property
+    def paper(self) -> PaperBounds | None:
+        """The published bounds, or None if ``bounds`` asks for others."""
+        if isinstance(self.bounds, PaperBounds):
+            return self.bounds
+        return PaperBounds() if self.bounds == "paper" else None
+
+    def solve(
+        self,
+        backend: str | Backend = "highs",
+        *,
+        time_limit: float = math.inf,
+        mip_gap: float = 1e-4,
+        limits: Limits | None = None,
+        options: Options | None = None,
+        start: Start = "forward",
+        on_event: OnEvent | None = None,
+    ) -> Scores:
+        """Write the program, solve it and return its scores; the parameters are those of `mipnet.solve`."""
+        posed = self.pose()
+        result = solve(
+            posed, backend, time_limit=time_limit, mip_gap=mip_gap, limits=limits, options=options, start=start, on_event=on_event
+        )
+        return self.read(posed, result)
+
+    def pose(self) -> Encoding | ReducedProgram:
+        """Return the program, for `mipnet.solve`: the gated network on the images, with the objective."""
+        return self.pose_weighted()[0]
+
+    def pose_weighted(self) -> tuple[Encoding | ReducedProgram, Callable[[float], Any]]:
+        """Return the program, and a function from a loss weight to its objective, as `mipnet.OpenProblem.set_objective` takes it."""
+        self._warn_if_on_edge()
+        gates = find_gates(self.network, self.gates)
+        if not gates:
+            raise InputError("the network has no layer that can carry gates: all its dense and convolution layers feed the output directly")
+        if self.frozen:
+            reduced = self._reduced(gates)
+            return reduced, reduced.costs_at
+        encoding = encode(
+            self.network,
+            Samples(self.images),
+            formulation=self.formulation,
+            bounds="paper" if isinstance(self.bounds, PaperBounds) else self.bounds,
+            gates=gates,
+            binary_gates=self.kind == "binary",
+            epsilon=(self.paper or PaperBounds()).epsilon,
+        )
+        loss = add_loss(encoding, self.labels, self.objective.loss)
+        sparsity = add_sparsity(encoding, self.objective)
+        encoding.model.add_objective(sparsity + self.objective.weight * loss)
+        return encoding, lambda weight: sparsity + weight * loss
+
+    def _reduced(self, gates: tuple[Gate, ...]) -> ReducedProgram:
+        frozen = freeze(self.network, gates, Samples(self.images).fit(self.network.input_shape).lower)
+        labels = check_labels(self.labels, *frozen.logits.shape)
+        return reduced_program(frozen, labels, self.objective, self.paper or PaperBounds(), binary=self.kind == "binary")
+
+    def _warn_if_on_edge(self) -> None:
+        paper = self.paper
+        if self.kind == "binary" and paper is not None and paper.epsilon < 1e-3 and (not self.frozen or paper.pattern != "free"):
+            warnings.warn(
+                f"binary scores under the paper's bounds with epsilon {paper.epsilon:g}: rows of the pattern are then below solvers'"
+                " tolerances, and two solvers may answer differently; take `bounds: sound`, or epsilon of at least 1e-3",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def read(self, posed: Encoding | ReducedProgram, result: Result) -> Scores:
+        """Return the scores of a solved program, with the result of the solve."""
+        return Scores(posed.gates, None if result.x is None else read_scores(posed, result.x), result)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Importance scores: ``scores`` holds one array per gate, labelled by unit, or is None if no point was found.
+
+    ``result`` is the result of the solve.
+    """
+
+    gates: tuple[Gate, ...]
+    scores: xr.Dataset | None
+    result: Result
+
+
+@suggest_keywords
+def importance(
+    network: Network,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    weight: float = 5.0,
+    formulation: Formulation | None = None,
+    bounds: Mode | PaperBounds = "paper",
+    backend: str | Backend = "highs",
+    time_limit: float = math.inf,
+) -> Scores:
+    """Solve an importance question in one call: ``mn.importance(net, x, y, weight=5, time_limit=60).scores``.
+
+    ``Importance(...).solve(...)`` takes all other settings: the loss and the form of the sparsity (`Objective`), the gates, binary scores,
+    limits and options of the solver.
+    """
+    question = Importance(network, images, labels, Objective(weight), formulation=formulation, bounds=bounds)
+    return question.solve(backend, time_limit=time_limit)
+
+
+def read_scores(posed: Encoding | ReducedProgram, x: xr.Dataset) -> xr.Dataset:
+    """Return the scores of each gate, clipped into [0, 1]."""
+    names = {gate.name: gate.name if isinstance(posed, ReducedProgram) else posed.scores[gate.name].name for gate in posed.gates}
+    return xr.Dataset({gate: x[name].clip(0.0, 1.0) for gate, name in names.items()}, attrs={"title": "1 = critical, 0 = prunable"})

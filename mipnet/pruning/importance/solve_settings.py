@@ -1,0 +1,37 @@
+"""The solver settings of functions that solve many importance programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mipnet.backend import Backend, Options
+from mipnet.errors import suggest_keywords
+from mipnet.solving.engine import Start
+
+
+@suggest_keywords
+@dataclass(frozen=True, eq=False)
+class SolveSettings:
+    """The solver, the solver's own options, and the start of every solve.
+
+    `weight_path`, `by_class` and `by_layer` take these settings in place of the name of a backend, for example
+    ``mn.weight_path(question, weights, backend=mn.SolveSettings("scip", options={"limits/nodes": 100}))``.
+
+    Parameters
+    ----------
+    backend
+        The name of an installed backend, or an instance of `Backend`.
+    options
+        The solver's own options, by its own names.
+    start
+        The start of every solve, as for `mipnet.solve`.
+    """
+
+    backend: str | Backend = "highs"
+    options: Options | None = None
+    start: Start = "forward"
+
+    @classmethod
+    def of(cls, given: str | Backend | SolveSettings) -> SolveSettings:
+        """Return settings as they are, and a backend or its name as settings."""
+        return given if isinstance(given, SolveSettings) else cls(given)

@@ -1,0 +1,141 @@
+"""A path along the loss weight: the scores of one importance question at many weights, from one open problem.
+
+The program is handed to the solver once.  Between two points only its objective changes, the cuts stay, and each solve starts from the
+point at which the previous one ended.  The result is the curve of accuracy against sparsity, from heavily to barely pruned.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from mipnet.backend import Backend, Limits, OnEvent, Status
+from mipnet.errors import InputError, suggest_keywords
+from mipnet.network.gates import Gate
+from mipnet.pruning.importance.program import Importance, Scores
+from mipnet.pruning.importance.solve_settings import SolveSettings
+from mipnet.solving.engine import open_problem
+
+
+@dataclass(frozen=True, eq=False)
+class PathPoint:
+    """The scores at one value of the parameter, with the result of its solve."""
+
+    value: float
+    found: Scores
+
+
+@dataclass(frozen=True, eq=False)
+class WeightPath:
+    """The points of a path; ``along`` is the name of the parameter.
+
+    If the path was ``interrupted`` by Ctrl-C, the points are those solved before and the one during which it was interrupted.
+    """
+
+    along: str
+    gates: tuple[Gate, ...]
+    points: tuple[PathPoint, ...]
+    build_seconds: float
+    interrupted: bool = False
+
+    @property
+    def scores(self) -> xr.Dataset | None:
+        """The scores of all points that have scores, with the parameter as a dimension."""
+        return stacked(self.along, [(point.value, point.found.scores) for point in self.points])
+
+
+def stacked(along: str, parts: Iterable[tuple[float, xr.Dataset | None]]) -> xr.Dataset | None:
+    """Return the datasets as one, with the parameter as a dimension; None if all of them are None."""
+    known = [(value, data) for value, data in parts if data is not None]
+    if not known:
+        return None
+    values = xr.DataArray([value for value, _ in known], dims=along, name=along)
+    return xr.concat([data for _, data in known], dim=values, combine_attrs="override")
+
+
+class SolvedPoints(NamedTuple):
+    """The points of a path so far, and whether Ctrl-C ended it."""
+
+    points: tuple[PathPoint, ...]
+    interrupted: bool
+
+
+def solve_points(
+    values: Iterable[float], solve_at: Callable[[float], Scores], on_point: Callable[[PathPoint], None] | None
+) -> SolvedPoints:
+    """Solve at one value after another until Ctrl-C.
+
+    Ctrl-C during a solve makes its best point the last one; Ctrl-C between two solves keeps the points before.
+    """
+    points: list[PathPoint] = []
+    try:
+        for value in values:
+            point = PathPoint(value, solve_at(value))
+            if on_point is not None:
+                on_point(point)
+            points.append(point)
+            if point.found.result.status is Status.INTERRUPTED:
+                return SolvedPoints(tuple(points), True)
+    except KeyboardInterrupt:
+        if not points:
+            raise
+        return SolvedPoints(tuple(points), True)
+    return SolvedPoints(tuple(points), False)
+
+
+@suggest_keywords
+def weight_path(
+    question: Importance,
+    weights: Sequence[float],
+    *,
+    backend: str | Backend | SolveSettings = "highs",
+    time_limit: float = math.inf,
+    mip_gap: float = 1e-4,
+    limits: Limits | None = None,
+    on_event: OnEvent | None = None,
+    on_point: Callable[[PathPoint], None] | None = None,
+) -> WeightPath:
+    """Return the scores of a question at each of these loss weights, in their order; the question's own weight is not used.
+
+    Parameters
+    ----------
+    backend
+        The solver, or `SolveSettings` with its options and the start as well.
+    time_limit, mip_gap
+        Seconds per weight, and the relative gap at which a solve stops; ``limits`` takes all limits at once and wins.
+    on_event
+        Called with every `Event`.
+    on_point
+        Called with each point once it is known.
+
+    The program is written, and handed to the solver, once.  Ctrl-C ends the path at the best point so far of the weight being solved.
+    """
+    wrong = [weight for weight in weights if not (np.isfinite(weight) and weight >= 0)]
+    if wrong or not len(weights):
+        raise InputError(f"the loss weights are {list(weights)}; expected at least one, and each of at least 0")
+    settings, stop = SolveSettings.of(backend), limits or Limits(time=time_limit, gap=mip_gap)
+    began = time.perf_counter()
+    posed, objective = question.pose_weighted()
+    with open_problem(posed, settings.backend, options=settings.options) as opened:
+        built = time.perf_counter() - began
+
+        def solve_at(weight: float) -> Scores:
+            opened.set_objective(objective(weight))
+            return question.read(posed, opened.solve(limits=stop, start=settings.start, on_event=on_event))
+
+        solved = solve_points([float(weight) for weight in weights], solve_at, on_point)
+    return WeightPath("weight", posed.gates, solved.points, built, solved.interrupted)
+
+
+@suggest_keywords
+def spaced_weights(first: float, last: float, points: int = 8) -> tuple[float, ...]:
+    """Return loss weights from the first to the last, evenly spaced on a logarithmic scale."""
+    if not (0 < first < math.inf and 0 < last < math.inf) or points < 2:
+        raise InputError(f"a path runs from {first:g} to {last:g} in {points} points; expected two positive numbers and 2 points or more")
+    return tuple(float(weight) for weight in np.geomspace(first, last, points))

@@ -1,0 +1,21 @@
+"""Images with their labels, as one argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from mipnet.errors import suggest_keywords
+
+
+@suggest_keywords
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images of shape ``(samples, *shape of one sample)`` and their classes, of shape ``(samples,)``.
+
+    A `mipnet.readers.data.Dataset`, as `mipnet.load` returns it, can be given in its place.
+    """
+
+    images: ArrayLike
+    labels: ArrayLike

@@ -1,0 +1,253 @@
+"""Comparison of one's own masks or scores with rivals, at the same share of pruned parameters.
+
+Each rival makes masks in two ways, at the share of parameters that one's own mask prunes: with the layer counts of that mask
+(``layers``), and by one ranking of its own over all layers (``global``).  Rivals see the images of the program; accuracy is measured on
+held-out images.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from mipnet.errors import InputError, suggest_keywords
+from mipnet.network.gates import Gate
+from mipnet.network.graph import Network
+from mipnet.pruning.labelled_images import LabelledImages
+from mipnet.pruning.rivals.registry import RANKINGS, Rival, get_rival, usable
+from mipnet.pruning.smaller.masks import accuracy
+from mipnet.pruning.smaller.parameter_counts import pruned_share
+from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, check_scores
+from mipnet.readers.data import Dataset
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One mask, or the mean over several draws.
+
+    ``target`` is the share of parameters to prune and ``share`` the share that is pruned, both in [0, 1].  ``accuracy`` and its standard
+    deviation ``spread`` are in percent.  ``seconds`` is the time of scoring and ranking.
+    """
+
+    rival: str
+    ranking: str
+    target: float
+    share: float
+    accuracy: float
+    spread: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """The rows of a comparison.
+
+    ``name`` is the name of one's own method, ``reference`` the accuracy without masks in percent, ``holdout`` the number of its images.
+    """
+
+    rows: tuple[ComparisonRow, ...]
+    name: str
+    reference: float
+    seed: int
+    holdout: int
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """The shares to prune."""
+        return tuple(dict.fromkeys(row.target for row in self.rows))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """One's own method and the rivals."""
+        return tuple(dict.fromkeys(row.rival for row in self.rows))
+
+    def best(self, rival: str, target: float) -> ComparisonRow:
+        """Return the most accurate row of a method at a target; raises `InputError` if there is none."""
+        found = [row for row in self.rows if row.rival == rival and row.target == target]
+        if not found:
+            raise InputError(f"no row of `{rival}` at {target}; the table has {', '.join(self.methods)} at {self.targets}")
+        return max(found, key=lambda row: row.accuracy)
+
+    def beaten(self, target: float) -> dict[str, bool]:
+        """Return, for each rival, whether one's own mask is at least as accurate as the rival's better ranking."""
+        own = self.best(self.name, target).accuracy
+        return {rival: own >= self.best(rival, target).accuracy for rival in self.methods if rival != self.name}
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown, the most accurate row first within each target."""
+        lines = [
+            f"Accuracy without masks: {self.reference:.2f} % of {self.holdout:,} images (seed {self.seed}).",
+            "",
+            "| method | ranking | parameters pruned | accuracy | lost | seconds |",
+            "|---|---|---:|---:|---:|---:|",
+        ]
+        for target in self.targets:
+            rows = sorted((row for row in self.rows if row.target == target), key=lambda row: -row.accuracy)
+            lines += [self._line(row) for row in rows]
+        return "\n".join(lines) + "\n"
+
+    def _line(self, row: ComparisonRow) -> str:
+        name = f"**{row.rival}**" if row.rival == self.name else row.rival
+        spread = f" ± {row.spread:.2f}" if row.spread else ""
+        lost = self.reference - row.accuracy
+        return f"| {name} | {row.ranking} | {100 * row.share:.1f} % | {row.accuracy:.2f} %{spread} | {lost:.2f} | {row.seconds:.2f} |"
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the columns as variables along ``row``, for files and plots."""
+        columns = {f.name: ("row", np.array([getattr(row, f.name) for row in self.rows])) for f in fields(ComparisonRow)}
+        attrs = {"name": self.name, "reference": self.reference, "seed": self.seed, "holdout": self.holdout}
+        return xr.Dataset(columns, attrs=attrs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON."""
+        return asdict(self)
+
+
+@suggest_keywords
+@dataclass(frozen=True, eq=False)
+class ComparisonSettings:
+    """The settings of a comparison.
+
+    Parameters
+    ----------
+    name
+        The name of one's own method in the table; no rival may have it.
+    normalize
+        How one's own scores are divided per layer before they are ranked over all layers; see `mipnet.pruning.smaller.ranking`.
+    options
+        Further arguments of rivals by their names, such as ``{"snip": {"at": network_before_training}}``.
+    repeats, seed
+        A rival that draws is run with ``repeats`` seeds, from ``seed`` on.
+    on_rival
+        Called with the name of each rival before it is run.
+    """
+
+    name: str = "mip"
+    normalize: ScoreNormalization = "none"
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    repeats: int = 5
+    seed: int = 0
+    on_rival: Callable[[str], None] | None = None
+
+    def check(self, rivals: Sequence[str]) -> None:
+        """Raise `InputError` unless the settings fit the names of the rivals."""
+        if unknown := sorted(set(self.options) - set(rivals)):
+            raise InputError(f"options are given for {unknown}; the rivals to run are {list(rivals)}")
+        if self.name in rivals or self.repeats < 1:
+            given = f"name={self.name!r}, repeats={self.repeats!r}"
+            raise InputError(f"{given}; expected a name that no rival has, and at least one repeat")
+
+    def seeds(self, rival: Rival) -> range:
+        """Return the seeds that a rival is run with."""
+        return range(self.seed, self.seed + (self.repeats if rival.drawn else 1))
+
+
+@suggest_keywords
+def compare(
+    network: Network,
+    gates: Sequence[Gate],
+    ours: xr.Dataset,
+    images: LabelledImages | Dataset,
+    holdout: LabelledImages | Dataset,
+    *,
+    rivals: Sequence[str] | None = None,
+    shares: Sequence[float] = (),
+    settings: ComparisonSettings | None = None,
+) -> ComparisonTable:
+    """Compare one's own masks or scores with rivals, at the same share of pruned parameters.
+
+    Parameters
+    ----------
+    ours
+        Masks (booleans), compared at the share that they prune; or scores, made into masks at each of ``shares`` by one ranking over all
+        layers.
+    images
+        The images and labels that rivals see.
+    holdout
+        The images and labels on which accuracy is measured.
+    rivals
+        Names of `RIVALS`; if None, all rivals whose packages are installed.
+    """
+    check_scores(gates, ours)
+    names, how = usable() if rivals is None else list(rivals), settings or ComparisonSettings()
+    chosen = [get_rival(rival) for rival in names]
+    how.check(names)
+    contest = _Contest(network, gates, images, holdout)
+    own = [OwnMasks(target, mask, contest.measure(mask)) for target, mask in _own_masks(network, gates, ours, shares, how.normalize)]
+    rows = [_row(how.name, "given", one.target, [one.measured], 0.0) for one in own]
+    for rival in chosen:
+        if how.on_rival is not None:
+            how.on_rival(rival.name)
+        rows += contest.rows(rival, how, own)
+    reference = accuracy(network, holdout.images, holdout.labels)
+    return ComparisonTable(tuple(rows), how.name, reference, how.seed, len(np.asarray(holdout.labels)))
+
+
+def _own_masks(
+    network: Network, gates: Sequence[Gate], ours: xr.Dataset, shares: Sequence[float], normalize: ScoreNormalization
+) -> Iterator[tuple[float, xr.Dataset]]:
+    """Yield each target share with one's own masks for it."""
+    boolean = [ours[gate.name].dtype == bool for gate in gates]
+    if any(boolean) != all(boolean) or all(boolean) == bool(len(shares)):
+        raise InputError("expected masks (booleans) and no shares, or scores (numbers) and at least one share")
+    if all(boolean):
+        yield pruned_share(network, gates, ours), ours
+    for share in shares:
+        yield float(share), at_share(network, gates, ours, share, normalize)
+
+
+class Measured(NamedTuple):
+    """The share of parameters that a mask prunes, in [0, 1], and the accuracy with it, in percent."""
+
+    share: float
+    accuracy: float
+
+
+class OwnMasks(NamedTuple):
+    """One's own masks for one target share."""
+
+    target: float
+    masks: xr.Dataset
+    measured: Measured
+
+
+@dataclass(frozen=True, eq=False)
+class _Contest:
+    """The network, the images that rivals see and the images that decide."""
+
+    network: Network
+    gates: Sequence[Gate]
+    images: LabelledImages | Dataset
+    holdout: LabelledImages | Dataset
+
+    def measure(self, masks: xr.Dataset) -> Measured:
+        right = accuracy(self.network, self.holdout.images, self.holdout.labels, self.gates, masks)
+        return Measured(pruned_share(self.network, self.gates, masks), right)
+
+    def rows(self, rival: Rival, how: ComparisonSettings, own: Sequence[OwnMasks]) -> list[ComparisonRow]:
+        """Return the rows of one rival: for each of one's own masks, one row per ranking."""
+        began, seeds, options = time.perf_counter(), how.seeds(rival), how.options.get(rival.name)
+        given = self.images.images, self.images.labels
+        prepared = {seed: rival.prepared(self.network, self.gates, *given, seed=seed, options=options) for seed in seeds}
+        spent = (time.perf_counter() - began) / len(seeds)
+        return [self._row(rival, ranking, prepared, one, spent) for one in own for ranking in RANKINGS]
+
+    def _row(self, rival: Rival, ranking: str, prepared: Mapping[int, xr.Dataset], own: OwnMasks, spent: float) -> ComparisonRow:
+        """Return the row of one rival and ranking, at least at the share of one's own masks; its scores took ``spent`` seconds."""
+        began, share = time.perf_counter(), own.measured.share
+        made = [
+            rival.masks(self.network, self.gates, scores, ranking=ranking, like=own.masks, share=share, seed=seed)
+            for seed, scores in prepared.items()
+        ]
+        seconds = spent + (time.perf_counter() - began) / len(prepared)
+        return _row(rival.name, ranking, own.target, [self.measure(masks) for masks in made], seconds)
+
+
+def _row(rival: str, ranking: str, target: float, measured: Sequence[Measured], seconds: float) -> ComparisonRow:
+    shares, accuracies = np.array(measured).T
+    return ComparisonRow(rival, ranking, target, float(shares.mean()), float(accuracies.mean()), float(accuracies.std()), seconds)

@@ -1,0 +1,53 @@
+"""The arguments and the result of a score: checks of gates, images and labels, and scores as a Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from mipnet.errors import DataError, InputError
+from mipnet.model.losses import check_labels
+from mipnet.network.gates import Gate
+from mipnet.network.graph import Network
+
+IMAGES_PER_PASS = 256
+"""Images in one pass through the network."""
+
+
+def check_gates(gates: Sequence[Gate]) -> None:
+    """Raise `InputError` if there is nothing to score."""
+    if not gates:
+        raise InputError("no gates were given; expected at least one, from `find_gates`")
+
+
+def check_images(network: Network, images: ArrayLike | Tensor) -> Tensor:
+    """Return images as a float64 tensor ``(n, *input_shape)``; raises `DataError` unless n >= 1 and every number is finite."""
+    x = torch.as_tensor(images).detach().to("cpu", torch.float64)
+    if tuple(x.shape[1:]) != network.input_shape or not len(x):
+        shape = ", ".join(map(str, network.input_shape))
+        raise DataError(f"the images have shape {tuple(x.shape)}; expected (n, {shape}) with n >= 1")
+    if not bool(torch.isfinite(x).all()):
+        raise DataError("the images hold NaN or infinite numbers; expected finite ones")
+    return x
+
+
+def check_classes(network: Network, labels: ArrayLike, samples: int) -> Tensor:
+    """Return labels as a tensor ``(samples,)``; raises `InputError` unless the network gives logits that they fit."""
+    if len(network.output_shape) != 1:
+        raise InputError(f"a loss needs one vector of logits per sample; the network's output has shape {network.output_shape}")
+    return torch.as_tensor(check_labels(labels, samples, network.output_shape[0]))
+
+
+def as_scores(gates: Sequence[Gate], found: Mapping[str, Tensor], title: str) -> xr.Dataset:
+    """Return scores as a Dataset with one variable per gate, along its dimension; larger is more important."""
+    return xr.Dataset({gate.name: (gate.dim, found[gate.name].numpy().copy()) for gate in gates}, attrs={"title": title})
+
+
+def slices(count: int, step: int) -> Iterator[slice]:
+    """Yield ``range(count)`` in slices of at most ``step``."""
+    yield from (slice(a, b) for a, b in pairwise([*range(0, count, max(1, step)), count]))
