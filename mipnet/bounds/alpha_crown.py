@@ -1,8 +1,8 @@
-"""alpha-CROWN: among all valid lines, those with which the bounds are tightest, found by gradient steps.
+"""alpha-CROWN: linear backward bounds whose lines are optimised by gradient steps.
 
 Xu et al., "Fast and Complete: Enabling Complete Verification with Rapid and Massively Parallel Incomplete Verifiers" (ICLR 2021),
-section 3.2.  Every choice of lines is valid, so each step gives true bounds and the best of all steps is kept, row by row: the result
-is never worse than `mipnet.bounds.crown.crown`, which is where the steps begin.  Each row has choices of its own.
+section 3.2.  Every choice of lines is valid, so each step gives valid bounds, and the best bound of all steps is kept for each row.
+The steps begin at the lines of `mipnet.bounds.crown.crown`, so the result is never worse.  Each row has its own choices.
 """
 
 from __future__ import annotations
@@ -10,36 +10,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipnet.bounds.crown import Known, Rows, ancestors, least, rows_at_once
+from mipnet.bounds.crown import CrownRows, KnownBounds, ancestors, lower_bounds, rows_at_once
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import is_elementwise, lines
 from mipnet.network.graph import Node
 
-STEPS = 20
-RATE = 0.25
-DECAY = 0.9
+ALPHA_STEPS = 20
+"""Number of gradient steps per row."""
+
+ALPHA_RATE, ALPHA_RATE_DECAY = 0.25, 0.9
+"""The step size of Adam for choices in [0, 1], and the factor by which each step shrinks it."""
 
 
-def alpha(known: Known, node: Node, box: Interval, wanted: Tensor) -> Interval:
-    """The node's box, where ``wanted`` improved by linear backward bounds with optimised lines."""
-    rows = Rows.both(node, wanted)
+def alpha(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
+    """Return the node's box with the elements in ``wanted`` tightened by linear backward bounds with optimised lines."""
+    rows = CrownRows.both(node, wanted)
     if not len(rows):
         return box
-    return rows.improve(box, torch.cat([_best(known, part, box) for part in rows.split(rows_at_once(known.network, node))]))
+    return rows.improve(box, torch.cat([_best_bounds(known, part, box) for part in rows.split(rows_at_once(known.network, node))]))
 
 
-def _best(known: Known, rows: Rows, box: Interval) -> Tensor:
-    """The best lower bound of each row over the steps of projected Adam on the choices."""
-    best = least(known, rows, box)
-    choices = _begin(known, rows)
+def _best_bounds(known: KnownBounds, rows: CrownRows, box: Interval) -> Tensor:
+    """Return the best lower bound of each row over all steps of projected Adam on the choices."""
+    best = lower_bounds(known, rows, box)
+    choices = _first_choices(known, rows)
     if not choices:
         return best
     with torch.enable_grad():
         for choice in choices.values():
             choice.requires_grad_()
-        adam = torch.optim.Adam(choices.values(), lr=RATE)
-        for _ in range(STEPS):
-            found = least(known, rows, box, choices)
+        adam = torch.optim.Adam(choices.values(), lr=ALPHA_RATE)
+        for _ in range(ALPHA_STEPS):
+            found = lower_bounds(known, rows, box, choices)
             best = torch.maximum(best, found.detach())
             if not found.requires_grad:
                 break
@@ -49,16 +51,16 @@ def _best(known: Known, rows: Rows, box: Interval) -> Tensor:
                 choice.grad = slope
             adam.step()
             _project(choices, adam)
-    return torch.maximum(best, least(known, rows, box, {name: choice.detach() for name, choice in choices.items()}))
+    return torch.maximum(best, lower_bounds(known, rows, box, {name: choice.detach() for name, choice in choices.items()}))
 
 
-def _begin(known: Known, rows: Rows) -> dict[str, Tensor]:
-    """Choices for each row and each element of an activation that is undecided for one of the samples."""
+def _first_choices(known: KnownBounds, rows: CrownRows) -> dict[str, Tensor]:
+    """Return the first choices: one per row and element, for every activation that is undecided for some sample."""
     choices = {}
     for node in ancestors(known.network, rows.node.name)[:-1]:
         if is_elementwise(node.layer):
             x = known.after[node.inputs[0]]
-            if bool(lines(node.layer, x).apart.any()):
+            if bool(lines(node.layer, x).differ.any()):
                 steep = lines(node.layer, x).of(rows.sample).lower_slope > 0.0
                 choices[node.name] = steep.to(torch.float64).expand(len(rows), *node.shape).clone()
     return choices
@@ -69,4 +71,4 @@ def _project(choices: dict[str, Tensor], adam: torch.optim.Adam) -> None:
         for choice in choices.values():
             choice.clamp_(0.0, 1.0)
     for group in adam.param_groups:
-        group["lr"] *= DECAY
+        group["lr"] *= ALPHA_RATE_DECAY

@@ -1,4 +1,4 @@
-"""What is known of the values of a network over an input set: a box for every node, labelled, measured and kept in a file."""
+"""Bounds of all nodes of a network over an input set: with labels, with statistics per layer, and stored in files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ import xarray as xr
 
 from mipnet.bounds.fingerprint import network_hash, region_hash
 from mipnet.bounds.interval import Interval
-from mipnet.errors import DataError, InputError, NetworkError
+from mipnet.errors import DataError, InputError, NetworkError, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT, Network, dims_of
 from mipnet.network.sets import Box
 
-FORMAT = "mipnet bounds 1"
+BOUNDS_FILE_FORMAT = "mipnet bounds 1"
+"""The entry of a file that says it holds bounds, with the version of its layout."""
 
 
 @dataclass(frozen=True)
 class LayerBounds:
-    """What is known of the values that an activation reads, or of the output: how many, how many of either sign, and their mean width.
+    """The number of units that an activation reads, how many of them may have either sign, and the mean width of their bounds.
 
-    ``unstable`` is None for an output, where signs play no part.
+    For the output of the network, signs have no meaning and ``unstable`` is None.
     """
 
     name: str
@@ -38,11 +39,11 @@ class LayerBounds:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Bounds of every node, as later nodes read it (`after`), and at gate sites before the gate acts (`ungated`).
+    """Bounds of every node after its gate acts (`after`), and of nodes with a gate also before it acts (`ungated`).
 
-    ``mode`` says for which gate values they hold: ``sound`` for every s in [0, 1]; ``paper`` for s = 1 only, over the input
-    widened by epsilon, as in the published method, where they serve as big-Ms of the gated network all the same.  ``method`` says
-    how they were found, ``region`` and ``gates`` for which input set and which gates they hold.
+    ``mode`` says for which scores they hold.  ``sound``: for every s in [0, 1].  ``paper``: for s = 1 only, over the input widened by
+    epsilon, as in the published method, which uses them as big-Ms of the gated network nevertheless.  ``method`` says how they were
+    computed, ``region`` and ``gates`` for which input set and which gates they hold.
     """
 
     network: Network
@@ -54,18 +55,18 @@ class Bounds:
     method: str = "interval"
 
     def before_gate(self, name: str) -> Interval:
-        """The value that a node computes, before a gate acts on it."""
+        """Return the bounds of a node before its gate acts."""
         return self.ungated.get(name, self.after[name])
 
     def __getitem__(self, name: str) -> xr.Dataset:
-        """Labelled ``lower`` and ``upper`` of what a node computes (before its gate), with the node's dimensions."""
+        """Return ``lower`` and ``upper`` of a node before its gate acts, labelled with the node's dimensions."""
         if name not in self.after:
             raise NetworkError(f"no bounds for `{name}`; the nodes are {', '.join(self.after)}")
         box, dims = self.before_gate(name), ("sample", *dims_of(name, self.network.shape_of(name)))
         return xr.Dataset({"lower": (dims, box.lower.numpy()), "upper": (dims, box.upper.numpy())})
 
     def unstable(self) -> dict[str, int]:
-        """For each activation: how many of its inputs, over all samples, may have either sign."""
+        """Return, per activation, how many of its inputs may have either sign, summed over all samples."""
         counts = {}
         for node in self.network.nodes:
             if node.layer.activation:
@@ -74,11 +75,11 @@ class Bounds:
         return counts
 
     def width(self) -> dict[str, float]:
-        """For each node: the mean of upper - lower before its gate."""
+        """Return, per node, the mean of upper - lower before its gate acts."""
         return {n.name: float(self.before_gate(n.name).width.mean()) for n in self.network.nodes}
 
     def layers(self) -> list[LayerBounds]:
-        """What matters of every layer: the inputs of each activation, and the output."""
+        """Return statistics of the inputs of each activation, and of the output."""
         unstable = self.unstable()
         read = [(name, self.after[self.network[name].inputs[0]], count) for name, count in unstable.items()]
         output = self.network.output.name
@@ -93,12 +94,12 @@ class Bounds:
             raise InputError("the bounds hold on another input set, which does not contain this one; compute them for this one")
         missing = sorted({site for gate in gates for site in gate.sites} - {site for gate in self.gates for site in gate.sites})
         if missing:
-            raise InputError(f"the bounds do not know of gates behind {', '.join(missing)}; compute them with `gates`")
+            raise InputError(f"the bounds do not know of gates after {', '.join(missing)}; compute them with `gates`")
 
     def save(self, path: str | Path) -> None:
         """Write the bounds to an .npz file, with hashes of the network and the input set; `load_bounds` reads it."""
         about = {
-            "format": FORMAT,
+            "format": BOUNDS_FILE_FORMAT,
             "network": network_hash(self.network),
             "region": region_hash(self.region),
             "gates": _sites(self.gates),
@@ -113,8 +114,9 @@ class Bounds:
             np.savez_compressed(stream, **arrays)
 
 
+@suggest_keywords
 def load_bounds(path: str | Path, network: Network, region: Box, gates: Sequence[Gate] = ()) -> Bounds:
-    """The bounds of a file; raises `DataError` if they are those of another network, input set or choice of gates."""
+    """Read bounds from a file; raises `DataError` if they belong to another network, another input set or other gates."""
     region = region.fit(network.input_shape)
     about, boxes = _read(Path(path))
     known = {"network": network_hash(network), "region": region_hash(region), "gates": _sites(gates)}
@@ -141,7 +143,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Interval]]:
         raise DataError(f"no file `{path}`; expected one that `Bounds.save` wrote") from None
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
         about, boxes = {}, []
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") != BOUNDS_FILE_FORMAT:
         raise DataError(f"`{path}` is no file of bounds; expected one that `Bounds.save` wrote")
     return about, boxes
 

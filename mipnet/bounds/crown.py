@@ -1,8 +1,8 @@
-"""CROWN: rows of coefficients walk from a node back to the input, where their least value over the box is known.
+"""CROWN: linear bounds are propagated from a node back to the input, where their minimum over the input set is known.
 
 Zhang et al., "Efficient Neural Network Robustness Certification with General Activation Functions" (NeurIPS 2018), section 3.  An upper
-bound is the negated lower bound of the negated value, so there is one walk: a row a bound in question, all samples and elements at
-once.  Each layer's step is in `mipnet.bounds.linear_rules`.
+bound is the negated lower bound of the negated value, so all bounds are computed by one backward pass with one row of coefficients per
+bound, for all samples and elements at once.  The rule of each layer is in `mipnet.bounds.linear_rules`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ import torch
 from torch import Tensor
 
 from mipnet.bounds.interval import Interval
-from mipnet.bounds.linear_rules import Passed, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
+from mipnet.bounds.linear_rules import BackwardBound, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
 from mipnet.network.graph import INPUT, Network, Node, size
 from mipnet.network.sets import Ball
 
-CHUNK = 2**19
-"""As many coefficients of one node are held at once: 4 MiB, which a cache may hold."""
+CROWN_COEFFICIENTS_MAX = 2**19
+"""Largest number of coefficients of one node that are computed at once: 4 MiB, which fits into a cache."""
 
-ROUNDING = 1e-12
-"""Bounds are rounded outwards by this, relative to the size of what was added up; float64 itself has 1e-16."""
+CROWN_ROUNDING_RELATIVE = 1e-12
+"""Bounds are rounded outwards by this, relative to the sum of the absolute values of the terms; the precision of float64 is 1e-16."""
 
 Choices = Mapping[str, Tensor]
+"""Numbers per row and element, by node name."""
 
 
 @dataclass(eq=False)
-class Known:
-    """Bounds of the nodes so far, ``after`` their gates and ``ungated`` before; ``sites`` are those where any score is possible.
+class KnownBounds:
+    """The bounds of all nodes computed so far.
 
-    The input lies in the ``ball`` as well, if there is one.
+    ``after`` holds the bounds after the gate of a node acts, ``ungated`` those before.  ``sites`` are the nodes with a gate.
+    If there is a ``ball``, the input also lies in it.
     """
 
     network: Network
@@ -41,13 +43,17 @@ class Known:
     ball: Ball | None = None
 
     def before_gate(self, name: str) -> Interval:
-        """The value that a node computes, before a gate acts on it."""
+        """Return the bounds of a node before its gate acts."""
         return self.ungated.get(name, self.after[name])
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """What is asked: the least value of ``sign * element`` of a node's value before its gate, for each row in its own sample."""
+class CrownRows:
+    """Which lower bounds are wanted.
+
+    Row k asks for a lower bound of ``sign[k] * value[element[k]]`` for sample ``sample[k]``, where value is the flat value of the node
+    before its gate.
+    """
 
     node: Node
     sample: Tensor
@@ -55,41 +61,41 @@ class Rows:
     sign: Tensor
 
     @staticmethod
-    def both(node: Node, wanted: Tensor) -> Rows:
-        """Two rows for each wanted element of ``(sample, *shape)``: its lower end, then as many rows for its upper end."""
+    def both(node: Node, wanted: Tensor) -> CrownRows:
+        """Return two rows per wanted element of ``(sample, *shape)``: first all lower bounds, then all upper bounds."""
         sample, element = wanted.flatten(1).nonzero(as_tuple=True)
         sign = torch.ones(2 * len(sample), dtype=torch.float64)
         sign[len(sample) :] = -1.0
-        return Rows(node, sample.repeat(2), element.repeat(2), sign)
+        return CrownRows(node, sample.repeat(2), element.repeat(2), sign)
 
     def __len__(self) -> int:
         return len(self.sign)
 
-    def split(self, count: int) -> list[Rows]:
-        """The same rows in parts of at most ``count``."""
+    def split(self, count: int) -> list[CrownRows]:
+        """Return the same rows in parts of at most ``count``."""
         parts = (slice(first, first + count) for first in range(0, len(self), count))
-        return [Rows(self.node, self.sample[part], self.element[part], self.sign[part]) for part in parts]
+        return [CrownRows(self.node, self.sample[part], self.element[part], self.sign[part]) for part in parts]
 
     def coefficients(self) -> Tensor:
-        """``(rows, *shape)``: one number that is not 0 in each row."""
+        """Return the coefficients ``(rows, *shape)``: one nonzero number per row."""
         flat = torch.zeros(len(self), size(self.node.shape), dtype=torch.float64)
         flat[torch.arange(len(self)), self.element] = self.sign
         return flat.reshape(-1, *self.node.shape)
 
     def of(self, box: Interval) -> Interval:
-        """The box of each row's sample; a single one stands for all."""
+        """Return the box of each row's sample; a single box holds for all samples."""
         return box if len(box.lower) == 1 else box[self.sample]
 
-    def improve(self, box: Interval, least: Tensor) -> Interval:
-        """The box of the node with the ends that were asked for, where they are better."""
+    def improve(self, box: Interval, found: Tensor) -> Interval:
+        """Return the node's box, intersected with the new bounds of all rows."""
         half, (lower, upper) = len(self) // 2, (box.lower.flatten(1).clone(), box.upper.flatten(1).clone())
         where = self.sample[:half], self.element[:half]
-        lower[where], upper[where] = least[:half], -least[half:]
+        lower[where], upper[where] = found[:half], -found[half:]
         return box & Interval(lower.reshape(box.lower.shape), upper.reshape(box.upper.shape))
 
 
 def ancestors(network: Network, name: str) -> list[Node]:
-    """A node and all nodes that it depends on, in topological order."""
+    """Return a node and all nodes that it depends on, in topological order."""
     needed, found = {name}, []
     for node in reversed(network.nodes):
         if node.name in needed:
@@ -98,37 +104,37 @@ def ancestors(network: Network, name: str) -> list[Node]:
     return found[::-1]
 
 
-def crown(known: Known, node: Node, box: Interval, wanted: Tensor) -> Interval:
-    """The node's box, where ``wanted`` improved by linear backward bounds over the boxes of the nodes before it."""
-    rows = Rows.both(node, wanted)
+def crown(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
+    """Return the node's box with the elements in ``wanted`` tightened by linear backward bounds over the boxes of earlier nodes."""
+    rows = CrownRows.both(node, wanted)
     if not len(rows):
         return box
-    return rows.improve(box, torch.cat([least(known, part, box) for part in rows.split(rows_at_once(known.network, node))]))
+    return rows.improve(box, torch.cat([lower_bounds(known, part, box) for part in rows.split(rows_at_once(known.network, node))]))
 
 
 def rows_at_once(network: Network, node: Node) -> int:
-    """How many rows may walk together: so many that no node's coefficients exceed `CHUNK`."""
+    """Return how many rows are computed at once, so that no node has more than `CROWN_COEFFICIENTS_MAX` coefficients."""
     largest = max(size(network.shape_of(name)) for each in ancestors(network, node.name) for name in (each.name, *each.inputs))
-    return max(1, CHUNK // largest)
+    return max(1, CROWN_COEFFICIENTS_MAX // largest)
 
 
-def least(known: Known, rows: Rows, box: Interval, choices: Choices | None = None) -> Tensor:
-    """A lower bound of each row's value, shape ``(rows,)``; ``choices`` are those of `mipnet.bounds.linear_rules.lines` by node name."""
+def lower_bounds(known: KnownBounds, rows: CrownRows, box: Interval, choices: Choices | None = None) -> Tensor:
+    """Return a lower bound per row, shape ``(rows,)``; ``choices`` by node name are those of `mipnet.bounds.linear_rules.lines`."""
     return walk(known, rows, box, choices)[0]
 
 
 def walk(
-    known: Known,
-    rows: Rows,
+    known: KnownBounds,
+    rows: CrownRows,
     box: Interval,
     choices: Choices | None = None,
     added: Choices | None = None,
     seen: dict[str, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A lower bound of each row's value, and the coefficients of the input in it, ``(rows, *input_shape)``.
+    """Return a lower bound per row, and the coefficients of the input in that linear bound, ``(rows, *input_shape)``.
 
-    ``added`` are coefficients that come to those of a node's value: Lagrange multipliers of what is known of it.  ``seen`` takes down the
-    coefficients that reach each activation.
+    ``added`` are coefficients that are added to those of a node's value: Lagrange multipliers of constraints on it.  The coefficients that
+    reach each activation are stored in ``seen``.
     """
     waiting, shifts = {rows.node.name: rows.coefficients()}, []
     for node in reversed(ancestors(known.network, rows.node.name)):
@@ -140,10 +146,10 @@ def walk(
         if seen is not None and node.layer.activation:
             seen[node.name] = coefficients
         if node is not rows.node and node.name in known.sites:
-            (coefficients,), shift = gate_lines(value).of(rows.sample).passed(coefficients)
+            (coefficients,), shift = gate_lines(value).of(rows.sample).backward(coefficients)
             shifts.append(shift)
         if not has_backward(node.layer) or (node is not rows.node and not value.width.any()):
-            shifts.append(least_over(rows.of(value), coefficients))
+            shifts.append(minimum_over_box(rows.of(value), coefficients))
             continue
         parts, shift = _step(known, node, rows, coefficients, choices or {})
         shifts.append(shift)
@@ -151,38 +157,38 @@ def walk(
             waiting[name] = waiting[name] + part if name in waiting else part
     source = known.after[INPUT]
     slopes = waiting[INPUT] if INPUT in waiting else source.lower.new_zeros(len(rows), *source.lower.shape[1:])
-    lowest = least_over(rows.of(source), slopes)
+    lowest = minimum_over_box(rows.of(source), slopes)
     if known.ball is not None:
-        lowest = torch.maximum(lowest, least_in(known.ball, rows, source, slopes))
+        lowest = torch.maximum(lowest, minimum_over_ball(known.ball, rows, source, slopes))
     terms = torch.stack([*shifts, lowest])
-    return terms.sum(0) - ROUNDING * terms.abs().sum(0), slopes
+    return terms.sum(0) - CROWN_ROUNDING_RELATIVE * terms.abs().sum(0), slopes
 
 
-def _step(known: Known, node: Node, rows: Rows, coefficients: Tensor, choices: Choices) -> Passed:
+def _step(known: KnownBounds, node: Node, rows: CrownRows, coefficients: Tensor, choices: Choices) -> BackwardBound:
     inputs = [known.after[name] for name in node.inputs]
     if is_exact(node.layer):
-        return backward(node.layer, coefficients, *inputs)  # which looks at no number of them
+        return backward(node.layer, coefficients, *inputs)  # an affine rule reads only their shapes
     if not is_elementwise(node.layer):
         return backward(node.layer, coefficients, *(rows.of(x) for x in inputs))
     if node.name in choices:
-        return lines(node.layer, rows.of(inputs[0]), choices[node.name]).passed(coefficients)
-    return lines(node.layer, inputs[0]).of(rows.sample).passed(coefficients)
+        return lines(node.layer, rows.of(inputs[0]), choices[node.name]).backward(coefficients)
+    return lines(node.layer, inputs[0]).of(rows.sample).backward(coefficients)
 
 
-def least_over(box: Interval, coefficients: Tensor) -> Tensor:
-    """The least value of each row over its box: ``c . centre - |c| . radius``, rounded outwards."""
+def minimum_over_box(box: Interval, coefficients: Tensor) -> Tensor:
+    """Return the minimum of each row over its box: ``c . centre - |c| . radius``, rounded outwards."""
     flat, centre, radius = coefficients.flatten(1), box.centre.flatten(1), box.radius.flatten(1)
-    reach = radius + ROUNDING * (centre.abs() + radius)
+    reach = radius + CROWN_ROUNDING_RELATIVE * (centre.abs() + radius)
     if len(centre) == 1:
         return flat @ centre[0] - flat.abs() @ reach[0]
     return (flat * centre).sum(1) - (flat.abs() * reach).sum(1)
 
 
-def least_in(ball: Ball, rows: Rows, box: Interval, coefficients: Tensor) -> Tensor:
-    """A lower bound of each row over a ball, in its own sample: ``c . centre - radius * |c|`` in the dual norm, rounded outwards.
+def minimum_over_ball(ball: Ball, rows: CrownRows, box: Interval, coefficients: Tensor) -> Tensor:
+    """Return a lower bound of each row over the ball of its sample: ``c . centre - radius * |c|`` in the dual norm, rounded outwards.
 
-    The dual of the sum norm is the largest ``|c_i|``, the Euclidean norm is its own.  A coordinate that the box does not let move down
-    the row does not count: it cannot lower the value below that at the centre.
+    The dual norm of the sum norm is the largest ``|c_i|``; the Euclidean norm is its own dual.  A coordinate in which the box does not let
+    the row decrease is left out: it cannot bring the value below the value at the centre.
     """
     centre = torch.tensor(ball.centre)
     centre = centre if len(centre) == 1 else centre[rows.sample]
@@ -191,4 +197,4 @@ def least_in(ball: Ball, rows: Rows, box: Interval, coefficients: Tensor) -> Ten
     falls = torch.where(room > 0, coefficients, 0.0).flatten(1)
     dual = falls.abs().amax(1) if ball.norm == "l1" else torch.linalg.vector_norm(falls, dim=1)
     terms = (coefficients * centre).flatten(1)
-    return terms.sum(1) - ball.radius * dual - ROUNDING * (terms.abs().sum(1) + ball.radius * dual)
+    return terms.sum(1) - ball.radius * dual - CROWN_ROUNDING_RELATIVE * (terms.abs().sum(1) + ball.radius * dual)

@@ -1,4 +1,4 @@
-"""Which network, and which input set: a hash of all that bounds depend on, so that they are not taken for those of another."""
+"""Hashes of a network and of an input set, by which a file of bounds is matched to what it belongs to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mipnet.network.sets import Box
 
 
 def network_hash(network: Network) -> str:
-    """SHA-256 of the input shape and of every node: its name, its inputs, its layer and all that the layer holds."""
+    """Return the SHA-256 of the input shape and of the name, the inputs, the layer and the weights of every node."""
     digest = hashlib.sha256(repr(network.input_shape).encode())
     for node in network.nodes:
         digest.update(repr((node.name, node.inputs, type(node.layer).__qualname__)).encode())
@@ -26,7 +26,7 @@ def network_hash(network: Network) -> str:
 
 
 def region_hash(region: Box) -> str:
-    """SHA-256 of both ends of the boxes, and of the balls if there are any."""
+    """Return the SHA-256 of both ends of the boxes, and of the balls if there are any."""
     digest = hashlib.sha256(repr(region.lower.shape).encode())
     for end in (region.lower, region.upper):
         digest.update(np.ascontiguousarray(end + 0.0).data)  # -0 is 0

@@ -1,4 +1,4 @@
-"""Interval bounds: each layer's rule maps boxes of inputs to a box that holds every output.
+"""Interval bounds: the rule of each layer maps boxes of its inputs to a box that contains every output.
 
 `interval` is open: register a rule for a layer of your own with ``@interval.register(MyLayer)``.
 """
@@ -17,10 +17,10 @@ from mipnet.errors import UnsupportedError
 from mipnet.network.graph import Layer
 
 Method = Literal["auto", "interval", "crown", "alpha"]
-"""How bounds are computed; `auto` is CROWN, with intervals where that would take long."""
+"""How bounds are computed; `auto` is CROWN, with intervals for nodes where CROWN would take too long."""
 
 Mode = Literal["sound", "paper", "interval", "crown", "alpha"]
-"""What bounds hold for: `paper` for the network without gates, all others for every gate value, computed as their names say."""
+"""For which scores bounds hold, and how they are computed: `paper` for the network without gates, all others for every score."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Interval:
 
     @property
     def centre(self) -> Tensor:
-        """The middle."""
+        """The midpoint."""
         return (self.lower + self.upper) / 2
 
     @property
@@ -47,33 +47,33 @@ class Interval:
 
     @property
     def with_zero(self) -> Interval:
-        """The smallest interval that also holds 0: what a gate makes of it."""
+        """The smallest interval that also contains 0: the bounds after a gate acts."""
         return Interval(self.lower.clamp(max=0), self.upper.clamp(min=0))
 
     def __and__(self, other: Interval) -> Interval:
-        """What both say; ends that cross, as rounding may make them, change places."""
+        """Return the intersection; ends that cross because of rounding are swapped."""
         lower, upper = torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)
         return Interval(torch.minimum(lower, upper), torch.maximum(lower, upper))
 
     def __getitem__(self, samples: Tensor | slice) -> Interval:
-        """The intervals of some samples."""
+        """Return the intervals of some samples."""
         return Interval(self.lower[samples], self.upper[samples])
 
 
 @singledispatch
 def interval(layer: Layer, *inputs: Interval) -> Interval:
-    """The box of a layer's output, given boxes of its inputs."""
+    """Return a box that contains a layer's output, given boxes of its inputs."""
     raise UnsupportedError(
         f"no interval rule for layer `{layer.label}`; register one with `@mipnet.interval.register({type(layer).__name__})`"
     )
 
 
 def monotone(layer: Layer, *inputs: Interval) -> Interval:
-    """The rule of every layer that is nondecreasing in each input."""
+    """Apply the rule of a layer that is nondecreasing in each input."""
     return Interval(layer.forward(*(i.lower for i in inputs)), layer.forward(*(i.upper for i in inputs)))
 
 
 def linear(forward: Callable[[Tensor], Tensor], absolute: Callable[[Tensor], Tensor], x: Interval) -> Interval:
-    """The rule of an affine layer: centre through the layer, radius through its absolute weights."""
+    """Apply the rule of an affine layer: the centre through the layer, the radius through its absolute weights."""
     centre, radius = forward(x.centre), absolute(x.radius)
     return Interval(centre - radius, centre + radius)

@@ -1,14 +1,14 @@
-"""Rules of linear backward bounds: how a linear function of a layer's output is bounded by one of its inputs.
+"""Rules of linear backward bounds: how a linear function of a layer's output is bounded by a linear function of its inputs.
 
-A row of coefficients c says ``c . y`` of an output y.  The rule of a layer gives, for every row, coefficients a of each input and a
-number b with
+A row of coefficients c stands for the function ``c . y`` of an output y.  The rule of a layer gives, for every row, coefficients a of
+each input and a number b with
 
     c . layer(x)  >=  a . x + b        for every x in the input boxes,
 
-so that rows walk back to the input of the network, where the least value is known (Zhang et al., "Efficient Neural Network
+so that rows are propagated back to the input of the network, where their minimum is known (Zhang et al., "Efficient Neural Network
 Robustness Certification with General Activation Functions", NeurIPS 2018, section 3: CROWN).  `backward` is open: register a rule for
-a layer of your own with ``@backward.register(MyLayer)``, or `lines` if it acts on each element alone.  A layer with neither is
-bounded by its interval.
+a layer of your own with ``@backward.register(MyLayer)``, or a rule of `lines` if it acts on each element alone.  For a layer with
+neither, the interval bounds of its output are used.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from mipnet.bounds.interval import Interval
 from mipnet.errors import UnsupportedError
 from mipnet.network.graph import Layer
 
-Passed = tuple[Sequence[Tensor], Tensor]
-"""What a rule gives back: coefficients ``(rows, *shape)`` for each input, and a constant ``(rows,)``."""
+BackwardBound = tuple[Sequence[Tensor], Tensor]
+"""The result of a rule: coefficients ``(rows, *shape)`` per input, and constants ``(rows,)``."""
 
-Rule = Callable[..., Passed]
-R = TypeVar("R", bound=Rule)
+BackwardRule = Callable[..., BackwardBound]
+R = TypeVar("R", bound=BackwardRule)
 
 
 @singledispatch
-def backward(layer: Layer, coefficients: Tensor, *inputs: Interval) -> Passed:
-    """``coefficients . layer(x) >= sum of a_i . x_i + b``, row by row.
+def backward(layer: Layer, coefficients: Tensor, *inputs: Interval) -> BackwardBound:
+    """Return a_i and b with ``coefficients . layer(x) >= sum of a_i . x_i + b``, row by row.
 
-    ``coefficients`` has shape ``(rows, *shape of the output)``; the boxes of the inputs have one entry for each row, or a single one
-    for all.  Returned are the ``a_i`` of shape ``(rows, *shape of input i)`` and ``b`` of shape ``(rows,)``.
+    ``coefficients`` has shape ``(rows, *shape of the output)``; the boxes of the inputs have one entry per row, or a single one for all
+    rows.  The ``a_i`` have shape ``(rows, *shape of input i)`` and ``b`` has shape ``(rows,)``.
     """
     if is_elementwise(layer):
-        return lines(layer, inputs[0]).passed(coefficients)
+        return lines(layer, inputs[0]).backward(coefficients)
     raise UnsupportedError(
         f"no backward rule for layer `{layer.label}`; register one with `@mipnet.backward.register({type(layer).__name__})`"
     )
@@ -56,18 +56,18 @@ class Lines:
     upper_shift: Tensor
 
     @property
-    def apart(self) -> Tensor:
-        """True where the two lines differ, that is where f is not linear."""
+    def differ(self) -> Tensor:
+        """True where the two lines differ, that is, where f is not linear on the interval."""
         return (self.lower_slope != self.upper_slope) | (self.lower_shift != self.upper_shift)
 
     def of(self, samples: Tensor) -> Lines:
-        """The lines of some samples; those of a single one stand for all."""
+        """Return the lines of some samples; those of a single sample hold for all."""
         if len(self.lower_slope) == 1:
             return self
         return Lines(self.lower_slope[samples], self.lower_shift[samples], self.upper_slope[samples], self.upper_shift[samples])
 
-    def passed(self, coefficients: Tensor) -> Passed:
-        """The rule: the lower line under positive coefficients, the upper one under negative ones."""
+    def backward(self, coefficients: Tensor) -> BackwardBound:
+        """Apply the backward rule: the lower line for positive coefficients, the upper line for negative ones."""
         positive = coefficients.clamp(min=0)
         negative = coefficients - positive
         parts = ((positive, self.lower_shift), (negative, self.upper_shift))
@@ -75,7 +75,7 @@ class Lines:
         return (torch.addcmul(positive * self.lower_slope, negative, self.upper_slope),), shift
 
     def combined(self, factor: float, slope: float) -> Lines:
-        """The lines of ``factor f(x) + slope x``."""
+        """Return the lines of ``factor f(x) + slope x``."""
         lower, upper = (self.lower_slope, self.lower_shift), (self.upper_slope, self.upper_shift)
         below, above = (lower, upper) if factor >= 0 else (upper, lower)
         return Lines(factor * below[0] + slope, factor * below[1], factor * above[0] + slope, factor * above[1])
@@ -83,37 +83,37 @@ class Lines:
 
 @singledispatch
 def lines(layer: Layer, x: Interval, choice: Tensor | None = None) -> Lines:
-    """For a layer that acts on each element alone: a line below it and a line above it on the interval.
+    """Return a line below and a line above a layer that acts on each element alone, on the interval ``x``.
 
-    Where there is a choice of lines, ``choice`` in [0, 1] makes it, with one number an element, and may be optimised; every one is
-    valid.  Without it the rule chooses.
+    If several lines are valid, ``choice`` selects one: one number in [0, 1] per element, which may be optimised.  Every choice gives valid
+    lines.  Without ``choice`` the rule selects.
     """
     raise UnsupportedError(f"layer `{layer.label}` has no lines; register them with `@mipnet.lines.register({type(layer).__name__})`")
 
 
 def is_elementwise(layer: Layer) -> bool:
-    """True if `lines` knows the layer."""
+    """Return True if the layer has a rule of `lines`."""
     return lines.dispatch(type(layer)) is not lines.dispatch(object)
 
 
 def has_backward(layer: Layer) -> bool:
-    """True if `backward` or `lines` knows the layer."""
+    """Return True if the layer has a rule of `backward` or `lines`."""
     return is_elementwise(layer) or backward.dispatch(type(layer)) is not backward.dispatch(object)
 
 
-AFFINE: set[Rule] = set()
-"""Rules that lose nothing, because their layer is affine; they look at the shapes of the input boxes and at no number."""
+AFFINE_RULES: set[BackwardRule] = set()
+"""Rules of affine layers: they hold with equality, and read only the shapes of the input boxes."""
 
 
 def affine(rule: R) -> R:
-    """Mark a backward rule as one of an affine layer: it loses nothing."""
-    AFFINE.add(rule)
+    """Mark a backward rule as that of an affine layer: it holds with equality."""
+    AFFINE_RULES.add(rule)
     return rule
 
 
 @affine
-def adjoint(layer: Layer, coefficients: Tensor, *inputs: Interval) -> Passed:
-    """The rule of any affine layer: ``a = c J`` with its Jacobian J, by automatic differentiation, and ``b = c . layer(0)``."""
+def adjoint(layer: Layer, coefficients: Tensor, *inputs: Interval) -> BackwardBound:
+    """The backward rule of any affine layer: ``a = c J`` with its Jacobian J, by automatic differentiation, and ``b = c . layer(0)``."""
     zeros = [torch.zeros(len(coefficients), *x.lower.shape[1:], dtype=coefficients.dtype) for x in inputs]
     differentiated: Any = torch.func.vjp(layer.forward, *zeros)
     at_zero, pull = differentiated
@@ -121,27 +121,27 @@ def adjoint(layer: Layer, coefficients: Tensor, *inputs: Interval) -> Passed:
 
 
 @affine
-def rearranged(layer: Layer, coefficients: Tensor, *inputs: Interval) -> Passed:
-    """The rule of a layer that only moves elements: `adjoint`, with the elements as independent of one another as before."""
+def rearranged(layer: Layer, coefficients: Tensor, *inputs: Interval) -> BackwardBound:
+    """The backward rule of a layer that only rearranges elements: `adjoint`; independent elements stay independent."""
     return adjoint(layer, coefficients, *inputs)
 
 
 def is_exact(layer: Layer) -> bool:
-    """True if the layer's rule is marked as `affine`."""
-    return backward.dispatch(type(layer)) in AFFINE
+    """Return True if the layer's rule is marked as `affine`."""
+    return backward.dispatch(type(layer)) in AFFINE_RULES
 
 
 def moves(layer: Layer) -> bool:
-    """True if the layer puts each element somewhere, maybe changed, and mixes none."""
+    """Return True if every output element depends on one input element only."""
     return layer.unitwise or backward.dispatch(type(layer)) is rearranged
 
 
 def clip_lines(x: Interval, low: float, high: float, choice: Tensor | None = None) -> Lines:
-    """Lines of ``f(x) = min(max(x, low), high)``; either end may be infinite, and ReLU is ``clip(x, 0, inf)``.
+    """Return lines of ``f(x) = min(max(x, low), high)``; either end may be infinite, and ReLU is ``clip(x, 0, inf)``.
 
-    Where f is linear on [l, u] both lines are f.  Else the line below is the chord from (l, f(l)) to (u, f(u)) if ``l >= low``, and
-    otherwise it goes through the kink (low, low) with slope ``choice (f(u) - low) / (u - low)``; above likewise at (high, high).
-    Left to itself the choice is 0 or 1, whichever leaves the smaller area (Zhang et al. 2018, section 3.3).
+    Where f is linear on [l, u], both lines are f.  Otherwise the line below is the chord from (l, f(l)) to (u, f(u)) if ``l >= low``, and
+    a line through the kink (low, low) with slope ``choice (f(u) - low) / (u - low)`` if not; the line above likewise at (high, high).
+    Without ``choice`` the slope is taken at 0 or 1, whichever gives the smaller area (Zhang et al. 2018, section 3.3).
     """
     lower, upper = x.lower, x.upper
     at_lower, at_upper = lower.clamp(low, high), upper.clamp(low, high)
@@ -152,23 +152,25 @@ def clip_lines(x: Interval, low: float, high: float, choice: Tensor | None = Non
     below, above = (slope, shift), (slope, shift)
     if low > -torch.inf:
         bent = ~straight & (lower < low)
-        below = _through(low, bent, (at_upper - low) / torch.where(bent, upper - low, 1.0), upper - low >= low - lower, choice, below)
+        below = _line_through(low, bent, (at_upper - low) / torch.where(bent, upper - low, 1.0), upper - low >= low - lower, choice, below)
     if high < torch.inf:
         bent = ~straight & (upper > high)
-        above = _through(high, bent, (high - at_lower) / torch.where(bent, high - lower, 1.0), high - lower >= upper - high, choice, above)
+        above = _line_through(
+            high, bent, (high - at_lower) / torch.where(bent, high - lower, 1.0), high - lower >= upper - high, choice, above
+        )
     return Lines(*below, *above)
 
 
-def _through(
+def _line_through(
     kink: float, where: Tensor, steepest: Tensor, steep: Tensor, choice: Tensor | None, other: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Slope and shift of a line through ``(kink, kink)`` ``where`` a mask holds, the ``other`` line elsewhere."""
+    """Return slope and shift of a line through ``(kink, kink)`` in the elements ``where``, and of the ``other`` line elsewhere."""
     slope = torch.where(where, steepest, 0.0) * (steep.to(steepest.dtype) if choice is None else choice)
     return torch.where(where, slope, other[0]), torch.where(where, kink - slope * kink, other[1])
 
 
 def gate_lines(y: Interval) -> Lines:
-    """Lines of a gated value, whatever the score: ``min(0, y) <= y' <= max(0, y)``, see `mipnet.network.gates`.
+    """Return lines of a gated value that hold for every score: ``min(0, y) <= y' <= max(0, y)``, see `mipnet.network.gates`.
 
     The score is projected out: for every s in [0, 1] a soft threshold lies between 0 and y, and for s in {0, 1} it is one of them.
     The lines are the chords of min(0, y) and max(0, y) on [l, u].

@@ -1,4 +1,4 @@
-"""Bounds that a user knows: checked for shape, order and numbers, and held against forward passes before anything relies on them."""
+"""Bounds that a user provides: their shapes, order and numbers are checked, and forward passes have to lie inside them."""
 
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ class UserBounds:
     replace: bool = False
 
 
-TRIALS = 200
-"""So many forward passes a sample, half of them from corners."""
+CHECK_PASSES_PER_SAMPLE = 200
+"""Number of forward passes per sample by which bounds are checked; half of them start at corners of the input set."""
 
-SLACK = 1e-7
-"""A forward pass may lie outside by this, relative to its size: bounds are often written with few digits."""
+USER_BOUNDS_SLACK_RELATIVE = 1e-7
+"""How far a forward pass may lie outside, relative to 1 + its absolute value: bounds are often written with few digits."""
 
 
 def read_given(network: Network, region: Box, given: BoundsByNode) -> dict[str, Interval]:
-    """The boxes that a user gave, each for all samples; raises `InputError` naming the node and what is wrong.
+    """Return the user's bounds as boxes for all samples; raises `InputError` naming the node and what is wrong.
 
-    Arrays have the shape of one sample of the node, for all samples, or that behind a sample axis; infinite ends say nothing.
+    Arrays have the shape of the node, which holds for all samples, or that shape with a sample axis in front.  An infinite end means that
+    there is no bound.
     """
     found = {}
     for name, ends in given.items():
@@ -82,10 +83,10 @@ def _ends(network: Network, name: str, ends: Any) -> tuple[np.ndarray[Any, Any],
     return lower, upper
 
 
-def hold_against_samples(network: Network, region: Box, gates: Sequence[Gate], boxes: Mapping[str, Interval]) -> None:
+def check_by_samples(network: Network, region: Box, gates: Sequence[Gate], boxes: Mapping[str, Interval]) -> None:
     """Raise `InputError` if a forward pass from inside the set, with gates open or closed, leaves one of the boxes.
 
-    It proves nothing of bounds that pass, and finds most that are wrong.
+    Passing this check proves nothing, but most wrong bounds fail it.
     """
     if not boxes:
         return
@@ -93,10 +94,10 @@ def hold_against_samples(network: Network, region: Box, gates: Sequence[Gate], b
     for sample in range(region.samples):
         own = region.only(sample)
         lower, upper = own.lower[0], own.upper[0]
-        share = rng.uniform(-0.5, 1.5, (TRIALS, *lower.shape)).clip(0, 1)
+        share = rng.uniform(-0.5, 1.5, (CHECK_PASSES_PER_SAMPLE, *lower.shape)).clip(0, 1)
         values = _values(network, torch.tensor(own.nearest(lower + share * (upper - lower))), gates, rng)
         for name, box in boxes.items():
-            value, slack = values[name], SLACK * (1 + values[name].abs())
+            value, slack = values[name], USER_BOUNDS_SLACK_RELATIVE * (1 + values[name].abs())
             outside = (value < box.lower[sample] - slack) | (value > box.upper[sample] + slack)
             if bool(outside.any()):
                 where = tuple(int(i) for i in outside.nonzero()[0])
@@ -108,7 +109,7 @@ def hold_against_samples(network: Network, region: Box, gates: Sequence[Gate], b
 
 
 def _values(network: Network, x: Tensor, gates: Sequence[Gate], rng: np.random.Generator) -> dict[str, Tensor]:
-    """What each node computes before its gate, the gates of half of the points all open and of the others open or closed."""
+    """Return the value of each node before its gate acts: with all gates open for half of the points, and random gates for the others."""
     before: dict[str, Tensor] = {}
 
     def gated(name: str, score: Tensor) -> Callable[[Tensor], Tensor]:

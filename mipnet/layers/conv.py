@@ -12,18 +12,20 @@ from torch import Tensor
 
 from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval, linear
-from mipnet.bounds.linear_rules import Passed, affine, backward
+from mipnet.bounds.linear_rules import BackwardBound, affine, backward
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import linear_map
 from mipnet.layers.window import Pair, Sides, Window
 from mipnet.network.graph import Layer, constant, require, size
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Conv2d(Layer):
     """``y[o, r, c] = b[o] + sum W[o, i, u, v] x[i, r*stride + u*dilation - top, c*stride + v*dilation - left]``.
 
-    ``weight`` has shape ``(outputs, inputs / groups, rows, cols)``, ``bias`` ``(outputs,)`` or None; ``padding`` holds zeros added at
-    ``(top, bottom, left, right)``, which need not be symmetric ('same').
+    ``weight`` has shape ``(outputs, inputs / groups, rows, cols)``, and ``bias`` has shape ``(outputs,)`` or is None.  ``padding`` is the
+    number of zeros added at ``(top, bottom, left, right)``; it may be asymmetric, as with 'same'.
     """
 
     weight: Tensor
@@ -46,19 +48,19 @@ class Conv2d(Layer):
 
     @property
     def window(self) -> Window:
-        """Where the kernel lies."""
+        """The sliding window of the kernel."""
         kernel = (int(self.weight.shape[2]), int(self.weight.shape[3]))
         return Window(kernel, self.stride, self.padding, self.dilation)
 
     def shape(self, *inputs: Shape) -> Shape:
-        """``(outputs, rows, cols)``."""
+        """Return ``(outputs, rows, cols)``."""
         (given,) = inputs
         wanted = int(self.weight.shape[1]) * self.groups
         require(len(given) == 3 and given[0] == wanted, f"its input has shape {given}; expected ({wanted}, rows, cols)")
         return (int(self.weight.shape[0]), *self.window.out(given))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The convolution of a batch."""
+        """Return the convolution of a batch."""
         (x,) = inputs
         return self._apply(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
@@ -73,8 +75,8 @@ def _(layer: Conv2d, x: Interval) -> Interval:
 
 @backward.register(Conv2d)
 @affine
-def _(layer: Conv2d, coefficients: Tensor, x: Interval) -> Passed:
-    """The transposed convolution of the coefficients, without what falls into the padding; input that no window reads gets 0."""
+def _(layer: Conv2d, coefficients: Tensor, x: Interval) -> BackwardBound:
+    """Return the transposed convolution of the coefficients without the padding; elements that no window reads have coefficient 0."""
     rows, cols = (int(n) for n in x.lower.shape[2:])
     top, bottom, left, right = layer.padding
     full = F.conv_transpose2d(coefficients, layer.weight, None, layer.stride, 0, 0, layer.groups, layer.dilation)
@@ -86,7 +88,7 @@ def _(layer: Conv2d, coefficients: Tensor, x: Interval) -> Passed:
 
 @linear_map.register(Conv2d)
 def _(layer: Conv2d, *shapes: Shape) -> tuple[Csr, ...]:
-    """One row an output element, its entries gathered from the window: the dense matrix is never built."""
+    """Return a matrix with one row per output element, whose entries come from its window; the dense matrix is never built."""
     (given,) = shapes
     outputs, per_group = int(layer.weight.shape[0]), int(layer.weight.shape[1])
     places = layer.window.places(given)  # (rows * cols, kernel), -1 outside

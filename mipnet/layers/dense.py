@@ -10,14 +10,16 @@ from torch import Tensor
 
 from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval, linear
-from mipnet.bounds.linear_rules import Passed, affine, backward
+from mipnet.bounds.linear_rules import BackwardBound, affine, backward
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import linear_map
 from mipnet.network.graph import Layer, constant, require
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Dense(Layer):
-    """``y = W x + b`` for a vector x; ``weight`` has shape ``(outputs, inputs)``, ``bias`` ``(outputs,)`` or None."""
+    """``y = W x + b`` for a vector x; ``weight`` has shape ``(outputs, inputs)``, and ``bias`` has shape ``(outputs,)`` or is None."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -33,13 +35,13 @@ class Dense(Layer):
         require(ok, f"the bias has shape {tuple(getattr(self.bias, 'shape', ()))}; expected ({len(self.weight)},)")
 
     def shape(self, *inputs: Shape) -> Shape:
-        """``(outputs,)``."""
+        """Return ``(outputs,)``."""
         (given,) = inputs
         require(given == (self.weight.shape[1],), f"its input has shape {given}; the weight expects ({self.weight.shape[1]},)")
         return (self.weight.shape[0],)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """``x @ W.T + b``."""
+        """Return ``x @ W.T + b``."""
         (x,) = inputs
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
@@ -51,7 +53,7 @@ def _(layer: Dense, x: Interval) -> Interval:
 
 @backward.register(Dense)
 @affine
-def _(layer: Dense, coefficients: Tensor, x: Interval) -> Passed:
+def _(layer: Dense, coefficients: Tensor, x: Interval) -> BackwardBound:
     """``c . (W x + b) = (c W) . x + c . b``."""
     constant = coefficients.new_zeros(len(coefficients)) if layer.bias is None else coefficients @ layer.bias
     return (coefficients @ layer.weight,), constant

@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from mipnet.arrays import Array, Csr, Mask, Shape
+from mipnet.arrays import Array, Csr, Ints, Mask, Shape
 from mipnet.bounds.interval import Interval, interval, monotone
-from mipnet.bounds.linear_rules import Passed, adjoint, backward
+from mipnet.bounds.linear_rules import BackwardBound, adjoint, backward
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import WINDOWS_PART, Block, Phases
 from mipnet.formulations.maxpool import MAXIMUM, MaxWindows
@@ -23,16 +23,17 @@ from mipnet.layers.window import Pair, Window
 from mipnet.network.graph import Layer, require
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class MaxPool2d(Layer):
-    """``y = max`` over each window of each channel; padding never wins."""
+    """``y = max`` over each window of each channel; padding is never the maximum."""
 
     window: Window
 
     channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
-        """``(channels, rows, cols)``."""
+        """Return ``(channels, rows, cols)``."""
         (given,) = inputs
         require(len(given) == 3, f"its input has shape {given}; expected (channels, rows, cols)")
         out = (given[0], *self.window.out(given))
@@ -40,16 +41,17 @@ class MaxPool2d(Layer):
         return out
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The maxima of a batch."""
+        """Return the maxima of a batch."""
         (x,) = inputs
         return F.max_pool2d(self.window.pad(x, -torch.inf), self.window.kernel, self.window.stride, 0, self.window.dilation)
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class AvgPool2d(Layer):
     """``y = sum / divisor`` over each window of each channel.
 
-    The divisor is ``divisor`` if given, else the number of positions in the window, padding counted if ``count_padding``.
+    Without a ``divisor``, it is the number of positions in the window, including padding if ``count_padding`` is True.
     """
 
     window: Window
@@ -59,13 +61,13 @@ class AvgPool2d(Layer):
     channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
-        """``(channels, rows, cols)``."""
+        """Return ``(channels, rows, cols)``."""
         (given,) = inputs
         require(len(given) == 3, f"its input has shape {given}; expected (channels, rows, cols)")
         return (given[0], *self.window.out(given))
 
     def divisors(self, given: Shape) -> Array:
-        """The divisor of each output position, shape ``(rows, cols)``."""
+        """Return the divisor of each output position, shape ``(rows, cols)``."""
         out = self.window.out(given)
         if self.divisor is not None:
             return np.full(out, float(self.divisor))
@@ -78,28 +80,29 @@ class AvgPool2d(Layer):
         return np.asarray((self.window.places(given) >= 0).sum(axis=1).reshape(out), dtype=np.float64)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The averages of a batch."""
+        """Return the averages of a batch."""
         (x,) = inputs
         total = F.avg_pool2d(self.window.pad(x, 0.0), self.window.kernel, self.window.stride, divisor_override=1)
         return total / torch.from_numpy(self.divisors(tuple(x.shape[1:]))).to(x.dtype)
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class AdaptiveAvgPool2d(Layer):
-    """Averages over windows ``floor(i n / out) .. ceil((i+1) n / out)``, so that the output has size ``out``."""
+    """Averages over windows ``floor(i n / out) .. ceil((i+1) n / out)``; the output has ``out`` rows and columns."""
 
     out: Pair
 
     channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
-        """``(channels, *out)``."""
+        """Return ``(channels, *out)``."""
         (given,) = inputs
         require(len(given) == 3, f"its input has shape {given}; expected (channels, rows, cols)")
         return (given[0], *self.out)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The averages of a batch."""
+        """Return the averages of a batch."""
         return F.adaptive_avg_pool2d(inputs[0], self.out)
 
 
@@ -110,27 +113,27 @@ for kind in (AvgPool2d, AdaptiveAvgPool2d):
 
 
 @backward.register(MaxPool2d)
-def _(layer: MaxPool2d, coefficients: Tensor, x: Interval) -> Passed:
-    """Below a window's maximum lies each of its candidates: the one with the largest lower bound is taken.  Above it lies a plane.
+def _(layer: MaxPool2d, coefficients: Tensor, x: Interval) -> BackwardBound:
+    """Bound the maximum of each window from below by the candidate with the largest lower bound, and from above by a plane.
 
-    The plane is ``t + sum a_i (x_i - l_i)`` with ``a_i = (u_i - t) / (u_i - l_i)`` over the candidates with u_i > t, t the largest l:
-    one of those of Boopathy et al., "CNN-Cert" (AAAI 2019), where t may be larger.  The constant ``max u`` takes its place where it is
-    lower at the middle of the box.
+    With t the largest lower bound, the plane is ``t + sum a_i (x_i - l_i)`` with ``a_i = (u_i - t) / (u_i - l_i)`` over the candidates
+    with u_i > t.  It is one of the planes of Boopathy et al., "CNN-Cert" (AAAI 2019), where t may be larger.  Where the constant
+    ``max u`` is lower than the plane at the centre of the box, it is used instead.
     """
     given = tuple(int(n) for n in x.lower.shape[1:])
     places = torch.tensor(layer.window.places(given))
-    least, most = (torch.where(places >= 0, end.flatten(2)[:, :, places], -torch.inf) for end in (x.lower, x.upper))
-    level, winner = least.max(-1, keepdim=True)
-    rising = most > level
-    slope = torch.where(rising, (most - level) / torch.where(rising, most - least, 1.0), 0.0)
-    top = most.amax(-1, keepdim=True)
-    slope = torch.where(torch.where(rising, most - level, 0.0).sum(-1, keepdim=True) / 2 < top - level, slope, 0.0)
+    lower, upper = (torch.where(places >= 0, end.flatten(2)[:, :, places], -torch.inf) for end in (x.lower, x.upper))
+    level, winner = lower.max(-1, keepdim=True)
+    rising = upper > level
+    slope = torch.where(rising, (upper - level) / torch.where(rising, upper - lower, 1.0), 0.0)
+    top = upper.amax(-1, keepdim=True)
+    slope = torch.where(torch.where(rising, upper - level, 0.0).sum(-1, keepdim=True) / 2 < top - level, slope, 0.0)
     shift = torch.where(
-        (slope > 0).any(-1, keepdim=True), level - (slope * torch.where(places >= 0, least, 0.0)).sum(-1, keepdim=True), top
+        (slope > 0).any(-1, keepdim=True), level - (slope * torch.where(places >= 0, lower, 0.0)).sum(-1, keepdim=True), top
     )
-    one = torch.zeros_like(least).scatter_(-1, winner, 1.0)
-    alone = ~(rising & (one == 0)).any(-1, keepdim=True)  # the winner is never beaten
-    slope, shift = torch.where(alone, one, slope), torch.where(alone, 0.0, shift)
+    one = torch.zeros_like(lower).scatter_(-1, winner, 1.0)
+    certain = ~(rising & (one == 0)).any(-1, keepdim=True)  # no other candidate can be larger than the winner
+    slope, shift = torch.where(certain, one, slope), torch.where(certain, 0.0, shift)
     c = coefficients.flatten(2)[..., None]
     above = c.clamp(max=0)
     flat = coefficients.new_zeros(*coefficients.shape[:2], given[1] * given[2])
@@ -168,16 +171,14 @@ def _every_channel(plane: Csr, channels: int) -> Csr:
 
 @MAXIMUM.encodes(MaxPool2d)
 def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
-    """The maximum of each window, written as `MaxWindows` of its candidates.
+    """Write the maximum of each window as `MaxWindows`, with the formulation of the block.
 
-    A candidate that another one always beats (u_i <= l_j) is left out; a window with one candidate is that candidate.
+    A candidate that is never larger than another one (u_i <= l_j) is left out.  The value of a window with one candidate is the candidate.
     """
-    lower, upper = block.finite()
-    candidates = _candidates(layer, block, x)  # flat positions, (sample, channel, position, kernel), -1 outside
-    least = np.where(candidates >= 0, lower.reshape(-1)[candidates], -np.inf)
-    most = np.where(candidates >= 0, upper.reshape(-1)[candidates], -np.inf)
-    best = least.argmax(axis=-1)[..., None]
-    keep = (candidates >= 0) & (most > np.take_along_axis(least, best, -1))
+    candidates = _candidates(layer, x)  # flat positions, (sample, channel, position, kernel), -1 outside
+    lower, upper = (np.where(candidates >= 0, end.reshape(-1)[candidates], -np.inf) for end in block.finite())
+    best = lower.argmax(axis=-1)[..., None]
+    keep = (candidates >= 0) & (upper > np.take_along_axis(lower, best, -1))
     np.put_along_axis(keep, best, True, axis=-1)
     dropped, single = (candidates >= 0) & ~keep, keep.sum(axis=-1) == 1
     block.notes.phases[WINDOWS_PART] = Phases(int(single.sum()), 0, int((~single).sum()))
@@ -186,15 +187,16 @@ def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
         keep &= ~single[..., None]
         chosen = block.chosen_of(MAXIMUM)
         assert chosen is not None
-        maxima = MAXIMUM.formulations[chosen.formulation.name].write(MaxWindows(block, x[candidates[keep]], keep, least, most))
+        maxima = MAXIMUM.formulations[chosen.formulation.name].write(MaxWindows(block, x[candidates[keep]], keep, lower, upper))
         value = value + maxima.reshape(*single.shape)
     value = value.reshape(*block.shape)
     if block.bounds.paper:
-        _keep_winners(block, x, value, candidates, dropped)
+        _add_winner_rows(block, x, value, candidates, dropped)
     return value
 
 
-def _candidates(layer: MaxPool2d, block: Block, x: Affine) -> NDArray[np.int64]:
+def _candidates(layer: MaxPool2d, x: Affine) -> Ints:
+    """Return the flat position in x of every candidate of every window, or -1 for padding."""
     given = x.shape[1:]
     places = layer.window.places(given)
     planes = np.arange(x.shape[0] * given[0]) * (given[1] * given[2])
@@ -202,8 +204,8 @@ def _candidates(layer: MaxPool2d, block: Block, x: Affine) -> NDArray[np.int64]:
     return flat.reshape(x.shape[0], given[0], *places.shape)
 
 
-def _keep_winners(block: Block, x: Affine, value: Affine, candidates: NDArray[np.int64], dropped: Mask) -> None:
-    """Under the paper's bounds the nominal winner stays the winner: ``p >= h_i`` for the candidates left out."""
+def _add_winner_rows(block: Block, x: Affine, value: Affine, candidates: Ints, dropped: Mask) -> None:
+    """Add rows ``p >= h_i`` for the candidates that were left out; the published bounds are not valid for every gate value."""
     window = np.broadcast_to(np.arange(value.constant.size).reshape(*dropped.shape[:-1], 1), dropped.shape)[dropped]
     ahead = value[window] - x[candidates[dropped]]
     block.rows("stays_ahead", ahead[ahead.row_sizes > 0], ">=")

@@ -1,7 +1,7 @@
 """The rows of a property as outputs of a network: a clause holds at an input where none of its rows is exceeded.
 
-The excess of a row ``a . y <= b`` is ``a . y - b``.  Appended to the network as one more dense layer, excesses are bounded, searched and
-optimised like any output, and a bound on a difference of outputs does not go through bounds of the outputs.
+The excess of a row ``a . y <= b`` is ``a . y - b``.  The excesses are one more dense layer after the network.  So they are bounded,
+searched and optimised like any output, and a difference of outputs is bounded as such, not from bounds of the single outputs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mipnet.network.properties import Clause
 
 @dataclass(frozen=True, eq=False)
 class Excess:
-    """A network that returns the excess of every row of some clauses, and which clause a row belongs to: ``owner`` of shape ``(rows,)``."""
+    """A network that returns the excess of every row of some clauses; ``owner`` ``(rows,)`` is the number of each row's clause."""
 
     network: Network
     owner: NDArray[np.int64]
 
     @staticmethod
     def of(network: Network, clauses: Sequence[Clause]) -> Excess:
-        """The rows of all clauses in order; each clause has at least one."""
+        """Append the rows of all clauses to a network, in order; each clause needs at least one row."""
         width = size(network.output_shape)
         for clause in clauses:
             if clause.matrix.shape[1] != width:
@@ -47,16 +47,16 @@ class Excess:
 
     @property
     def clauses(self) -> int:
-        """How many clauses there are."""
+        """The number of clauses."""
         return int(self.owner[-1]) + 1 if len(self.owner) else 0
 
     def largest(self, rows: Tensor) -> Tensor:
-        """The largest excess of each clause, from ``(n, rows)`` to ``(n, clauses)``: the clause holds where it is at most 0."""
+        """Return the largest excess per clause, from ``(n, rows)`` to ``(n, clauses)``: a clause holds where it is at most 0."""
         if self.clauses == len(self.owner):
             return rows
         owner = torch.tensor(self.owner).expand(len(rows), -1)
         return rows.new_full((len(rows), self.clauses), -torch.inf).scatter_reduce(1, owner, rows, "amax")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The largest excess of each clause at inputs ``(n, *input_shape)``: shape ``(n, clauses)``, differentiable."""
+        """Return the largest excess per clause at inputs ``(n, *input_shape)``: shape ``(n, clauses)``, differentiable."""
         return self.largest(self.network.values(x)[self.network.output.name])

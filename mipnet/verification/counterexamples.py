@@ -1,7 +1,7 @@
-"""Gradient search for an input of a box at which a clause holds: projected sign steps down its largest excess, many restarts at once.
+"""Gradient search for an input at which a clause holds: projected sign steps that decrease its largest excess, from many starting points.
 
-Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks" (ICLR 2018), with steps that get shorter.  A search proves
-nothing when it fails.
+Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks" (ICLR 2018), with decreasing steps.  A failed search proves
+nothing.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ from mipnet.arrays import Array
 from mipnet.network.sets import Box
 from mipnet.verification.clause_network import Excess
 
-STEPS = 40
-FIRST, LAST = 0.5, 0.005
-"""The first and the last step, relative to the width of the box in each coordinate."""
-RESTARTS = 16
-"""So many starting points for each clause in one go."""
+SEARCH_STEPS = 40
+"""Number of gradient steps per starting point."""
+
+SEARCH_STEP_FIRST, SEARCH_STEP_LAST = 0.5, 0.005
+"""The first and the last step size, relative to the width of the box in each coordinate."""
+
+STARTS_PER_CLAUSE = 16
+"""Number of starting points per clause in one round."""
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
-    """Starting points are the centre, corners, and points in between, from a generator of its own."""
+class CounterexampleSearch:
+    """Gradient search in a set; its starting points are the centre, corners, and points in between, drawn from its own generator."""
 
     excess: Excess
     region: Box
     generator: torch.Generator
 
     @staticmethod
-    def of(excess: Excess, region: Box, seed: int = 0) -> Search:
-        """A search of the first sample's box."""
-        return Search(excess, region, torch.Generator().manual_seed(seed))
+    def of(excess: Excess, region: Box, seed: int = 0) -> CounterexampleSearch:
+        """Return a search in the box of the first sample."""
+        return CounterexampleSearch(excess, region, torch.Generator().manual_seed(seed))
 
     def candidates(self, wanted: NDArray[np.bool_], end: float, rounds: int) -> Iterator[Array]:
-        """Inputs ``(n, *input_shape)`` at which a wanted clause holds in float64, the one deepest inside first, round after round."""
+        """Yield, once per round, the inputs ``(n, *input_shape)`` at which a wanted clause holds in float64, smallest excess first."""
         clauses = torch.tensor(np.flatnonzero(wanted))
         for _ in range(rounds if len(clauses) else 0):
             if time.monotonic() >= end:
@@ -51,24 +54,24 @@ class Search:
                 yield x[found][worst[found].argsort()].numpy()
 
     def descend(self, clauses: Tensor, end: float) -> tuple[Tensor, Tensor]:
-        """The best point of every restart, and the largest excess of its clause there."""
+        """Return the best point from every starting point, and the largest excess of its clause there."""
         low, high = torch.tensor(self.region.lower[:1]), torch.tensor(self.region.upper[:1])
-        own = clauses.repeat(RESTARTS)[:, None]
+        own = clauses.repeat(STARTS_PER_CLAUSE)[:, None]
         x = self._starts(len(own), low, high)
-        best, least = x.clone(), torch.full((len(own),), torch.inf, dtype=torch.float64)
-        for step in np.geomspace(FIRST, LAST, STEPS):
+        best, smallest = x.clone(), torch.full((len(own),), torch.inf, dtype=torch.float64)
+        for step in np.geomspace(SEARCH_STEP_FIRST, SEARCH_STEP_LAST, SEARCH_STEPS):
             x.requires_grad_()
             worst = self.excess(x).gather(1, own)[:, 0]
             (slope,) = torch.autograd.grad(worst.sum(), x)
-            x, better = x.detach(), worst.detach() < least
-            best[better], least[better] = x[better], worst.detach()[better]
+            x, better = x.detach(), worst.detach() < smallest
+            best[better], smallest[better] = x[better], worst.detach()[better]
             if time.monotonic() >= end:
                 break
             x = torch.tensor(self.region.nearest((x - step * (high - low) * self._direction(slope)).numpy()))
-        return best, least
+        return best, smallest
 
     def _direction(self, slope: Tensor) -> Tensor:
-        """The steepest step of length 1 in the set's norm: by signs in a box, along the slope in a ball."""
+        """Return the step of length 1 in the norm of the set that increases the excess most: signs in a box, the slope in a ball."""
         if self.region.ball is None:
             return slope.sign()
         flat = slope.flatten(1)

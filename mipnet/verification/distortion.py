@@ -1,4 +1,4 @@
-"""How far the nearest input is at which the network answers something else: certified from below, attained from above."""
+"""The distance of the nearest input that the network classifies differently, with a certified lower bound and an attained upper bound."""
 
 from __future__ import annotations
 
@@ -22,33 +22,36 @@ from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 from mipnet.solving.engine import Start, open_problem
-from mipnet.solving.extremes import OPTIMALITY, margin
+from mipnet.solving.extremes import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.by_solver import HELD, TANGENT
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.counterexamples import Search
+from mipnet.verification.clause_program import PROGRAM_CHECK_PASSES, TANGENT_VALUE_RANGE
+from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.pipeline import verify
-from mipnet.verification.robustness import Classes, ClipRange, answer, around, differences
-from mipnet.verification.self_check import hold_program, telling_points
+from mipnet.verification.robustness import Classes, ClipRange, class_differences, clipped_ball, image_and_classes
+from mipnet.verification.self_check import check_points, check_program
 
-HALVINGS = 8
-"""Of the range of radii in which linear bounds stop to be enough."""
+RADIUS_HALVINGS = 8
+"""How often the range of radii is halved, by linear bounds and again by whole verifications."""
 
-FIRST = 0.3
-"""Programs for the least distance may take so much of the time that is left, halving by whole verifications the rest."""
+ATTACK_TIME_SHARE = 0.2
+"""Share of the remaining time that gradient search may use."""
 
-ORDER = {"linf": math.inf, "l1": 1.0, "l2": 2.0}
+PROGRAM_TIME_SHARE = 0.3
+"""Share of the remaining time that the programs may use; halving by whole verifications uses the rest."""
 
-FURTHER = np.concatenate([[0.0], np.geomspace(1e-10, 1e-2, 33)])
-"""A solver's point on the edge of two answers is moved away from the input by these shares of its distance until the answer changes."""
+NORM_ORDERS = {"linf": math.inf, "l1": 1.0, "l2": 2.0}
+
+EXTENSIONS_RELATIVE = np.concatenate([[0.0], np.geomspace(1e-10, 1e-2, 33)])
+"""A solver's point on the boundary of two classes is moved away from the input by these shares of its distance until the class changes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Distortion:
-    """The least distance at which the answer changes lies in ``[lower, upper]``.
+    """The smallest distance at which the class changes lies in ``[lower, upper]``.
 
-    ``upper`` is attained: at ``point``, of the network's input shape, with the output ``output``; without such a point within the radius
-    that was looked at it is infinite, and ``lower`` at most that radius.  ``gap`` is ``(upper - lower) / upper``.
+    ``upper`` is attained at ``point``, of the network's input shape, where the network returns ``output``.  If no such point was found
+    within the given distance, ``upper`` is infinite and ``lower`` is at most that distance.  ``gap`` is ``(upper - lower) / upper``.
     """
 
     lower: float
@@ -62,7 +65,7 @@ class Distortion:
 
     @property
     def gap(self) -> float:
-        """Relative to ``upper``; 1 where nothing was found."""
+        """The gap relative to ``upper``; 1 if no point was found."""
         return (self.upper - self.lower) / self.upper if 0 < self.upper < math.inf else 1.0 if self.upper else 0.0
 
 
@@ -95,52 +98,53 @@ def minimum_distortion(
     time_limit: float = 60.0,
     backend: str | Backend | MipSettings = "highs",
 ) -> Distortion:
-    """The smallest distance from ``x`` at which some other class (or one of the targets) is at least as high as the label.
+    """Bound the smallest distance from ``x`` at which another class (or one of the targets) is at least as high as the label.
 
     Parameters
     ----------
     label
         The class that should win; the network's own answer at ``x`` if left out; with targets as ``Classes(label, targets)``.
     upper
-        Only inputs within this distance are looked at.
+        Only inputs within this distance are considered.
     backend
         The solver, a `MipSettings`, or a `DistortionSettings` with the gap and the seed of the search as well.
 
-    Gradient search and halving give the first point and the first lower bound.  Then each class that linear bounds leave open within the
-    distance of the nearest point gets a program of its own, whose objective is the distance (for ``l2`` its square, by tangents: an outer
-    approximation, so the lower bound holds).  What a solver's tolerances may hide is taken off.  Where that does not end in time, the range
-    of radii is halved by `mipnet.verify`.  Other arguments as `mipnet.robustness`.
+    Gradient search gives the first point, and halving the radius with linear bounds gives the first lower bound.  Then one program is
+    solved per class that linear bounds leave open within the distance of the nearest point.  Its objective is the distance; for ``l2`` it
+    is the square of the distance, linearised by tangents, which is an outer approximation, so the lower bound holds.  The solver's
+    tolerances are subtracted.  If the programs are not solved in time, the range of radii is halved by `mipnet.verify`.  The other
+    arguments are those of `mipnet.robustness`.
     """
     began = time.monotonic()
     settings = DistortionSettings.of(backend)
-    image, classes = answer(network, x, label)
+    image, classes = image_and_classes(network, x, label)
     count, own = size(network.output_shape), classes.label
     assert own is not None
-    clauses = tuple(Clause(differences(count, c, [own]), np.zeros(1)) for c in classes.others(count))
-    look = _Look(Excess.of(network, clauses), image, norm, clip, upper, began + time_limit, settings)
-    look.see(image)
-    if look.best > 0:
-        look.attack()
-        look.halve()
-        look.solve(time.monotonic() + FIRST * (look.end - time.monotonic()))
-        look.narrow(network, clauses)
-    found = look.point
+    clauses = tuple(Clause(class_differences(count, c, [own]), np.zeros(1)) for c in classes.others(count))
+    search = _DistortionSearch(Excess.of(network, clauses), image, norm, clip, upper, began + time_limit, settings)
+    search.learn(image)
+    if search.best > 0:
+        search.attack()
+        search.halve()
+        search.solve(time.monotonic() + PROGRAM_TIME_SHARE * (search.end - time.monotonic()))
+        search.halve_by_verification(network, clauses)
+    found = search.point
     output = None if found is None else network.forward(found)[0]
     return Distortion(
-        min(look.lower, look.best),
-        look.best,
+        min(search.lower, search.best),
+        search.best,
         None if found is None else found[0],
         output,
         norm,
         own,
         time.monotonic() - began,
-        look.nodes,
+        search.nodes,
     )
 
 
 @dataclass(eq=False)
-class _Look:
-    """What is known so far: no input nearer than ``lower`` changes the answer, ``point`` does at the distance ``best``."""
+class _DistortionSearch:
+    """The bounds found so far: no input nearer than ``lower`` changes the class, and ``point`` changes it at the distance ``best``."""
 
     excess: Excess
     image: Array
@@ -155,20 +159,20 @@ class _Look:
     nodes: int = 0
 
     def region(self, radius: float) -> Box:
-        """The ball of a radius."""
-        return around(self.image, radius, self.norm, self.clip)
+        """Return the ball of a radius."""
+        return clipped_ball(self.image, radius, self.norm, self.clip)
 
     @property
     def radius(self) -> float:
-        """Nothing further away is of interest."""
+        """The radius within which points are searched."""
         return min(self.best, self.upper)
 
     def distance(self, x: Array) -> Array:
         """Of each input from the image."""
-        return np.asarray(np.linalg.norm((x - self.image).reshape(len(x), -1), ORDER[self.norm], axis=1))
+        return np.asarray(np.linalg.norm((x - self.image).reshape(len(x), -1), NORM_ORDERS[self.norm], axis=1))
 
-    def see(self, x: Array) -> bool:
-        """Take the nearest of some inputs that change the answer, if it is the nearest so far."""
+    def learn(self, x: Array) -> bool:
+        """Store the nearest of some inputs that change the class; return whether it is the nearest so far."""
         with torch.no_grad():
             changes = self.excess(torch.tensor(x)).amin(1).numpy() <= 0
         away = np.where(changes, self.distance(x), np.inf)
@@ -179,23 +183,23 @@ class _Look:
         return True
 
     def attack(self) -> None:
-        """Gradient search in smaller and smaller balls, and along the way from the image to what it finds."""
-        clauses, stop = torch.arange(self.excess.clauses), time.monotonic() + 0.2 * (self.end - time.monotonic())
+        """Run gradient search in smaller and smaller balls, and try points on the lines from the image to the points found."""
+        clauses, stop = torch.arange(self.excess.clauses), time.monotonic() + ATTACK_TIME_SHARE * (self.end - time.monotonic())
         radius = self.radius
-        for k in range(3 * HALVINGS):
-            x, worst = Search.of(self.excess, self.region(radius), self.settings.seed + k).descend(clauses, stop)
+        for k in range(3 * RADIUS_HALVINGS):
+            x, worst = CounterexampleSearch.of(self.excess, self.region(radius), self.settings.seed + k).descend(clauses, stop)
             near = x[worst.argsort()[:8]].numpy()
             steps = [self.image + t * (near - self.image) for t in np.linspace(0.0, 1.0, 65)[1:]]
-            if not self.see(np.concatenate(steps)) and k:
+            if not self.learn(np.concatenate(steps)) and k:
                 return
             radius = 0.95 * self.radius
             if time.monotonic() >= stop:
                 return
 
     def halve(self) -> None:
-        """The largest radius, up to halving, within which linear bounds refute every class."""
+        """Find the largest radius, by halving, within which linear bounds refute every class."""
         low, high = 0.0, self.radius
-        for _ in range(HALVINGS):
+        for _ in range(RADIUS_HALVINGS):
             if time.monotonic() >= self.end or high <= 0:
                 return
             middle = (low + high) / 2
@@ -203,15 +207,15 @@ class _Look:
             self.lower = max(self.lower, low)
 
     def bounds(self, radius: float) -> Bounds:
-        """Linear bounds over the ball of a radius."""
+        """Return linear bounds over the ball of a radius."""
         return propagate(self.excess.network, self.region(radius), method="crown")
 
     def open(self, bounds: Bounds) -> NDArray[np.int64]:
-        """The classes that bounds do not refute."""
+        """Return the classes that the bounds do not refute."""
         return np.flatnonzero(bounds.after[self.excess.network.output.name].lower[0].numpy() <= 0)
 
     def solve(self, end: float) -> None:
-        """One program a class, over the ball of the nearest point; what is proven of all of them is proven."""
+        """Solve one program per class over the ball of the nearest point; the smallest of their bounds is the lower bound."""
         radius, gap, solver = self.radius, self.settings.gap, self.settings.solver
         bounds = self.bounds(radius)
         left = self.open(bounds)
@@ -220,61 +224,62 @@ class _Look:
             return
         encoding = encode(self.excess.network, bounds.region, bounds=bounds, formulation=self.settings.formulation)
         t = encoding.model.variables["distance"] if bounds.region.ball else encoding.distance(self.image, radius, self.norm)
-        x = telling_points(self.excess, bounds, self.settings.seed)
-        hold_program(encoding, from_model(encoding.model), x[np.linspace(0, len(x) - 1, min(HELD, len(x))).astype(int)])
+        x = check_points(self.excess, bounds, self.settings.seed)
+        chosen = np.linspace(0, len(x) - 1, min(PROGRAM_CHECK_PASSES, len(x))).astype(int)
+        check_program(encoding, from_model(encoding.model), x[chosen])
         encoding.model.add_objective(1 * t.sum())
-        least, cuts = np.full(len(left), 0.0), 0
+        proven, cuts = np.full(len(left), 0.0), 0
         lower, upper = (np.asarray(end.values) for end in (encoding.output.lower, encoding.output.upper))
         with open_problem(encoding, solver, options=self.settings.options) as opened:
             for position, k in enumerate(left):
                 seconds = (end - time.monotonic()) / (len(left) - position)
                 if seconds <= 0:
                     break
-                most = upper.copy()
-                most[..., k] = np.minimum(most[..., k], 0.0)
-                opened.set_bounds(encoding.output, np.minimum(lower, most), most)
-                off = margin(opened.problem.program, opened.problem.program.cost, 0.0)
-                stop = self.power((1 - gap) * self.radius / radius) + off if Feature.BOUND_STOP in solver.features else None
+                limited = upper.copy()
+                limited[..., k] = np.minimum(limited[..., k], 0.0)
+                opened.set_bounds(encoding.output, np.minimum(lower, limited), limited)
+                tolerance = tolerance_margin(opened.problem.program, opened.problem.program.cost, 0.0)
+                stop = self.power((1 - gap) * self.radius / radius) + tolerance if Feature.BOUND_STOP in solver.features else None
                 start: Start = "none" if self.point is None else encoding.point(self.point)
                 result = opened.solve(limits=Limits(time=seconds, gap=gap / 4, bound_stop=stop), start=start)
                 self.nodes, cuts = self.nodes + result.nodes, cuts + result.cuts
-                off += OPTIMALITY * TANGENT * cuts
-                least[position] = radius if result.status is Status.INFEASIBLE else self.root(result.bound - off) * radius
+                tolerance += SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * cuts
+                proven[position] = radius if result.status is Status.INFEASIBLE else self.root(result.bound - tolerance) * radius
                 if result.point is not None:
-                    self.further(encoding, result.point)
+                    self.learn_beyond(encoding, result.point)
                 if result.status is Status.INTERRUPTED:
                     break
-        self.lower = max(self.lower, min(float(least.min()), radius))
+        self.lower = max(self.lower, min(float(proven.min()), radius))
 
-    def narrow(self, network: Network, clauses: tuple[Clause, ...]) -> None:
-        """Halving again, for what programs left open, by all stages of `mipnet.verify` with an equal share of the time for each radius."""
-        low, high, share = self.lower, self.radius, (self.end - time.monotonic()) / HALVINGS
-        for k in range(HALVINGS):
+    def halve_by_verification(self, network: Network, clauses: tuple[Clause, ...]) -> None:
+        """Halve the range that the programs left open, by all stages of `mipnet.verify`; each radius gets the same share of the time."""
+        low, high, share = self.lower, self.radius, (self.end - time.monotonic()) / RADIUS_HALVINGS
+        for k in range(RADIUS_HALVINGS):
             if share <= 0 or high - low <= self.settings.gap * high or (self.best == math.inf and self.lower >= self.upper):
                 return
             middle = (low + high) / 2
             case = Case(self.region(middle).reshape((1, self.image.size)), clauses)
-            verdict = verify(network, Property((case,)), time_limit=share, backend=self.settings.solver, seed=self.settings.seed + k)
+            verdict = verify(network, Property((case,)), time_limit=share, backend=self.settings, seed=self.settings.seed + k)
             self.nodes += verdict.nodes
             if verdict.counterexample is not None:
-                self.see(verdict.counterexample[None])
+                self.learn(verdict.counterexample[None])
             low, high = (middle, high) if verdict.status == "unsat" else (low, middle)
             self.lower = max(self.lower, low)
             if verdict.interrupted:
                 return
 
     def power(self, share: float) -> float:
-        """The objective at a distance, in units of the radius."""
+        """Return the objective at a distance, in units of the radius."""
         return share**2 if self.norm == "l2" else share
 
     def root(self, value: float) -> float:
-        """The distance at an objective."""
+        """Return the distance at an objective."""
         value = max(0.0, value)
         return math.sqrt(value) if self.norm == "l2" else value
 
-    def further(self, encoding: Encoding, point: Array) -> None:
-        """The solver's point, or one a little further on the same way, if it changes the answer."""
+    def learn_beyond(self, encoding: Encoding, point: Array) -> None:
+        """Store the solver's point if it changes the class, or else the first point slightly beyond it that does."""
         x = encoding.value("input", point)
-        steps = (1 + FURTHER).reshape(-1, *[1] * (x.ndim - 1))
+        steps = (1 + EXTENSIONS_RELATIVE).reshape(-1, *[1] * (x.ndim - 1))
         low, high = self.clip or (-np.inf, np.inf)
-        self.see(np.clip(self.image + steps * (x - self.image), low, high))
+        self.learn(np.clip(self.image + steps * (x - self.image), low, high))

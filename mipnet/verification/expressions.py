@@ -1,4 +1,4 @@
-"""A property as one Python function of x and y: comparisons of linear expressions, joined by ``&`` and ``|``, read once.
+"""A property as one Python function of x and y: comparisons of linear expressions, joined by ``&`` and ``|``.
 
     question = mn.property_of(lambda x, y: (y[3] - y[1] <= 0) & (y[0] >= 2), region, outputs=10)
 
@@ -16,32 +16,32 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mipnet.arrays import Shape
-from mipnet.errors import InputError, MipnetError
+from mipnet.errors import InputError, MipnetError, suggest_keywords
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 
-MOST = 10_000
-"""So many ways to satisfy a property are written out at most."""
+PROPERTY_ALTERNATIVES_MAX = 10_000
+"""Largest number of alternatives into which a property is expanded."""
 
-RULES = (
+PROPERTY_RULES = (
     "expected comparisons by <=, >= or == of expressions that are linear in the outputs, or of one input with a number,"
     " joined by & and | with parentheses around each"
 )
 
 
 def refuse(what: str) -> NoReturn:
-    """Raise the one error for all that a property cannot say."""
-    raise InputError(f"the property {what}; {RULES}")
+    """Raise the error for expressions that a property cannot contain."""
+    raise InputError(f"the property {what}; {PROPERTY_RULES}")
 
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """``constant + sum of terms``: a number for each variable, which is ``("x", i)`` or ``("y", i)`` with i counted flat."""
+    """``constant + sum of terms``: one coefficient per variable, ``("x", i)`` or ``("y", i)`` with i in the flattened array."""
 
     terms: dict[tuple[str, int], float]
     constant: float = 0.0
 
-    __array_ufunc__ = None  # a number of numpy's leaves the work to us
+    __array_ufunc__ = None  # numpy's scalars then call our operators
     __hash__ = None  # type: ignore[assignment]
 
     def __add__(self, other: object) -> Linear:
@@ -110,20 +110,20 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Formula:
-    """Some of several ``ways`` holds: in each, every expression is at most 0."""
+    """A disjunction of ``alternatives``; an alternative holds where each of its expressions is at most 0."""
 
-    ways: tuple[tuple[Linear, ...], ...]
+    alternatives: tuple[tuple[Linear, ...], ...]
 
     __array_ufunc__ = None
 
     def __and__(self, other: object) -> Formula:
         other = _formula(other)
-        if len(self.ways) * len(other.ways) > MOST:
-            refuse(f"has more than {MOST} ways to hold")
-        return Formula(tuple(first + second for first, second in product(self.ways, other.ways)))
+        if len(self.alternatives) * len(other.alternatives) > PROPERTY_ALTERNATIVES_MAX:
+            refuse(f"has more than {PROPERTY_ALTERNATIVES_MAX} alternatives")
+        return Formula(tuple(first + second for first, second in product(self.alternatives, other.alternatives)))
 
     def __or__(self, other: object) -> Formula:
-        return Formula(self.ways + _formula(other).ways)
+        return Formula(self.alternatives + _formula(other).alternatives)
 
     __rand__, __ror__ = __and__, __or__
 
@@ -134,14 +134,15 @@ class Formula:
         refuse("negates by ~")
 
 
+@suggest_keywords
 def property_of(function: Callable[[Any, Any], Any], region: Box, outputs: int | Shape) -> Property:
-    """The property that a Python function of an input x and an output y says, over a set of inputs.
+    """Return the property that a Python function of an input x and an output y describes, over a set of inputs.
 
-    ``x`` has the shape of one sample of ``region``, ``y`` the shape ``outputs`` (or is as long, if that is a number).  Both are arrays of
-    numpy, so slices, sums and products with matrices of numbers may be written.  Comparisons that read one input only narrow the box.
+    ``x`` has the shape of one sample of ``region``, ``y`` the shape ``outputs``, or the length ``outputs`` if that is a number.  Both
+    are numpy arrays, so slices, sums and products with matrices of numbers work.  Comparisons that read only one input narrow the box.
     ``region`` is one box, of shape ``(1, *input_shape)`` or ``(inputs,)``.
 
-    Raises `InputError` for whatever is not linear, for ``and``, ``or``, ``not``, for strict comparisons, and for rows that mix inputs.
+    Raises `InputError` for nonlinear expressions, for ``and``, ``or``, ``not``, for strict comparisons, and for rows that mix inputs.
     """
     shape = region.lower.shape[1:] if region.lower.ndim > 1 else region.lower.shape
     if region.lower.ndim > 1 and region.samples != 1:
@@ -153,10 +154,10 @@ def property_of(function: Callable[[Any, Any], Any], region: Box, outputs: int |
     except MipnetError:
         raise
     except Exception as error:
-        raise InputError(f"the property could not be read ({type(error).__name__}: {error}); {RULES}") from error
+        raise InputError(f"the property could not be read ({type(error).__name__}: {error}); {PROPERTY_RULES}") from error
     cases: dict[tuple[bytes, bytes], tuple[Box, list[Clause]]] = {}
-    for way in formula.ways:
-        box, clause = _narrowed(flat, way), _clause(way, int(np.prod(y_shape)))
+    for alternative in formula.alternatives:
+        box, clause = _narrowed(flat, alternative), _clause(alternative, int(np.prod(y_shape)))
         if box is not None and clause is not None:
             cases.setdefault((box.lower.tobytes(), box.upper.tobytes()), (box, []))[1].append(clause)
     found = tuple(Case(box, tuple(clauses)) for box, clauses in cases.values())
@@ -187,10 +188,10 @@ def _formula(value: object) -> Formula:
     refuse(f"is, or joins, {value!r}")
 
 
-def _narrowed(region: Box, way: Iterable[Linear]) -> Box | None:
-    """The box where all expressions of one input hold, or None if it is empty."""
+def _narrowed(region: Box, alternative: Iterable[Linear]) -> Box | None:
+    """Return the part of the box where all comparisons that read one input hold, or None if it is empty."""
     lower, upper = region.lower.copy(), region.upper.copy()
-    for each in way:
+    for each in alternative:
         read = [i for name, i in each.terms if name == "x"]
         if not read:
             continue
@@ -204,9 +205,9 @@ def _narrowed(region: Box, way: Iterable[Linear]) -> Box | None:
     return None if (lower > upper).any() else Box(lower, upper, region.ball)
 
 
-def _clause(way: Iterable[Linear], outputs: int) -> Clause | None:
-    """The rows on outputs, or None if a comparison of numbers fails."""
-    rows = [each for each in way if all(name == "y" for name, _ in each.terms)]
+def _clause(alternative: Iterable[Linear], outputs: int) -> Clause | None:
+    """Return the clause of the comparisons that read outputs, or None if a comparison of numbers fails."""
+    rows = [each for each in alternative if all(name == "y" for name, _ in each.terms)]
     if any(not each.terms and each.constant > 0 for each in rows):
         return None
     rows = [each for each in rows if each.terms]

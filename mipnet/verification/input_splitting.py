@@ -1,8 +1,8 @@
-"""Branch and bound over the input: boxes are halved until linear bounds decide each part, many boxes at once.
+"""Branch and bound over the input: boxes are halved until linear bounds decide each of them, many boxes at once.
 
-Made for few inputs (ACAS Xu has five), where it needs no solver.  A box is halved along the input whose range does most to the bound.
-Wang et al., "Formal Security Analysis of Neural Networks using Symbolic Intervals" (USENIX Security 2018), section 4.2; the bounds are
-those of `mipnet.bounds.crown`, and a half begins with what is known of the whole.
+It is meant for networks with few inputs (ACAS Xu has five) and needs no solver.  A box is halved along the input whose range contributes
+most to the bound.  Wang et al., "Formal Security Analysis of Neural Networks using Symbolic Intervals" (USENIX Security 2018), section 4.2;
+the bounds are those of `mipnet.bounds.crown`, and each half starts from the bounds of the whole box.
 """
 
 from __future__ import annotations
@@ -17,49 +17,60 @@ from torch import Tensor
 
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import Known, Rows, crown, walk
+from mipnet.bounds.crown import CrownRows, KnownBounds, crown, walk
 from mipnet.bounds.interval import Interval
-from mipnet.bounds.propagation import Question, sweep
+from mipnet.bounds.propagation import BoundsQuestion, sweep
 from mipnet.network.graph import Node
 from mipnet.network.sets import Ball, Box
 from mipnet.verification.clause_network import Excess
 
-BATCH = 256
-"""So many boxes are bounded together."""
+SPLITTING_INPUTS_MAX = 10
+"""Largest number of inputs of a network whose input set is split."""
 
-STEPS = 0.3, 0.2, 0.1, 0.1, 0.05, 0.05
-"""Steps of the search inside of each part, relative to its width."""
+BOXES_PER_BATCH = 256
+"""Number of boxes that are bounded at once."""
 
-THINNEST = 1e-9
-"""A box is not halved along an input whose range is shorter than this, relative to that of the whole set."""
+BOX_SEARCH_STEPS = 0.3, 0.2, 0.1, 0.1, 0.05, 0.05
+"""Step sizes of the gradient search inside of each box, relative to its width."""
+
+SPLIT_WIDTH_MIN_RELATIVE = 1e-9
+"""Smallest range of an input along which a box is halved, relative to the range in the whole set."""
+
+WAITING_BOXES_MAX = 200_000
+"""Largest number of boxes that are stored."""
+
+INFINITY = torch.tensor(torch.inf, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """Boxes of shape ``(n, *input_shape)``, what is known of each of the network's nodes there, and the ``least`` excess of any clause.
+class BoxParts:
+    """Boxes of shape ``(n, *input_shape)``, the known bounds of nodes over each box, and a lower bound of the excess of every clause.
 
-    ``reach`` is each input's width times the square root of its coefficients in the linear bounds: the plain ones starve an input whose
-    effects cancel in the output but leave units undecided (an ACAS Xu box that takes 91 parts was not done after 14,000 then).
+    ``effect`` is the width of each input times the square root of the sum of its absolute coefficients in the linear bounds.  With the
+    coefficients themselves an input is never halved if its effects cancel in the output, although it leaves units undecided: an
+    ACAS Xu box that takes 91 boxes was not decided after 14,000.
     """
 
     box: Interval
     known: Mapping[str, Interval]
-    least: Tensor
-    reach: Tensor
+    bound: Tensor
+    effect: Tensor
 
     def __len__(self) -> int:
-        return len(self.least)
+        return len(self.bound)
 
-    def __getitem__(self, which: Tensor | slice) -> Parts:
-        """The boxes of these numbers."""
-        return Parts(self.box[which], {name: box[which] for name, box in self.known.items()}, self.least[which], self.reach[which])
+    def __getitem__(self, which: Tensor | slice) -> BoxParts:
+        """Return the boxes with these numbers."""
+        known = {name: box[which] for name, box in self.known.items()}
+        return BoxParts(self.box[which], known, self.bound[which], self.effect[which])
 
-    def __add__(self, other: Parts) -> Parts:
+    def __add__(self, other: BoxParts) -> BoxParts:
         known = {name: joined(self.known[name], other.known[name]) for name in self.known}
-        return Parts(joined(self.box, other.box), known, torch.cat([self.least, other.least]), torch.cat([self.reach, other.reach]))
+        bound, effect = torch.cat([self.bound, other.bound]), torch.cat([self.effect, other.effect])
+        return BoxParts(joined(self.box, other.box), known, bound, effect)
 
-    def halved(self, along: Tensor) -> Parts:
-        """Both halves of every box along one of its (flat) inputs, side by side."""
+    def halved(self, along: Tensor) -> BoxParts:
+        """Return both halves of every box along one of its flat inputs; the two halves of a box are neighbours."""
         rows = torch.arange(len(self))
         lower, upper = (end.flatten(1) for end in (self.box.lower, self.box.upper))
         middle = (lower[rows, along] + upper[rows, along]) / 2
@@ -68,20 +79,21 @@ class Parts:
         shape, twice = self.box.lower.shape[1:], rows.repeat_interleave(2)
         ends = (torch.stack(pair, 1).reshape(-1, *shape) for pair in ((lower, above), (below, upper)))
         whole = self[twice]
-        return Parts(Interval(*ends), whole.known, whole.least, whole.reach)
+        return BoxParts(Interval(*ends), whole.known, whole.bound, whole.effect)
 
 
 def joined(first: Interval, second: Interval) -> Interval:
-    """The samples of both."""
+    """Return the samples of both."""
     return Interval(torch.cat([first.lower, second.lower]), torch.cat([first.upper, second.upper]))
 
 
 @dataclass(eq=False)
-class Splitting:
-    """Which boxes are undecided, and how many were looked at.
+class InputSplitting:
+    """Branch and bound over the boxes of an input set, for all clauses together.
 
-    ``margin`` is what a bound has to exceed.  ``confirm`` is called with candidates, and returns the one that is a counterexample, or
-    None.  ``least`` is the least bound that refuted a part, and ``corners`` are where the lowest linear bounds of the last boxes are least.
+    A box is refuted if the bound of every clause exceeds ``margin``.  ``confirm`` is called with candidates; it returns the first of them
+    that is a counterexample, or None.  ``boxes`` is the number of boxes bounded so far, ``bound`` the smallest bound of a refuted box, and
+    ``corners`` are the inputs at which the smallest linear bounds of the last boxes take their minima.
     """
 
     excess: Excess
@@ -90,71 +102,71 @@ class Splitting:
     confirm: Callable[[Array], Array | None]
     corners: Array = field(init=False)
     boxes: int = 0
-    least: float = torch.inf
+    bound: float = torch.inf
 
     def run(self, end: float) -> tuple[bool, Array | None]:
-        """True if every part was decided and none holds a counterexample; the counterexample, if one was found."""
+        """Return whether every box was refuted, and the counterexample if one was found."""
         whole = Interval(torch.tensor(self.region.lower[:1]), torch.tensor(self.region.upper[:1]))
-        undecided = Parts(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width)
+        undecided = BoxParts(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width)
         while len(undecided):
             if time.monotonic() >= end:
                 return False, None
-            rest, parts = undecided[:-BATCH], self.bounded(undecided[-BATCH:])
-            refuted = parts.least > self.margin
-            self.least = min(self.least, float(parts.least[refuted].min())) if refuted.any() else self.least
+            rest, parts = undecided[:-BOXES_PER_BATCH], self.bounded(undecided[-BOXES_PER_BATCH:])
+            refuted = parts.bound > self.margin
+            self.bound = min(self.bound, float(parts.bound[refuted].min())) if refuted.any() else self.bound
             parts = parts[~refuted]
             if not len(parts):
                 undecided = rest
                 continue
-            parts = parts[parts.least.argsort(descending=True)]
+            parts = parts[parts.bound.argsort(descending=True)]
             found = self.confirm(self.points(parts))
             if found is not None:
                 return False, found
-            reach = torch.where(parts.box.width > THINNEST * whole.width, parts.reach, -1.0).flatten(1)
-            if (reach.amax(1) < 0).any():
+            effect = effect_of_inputs(parts, whole)
+            if (effect.amax(1) < 0).any():
                 return False, None
-            halves = parts.halved(reach.argmax(1))
+            halves = parts.halved(effect.argmax(1))
             undecided = rest + halves if len(rest) else halves
         return True, None
 
-    def bounded(self, parts: Parts) -> Parts:
-        """The same boxes with better bounds, the least that the largest excess of some clause can be, and what each input does to it."""
+    def bounded(self, parts: BoxParts) -> BoxParts:
+        """Return the same boxes with tighter bounds of nodes and clauses, and with the effect of each input on the bound."""
         self.boxes += len(parts)
         network, box = self.excess.network, Box(parts.box.lower.numpy(), parts.box.upper.numpy(), self.ball(len(parts)))
-        start = Bounds(network, box, {**{node.name: Interval(-INFINITE, INFINITE) for node in network.nodes}, **parts.known})
-        found = sweep(Question(network, box, start=start), [self.inside], "crown")
+        start = Bounds(network, box, {**{node.name: Interval(-INFINITY, INFINITY) for node in network.nodes}, **parts.known})
+        found = sweep(BoundsQuestion(network, box, start=start), [self.refine], "crown")
         read = {node.inputs[0] for node in network.nodes if node.layer.activation}
-        least, slopes = self.rows(Known(network, frozenset(), dict(found.after), ball=box.ball), len(parts))
-        lowest = slopes.take_along_dim(least.argmin(1).reshape(-1, 1, *[1] * (slopes.ndim - 2)), 1)[:, 0]
+        lower, slopes = self.row_bounds(KnownBounds(network, frozenset(), dict(found.after), ball=box.ball), len(parts))
+        lowest = slopes.take_along_dim(lower.argmin(1).reshape(-1, 1, *[1] * (slopes.ndim - 2)), 1)[:, 0]
         self.corners = torch.where(lowest > 0, parts.box.lower, parts.box.upper).numpy()
-        least = torch.maximum(self.excess.largest(least).amin(1), parts.least)
-        if box.ball is not None:  # a box without a point of the ball
-            least[box.ball.distance(box.ball.centre.clip(box.lower, box.upper)) > box.ball.radius * (1 + 1e-9)] = torch.inf
-        reach = slopes.abs().sum(1).sqrt() * parts.box.width
-        return Parts(parts.box, {name: found.after[name] for name in sorted(read)}, least, reach)
+        bound = torch.maximum(self.excess.largest(lower).amin(1), parts.bound)
+        if box.ball is not None:  # a box without a point of the ball is refuted
+            bound[box.ball.distance(box.ball.centre.clip(box.lower, box.upper)) > box.ball.radius * (1 + 1e-9)] = torch.inf
+        effect = slopes.abs().sum(1).sqrt() * parts.box.width
+        return BoxParts(parts.box, {name: found.after[name] for name in sorted(read)}, bound, effect)
 
     def ball(self, parts: int) -> Ball | None:
-        """The ball of the set, once for each part."""
+        """Return the ball of the set, repeated for each box."""
         ball = self.region.ball
         return None if ball is None else replace(ball, centre=ball.centre.repeat(parts, axis=0))
 
-    def inside(self, known: Known, node: Node, box: Interval, wanted: Tensor) -> Interval:
-        """CROWN for all nodes but the output, of which one end alone is of use."""
+    def refine(self, known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
+        """Apply CROWN to all nodes but the output, of which only the lower bound is needed."""
         return box if node is known.network.output else crown(known, node, box, wanted)
 
-    def rows(self, known: Known, samples: int) -> tuple[Tensor, Tensor]:
-        """The least value of every row's excess, ``(n, rows)``, and the coefficients of the input in it, ``(n, rows, *input_shape)``."""
+    def row_bounds(self, known: KnownBounds, samples: int) -> tuple[Tensor, Tensor]:
+        """Return a lower bound per row of the excess, ``(n, rows)``, and its coefficients of the input, ``(n, rows, *input_shape)``."""
         output, count = known.network.output, len(self.excess.owner)
         sample, element = torch.arange(samples).repeat_interleave(count), torch.arange(count).repeat(samples)
         with torch.no_grad():
-            asked = Rows(output, sample, element, torch.ones(len(sample), dtype=torch.float64))
+            asked = CrownRows(output, sample, element, torch.ones(len(sample), dtype=torch.float64))
             found, slopes = walk(known, asked, known.after[output.name])
         return found.reshape(samples, count), slopes.reshape(samples, count, *slopes.shape[1:])
 
-    def points(self, parts: Parts) -> Array:
-        """Points of the parts at which a clause holds: their centres, after a few steps down the excess."""
+    def points(self, parts: BoxParts) -> Array:
+        """Return points of the boxes at which a clause holds: gradient steps from their centres decrease the excess."""
         x = parts.box.centre
-        for step in STEPS:
+        for step in BOX_SEARCH_STEPS:
             x.requires_grad_()
             with torch.enable_grad():
                 (slope,) = torch.autograd.grad(self.excess(x).amin(1).sum(), x)
@@ -164,28 +176,29 @@ class Splitting:
         return self.region.nearest(x[holds].numpy())
 
 
-INFINITE = torch.tensor(torch.inf, dtype=torch.float64)
+def effect_of_inputs(parts: BoxParts, whole: Interval) -> Tensor:
+    """Return the effect of each flat input, ``(n, inputs)``; -1 where its range is too small to be halved."""
+    return torch.where(parts.box.width > SPLIT_WIDTH_MIN_RELATIVE * whole.width, parts.effect, -1.0).flatten(1)
 
 
-HELD = 200_000
-"""As many boxes are kept at most."""
+def lower_bound_by_splitting(
+    excess: Excess, region: Box, level: Callable[[], float], learn: Callable[[Array], None], end: float
+) -> tuple[float, int]:
+    """Return a lower bound of the smallest excess of any clause, and the number of boxes that were bounded.
 
-
-def narrow(excess: Excess, region: Box, level: Callable[[], float], learn: Callable[[Array], None], end: float) -> tuple[float, int]:
-    """A bound below the least excess of any clause, and how many boxes were looked at.
-
-    Boxes whose bound is above ``level()`` are done with.  ``learn`` is called with inputs of every box, and may lower the level.
+    Boxes are halved in the order of their bounds, until the bound is above ``level()``.  ``learn`` is called with inputs of every box, and
+    may lower the level.
     """
-    splitting = Splitting(excess, region, 0.0, lambda x: None)
+    splitting = InputSplitting(excess, region, 0.0, lambda x: None)
     whole = Interval(torch.tensor(region.lower[:1]), torch.tensor(region.upper[:1]))
-    waiting, done = Parts(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width), torch.inf
-    while len(waiting) and time.monotonic() < end and len(waiting) < HELD:
-        order = waiting.least.argsort()
-        rest, parts = waiting[order[BATCH:]], splitting.bounded(waiting[order[:BATCH]])
+    waiting, done = BoxParts(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width), torch.inf
+    while len(waiting) and time.monotonic() < end and len(waiting) < WAITING_BOXES_MAX:
+        order = waiting.bound.argsort()
+        rest, parts = waiting[order[BOXES_PER_BATCH:]], splitting.bounded(waiting[order[:BOXES_PER_BATCH]])
         learn(np.concatenate([parts.box.centre.numpy(), splitting.corners]))
-        reach = torch.where(parts.box.width > THINNEST * whole.width, parts.reach, -1.0).flatten(1)
-        over = (parts.least >= level()) | (reach.amax(1) < 0)
-        done = min(done, float(parts.least[over].min())) if over.any() else done
-        halves = parts[~over].halved(reach[~over].argmax(1))
+        effect = effect_of_inputs(parts, whole)
+        over = (parts.bound >= level()) | (effect.amax(1) < 0)
+        done = min(done, float(parts.bound[over].min())) if over.any() else done
+        halves = parts[~over].halved(effect[~over].argmax(1))
         waiting = rest + halves if len(rest) else halves
-    return min([done, *waiting.least.tolist()]), splitting.boxes
+    return min([done, *waiting.bound.tolist()]), splitting.boxes

@@ -1,8 +1,8 @@
-"""How small can linear functions of a network's outputs be over a box?  A certified bound, and an input that attains a value.
+"""The minimum of linear functions of a network's outputs over a box: a certified lower bound, and an input that attains a value.
 
-Bounds come from CROWN, optimised slopes, input splitting with the best value as pruning value, and a solver; values from a gradient search,
-the centres of parts, and the solver's points.  Every bound is rounded outwards, a solver's by what its tolerances may hide
-(`mipnet.solving.extremes.margin`).
+Bounds come from CROWN, from optimised slopes, from input splitting, which prunes boxes by the best value, and from a solver.  Values come
+from gradient search, from the centres of boxes, and from the solver's points.  Every bound is rounded outwards; that of a solver by its
+tolerances (`mipnet.solving.extremes.tolerance_margin`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,28 +26,28 @@ from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
 from mipnet.solving.engine import OpenProblem, open_problem
-from mipnet.solving.extremes import margin
+from mipnet.solving.extremes import tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.counterexamples import Search
-from mipnet.verification.input_splitting import narrow
+from mipnet.verification.counterexamples import CounterexampleSearch
+from mipnet.verification.input_splitting import SPLITTING_INPUTS_MAX, lower_bound_by_splitting
 
-FEW, EASY = 10, 64
-"""With so many inputs at most the input is split: before a solver is asked, unless so few units at most are undecided."""
+SOLVER_FIRST_UNITS_MAX = 64
+"""With at most this many undecided units, the solver runs before the input is split."""
 
-SHARES = {"search": 0.1, "splitting": 0.7}
-"""A stage may take so much of the time that is left when it begins."""
+MINIMUM_TIME_SHARES = {"search": 0.1, "splitting": 0.7}
+"""Share of the remaining time that a stage may use."""
 
-QUICK, LONG = 1, 4
-"""Rounds of gradient search before optimised slopes, and before a solver."""
+MINIMUM_ROUNDS_FIRST, MINIMUM_ROUNDS_SECOND = 1, 4
+"""Rounds of gradient search before optimised slopes, and before the solver."""
 
-SIDE_BY_SIDE = 64
-"""So many functions are searched at once."""
+FUNCTIONS_PER_SEARCH = 64
+"""Number of functions that are searched at once."""
 
 
 @dataclass(frozen=True, eq=False)
-class Least:
-    """``bound`` is at most the least value in the box, and ``value`` is the one at ``point``; ``method`` says where the bound is from."""
+class FoundMinimum:
+    """The minimum over the box lies in ``[bound, value]``; ``value`` is attained at ``point``, ``method`` is the stage of the bound."""
 
     bound: float
     value: float
@@ -55,10 +56,10 @@ class Least:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """The functions ``matrix @ y + offset`` of the flat output y, ``(rows, outputs)`` and ``(rows,)``, in groups: ``group`` ``(rows,)``.
+class OutputFunctions:
+    """The functions ``matrix @ y + offset`` of the flat output y, with shapes ``(rows, outputs)`` and ``(rows,)``.
 
-    Asked is the least value that any function of a group takes.
+    ``group`` ``(rows,)`` is the number of each function's group.  The minimum of a group is that over all of its functions.
     """
 
     matrix: Array
@@ -67,19 +68,19 @@ class Rows:
 
     @property
     def groups(self) -> int:
-        """How many groups there are."""
+        """The number of groups."""
         return int(self.group.max()) + 1
 
-    def of(self, network: Network, x: Array) -> Array:
-        """Every function at inputs ``(n, *input_shape)``: ``(n, rows)``."""
+    def values(self, network: Network, x: Array) -> Array:
+        """Return the value of every function at inputs ``(n, *input_shape)``: ``(n, rows)``."""
         return network.forward(x).reshape(len(x), -1) @ self.matrix.T + self.offset
 
 
 @dataclass(frozen=True, eq=False)
 class MinimumSettings:
-    """How it is found, and when that ends: at ``end``, or with a gap of ``tolerance * max(1, |value|)``, or with an answer.
+    """The solver, and when the search ends: at the time ``end``, or with a gap of ``tolerance * max(1, |value|)``.
 
-    The answer is whether a value below ``target`` exists, where one is given.
+    If there is a ``target``, the search also ends once it is known whether a value below the target exists.
     """
 
     mip: MipSettings
@@ -89,15 +90,24 @@ class MinimumSettings:
     seed: int = 0
 
 
-@dataclass(eq=False)
-class Minimising:
-    """One box on its way through the stages: a bound for every row, and the best value and point of every group.
+class OpenGroup(NamedTuple):
+    """A group with functions that are not finished, in the order of their bounds, and the time at which its share of the time ends."""
 
-    ``given`` are bounds of the network's nodes that are known to hold.
+    group: int
+    rows: NDArray[np.int64]
+    end: float
+
+
+@dataclass(eq=False)
+class MinimumSearch:
+    """The search for the minima of functions over one box, stage by stage.
+
+    ``lower`` and ``method`` hold the bound of every function and its stage, ``value`` and ``point`` the best value of every group and where
+    it is attained.  ``given`` are bounds of the network's nodes that hold.
     """
 
     network: Network
-    rows: Rows
+    functions: OutputFunctions
     region: Box
     settings: MinimumSettings
     given: BoundsByNode = field(default_factory=dict)
@@ -110,79 +120,80 @@ class Minimising:
     point: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        count, groups = len(self.rows.matrix), self.rows.groups
+        count, groups = len(self.functions.matrix), self.functions.groups
         self.lower, self.method = np.full(count, -np.inf), ["interval"] * count
         self.value, self.point = np.full(groups, np.inf), np.repeat(self.region.centre, groups, axis=0)
-        clauses = [Clause(row[None], -shift[None]) for row, shift in zip(self.rows.matrix, self.rows.offset, strict=True)]
+        clauses = [Clause(row[None], -shift[None]) for row, shift in zip(self.functions.matrix, self.functions.offset, strict=True)]
         self.excess = Excess.of(self.network, clauses)
         self.learn(np.concatenate([self.region.centre, self.region.lower, self.region.upper]))
 
-    def run(self) -> list[Least]:
-        """What was found for every group, by all stages that were needed and that time allowed."""
+    def run(self) -> list[FoundMinimum]:
+        """Run one stage after another until all minima are found or time is over, and return one minimum per group."""
         try:
             for _ in self._stages():
                 if not self.open.any() or time.monotonic() >= self.settings.end:
                     break
         except KeyboardInterrupt:
             self.interrupted = True
-        return [self._least(group) for group in range(self.rows.groups)]
+        return [self._found(group) for group in range(self.functions.groups)]
 
-    def _least(self, group: int) -> Least:
-        own = np.flatnonzero(self.rows.group == group)
+    def _found(self, group: int) -> FoundMinimum:
+        own = np.flatnonzero(self.functions.group == group)
         row, value = own[self.lower[own].argmin()], float(self.value[group])
-        return Least(min(float(self.lower[row]), value), value, self.point[group], self.method[row])
+        return FoundMinimum(min(float(self.lower[row]), value), value, self.point[group], self.method[row])
 
     def _stages(self) -> Iterator[None]:
         self.bounds: Bounds = propagate(self.excess.network, self.region, method="interval", given=self.given)
         self._propagate("crown")
         yield
-        self._search(QUICK)
+        self._search(MINIMUM_ROUNDS_FIRST)
         yield
-        few, easy = size(self.network.input_shape) <= FEW, sum(self.bounds.unstable().values()) <= EASY
-        if few and not easy:
+        few_inputs = size(self.network.input_shape) <= SPLITTING_INPUTS_MAX
+        solver_first = sum(self.bounds.unstable().values()) <= SOLVER_FIRST_UNITS_MAX
+        if few_inputs and not solver_first:
             self._split()
             yield
         self._propagate("alpha")
         yield
-        self._search(LONG)
+        self._search(MINIMUM_ROUNDS_SECOND)
         yield
         self._solve()
         yield
-        if few and easy:
+        if few_inputs and solver_first:
             self._split()
         yield
 
     @property
-    def slack(self) -> Array:
-        """The gap that is left to each group."""
+    def gap(self) -> Array:
+        """The gap at which each group is finished."""
         return self.settings.tolerance * np.maximum(1.0, np.abs(self.value))
 
     @property
     def level(self) -> Array:
-        """A row is done with a bound above that of its group."""
+        """A function is finished once its bound is above the level of its group."""
         if self.settings.target is None:
-            return np.asarray(self.value - self.slack)
+            return np.asarray(self.value - self.gap)
         return np.where(self.value < self.settings.target, -np.inf, self.settings.target)
 
     @property
     def open(self) -> NDArray[np.bool_]:
-        """The rows that are not done."""
-        return self.lower < self.level[self.rows.group]
+        """The functions that are not finished, as a mask."""
+        return self.lower < self.level[self.functions.group]
 
     def learn(self, x: Array) -> None:
-        """Take down inputs, ``(n, *input_shape)``, whose values are better."""
+        """Store the best of some inputs ``(n, *input_shape)``, per group, if it is better than the best so far."""
         if not len(x):
             return
         inside = self.region.nearest(x)
-        values = self.rows.of(self.network, inside)
-        for group in range(self.rows.groups):
-            own = values[:, self.rows.group == group].min(axis=1)
+        values = self.functions.values(self.network, inside)
+        for group in range(self.functions.groups):
+            own = values[:, self.functions.group == group].min(axis=1)
             best = int(own.argmin())
             if own[best] < self.value[group]:
                 self.value[group], self.point[group] = own[best], inside[best]
 
     def improve(self, method: str, rows: NDArray[np.int64], bound: Array) -> None:
-        """Take down bounds of rows, where they are better."""
+        """Store bounds of functions where they are better."""
         for row, each in zip(rows, bound, strict=True):
             if each > self.lower[row]:
                 self.lower[row], self.method[row] = each, method
@@ -194,28 +205,31 @@ class Minimising:
 
     def _search(self, rounds: int) -> None:
         now = time.monotonic()
-        end, search = now + SHARES["search"] * (self.settings.end - now), Search.of(self.excess, self.region, self.settings.seed + rounds)
+        end, search = (
+            now + MINIMUM_TIME_SHARES["search"] * (self.settings.end - now),
+            CounterexampleSearch.of(self.excess, self.region, self.settings.seed + rounds),
+        )
         for _ in range(rounds):
             rows = np.flatnonzero(self.open)
-            for first in range(0, len(rows), SIDE_BY_SIDE):
+            for first in range(0, len(rows), FUNCTIONS_PER_SEARCH):
                 if time.monotonic() < end:
-                    self.learn(search.descend(torch.tensor(rows[first : first + SIDE_BY_SIDE]), end)[0].numpy())
+                    self.learn(search.descend(torch.tensor(rows[first : first + FUNCTIONS_PER_SEARCH]), end)[0].numpy())
 
-    def _in_turn(self, end: float) -> Iterator[tuple[int, NDArray[np.int64], float]]:
-        """Each group with open rows, these rows, the lowest bound first, and when its share of the time is over."""
-        groups = np.unique(self.rows.group[self.open])
+    def _open_groups(self, end: float) -> Iterator[OpenGroup]:
+        """Yield each group with open functions; the remaining time is divided equally among them."""
+        groups = np.unique(self.functions.group[self.open])
         for left, group in zip(range(len(groups), 0, -1), groups.tolist(), strict=True):
-            rows = np.flatnonzero(self.open & (self.rows.group == group))
+            rows = np.flatnonzero(self.open & (self.functions.group == group))
             now = time.monotonic()
             if now < end and len(rows):
-                yield group, rows[self.lower[rows].argsort()], now + (end - now) / left
+                yield OpenGroup(group, rows[self.lower[rows].argsort()], now + (end - now) / left)
 
     def _split(self) -> None:
         now = time.monotonic()
-        for group, rows, end in self._in_turn(now + SHARES["splitting"] * (self.settings.end - now)):
-            excess = Excess.of(self.network, [Clause(self.rows.matrix[[row]], -self.rows.offset[[row]]) for row in rows])
+        for group, rows, end in self._open_groups(now + MINIMUM_TIME_SHARES["splitting"] * (self.settings.end - now)):
+            excess = Excess.of(self.network, [Clause(self.functions.matrix[[row]], -self.functions.offset[[row]]) for row in rows])
             level = lambda group=group: float(self.level[group])  # noqa: E731
-            bound, parts = narrow(excess, self.region, level, self.learn, end)
+            bound, parts = lower_bound_by_splitting(excess, self.region, level, self.learn, end)
             self.parts += parts
             self.improve("splitting", rows, np.full(len(rows), bound))
 
@@ -225,7 +239,7 @@ class Minimising:
         objectives = [1 * rows.isel({rows.dims[0]: k}) for k in range(len(self.lower))]
         encoding.model.add_objective(objectives[0])
         with open_problem(encoding, self.settings.mip.solver, options=self.settings.mip.options) as problem:
-            for group, own, end in self._in_turn(self.settings.end):
+            for group, own, end in self._open_groups(self.settings.end):
                 for left, row in zip(range(len(own), 0, -1), own.tolist(), strict=True):
                     now = time.monotonic()
                     if now >= self.settings.end or self.interrupted:
@@ -237,12 +251,12 @@ class Minimising:
                         self.learn(np.empty((0, *self.network.input_shape)) if x is None else encoding.value("input", x))
 
     def _solved(self, problem: OpenProblem, row: int, end: float, start: Array) -> Array | None:
-        """One solve: its bound is taken down, and its point returned."""
-        program, level = problem.problem.program, float(self.level[self.rows.group[row]])
-        off = margin(program, program.cost, program.offset)
-        stop = level + off if Feature.BOUND_STOP in self.settings.mip.solver.features else None
+        """Solve once for one function, store the bound, and return the point."""
+        program, level = problem.problem.program, float(self.level[self.functions.group[row]])
+        tolerance = tolerance_margin(program, program.cost, program.offset)
+        stop = level + tolerance if Feature.BOUND_STOP in self.settings.mip.solver.features else None
         found = problem.solve(limits=Limits(time=max(0.01, end - time.monotonic()), gap=1e-9, bound_stop=stop), start=start)
         self.nodes += found.nodes
         self.interrupted = found.status is Status.INTERRUPTED
-        self.improve("mip", np.array([row]), np.array([found.bound - off]))
+        self.improve("mip", np.array([row]), np.array([found.bound - tolerance]))
         return found.point

@@ -1,4 +1,4 @@
-"""Who confirms a counterexample: the network as its owner runs it, on numbers as it takes them."""
+"""The oracle that confirms a counterexample: the original network in its own number type."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from mipnet.arrays import Array
+from mipnet.errors import suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.network.properties import Case
 from mipnet.readers.files import ONNX_SUFFIXES, suffix_of
 
-INSIDE = 1e-7
-"""An input that numbers of an oracle cannot express may lie outside of the box by this, relative to its size."""
+REGION_SLACK_RELATIVE = 1e-7
+"""How far an input may lie outside of the box if the oracle's numbers cannot express it, relative to 1 + the largest bound."""
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Oracle:
-    """``run`` takes inputs ``(n, *input_shape)`` of numbers of type ``dtype`` and returns outputs ``(n, *output_shape)``."""
+    """A function ``run`` from inputs ``(n, *input_shape)`` of type ``dtype`` to outputs ``(n, *output_shape)``."""
 
     name: str
     run: Callable[[Array], Array]
@@ -27,41 +29,44 @@ class Oracle:
 
     @staticmethod
     def of(network: Network) -> Oracle:
-        """The forward pass in torch, in float64."""
+        """Return the oracle that runs the forward pass in torch, in float64."""
         return Oracle("torch", network.forward)
 
     @staticmethod
     def of_file(path: str | Path, network: Network) -> Oracle:
-        """onnxruntime on an .onnx file, in the file's own number type; where it is missing or cannot run the file, and for others, `of`."""
+        """Return an oracle that runs an .onnx file by onnxruntime, in the file's number type.
+
+        For other files, and if onnxruntime is missing or cannot run the file, it is that of `of`.
+        """
         if suffix_of(path) not in ONNX_SUFFIXES:
             return Oracle.of(network)
         from mipnet.readers.onnx_session import open_session
 
         try:
             session = open_session(path)
-        except Exception:  # whatever it is that onnxruntime raises
+        except Exception:  # onnxruntime has no common class of errors
             return Oracle.of(network)
         return Oracle("onnxruntime", session.run, session.dtype)
 
     def first(self, case: Case, x: Array) -> tuple[Array, Array] | None:
-        """The first input that satisfies the case by this oracle's own outputs, and its output; None if there is none."""
+        """Return the first input that satisfies the case according to the oracle, and its output; None if there is none."""
         if not len(x):
             return None
         inputs = self.rounded(case, x)
         outputs = np.asarray(self.run(inputs), dtype=np.float64)
         exact = inputs.astype(np.float64)
         size = 1.0 + float(np.abs(case.region.lower).max())
-        good = case.contains(exact, INSIDE * size) & (case.excess(outputs.reshape(len(x), -1)) <= 0)
+        good = case.contains(exact, REGION_SLACK_RELATIVE * size) & (case.excess(outputs.reshape(len(x), -1)) <= 0)
         return (exact[good][0], outputs[good][0]) if good.any() else None
 
     def rounded(self, case: Case, x: Array) -> Array:
-        """The inputs in the oracle's numbers, inside of the box wherever these can express a number of it."""
+        """Return the inputs in the oracle's numbers, inside of the box wherever a number of that type lies in it."""
         low, high = (end.reshape(x.shape[1:]) for end in (case.region.lower, case.region.upper))
         below, above = low.astype(self.dtype), high.astype(self.dtype)
         below = np.where(below.astype(np.float64) < low, np.nextafter(below, self.dtype(np.inf)), below)
         above = np.where(above.astype(np.float64) > high, np.nextafter(above, self.dtype(-np.inf)), above)
         near = x.astype(self.dtype)
-        if case.region.ball is not None:  # closer to the centre by as much as rounding may add up to
+        if case.region.ball is not None:  # closer to the centre by the largest rounding error
             ball = case.region.reshape((1, *x.shape[1:])).ball
             assert ball is not None
             lost = 2 * ball.distance(near.astype(np.float64) - x + ball.centre).max()

@@ -1,7 +1,7 @@
-"""Verify: is there an input of the set at which the property holds?  Cheap proofs first, a solver for what is left.
+"""Verification of a property: is there an input of the set at which it holds?  Cheap proofs come first, a solver last.
 
-A property holds where one of its clauses does (`mipnet.network.properties`).  Every clause of every case goes through the stages until one
-refutes it, by a bound above 0 on its excess, or an input is found at which it holds.
+A property holds where one of its clauses holds (`mipnet.network.properties`).  The stages run for every clause of every case until a stage
+refutes the clause, by a bound above 0 on its excess, or finds an input at which it holds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.by_solver import Exact
 from mipnet.verification.clause_network import Excess
+from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.stages import StageSettings, Trial
+from mipnet.verification.stages import CaseTrial, StageSettings
 from mipnet.verification.verdict import STAGES, Status, Verdict
 
 
@@ -35,27 +35,26 @@ def verify(
     seed: int = 0,
     on_stage: Callable[[str, int], None] = lambda stage, left: None,
 ) -> Verdict:
-    """Whether some input satisfies the property: ``sat`` (with the input), ``unsat`` (none does) or ``unknown``.
+    """Decide whether some input satisfies the property: ``sat`` (with such an input), ``unsat`` (there is none) or ``unknown``.
 
     Parameters
     ----------
     time_limit
-        Seconds for everything.
+        Seconds for all stages together.
     backend
         The solver of the last stage, or a `MipSettings` with its options and the formulation as well.
     oracle
-        Who confirms a counterexample; the forward pass in float64 if left out.
+        The `Oracle` that has to confirm a counterexample; the forward pass in float64 if left out.
     cross_check
-        A second backend that has to refute every clause as well, from interval bounds alone, before ``unsat`` is said.
+        A second backend.  The verdict is ``unsat`` only if it refutes every clause as well, starting from interval bounds.
     seed
-        Of the search.
+        The seed of the gradient search.
     on_stage
-        Called when a stage begins, with its name and how many clauses of the case are open.
+        Called when a stage begins, with its name and the number of open clauses of the case.
 
-    ``unsat`` rests on bounds rounded outwards, and on a solver's dual bound less what its tolerances may hide
-    (`mipnet.solving.extremes.margin`).
-    Bounds and programs are held against forward passes before that is said (`mipnet.verification.self_check`), and a contradiction raises
-    `SolverFailure`.
+    ``unsat`` rests on bounds that are rounded outwards, and on a solver's dual bound minus its tolerances
+    (`mipnet.solving.extremes.tolerance_margin`).  Before that verdict, bounds and programs are checked by forward passes
+    (`mipnet.verification.self_check`); a contradiction raises `SolverFailure`.
     """
     question.check(size(network.input_shape), size(network.output_shape))
     if not time_limit > 0:
@@ -66,7 +65,7 @@ def verify(
     verdicts: list[Verdict] = []
     for k, case in enumerate(question.cases):
         left = began + time_limit - time.monotonic()
-        trial = Trial(network, case, k, settings, time.monotonic() + left / (len(question.cases) - k))
+        trial = CaseTrial(network, case, k, settings, time.monotonic() + left / (len(question.cases) - k))
         verdicts.append(trial.verdict())
         if verdicts[-1].status == "sat" or verdicts[-1].interrupted:
             break
@@ -79,7 +78,7 @@ def verify(
 
 
 def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
-    """One verdict of those of the cases: ``sat`` if one is, ``unsat`` if all are."""
+    """Combine the verdicts of the cases: ``sat`` if one is ``sat``, ``unsat`` if all are ``unsat``."""
     last = verdicts[-1]
     statuses = {verdict.status for verdict in verdicts}
     status: Status = "sat" if "sat" in statuses else "unsat" if statuses == {"unsat"} and len(verdicts) == cases else "unknown"
@@ -91,21 +90,21 @@ def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
 
 
 def _second_opinion(network: Network, question: Property, verdict: Verdict, settings: StageSettings, seconds: float) -> Verdict:
-    """The same verdict if the other backend refutes every clause from interval bounds, ``unknown`` or ``sat`` if it does not."""
+    """Return the verdict if the second backend also refutes every clause from interval bounds; ``unknown`` or ``sat`` if it does not."""
     end, solver = time.monotonic() + seconds, settings.mip.solver.name
     for k, case in enumerate(question.cases):
         if not case.clauses:
             continue
-        trial = Trial(network, case, k, settings, end)
+        trial = CaseTrial(network, case, k, settings, end)
         trial.excess = Excess.of(network, case.clauses)
         trial.bounds = propagate(trial.excess.network, trial.region, method="interval")
-        with Exact(trial.excess, trial.bounds, settings.mip, trial.confirm) as exact:
+        with ClauseProgram(trial.excess, trial.bounds, settings.mip, trial.confirm) as program:
             for clause in range(len(case.clauses)):
-                answer = exact.decide(clause, max(0.1, (end - time.monotonic()) / (len(case.clauses) - clause)))
+                result = program.decide(clause, max(0.1, (end - time.monotonic()) / (len(case.clauses) - clause)))
                 if trial.found is not None:
                     note = f"{solver} found a counterexample where every clause had been refuted: please report this"
-                    return replace(trial.said(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
-                if not answer.bound > 0:
+                    return replace(trial.verdict_so_far(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
+                if not result.bound > 0:
                     note = f"{solver} did not refute clause {clause} of case {k} in time; without a cross-check this is unsat"
                     return replace(verdict, status="unknown", note=note)
     return replace(verdict, note=f"{solver} agrees")

@@ -1,7 +1,7 @@
-"""Reach: between which values are the outputs of a network, or linear functions of them, over a box?
+"""Reach: the smallest and the largest value of the outputs of a network, or of linear functions of them, over a box.
 
-What "Reachability Analysis of Deep Neural Networks with Provable Guarantees" (Ruan, Huang and Kwiatkowska, IJCAI 2018) asks, answered
-for piecewise-linear networks by `mipnet.verification.minimum`.
+The question is that of "Reachability Analysis of Deep Neural Networks with Provable Guarantees" (Ruan, Huang and Kwiatkowska, IJCAI 2018);
+`mipnet.verification.minimum` answers it for piecewise-linear networks.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.minimum import Minimising, MinimumSettings, Rows
+from mipnet.verification.minimum import MinimumSearch, MinimumSettings, OutputFunctions
 
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """One end of the range of one function: ``value`` is attained at ``point``, and nothing in the box is beyond ``bound``.
+    """The minimum or the maximum of one function: ``value`` is attained at ``point``, and no value in the box is beyond ``bound``.
 
-    ``method`` is the stage that the bound comes from: crown, splitting, alpha or mip (interval without the others).
+    ``method`` is the stage that proved the bound: crown, splitting, alpha or mip; interval if none of these ran.
     """
 
     bound: float
@@ -37,13 +37,13 @@ class End:
 
     @property
     def gap(self) -> float:
-        """How far the true end may be from the value."""
+        """The distance of the bound from the attained value."""
         return abs(self.bound - self.value)
 
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """The ranges of some functions of the outputs, in order: ``directions`` has a row for each, ``(functions, outputs)``.
+    """The ranges of some functions of the outputs; ``directions`` ``(functions, outputs)`` has one row per function.
 
     ``lowest[k].bound <= min <= lowest[k].value`` and ``highest[k].value <= max <= highest[k].bound``, where min and max are those of
     function k over the box.
@@ -61,22 +61,22 @@ class Reached:
 
     @cached_property
     def lower(self) -> Array:
-        """The certified lower ends, ``(functions,)``."""
+        """The certified lower bounds, ``(functions,)``."""
         return np.array([end.bound for end in self.lowest])
 
     @cached_property
     def upper(self) -> Array:
-        """The certified upper ends, ``(functions,)``."""
+        """The certified upper bounds, ``(functions,)``."""
         return np.array([end.bound for end in self.highest])
 
     @property
     def gap(self) -> float:
-        """The largest gap of any end, relative to its value where that is beyond 1."""
+        """The largest gap of any minimum or maximum, relative to its absolute value if that is above 1."""
         return max(end.gap / max(1.0, abs(end.value)) for end in (*self.lowest, *self.highest))
 
     @property
     def closed(self) -> bool:
-        """True if every gap is within the tolerance."""
+        """True if no gap is larger than the tolerance."""
         return self.gap <= self.tolerance
 
 
@@ -91,25 +91,27 @@ def reach(
     tolerance: float = 1e-4,
     seed: int = 0,
 ) -> Reached:
-    """The least and the largest value of each output over a box, or of linear functions of the outputs: certified, with attained points.
+    """Bound the smallest and the largest value of each output over a box, or of linear functions of the outputs.
+
+    All bounds are certified, and come with inputs that attain values close to them.
 
     Parameters
     ----------
     region
         One box, of the network's input shape.
     directions
-        ``(functions, outputs)`` or ``(outputs,)``: the values of ``directions @ y`` are asked for; each output if left out.
+        The functions ``directions @ y`` of the output y, ``(functions, outputs)`` or ``(outputs,)``; every single output if left out.
     backend
         The solver of the last stage, or a `MipSettings` with its options and the formulation as well.
     time_limit
-        Seconds for everything; what is proven until then is returned.
+        Seconds for all stages together; then the bounds proven so far are returned.
     tolerance
-        An end is found once its gap is at most ``tolerance * max(1, |value|)``.
+        A minimum or maximum is found once its gap is at most ``tolerance * max(1, |value|)``.
     seed
-        Of the gradient search.
+        The seed of the gradient search.
 
-    With at most ten inputs the box is split, best bound first; otherwise, and where that takes too long, a solver minimises and
-    maximises each function on one open session.  Ctrl-C returns what is known.
+    With at most ten inputs the box is split, in the order of the bounds.  With more inputs, and where splitting takes too long, a solver
+    minimises and maximises each function on one open session.  Ctrl-C returns the bounds proven so far.
     """
     rows = _directions(network, directions)
     region = one_box(network, region)
@@ -117,7 +119,7 @@ def reach(
     began = time.monotonic()
     settings = MinimumSettings(MipSettings.of(backend), began + time_limit, tolerance, seed=seed)
     both = np.concatenate([rows, -rows])
-    found = Minimising(network, Rows(both, np.zeros(len(both)), np.arange(len(both))), region, settings)
+    found = MinimumSearch(network, OutputFunctions(both, np.zeros(len(both)), np.arange(len(both))), region, settings)
     ends = found.run()
     lowest = tuple(End(end.bound, end.value, end.point, end.method) for end in ends[: len(rows)])
     highest = tuple(End(-end.bound, -end.value, end.point, end.method) for end in ends[len(rows) :])
@@ -126,15 +128,15 @@ def reach(
 
 
 def one_box(network: Network, region: Box) -> Box:
-    """The box with a sample axis of length 1; raises `InputError` for several."""
+    """Return the box with a sample axis of length 1; raises `InputError` for several boxes."""
     fitted = region.fit(network.input_shape)
     if fitted.samples != 1:
-        raise InputError(f"the set has {fitted.samples} boxes; expected one: ask for one after another")
+        raise InputError(f"the set has {fitted.samples} boxes; expected one: call the function once per box")
     return fitted
 
 
 def check_numbers(time_limit: float, tolerance: float) -> None:
-    """Raise `InputError` unless there is time and the tolerance is not negative."""
+    """Raise `InputError` unless the time limit is positive and the tolerance is at least 0."""
     if not time_limit > 0:
         raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
     if not tolerance >= 0:
@@ -147,7 +149,7 @@ def _directions(network: Network, given: ArrayLike | Sequence[Sequence[float]] |
         return np.eye(width)
     rows = np.atleast_2d(np.asarray(given, dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
-        raise InputError(f"the directions have shape {rows.shape}; expected (functions, {width}), a number for each output")
+        raise InputError(f"the directions have shape {rows.shape}; expected (functions, {width}), one number per output")
     if not np.isfinite(rows).all():
         raise InputError("the directions hold NaN or infinite numbers; expected finite ones")
     return rows

@@ -1,4 +1,4 @@
-"""Local robustness: does the network's answer stay the same in a ball around an input?  In the maximum, the sum or the Euclidean norm."""
+"""Local robustness: does the network name the same class in a whole ball around an input?  In the maximum, sum or Euclidean norm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.pipeline import verify
 from mipnet.verification.verdict import Verdict
 
-BALLS = {"linf": LInf, "l1": L1, "l2": L2}
+BALL_SETS = {"linf": LInf, "l1": L1, "l2": L2}
 
 ClipRange = tuple[float, float] | None
 """The smallest and the largest valid number of an input, or None for all numbers."""
@@ -67,7 +67,7 @@ def robustness(
     time_limit: float = 60.0,
     backend: str | Backend | MipSettings = "highs",
 ) -> Verdict:
-    """``unsat`` if no input within ``radius`` of ``x`` changes the network's answer, ``sat`` with one that does; see `mipnet.verify`.
+    """Verify that no input within ``radius`` of ``x`` changes the class: ``unsat`` if that is proven, ``sat`` with an input that does.
 
     Parameters
     ----------
@@ -75,17 +75,18 @@ def robustness(
         One input, of the network's input shape, or with a sample axis of length 1 in front.
     label
         The class that should win; the network's own answer at ``x`` if left out.  With ``Classes(label, targets)`` the question is
-        narrower: whether one of the targets is at least as high as every other class.  Otherwise: whether any class but the label is
-        at least as high as the label.
+        narrower: whether one of the targets is at least as high as every other class.  Without targets the question is whether any
+        other class is at least as high as the label.
     radius, norm
-        Of the ball: ``linf`` the largest change of a coordinate, ``l1`` the sum of changes, ``l2`` the root of the sum of squares.
+        Radius and norm of the ball: ``linf`` is the largest absolute change, ``l1`` the sum of the absolute changes, ``l2`` the root of the
+        sum of their squares.
     clip
         The valid range of an input; None for all numbers.
     time_limit, backend
         As those of `mipnet.verify`.
 
-    In ``linf`` and ``l1`` every stage works on the ball itself.  In ``l2`` the linear bounds do too, and the solver works on an outer
-    approximation, which is cut to size as far as needed: ``unsat`` holds for more than the ball, ``sat`` has a point of the ball.
+    In ``linf`` and ``l1`` every stage works on the exact ball.  In ``l2`` the linear bounds do, and the solver works on an outer
+    approximation that is refined by cuts: ``unsat`` then holds for more than the ball, and the point of ``sat`` lies in the ball.
 
     Further settings of the verification (an oracle, a second backend, a seed) go through `mipnet.robustness_property`:
     ``mn.verify(network, mn.robustness_property(network, x, radius=0.1), cross_check="scip")`` asks the same question.
@@ -108,8 +109,8 @@ def robustness_property(
 
     The arguments are those of `mipnet.robustness`.
     """
-    image, classes = answer(network, x, label)
-    return class_change_property(around(image, radius, norm, clip), size(network.output_shape), classes)
+    image, classes = image_and_classes(network, x, label)
+    return class_change_property(clipped_ball(image, radius, norm, clip), size(network.output_shape), classes)
 
 
 def class_change_property(region: Box, count: int, classes: Classes) -> Property:
@@ -126,30 +127,30 @@ def class_change_property(region: Box, count: int, classes: Classes) -> Property
         raise InputError(f"the targets are {list(targets)} and the label is {label}; expected other classes, at least one")
     flat = region.reshape((1, region.lower.size))
     if targets is None:
-        wins = [Clause(differences(count, c, [label]), np.zeros(1)) for c in range(count) if c != label]
+        wins = [Clause(class_differences(count, c, [label]), np.zeros(1)) for c in range(count) if c != label]
     else:
-        wins = [Clause(differences(count, c, [k for k in range(count) if k != c]), np.zeros(count - 1)) for c in targets]
+        wins = [Clause(class_differences(count, c, [k for k in range(count) if k != c]), np.zeros(count - 1)) for c in targets]
     return Property((Case(flat, tuple(wins)),))
 
 
-def differences(classes: int, winner: int, others: Sequence[int]) -> Array:
-    """Rows ``y_k - y_winner`` for the others k: at most 0 where the winner is at least as high."""
+def class_differences(classes: int, winner: int, others: Sequence[int]) -> Array:
+    """Return one row ``y_k - y_winner`` per other class k: at most 0 where the winner is at least as high as k."""
     rows = np.zeros((len(others), classes))
     rows[np.arange(len(others)), list(others)] = 1.0
     rows[:, winner] = -1.0
     return rows
 
 
-def around(x: Array, radius: float, norm: Norm, clip: ClipRange) -> Box:
-    """The ball around an input ``(1, *input_shape)``, clipped."""
-    if norm not in BALLS:
-        raise InputError(f"the norm is `{norm}`; expected one of {', '.join(BALLS)}")
+def clipped_ball(x: Array, radius: float, norm: Norm, clip: ClipRange) -> Box:
+    """Return the ball around an input ``(1, *input_shape)``, clipped to the valid range."""
+    if norm not in BALL_SETS:
+        raise InputError(f"the norm is `{norm}`; expected one of {', '.join(BALL_SETS)}")
     if not (np.isfinite(radius) and radius > 0):
         raise InputError(f"the radius is {radius}; expected a finite number above 0")
-    return BALLS[norm](x, radius, *(clip or (-np.inf, np.inf)))
+    return BALL_SETS[norm](x, radius, *(clip or (-np.inf, np.inf)))
 
 
-def answer(network: Network, x: ArrayLike, label: int | Classes | None = None) -> tuple[Array, Classes]:
+def image_and_classes(network: Network, x: ArrayLike, label: int | Classes | None = None) -> tuple[Array, Classes]:
     """Return the input as ``(1, *input_shape)``, and the classes with the network's own answer as label where none is given."""
     classes = Classes.of(label)
     image = np.array(x, dtype=np.float64)

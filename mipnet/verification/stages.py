@@ -1,4 +1,4 @@
-"""One case of a property on its way through the stages, from the cheapest to a solver."""
+"""The stages of a verification for one case of a property, from the cheapest to a solver."""
 
 from __future__ import annotations
 
@@ -15,26 +15,23 @@ from mipnet.bounds.propagation import propagate
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.by_solver import Exact
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.counterexamples import Search
-from mipnet.verification.input_splitting import Splitting
+from mipnet.verification.clause_program import ClauseProgram
+from mipnet.verification.counterexamples import CounterexampleSearch
+from mipnet.verification.input_splitting import SPLITTING_INPUTS_MAX, InputSplitting
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.self_check import hold_bounds, telling_points
-from mipnet.verification.sign_branching import Branching
+from mipnet.verification.self_check import check_bounds, check_points
+from mipnet.verification.sign_branching import SignBranching
 from mipnet.verification.verdict import Finding, Status, Verdict
 
-MARGIN = 1e-9
+REFUTATION_MARGIN = 1e-9
 """A bound computed in float64, rounded outwards, refutes a clause if it is above this."""
 
-FEW = 10
-"""With so many inputs at most, the input is split."""
+SEARCH_ROUNDS_FIRST, SEARCH_ROUNDS_SECOND = 1, 8
+"""Rounds of gradient search before optimised slopes, and before branching and the solver."""
 
-QUICK, LONG = 1, 8
-"""Rounds of gradient search before optimised slopes, and before a solver."""
-
-SHARES = {"search": 0.1, "splitting": 0.8, "branching": 0.6}
-"""A stage may take so much of the time that is left when it begins."""
+STAGE_TIME_SHARES = {"search": 0.1, "splitting": 0.8, "branching": 0.6}
+"""Share of the remaining time that a stage may use."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +45,12 @@ class StageSettings:
 
 
 @dataclass(eq=False)
-class Trial:
-    """One case on its way through the stages: ``bound`` and ``stage`` of every clause, ``found`` once there is a counterexample."""
+class CaseTrial:
+    """The verification of one case, stage by stage.
+
+    ``stage`` and ``bound`` hold, per clause, the stage that refuted it and the proven lower bound of its excess.  ``found`` is the
+    counterexample and its output, ``ended`` the stage that decided the case.
+    """
 
     network: Network
     case: Case
@@ -70,7 +71,7 @@ class Trial:
         self.region = self.case.region.reshape(shape)
 
     def verdict(self) -> Verdict:
-        """The stages one after another, until nothing is left to decide or there is no time."""
+        """Run one stage after another until the case is decided or time is over, and return the verdict."""
         try:
             for name in self._stages():
                 if self.found is not None or not self.open.any():
@@ -79,18 +80,18 @@ class Trial:
                 if time.monotonic() >= self.end:
                     break
             if self.found is None and self.case.clauses and not self.open.any():
-                hold_bounds(self.excess, self.bounds, self.bound, telling_points(self.excess, self.bounds, self.settings.seed))
+                check_bounds(self.excess, self.bounds, self.bound, check_points(self.excess, self.bounds, self.settings.seed))
         except KeyboardInterrupt:
             self.interrupted = True
-        return self.said()
+        return self.verdict_so_far()
 
     @property
     def open(self) -> NDArray[np.bool_]:
-        """Which clauses nothing has refuted."""
+        """The clauses that are not refuted yet, as a mask."""
         return np.array([stage is None for stage in self.stage], dtype=bool)
 
-    def said(self) -> Verdict:
-        """The verdict as things stand."""
+    def verdict_so_far(self) -> Verdict:
+        """Return the verdict that follows from the stages so far."""
         status: Status = "sat" if self.found is not None else "unknown" if self.open.any() else "unsat"
         findings = tuple(Finding(self.number, k, stage, float(self.bound[k])) for k, stage in enumerate(self.stage))
         x, y = self.found or (None, None)
@@ -99,7 +100,7 @@ class Trial:
         return Verdict(status, self.ended, findings, x, y, by, 0.0, self.parts, self.nodes, backend, self.interrupted)
 
     def _stages(self) -> Iterator[str]:
-        """Each stage does its work before its name comes out."""
+        """Run the stages; the name of a stage is yielded after its work."""
         if any(not len(clause.rhs) for clause in self.case.clauses):
             self.confirm(self.region.centre)
         yield "search"
@@ -110,14 +111,14 @@ class Trial:
         yield "interval"
         self._propagate("crown")
         yield "crown"
-        self._search(QUICK)
+        self._search(SEARCH_ROUNDS_FIRST)
         yield "search"
-        if size(self.network.input_shape) <= FEW:
+        if size(self.network.input_shape) <= SPLITTING_INPUTS_MAX:
             self._split()
             yield "splitting"
         self._propagate("alpha")
         yield "alpha"
-        self._search(LONG)
+        self._search(SEARCH_ROUNDS_SECOND)
         yield "search"
         self._branch()
         yield "branching"
@@ -125,7 +126,7 @@ class Trial:
         yield "mip"
 
     def confirm(self, x: Array) -> Array | None:
-        """The first of some inputs that is a counterexample, which ends the trial."""
+        """Return the first of some inputs that is a counterexample, or None; a counterexample decides the case."""
         found = self.settings.oracle.first(self.case, x)
         self.found = self.found or found
         return None if found is None else found[0]
@@ -135,10 +136,10 @@ class Trial:
 
     def _until(self, stage: str) -> float:
         now = time.monotonic()
-        return now + SHARES[stage] * (self.end - now)
+        return now + STAGE_TIME_SHARES[stage] * (self.end - now)
 
-    def _refute(self, stage: str, bound: Array, margin: float = MARGIN) -> None:
-        """Take down better bounds, and which clauses they refute."""
+    def _refute(self, stage: str, bound: Array, margin: float = REFUTATION_MARGIN) -> None:
+        """Store better bounds, and the stage for the clauses that they refute."""
         self.bound = np.maximum(self.bound, bound)
         for k in np.flatnonzero(self.open & (self.bound > margin)):
             self.stage[k] = stage
@@ -153,7 +154,8 @@ class Trial:
 
     def _search(self, rounds: int) -> None:
         self._begin("search")
-        for x in Search.of(self.excess, self.region, self.settings.seed + rounds).candidates(self.open, self._until("search"), rounds):
+        search = CounterexampleSearch.of(self.excess, self.region, self.settings.seed + rounds)
+        for x in search.candidates(self.open, self._until("search"), rounds):
             if self.confirm(x) is not None:
                 return
 
@@ -161,48 +163,48 @@ class Trial:
         self._begin("splitting")
         clauses = np.flatnonzero(self.open)
         excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
-        splitting = Splitting(excess, self.region, MARGIN, self.confirm)
+        splitting = InputSplitting(excess, self.region, REFUTATION_MARGIN, self.confirm)
         done, _ = splitting.run(self._until("splitting"))
         self.parts += splitting.boxes
         if done:
-            self._refute("splitting", np.where(self.open, splitting.least, -np.inf))
+            self._refute("splitting", np.where(self.open, splitting.bound, -np.inf))
 
     def _branch(self) -> None:
-        """Each clause by that of its rows that is nearest to being refuted, the nearest clause first."""
-        if not Branching.knows(self.excess.network):
+        """Branch for each clause on the row with the largest bound; clauses with the largest bounds come first."""
+        if not SignBranching.applies_to(self.excess.network):
             return
         self._begin("branching")
         rows, end = self.bounds.after[self.excess.network.output.name].lower[0].numpy(), self._until("branching")
         order = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
         for left, k in zip(range(len(order), 0, -1), order, strict=True):
             now, own = time.monotonic(), np.flatnonzero(self.excess.owner == k)
-            branching = Branching(self.excess, self.bounds, int(own[rows[own].argmax()]), MARGIN, self.confirm)
+            branching = SignBranching(self.excess, self.bounds, int(own[rows[own].argmax()]), REFUTATION_MARGIN, self.confirm)
             branching.run(now + (end - now) / left)
             self.parts += branching.parts
             if self.found is not None:
                 return
-            self._learn("branching", int(k), branching.least)
+            self._learn("branching", int(k), branching.bound)
 
     def _solve(self) -> None:
         self._begin("mip")
         clauses = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
         excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
-        bounds = propagate(excess.network, self.region, method="crown", given=self._hidden())
-        with Exact(excess, bounds, self.settings.mip, self.confirm) as exact:
-            for _ in range(2):  # what was cut off by its share gets what the others left
+        bounds = propagate(excess.network, self.region, method="crown", given=self._network_bounds())
+        with ClauseProgram(excess, bounds, self.settings.mip, self.confirm) as program:
+            for _ in range(2):  # a clause that was not decided in its share of the time gets the time that is left
                 waiting = [position for position, k in enumerate(clauses) if self.open[k]]
                 for left, position in zip(range(len(waiting), 0, -1), waiting, strict=True):
                     seconds = (self.end - time.monotonic()) / left
                     if seconds <= 0:
                         return
-                    answer = exact.decide(position, seconds)
-                    self.nodes, self.interrupted = self.nodes + answer.nodes, answer.interrupted
+                    result = program.decide(position, seconds)
+                    self.nodes, self.interrupted = self.nodes + result.nodes, result.interrupted
                     if self.found is not None or self.interrupted:
                         return
-                    self._learn("mip", int(clauses[position]), answer.bound)
+                    self._learn("mip", int(clauses[position]), result.bound)
 
-    def _hidden(self) -> dict[str, tuple[Array, Array]]:
-        """The bounds of the network's own nodes, which serve whatever rows stand behind it."""
+    def _network_bounds(self) -> dict[str, tuple[Array, Array]]:
+        """Return the bounds of the network's own nodes, which hold for any clauses after it."""
         known = {node.name: self.bounds.after[node.name] for node in self.network.nodes}
         return {name: (box.lower.numpy(), box.upper.numpy()) for name, box in known.items()}
 

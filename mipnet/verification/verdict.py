@@ -1,4 +1,4 @@
-"""What came of a verification: a verdict, and the evidence for it."""
+"""The result of a verification: a verdict, and what was proven of every clause."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mipnet.arrays import Array
 Status = Literal["sat", "unsat", "unknown"]
 
 STAGES = ("interval", "crown", "search", "alpha", "splitting", "branching", "mip")
-"""The stages in order of cost; `splitting` halves the input, `branching` decides signs of ReLUs."""
+"""The names of all stages in order of cost; `splitting` halves boxes of inputs, `branching` decides signs of ReLUs."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of one clause of one case: the ``stage`` that refuted it, or None, and a proven lower bound on its excess."""
+    """The result for one clause of one case: the ``stage`` that refuted it, or None, and a proven lower bound on its excess."""
 
     case: int
     clause: int
@@ -29,8 +29,9 @@ class Finding:
 class Verdict:
     """``sat`` with a counterexample, ``unsat`` with a bound above 0 for every clause, or ``unknown``.
 
-    ``stage`` is the one that ended it: the last one that was needed.  ``counterexample`` has the network's input shape, and ``output``
-    is what ``confirmed_by`` computed there.  ``parts`` counts what splitting and branching looked at, ``nodes`` is the solver's.
+    ``stage`` is the last stage that was needed.  ``counterexample`` has the network's input shape, and ``output`` is the output that the
+    oracle ``confirmed_by`` computed for it.  ``parts`` counts the parts of the input set that splitting and branching bounded, ``nodes``
+    the solver's nodes.
     """
 
     status: Status
@@ -48,11 +49,11 @@ class Verdict:
 
     @property
     def bound(self) -> float:
-        """No excess of any clause is below this anywhere in the set: the network is safe by as much, where it is positive."""
+        """The smallest proven bound: no clause has a smaller excess anywhere in the set.  Above 0, it is the margin of the proof."""
         return min((finding.bound for finding in self.findings), default=float("inf"))
 
     @property
     def refuted(self) -> Mapping[str, int]:
-        """How many clauses each stage refuted, in order of stages."""
+        """The number of clauses that each stage refuted, in order of stages."""
         counted = Counter(finding.stage for finding in self.findings if finding.stage is not None)
         return {stage: counted[stage] for stage in STAGES if stage in counted}

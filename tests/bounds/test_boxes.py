@@ -93,7 +93,7 @@ def test_bounds_of_something_else_are_refused(asked, tmp_path):
         ((other, region), {}, "those of another network"),
         ((network, wider), {}, "another input set, which does not contain this one"),
         ((network, mn.Box(region.lower[:1], region.upper[:1])), {}, "another input set"),
-        ((network, region), {"gates": "all"}, r"do not know of gates behind act1, act2"),
+        ((network, region), {"gates": "all"}, r"do not know of gates after act1, act2"),
     ):
         with pytest.raises(InputError, match=told):
             mn.encode(*given, bounds=bounds, **options)

@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 
 import mipnet as mn
 from mipnet.bounds.interval import Interval
-from mipnet.bounds.linear_rules import AFFINE, backward, clip_lines, gate_lines, has_backward
+from mipnet.bounds.linear_rules import AFFINE_RULES, backward, clip_lines, gate_lines, has_backward
 from mipnet.errors import UnsupportedError
 from mipnet.network.graph import Layer
 from tests.layers.test_layers import CASES, rand
@@ -141,7 +141,7 @@ def test_the_rule_of_every_layer_holds_and_is_exact_where_it_says_so(name):
         left = layer.forward(*x).flatten(1) @ coefficients.flatten(1).T
         right = shift + sum(v.flatten(1) @ a.flatten(1).T for v, a in zip(x, parts, strict=True))
         assert bool((left >= right - 1e-9).all())
-        if backward.dispatch(type(layer)) in AFFINE:
+        if backward.dispatch(type(layer)) in AFFINE_RULES:
             torch.testing.assert_close(left, right)
 
 
@@ -160,7 +160,7 @@ def test_lines_of_clips_enclose_at_every_choice(low, high, choice):
         assert bool((found.lower_slope * x + found.lower_shift <= y + 1e-12).all())
         assert bool((found.upper_slope * x + found.upper_shift >= y - 1e-12).all())
     linear = (box.upper <= low) | (box.lower >= high) | ((box.lower >= low) & (box.upper <= high))
-    assert bool((~found.apart[linear]).all())
+    assert bool((~found.differ[linear]).all())
 
 
 def test_lines_of_gates_are_the_chords_of_what_lies_between_zero_and_the_value():
@@ -229,7 +229,7 @@ def test_a_wide_convolution_is_cut_into_parts(monkeypatch):
     network = mn.Network.build((1, 8, 8), [*nodes, ("flat", mn.Reshape((32,))), ("fc", dense(g, 2, 32))])
     region = mn.LInf(g.uniform(size=(2, 1, 8, 8)), 0.2)
     whole = mn.propagate(network, region, method="alpha")
-    monkeypatch.setattr("mipnet.bounds.crown.CHUNK", 500)
+    monkeypatch.setattr("mipnet.bounds.crown.CROWN_COEFFICIENTS_MAX", 500)
     for name, box in mn.propagate(network, region, method="alpha").after.items():
         torch.testing.assert_close(box.lower, whole.after[name].lower)
         torch.testing.assert_close(box.upper, whole.after[name].upper)
@@ -239,5 +239,5 @@ def test_auto_keeps_intervals_where_linear_bounds_would_take_long(monkeypatch):
     g = np.random.default_rng(5)
     network, region = relu_net(g), mn.LInf(g.normal(size=(1, 4)), 0.5)
     assert mn.propagate(network, region).width() == mn.propagate(network, region, method="crown").width()
-    monkeypatch.setattr("mipnet.bounds.propagation.PATIENCE", 0)
+    monkeypatch.setattr("mipnet.bounds.propagation.AUTO_COEFFICIENTS_MAX", 0)
     assert mn.propagate(network, region).width() == mn.propagate(network, region, method="interval").width()

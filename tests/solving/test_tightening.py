@@ -245,7 +245,7 @@ def test_what_is_asked_wrongly_is_refused():
         ({"time_limit": 0}, "the time limit is 0"),
         ({"start": mn.propagate(other, region)}, "those of another network"),
         ({"start": mn.propagate(network, elsewhere)}, "another input set"),
-        ({"gates": mn.find_gates(network), "start": mn.propagate(network, region)}, "do not know of gates behind act1, act2"),
+        ({"gates": mn.find_gates(network), "start": mn.propagate(network, region)}, "do not know of gates after act1, act2"),
     ):
         with pytest.raises(InputError, match=told):
             mn.tighten(network, region, **options)

@@ -138,10 +138,10 @@ def test_the_solver_alone_decides(norm, monkeypatch):
     centre, row = rng.uniform(0.2, 0.8, INPUTS), rng.normal(size=(1, OUTPUTS))
     edge = least_over_ball(net, row[0], norm, centre, 0.5, (0.0, 1.0))
     region = MAKE[norm](centre[None], 0.5, 0, 1)
-    monkeypatch.setattr(stages, "FEW", 0)
-    monkeypatch.setattr(stages.Branching, "knows", staticmethod(lambda network: False))
-    monkeypatch.setattr(stages.Trial, "_search", lambda self, rounds: None)
-    monkeypatch.setattr(stages.Trial, "_propagate", lambda self, method: None)
+    monkeypatch.setattr(stages, "SPLITTING_INPUTS_MAX", 0)
+    monkeypatch.setattr(stages.SignBranching, "applies_to", staticmethod(lambda network: False))
+    monkeypatch.setattr(stages.CaseTrial, "_search", lambda self, rounds: None)
+    monkeypatch.setattr(stages.CaseTrial, "_propagate", lambda self, method: None)
     for backend in BACKENDS:
         for shift, status in ((-3e-3, "unsat"), (3e-3, "sat")):
             question = mn.Property((mn.Case(region, (mn.Clause(row, np.array([edge + shift])),)),))

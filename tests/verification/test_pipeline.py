@@ -14,11 +14,11 @@ from mipnet.errors import InputError
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification import stages
-from mipnet.verification.by_solver import Exact
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.input_splitting import Splitting
+from mipnet.verification.clause_program import ClauseProgram
+from mipnet.verification.input_splitting import InputSplitting
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.sign_branching import Branching
+from mipnet.verification.sign_branching import SignBranching
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")
@@ -85,17 +85,17 @@ def test_every_stage_proves_it_alone(seed, rows):
             found = Oracle.of(net).first(case, x)
             return None if found is None else found[0]
 
-        done, found = Splitting(excess, region, 1e-9, confirm).run(end)
+        done, found = InputSplitting(excess, region, 1e-9, confirm).run(end)
         assert (done, found is None) == (proven, proven)
         for backend in BACKENDS:
-            with Exact(excess, bounds, MipSettings(backend), confirm) as exact:
-                answer = exact.decide(0, 60.0)
+            with ClauseProgram(excess, bounds, MipSettings(backend), confirm) as program:
+                answer = program.decide(0, 60.0)
                 assert (answer.bound > 0, answer.counterexample is None) == (proven, proven)
         if rows == 1:
-            branching = Branching(excess, bounds, 0, 1e-9, confirm)
+            branching = SignBranching(excess, bounds, 0, 1e-9, confirm)
             done, found = branching.run(end)
             assert proven or not done  # its multipliers need not reach the best ones, and a solver is there for the rest
-            assert branching.least <= -shift + 1e-9
+            assert branching.bound <= -shift + 1e-9
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -104,9 +104,9 @@ def test_branching_proves_what_linear_bounds_do_not(seed):
     span = np.ptp(net.forward(region.lower + np.random.default_rng(0).uniform(size=(4000, INPUTS)) * 1.4) @ matrix[0])
     excess = Excess.of(net, [Clause(matrix, edge - 0.3 * span)])
     bounds = mn.propagate(excess.network, region, method="crown")
-    branching = Branching(excess, bounds, 0, 1e-9, lambda x: None)
+    branching = SignBranching(excess, bounds, 0, 1e-9, lambda x: None)
     assert branching.run(time.monotonic() + 60) == (True, None)
-    assert 0 < branching.least <= 0.3 * span + 1e-9
+    assert 0 < branching.bound <= 0.3 * span + 1e-9
     assert branching.parts > 1 or bounds.after["excess"].lower.item() > -0.3 * span
 
 
@@ -164,14 +164,14 @@ def test_without_undecided_units_nothing_is_left_to_branch_on():
     net = mn.Network.build((2,), [("fc", mn.Dense(torch.eye(2, dtype=torch.float64), torch.ones(2))), ("relu", mn.ReLU())])
     region, clause = mn.Box(np.zeros((1, 2)), np.ones((1, 2))), Clause(np.array([[1.0, 0.0]]), np.array([1.0]))
     excess = Excess.of(net, [clause])
-    branching = Branching(excess, mn.propagate(excess.network, region, method="crown"), 0, 1e-9, lambda x: None)
+    branching = SignBranching(excess, mn.propagate(excess.network, region, method="crown"), 0, 1e-9, lambda x: None)
     assert branching.run(time.monotonic() + 10) == (False, None)
     assert mn.verify(net, asked(region, clause)).status == "sat"  # the row is met with equality, and that counts
 
 
 def test_out_of_time_is_unknown(monkeypatch):
     net, region, matrix, edge = problem(0, 1)
-    monkeypatch.setattr(stages, "FEW", 0)
+    monkeypatch.setattr(stages, "SPLITTING_INPUTS_MAX", 0)
     verdict = mn.verify(net, asked(region, Clause(matrix, edge - 1e-3)), time_limit=1e-3)
     assert verdict.status == "unknown"
     assert verdict.stage is None

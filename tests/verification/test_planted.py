@@ -22,9 +22,7 @@ from mipnet.errors import SolverFailure
 from mipnet.model.to_program import from_model
 from mipnet.solving import problem as problems
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification import by_solver as exact
-from mipnet.verification import self_check as passes
-from mipnet.verification import stages
+from mipnet.verification import clause_program, self_check, stages
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.oracle import Oracle
 from tests.sweep import marked, sweep
@@ -35,7 +33,7 @@ KINDS = ("sign in the encoding", "sign in the matrix", "big-M halved", "bound cu
 TRIALS = [(kind, seed) for kind in KINDS for seed in range(5 if kind.startswith("sign") else 10)]
 """Thirty; the backend takes turns, and the other one is asked for a second opinion."""
 SWEPT = [each if each[1] < 2 else marked(each) for each in TRIALS]
-encode, of_model = exact.encode, from_model
+encode, of_model = clause_program.encode, from_model
 
 
 def true_least(net, region, row):
@@ -151,7 +149,7 @@ def model(excess, region):
 
 def plant(monkeypatch, kind, error, **how):
     planted = Planted(kind, error, **how)
-    monkeypatch.setattr(exact, "encode", planted.encode)
+    monkeypatch.setattr(clause_program, "encode", planted.encode)
     monkeypatch.setattr(problems, "from_model", planted.from_model)
     return planted
 
@@ -164,7 +162,9 @@ def alone(net, region, clause, backend):
         found = Oracle.of(net).first(case, x)
         return None if found is None else found[0]
 
-    with exact.Exact(excess, mn.propagate(excess.network, region, method="crown"), MipSettings(backend), confirm) as solver:
+    with clause_program.ClauseProgram(
+        excess, mn.propagate(excess.network, region, method="crown"), MipSettings(backend), confirm
+    ) as solver:
         return solver.decide(0, 20.0).bound
 
 
@@ -176,7 +176,7 @@ def test_forward_passes_catch_it_and_so_does_a_second_backend(kind, seed, monkey
     plant(monkeypatch, kind, error)
     with pytest.raises(SolverFailure, match="the program is not that of the network"):
         alone(net, region, clause, backend)
-    monkeypatch.setattr(exact, "hold_program", lambda *_: None)
+    monkeypatch.setattr(clause_program, "check_program", lambda *_: None)
     assert alone(net, region, clause, backend) > 0, "without the check the error makes a proof"
     # only the first program is wrong, nothing holds it against forward passes, and no cheaper stage finds the counterexample
     only_the_solver(monkeypatch)
@@ -192,12 +192,12 @@ def test_forward_passes_catch_it_and_so_does_a_second_backend(kind, seed, monkey
 
 def only_the_solver(monkeypatch):
     """Intervals and a solver, and none of what would find a counterexample before."""
-    monkeypatch.setattr(stages, "hold_bounds", lambda *_: None)
-    monkeypatch.setattr(stages, "FEW", 0)
-    monkeypatch.setattr(stages.Branching, "knows", staticmethod(lambda network: False))
-    monkeypatch.setattr(stages.Trial, "_search", lambda self, rounds: None)
-    propagate = stages.Trial._propagate
-    monkeypatch.setattr(stages.Trial, "_propagate", lambda self, method: propagate(self, method) if method == "crown" else None)
+    monkeypatch.setattr(stages, "check_bounds", lambda *_: None)
+    monkeypatch.setattr(stages, "SPLITTING_INPUTS_MAX", 0)
+    monkeypatch.setattr(stages.SignBranching, "applies_to", staticmethod(lambda network: False))
+    monkeypatch.setattr(stages.CaseTrial, "_search", lambda self, rounds: None)
+    propagate = stages.CaseTrial._propagate
+    monkeypatch.setattr(stages.CaseTrial, "_propagate", lambda self, method: propagate(self, method) if method == "crown" else None)
 
 
 @pytest.mark.parametrize(("kind", "seed"), [marked(each) if each[1] == 2 else each for each in TRIALS if each[1] < 3])
@@ -221,19 +221,19 @@ def test_a_bound_that_is_cut_is_caught_in_every_stage(seed):
     excess = Excess.of(net, [clause])
     bounds = mn.propagate(excess.network, region, method="crown")
     nothing = np.array([-np.inf])
-    passes.hold_bounds(excess, bounds, nothing, passes.telling_points(excess, bounds))
+    self_check.check_bounds(excess, bounds, nothing, self_check.check_points(excess, bounds))
     wrong = cut(bounds, np.random.default_rng(error))
     with pytest.raises(SolverFailure, match="do not hold"):
-        passes.hold_bounds(excess, wrong, nothing, passes.telling_points(excess, wrong))
+        self_check.check_bounds(excess, wrong, nothing, self_check.check_points(excess, wrong))
 
 
 def test_a_proof_that_a_point_contradicts():
     net, region, clause, _ = trial("bound cut by 10 %", 0)
     excess = Excess.of(net, [clause])
     bounds = mn.propagate(excess.network, region)
-    x = passes.telling_points(excess, bounds)
+    x = self_check.check_points(excess, bounds)
     with torch.no_grad():
         least = excess(torch.tensor(x)).min().item()
-    passes.hold_bounds(excess, bounds, np.array([least - 1e-3]), x)
+    self_check.check_bounds(excess, bounds, np.array([least - 1e-3]), x)
     with pytest.raises(SolverFailure, match="clause 0 was said to be missed"):
-        passes.hold_bounds(excess, bounds, np.array([least + 1e-3]), x)
+        self_check.check_bounds(excess, bounds, np.array([least + 1e-3]), x)

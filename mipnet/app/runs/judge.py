@@ -20,7 +20,7 @@ from mipnet.pruning.importance.program import Scores
 from mipnet.pruning.smaller.masks import accuracy, critical_masks, make_masks, random_masks
 from mipnet.pruning.smaller.parameter_counts import remaining_parameters
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.two_networks.masked import BallAgreements, ImageBalls, agree_around
+from mipnet.verification.two_networks.masked_agreement import BallAgreements, ImageBalls, agree_around
 
 DRAWS = 5
 """Over how many draws the accuracy with random masks is averaged."""

@@ -19,7 +19,7 @@ from mipnet.network.graph import Network, Node
 from mipnet.pruning.importance.parts import PartLabel, SolvedPart
 from mipnet.pruning.importance.reduced_program import ReducedProgram
 from mipnet.solving.engine import Result
-from mipnet.verification.two_networks.masked import BallAgreement, BallAgreements
+from mipnet.verification.two_networks.masked_agreement import BallAgreement, BallAgreements
 from mipnet.version import __version__
 
 

@@ -29,7 +29,7 @@ from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.pipeline import verify
-from mipnet.verification.robustness import Classes, around, class_change_property
+from mipnet.verification.robustness import Classes, class_change_property, clipped_ball
 from mipnet.verification.verdict import Verdict
 
 FILES = ("verify.yaml", "result.json", "result.txt")
@@ -187,7 +187,7 @@ def image_region(file: NetworkFile, given: RegionSpec, network: Network) -> tupl
     """The set around an image of a file, and the image's label."""
     image, label = region_image(file, given, network)
     with file.blame("region"):
-        return around(image, given.radius, given.norm, given.clip), label
+        return clipped_ball(image, given.radius, given.norm, given.clip), label
 
 
 def region_image(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Array, int]:

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from mipnet.app.runs.judge import DRAWS
 from mipnet.app.runs.record import Run
-from mipnet.backend import Feature, Found, Status
+from mipnet.backend import Feature, FoundBackend, Status
 
 if TYPE_CHECKING:
     from mipnet.app.runs.bounds import Bounded
     from mipnet.app.runs.compare import Compared
     from mipnet.pruning.rivals.comparison import ComparisonTable as Contest
-    from mipnet.verification.two_networks.masked import BallAgreements
+    from mipnet.verification.two_networks.masked_agreement import BallAgreements
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -199,7 +199,7 @@ def agreement_table(found: BallAgreements) -> Table:
     return table
 
 
-def backends_table(found: Sequence[Found]) -> RenderableType:
+def backends_table(found: Sequence[FoundBackend]) -> RenderableType:
     """Which backend can do what; those that cannot be used are listed with the reason."""
     usable = [f.backend for f in found if f.backend is not None and not f.problem]
     table = make_table("feature", *(f"{b.name} {b.version()}" for b in usable))

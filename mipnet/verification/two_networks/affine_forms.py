@@ -1,12 +1,12 @@
-"""The values of a network over a box as affine functions of its input and of those units whose activation is not decided there."""
+"""The values of a network over a box as affine functions of its input and of the units with an undecided activation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import distance
 
@@ -18,79 +18,90 @@ from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.network.graph import INPUT, Layer, Network, Node
 from mipnet.network.sets import Box
 
-ROUNDING = 1e-12
-"""What rounding may do to an affine function, relative to the size of what is added up."""
+FORM_ROUNDING_RELATIVE = 1e-12
+"""Rounding error of an affine function, relative to the sum of the absolute values of its terms."""
 
-PATIENCE = 10**9
-"""So many numbers are compared at most to find nearest rows: about a second."""
+COMPARED_NUMBERS_MAX = 10**9
+"""Largest number of differences that are computed to find nearest rows, which takes about a second."""
+
+
+class NearestRows(NamedTuple):
+    """Per row: the number of the nearest row, a bound on the difference of both values, rounding included, and the size of the row."""
+
+    which: Ints
+    distance: Array
+    size: Array
 
 
 @dataclass(eq=False)
-class Forms:
-    """A growing basis: ``largest`` bounds the absolute value of each of its members, of which the first are the input's."""
+class AffineForms:
+    """The variables of affine functions: the elements of the input, and the undecided units, which are added one layer after another.
+
+    ``largest`` bounds the absolute value of each variable.
+    """
 
     largest: Array = field(default_factory=lambda: np.zeros(0))
 
     def new(self, largest: Array) -> Ints:
-        """The numbers of further members, which are no larger than these."""
+        """Add variables with these bounds of their absolute values, and return their numbers."""
         labels = np.arange(len(self.largest), len(self.largest) + largest.size)
         self.largest = np.concatenate([self.largest, largest.reshape(-1)])
         return labels
 
     def input(self, region: Box) -> Affine:
-        """The input over one box, in new members."""
+        """Add one variable per element of the input, and return the input as affine functions."""
         largest = np.maximum(np.abs(region.lower), np.abs(region.upper))
         return Affine.of(self.new(largest).reshape(largest.shape))
 
     def follow(self, network: Network, bounds: Bounds) -> dict[str, Affine]:
-        """The value of every node of a network, the input in new members."""
+        """Return the value of every node of a network; the elements of the input are new variables."""
         values = {INPUT: self.input(bounds.region)}
         for node in network.nodes:
             values[node.name] = self.value(node, [values[name] for name in node.inputs], bounds)
         return values
 
     def value(self, node: Node, inputs: list[Affine], bounds: Bounds) -> Affine:
-        """A node's value: an affine layer's, a decided activation's, or new members."""
+        """Return a node's value: an affine function for affine layers and decided units, and new variables for undecided units."""
         if is_affine(node.layer):
-            return through(node.layer, inputs)
+            return apply_affine(node.layer, inputs)
         box = bounds.after[node.name]
         largest = torch.maximum(box.lower.abs(), box.upper.abs()).numpy()
         if not is_elementwise(node.layer):
             return Affine.of(self.new(largest).reshape(1, *node.shape))
         line = lines(node.layer, bounds.after[node.inputs[0]])
-        apart = line.apart.expand(1, *node.shape).numpy()
-        labels = np.full(apart.shape, -1)
-        labels[apart] = self.new(largest[apart])
-        slope, shift = (np.where(apart, 0.0, end.expand(1, *node.shape).numpy()) for end in (line.lower_slope, line.lower_shift))
+        undecided = line.differ.expand(1, *node.shape).numpy()
+        labels = np.full(undecided.shape, -1)
+        labels[undecided] = self.new(largest[undecided])
+        slope, shift = (np.where(undecided, 0.0, end.expand(1, *node.shape).numpy()) for end in (line.lower_slope, line.lower_shift))
         return inputs[0] * slope + shift + Affine.of(labels)
 
     def rows(self, *values: Affine) -> Csr:
-        """Constants and terms of some values, a row for each element."""
+        """Return the constant and the coefficients of some values, one row per element."""
         flat = concatenate([value.reshape(-1) for value in values], 0)
         constant = Csr(flat.constant.reshape(-1, 1))
         return Csr(sparse.hstack([constant, widen(flat.terms, len(self.largest))], format="csr"))
 
-    def nearest(self, rows: Csr, known: Csr) -> tuple[NDArray[np.int64], Array, Array]:
-        """For each row the row of ``known`` that is nearest, by how much both may differ, rounding included, and the size of the row.
+    def nearest(self, rows: Csr, known: Csr) -> NearestRows:
+        """Find the nearest row of ``known`` for each row.
 
-        Where comparing all with all takes too long, neighbours in a random projection are compared: a row that is known is found then,
-        but not the nearest of those that differ.
+        If comparing all pairs takes too long, only neighbours in a random projection are compared.  An equal row is still found, but among
+        different rows not always the nearest.
         """
         reach = np.concatenate([[1.0], self.largest])
-        if rows.shape[0] * known.shape[0] * len(reach) <= PATIENCE:
+        if rows.shape[0] * known.shape[0] * len(reach) <= COMPARED_NUMBERS_MAX:
             near = distance.cdist(rows.toarray() * reach, known.toarray() * reach, "cityblock").argmin(axis=1)[None]
         else:
             along = np.random.default_rng(0).normal(size=len(reach)) * (reach > 0)
             order, places = np.argsort(known @ along), np.sort(known @ along)
             after = np.searchsorted(places, rows @ along)
             near = order[np.clip(np.stack([after - 1, after]), 0, len(order) - 1)]
-        apart = np.stack([abs(rows - known[each]) @ reach for each in near])
-        best, sizes = apart.argmin(axis=0), abs(rows) @ reach
-        return near[best, np.arange(len(best))], apart.min(axis=0) + 2 * ROUNDING * sizes, sizes
+        differences = np.stack([abs(rows - known[each]) @ reach for each in near])
+        best, sizes = differences.argmin(axis=0), abs(rows) @ reach
+        return NearestRows(near[best, np.arange(len(best))], differences.min(axis=0) + 2 * FORM_ROUNDING_RELATIVE * sizes, sizes)
 
 
-def through(layer: Layer, inputs: list[Affine]) -> Affine:
-    """An affine layer's value."""
+def apply_affine(layer: Layer, inputs: list[Affine]) -> Affine:
+    """Return the value of an affine layer."""
     with torch.no_grad():
         constant: Array = layer.forward(*(torch.tensor(x.constant) for x in inputs)).numpy()
     maps = linear_map(layer, *(x.shape[1:] for x in inputs))

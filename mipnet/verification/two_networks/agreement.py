@@ -1,7 +1,7 @@
-"""Agree: by how much can the outputs of two networks differ over a box, and can they name different classes?
+"""Agreement of two networks over a box: the largest difference of their outputs, and whether they name different classes.
 
-The proof that a pruned or compressed network may take the place of the original.  Both networks are one network on a shared input, in
-which equal units are there once (`mipnet.verification.two_networks.joint`).
+It proves that a pruned or compressed network can replace the original.  Both networks are joined into one network on a shared input, in
+which equal units occur once (`mipnet.verification.two_networks.joint_network`).
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.minimum import Minimising, MinimumSettings, Rows
+from mipnet.verification.minimum import MinimumSearch, MinimumSettings, OutputFunctions
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.pipeline import verify
 from mipnet.verification.reach import check_numbers, one_box
-from mipnet.verification.two_networks.joint import Joined, check_shapes, side_by_side
+from mipnet.verification.two_networks.joint_network import JointNetwork, check_shapes, join_networks
 
-NEAR = 1e3
-"""With this in place of `mipnet.verification.two_networks.joint.SAME`, every unit is compared with the one that it is nearest to."""
+NEAREST_UNIT_TOLERANCE = 1e3
+"""A tolerance, in place of `SAME_UNIT_TOLERANCE`, with which every unit is identified with its nearest unit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Whether two networks agree: True if proven, False with a ``point`` at which they do not, None if neither was found in time.
+    """Whether two networks agree: True if proven, False with a ``point`` at which they do not, None if neither was shown in time.
 
-    ``largest`` is the largest difference of an output that was found, at ``point``, and ``bound`` a certified one: nowhere in the box
-    is the difference larger.  ``method`` is where the bound, or the proof that classes agree, is from; ``near`` is a bound on how
-    far each unit is from the nearest one of the other network.  ``first`` and ``second`` are the outputs at the point.  ``shared``
-    counts the units of the second network that are the first's.
+    ``largest`` is the largest difference of an output that was found, at ``point``; ``bound`` is a certified upper bound of that
+    difference over the box.  ``method`` is the stage that proved the bound, or that the classes agree; ``near`` stands for a bound from the
+    distance of each unit to its nearest unit in the other network.  ``first`` and ``second`` are the outputs at the point.  ``shared`` is
+    the number of units of the second network that equal units of the first.
     """
 
     agree: bool | None
@@ -69,13 +69,13 @@ def agree(
     tolerance: float = 1e-4,
     seed: int = 0,
 ) -> Agreement:
-    """The largest ``|first(x) - second(x)|`` of any output over a box, certified from above, with the input at which most was found.
+    """Bound the largest ``|first(x) - second(x)|`` of any output over a box from above, and find an input with a large difference.
 
     Parameters
     ----------
     within
-        A difference up to this is agreement: it ends with a proof that there is none larger, or with an input where there is.  If
-        left out the largest difference is looked for, and ``agree`` is about ``tolerance``.
+        The networks agree if no difference is larger than this; the search ends with a proof, or with an input with a larger
+        difference.  If left out, the largest difference is searched, and the networks agree if it is at most ``tolerance``.
     tolerance
         As that of `mipnet.reach`.
     backend, time_limit, seed
@@ -93,17 +93,17 @@ def agree(
 def compare_outputs(
     first: Network, second: Network, region: Box, within: float | None, settings: MinimumSettings, known: Bounds | None = None
 ) -> Agreement:
-    """Return what `agree` returns; ``known`` are bounds of the first network's nodes over the box, alpha-CROWN's if None."""
+    """Return the result of `agree`; ``known`` are bounds of the first network's nodes over the box, those of alpha-CROWN if None."""
     began = time.monotonic()
     bounds = known or propagate(first, region, method="alpha"), propagate(second, region, method="alpha")
-    joined = side_by_side(first, second, region, bounds=bounds)
+    joined = join_networks(first, second, region, bounds=bounds)
     count, slack = size(first.output_shape), float(joined.slack.max())
     target = None if within is None else slack - within
     settings = replace(settings, target=target)
     matrix = np.concatenate([np.eye(count), -np.eye(count)])
-    rows = Rows(matrix, np.zeros(2 * count), np.zeros(2 * count, dtype=np.int64))
-    found = Minimising(joined.network, rows, region, settings, joined.given)
-    found.improve("near", np.arange(2 * count), np.full(2 * count, slack - _near(first, second, region, bounds)))
+    functions = OutputFunctions(matrix, np.zeros(2 * count), np.zeros(2 * count, dtype=np.int64))
+    found = MinimumSearch(joined.network, functions, region, settings, joined.given)
+    found.improve("near", np.arange(2 * count), np.full(2 * count, slack - _nearest_unit_bound(first, second, region, bounds)))
     (end,) = found.run()
     x = end.point[None]
     y = [each.forward(x).reshape(-1) for each in (first, second)]
@@ -129,9 +129,12 @@ def compare_outputs(
     )
 
 
-def _near(first: Network, second: Network, region: Box, bounds: tuple[Bounds, Bounds]) -> float:
-    """A bound on the difference that pairs each unit of the second network with the nearest one of the first: good if they are close."""
-    joined = side_by_side(first, second, region, bounds=bounds, same=NEAR)
+def _nearest_unit_bound(first: Network, second: Network, region: Box, bounds: tuple[Bounds, Bounds]) -> float:
+    """Return a bound on the difference that identifies each unit of the second network with the nearest unit of the first.
+
+    It is tight if the weights of both networks are close.
+    """
+    joined = join_networks(first, second, region, bounds=bounds, same=NEAREST_UNIT_TOLERANCE)
     box = propagate(joined.network, region, given=joined.given).after[joined.network.output.name]
     return float((np.maximum(-box.lower.numpy(), box.upper.numpy())[0] + joined.slack).max())
 
@@ -147,19 +150,20 @@ def agree_on_class(
     time_limit: float = 60.0,
     seed: int = 0,
 ) -> Agreement:
-    """Whether no input of a box gets different classes, where both networks' best outputs lead by ``margin`` at least.
+    """Decide whether both networks name the same class for every input of a box.
 
-    Without a margin a tie of two classes would be a disagreement, of a network with itself too.  For each pair of classes that may be
-    first in the one and in the other network, `mipnet.verify` is asked for an input; arguments are its own.
+    Only inputs count at which the largest output of each network exceeds all others by at least ``margin``.  Without a margin, a tie of two
+    classes would be a disagreement, even of a network with itself.  For each pair of classes that may be the largest in the first and in
+    the second network, `mipnet.verify` searches an input; the other arguments are those of `mipnet.verify`.
     """
     check_shapes(first, second)
     region = one_box(first, region)
     check_numbers(time_limit, margin)
     began, count = time.monotonic(), size(first.output_shape)
     if count < 2:
-        raise InputError("the networks return one number; classes need at least two: ask for the difference")
+        raise InputError("the networks return one number; classes need at least two: use `mipnet.agree`")
     bounds = propagate(first, region, method="alpha"), propagate(second, region, method="alpha")
-    joined = side_by_side(first, second, region, "both", bounds=bounds)
+    joined = join_networks(first, second, region, "both", bounds=bounds)
     clauses = _clauses(joined, region, count, margin)
     flat = region.reshape((1, region.lower.size))
 
@@ -195,21 +199,22 @@ def agree_on_class(
     )
 
 
-def _clauses(joined: Joined, region: Box, count: int, margin: float) -> list[Clause]:
-    """For each pair of classes that may be first: by how much each leads in its network, as far as bounds do not settle it.
+def _clauses(joined: JointNetwork, region: Box, count: int, margin: float) -> list[Clause]:
+    """Return one clause per pair of classes that may be the largest in the first and in the second network.
 
-    The sum of the two rows that compare the pair is one more, for it is about the difference of the networks, which is small.
+    Its rows say that each class exceeds all others in its network; rows that the bounds settle are left out.  One more row is the sum of
+    the two rows that compare the pair: it bounds the difference of the networks, which is small.
     """
-    a, b = (each[~np.eye(count, dtype=bool)] for each in np.indices((count, count)))  # all ordered pairs: a - b is asked
-    lead = np.zeros((2, len(a), 2 * count))
+    a, b = (each[~np.eye(count, dtype=bool)] for each in np.indices((count, count)))  # all ordered pairs; the function is y_a - y_b
+    difference = np.zeros((2, len(a), 2 * count))
     for side in (0, 1):
-        lead[side, np.arange(len(a)), side * count + a] = 1.0
-        lead[side, np.arange(len(a)), side * count + b] = -1.0
-    excess = Excess.of(joined.network, [Clause(row[None], np.zeros(1)) for row in lead.reshape(-1, 2 * count)])
+        difference[side, np.arange(len(a)), side * count + a] = 1.0
+        difference[side, np.arange(len(a)), side * count + b] = -1.0
+    excess = Excess.of(joined.network, [Clause(row[None], np.zeros(1)) for row in difference.reshape(-1, 2 * count)])
     box = propagate(excess.network, region, method="crown", given=joined.given).after[excess.network.output.name]
     low, high = (end[0].numpy().reshape(2, -1) for end in (box.lower, box.upper))
     extra = np.stack([np.zeros(len(a)), joined.slack[a] + joined.slack[b]])
-    never = high + extra < margin  # a does not lead b anywhere
+    never = high + extra < margin  # y_a does not exceed y_b by the margin anywhere
     always = low - extra >= margin
     tops = [[k for k in range(count) if not never[side, a == k].any()] for side in (0, 1)]
     clauses = []
@@ -218,9 +223,9 @@ def _clauses(joined: Joined, region: Box, count: int, margin: float) -> list[Cla
             if top == other:
                 continue
             keep = ((a == top) & ~always[0], (a == other) & ~always[1])
-            pair = (lead[0, (a == top) & (b == other)], lead[1, (a == other) & (b == top)])
+            pair = (difference[0, (a == top) & (b == other)], difference[1, (a == other) & (b == top)])
             shift = [extra[side, keep[side]] - margin for side in (0, 1)]
             both = extra[1, (a == other) & (b == top)] - 2 * margin
-            matrix = np.concatenate([-lead[0, keep[0]], -lead[1, keep[1]], -pair[0] - pair[1]])
+            matrix = np.concatenate([-difference[0, keep[0]], -difference[1, keep[1]], -pair[0] - pair[1]])
             clauses.append(Clause(matrix, np.concatenate([*shift, both])))
     return clauses

@@ -1,8 +1,8 @@
-"""Compress: a smaller network that is equal to a given one all over a box, because some of its ReLUs never change there.
+"""Compression: a smaller network that equals a given one on a whole box, because some of its ReLUs never change state there.
 
 Serra, Yu, Kumar and Ramalingam, "Scaling Up Exact Neural Network Compression by ReLU Stability" (NeurIPS 2021).  Units that are always
-silent go.  Units that always act are linear: those whose weights depend on the others' are folded into these, no more of them stay
-than the next layer has units, and a layer without any other unit is one with the next.
+inactive are removed.  Units that are always active are linear: those whose weights are linear combinations of others are folded into
+these, at most as many stay as the next layer has units, and a layer of such units only is merged with the next layer.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.minimum import MinimumSettings
 from mipnet.verification.reach import check_numbers, one_box
 from mipnet.verification.two_networks.agreement import Agreement, compare_outputs
-from mipnet.verification.two_networks.folding import Chain, Units
-from mipnet.verification.two_networks.stability import States, settle
+from mipnet.verification.two_networks.folding import DenseChain, ReluUnits
+from mipnet.verification.two_networks.stability import ReluStates, decide_states
 
-SHARES = {"search": 0.2, "program": 0.7}
-"""A stage may take so much of the time that is left when it begins; the rest is for the check."""
+COMPRESSION_TIME_SHARES = {"search": 0.2, "program": 0.7}
+"""Share of the remaining time that a stage may use; the check of the result uses the rest."""
 
 AGREEMENT_TOLERANCE = 1e-4
 """The gap at which the check ends, relative to the difference of the outputs where that is above 1; as in `mipnet.agree`."""
 
 
 @dataclass(frozen=True)
-class LayerCount:
-    """What became of a layer of ReLUs: of ``units``, so many are always ``silent``, always ``active``, or change; ``kept`` are left."""
+class CompressedLayer:
+    """The number of ``units`` of a layer of ReLUs, by state over the box, and how many are ``kept``.
+
+    ``silent`` units are always inactive, ``active`` units are always active, ``changing`` units may be both.
+    """
 
     name: str
     units: int
@@ -48,14 +51,14 @@ class LayerCount:
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """A smaller ``network``, what became of every layer, and the ``agreement`` of both networks over the box.
+    """The smaller ``network``, the counts of every layer, and the ``agreement`` of both networks over the box.
 
-    ``complete`` is True if it is known of every unit whether it changes; those of which it is not are left as they are.
-    ``rounds`` counts the solves of the program.
+    ``complete`` is True if it was decided for every unit whether it changes state; undecided units are kept.  ``rounds`` is the number of
+    solves of the program.
     """
 
     network: Network
-    layers: tuple[LayerCount, ...]
+    layers: tuple[CompressedLayer, ...]
     agreement: Agreement
     complete: bool
     rounds: int
@@ -63,7 +66,7 @@ class Compressed:
     seconds: float
 
     def module(self, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-        """The smaller network as a torch module of Linear and ReLU layers; float64 is exact, other types round the weights."""
+        """Return the smaller network as a torch module of Linear and ReLU layers; float64 is exact, other types round the weights."""
         parts: dict[str, nn.Module] = {}
         for node in self.network.nodes:
             layer = node.layer
@@ -92,18 +95,18 @@ def compress(
     within: float = 1e-6,
     seed: int = 0,
 ) -> Compressed:
-    """A network with fewer units whose outputs are the same all over a box: dense layers and ReLUs, in a chain.
+    """Return a network with fewer units whose outputs are equal for every input of a box; for chains of dense layers and ReLUs.
 
     Parameters
     ----------
     network
-        A `Network`, or a torch module that is read for inputs of the region's shape.
+        A `Network`, or a torch module, which is read for inputs of the region's shape.
     region
-        One box, which all inputs that will ever be asked for have to lie in: outside of it both networks differ.
+        One box that contains all inputs the network will be used for; outside of it the networks may differ.
     time_limit
-        Seconds for everything.  A unit of which nothing is proven by then stays.
+        Seconds for all stages together.  Units for which nothing is proven by then are kept.
     within
-        What `mipnet.agree` has to prove of the largest difference, under the bounds that are proven here: rounding alone is left.
+        The bound on the largest difference that `mipnet.agree` has to prove, given the bounds found here: only rounding errors remain.
     backend, seed
         As those of `mipnet.reach`.
 
@@ -114,24 +117,24 @@ def compress(
     region = one_box(network, region)
     check_numbers(time_limit, within)
     began, settings = time.monotonic(), MipSettings.of(backend)
-    chain = Chain.of(network)
-    states = States.of(network, propagate(network, region, method="alpha"))
-    states.witness(began + SHARES["search"] * time_limit, seed)
+    chain = DenseChain.of(network)
+    states = ReluStates.of(network, propagate(network, region, method="alpha"))
+    states.search(began + COMPRESSION_TIME_SHARES["search"] * time_limit, seed)
     now = time.monotonic()
-    settle(states, settings, now + SHARES["program"] * (began + time_limit - now))
-    units = [Units(name, *states.ends(name)) for name in states.where]
+    decide_states(states, settings, now + COMPRESSION_TIME_SHARES["program"] * (began + time_limit - now))
+    units = [ReluUnits(name, *states.bounds_of(name)) for name in states.where]
     chain.shrink(units, region)
     small = chain.network()
     left = max(1.0, began + time_limit - time.monotonic())
-    known = propagate(network, region, method="crown", given=states.known())
-    how = MinimumSettings(settings, time.monotonic() + left, AGREEMENT_TOLERANCE, seed=seed)
-    agreement = compare_outputs(network, small, region, within, how, known)
+    known = propagate(network, region, method="crown", given=states.given())
+    check = MinimumSettings(settings, time.monotonic() + left, AGREEMENT_TOLERANCE, seed=seed)
+    agreement = compare_outputs(network, small, region, within, check, known)
     layers = tuple(_counted(each, chain) for each in units)
     seconds = time.monotonic() - began
     return Compressed(small, layers, agreement, states.complete, states.rounds, states.nodes, seconds)
 
 
-def _counted(units: Units, chain: Chain) -> LayerCount:
+def _counted(units: ReluUnits, chain: DenseChain) -> CompressedLayer:
     silent, active = units.upper <= 0, (units.lower >= 0) & (units.upper > 0)
     changing = len(units.lower) - int(silent.sum()) - int(active.sum())
-    return LayerCount(units.name, len(silent), int(silent.sum()), int(active.sum()), changing, chain.width(units.name))
+    return CompressedLayer(units.name, len(silent), int(silent.sum()), int(active.sum()), changing, chain.width(units.name))

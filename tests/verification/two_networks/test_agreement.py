@@ -11,7 +11,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, NetworkError
-from mipnet.verification.two_networks.joint import side_by_side
+from mipnet.verification.two_networks.joint_network import join_networks
 
 BACKENDS = ("highs", "scip")
 
@@ -68,11 +68,11 @@ def test_a_joined_network_computes_both_within_its_slack(pair, same):
     first, second, shape, region = PAIRS[pair]
     x = samples(region, 2000)
     y, z = run(first, x), run(second, x)
-    both = side_by_side(read(first, shape), read(second, shape), region, "both", same=same)
+    both = join_networks(read(first, shape), read(second, shape), region, "both", same=same)
     found = both.network.forward(x)
     np.testing.assert_allclose(found[:, :3], y, atol=1e-12)
     assert (np.abs(found[:, 3:] - z) <= both.slack + 1e-12).all()
-    one = side_by_side(read(first, shape), read(second, shape), region, same=same)
+    one = join_networks(read(first, shape), read(second, shape), region, same=same)
     assert (np.abs(one.network.forward(x) - (y - z)) <= one.slack + 1e-12).all()
     if same < 1:
         assert both.slack.max() < 1e-8
@@ -80,14 +80,14 @@ def test_a_joined_network_computes_both_within_its_slack(pair, same):
 
 def test_a_network_is_itself_without_rounding():
     for first, second, shape, region in (PAIRS["the same"], PAIRS["pooled"]):
-        joined = side_by_side(read(first, shape), read(second, shape), region)
+        joined = join_networks(read(first, shape), read(second, shape), region)
         assert joined.slack.max() == 0
         assert mn.agree(read(first, shape), read(second, shape), region, within=1e-12).agree is True
 
 
 def test_equal_parts_are_there_once():
     first, second, shape, region = PAIRS["behind a pool"]
-    network = side_by_side(read(first, shape), read(second, shape), region).network
+    network = join_networks(read(first, shape), read(second, shape), region).network
     assert sum(isinstance(node.layer, mn.Conv2d | mn.MaxPool2d) for node in network.nodes) == 2
     units = [node.shape[0] for node in network.nodes if isinstance(node.layer, mn.ReLU)]
     assert sorted(units) == [1, 5]

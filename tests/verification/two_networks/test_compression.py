@@ -11,7 +11,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import UnsupportedError
-from mipnet.verification.two_networks.stability import States
+from mipnet.verification.two_networks.stability import ReluStates
 
 BACKENDS = ("highs", "scip")
 
@@ -134,7 +134,7 @@ def test_without_time_units_stay():
 def test_a_wrongly_pruned_network_is_refuted_with_a_point():
     module, region = deep(2)
     network = mn.from_torch(module, torch.zeros(1, 4, dtype=torch.float64))
-    states = States.of(network, mn.propagate(network, region))
+    states = ReluStates.of(network, mn.propagate(network, region))
     unit = int(np.flatnonzero((states.lower < 0) & (states.upper > 0))[0])
     with torch.no_grad():
         wrong = nn.Sequential(*[type(p)() if isinstance(p, nn.ReLU) else nn.Linear(p.in_features, p.out_features) for p in module]).double()

@@ -26,7 +26,7 @@ from mipnet.arrays import Array
 from mipnet.errors import MipnetError
 from mipnet.readers.data import load
 from mipnet.readers.files import build_module
-from mipnet.verification.two_networks.masked import BallAgreements, ImageBalls, agree_around, masked_network
+from mipnet.verification.two_networks.masked_agreement import BallAgreements, ImageBalls, agree_around, masked_network
 
 BACKENDS = ("highs", "scip")
 DIGITS = Path(__file__).parents[3] / "examples" / "digits.yaml"

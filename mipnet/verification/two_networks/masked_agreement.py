@@ -1,7 +1,7 @@
-"""Does a masked network name the same class as the whole one, all around given images?
+"""Agreement of a masked network with the whole one: do both name the same class in balls around given images?
 
-The masked network is an ordinary `Network` in which each gate site that loses units is followed by their 0/1 scales.  Every layer stays
-as it is, so up to the first mask both networks are one to `mipnet.agree_on_class`.
+The masked network is an ordinary `Network` with one more layer, a 0/1 scale, after each gate site that loses units.  All other layers stay
+the same, so for `mipnet.agree_on_class` both networks are equal up to the first mask.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class ImageBalls:
 
 @dataclass(frozen=True, eq=False)
 class BallAgreement:
-    """What is known around one image: ``index`` in its data, ``label`` the class that both networks give it.
+    """The result for the ball around one image: ``index`` is its number in the data, ``label`` the class that both networks name.
 
-    ``result`` is `proven`, `refuted` with a ``point`` of the ball at which the whole and the masked network name ``classes``, or `open`.
+    ``result`` is `proven`, or `refuted` with a ``point`` of the ball at which the whole and the masked network name ``classes``, or `open`.
     """
 
     index: int
@@ -54,7 +54,7 @@ class BallAgreement:
 
 @dataclass(frozen=True, eq=False)
 class BallAgreements:
-    """The balls of ``radius``, clipped to ``clip``, that were asked of ``asked`` images; fewer if Ctrl-C ``interrupted``."""
+    """The results for balls of ``radius``, clipped to ``clip``, around ``asked`` images; fewer results if Ctrl-C ``interrupted``."""
 
     radius: float
     clip: tuple[float, float]
@@ -63,12 +63,12 @@ class BallAgreements:
     interrupted: bool
 
     def count(self, result: str) -> int:
-        """How many of them came out so."""
+        """Return the number of balls with this result."""
         return sum(ball.result == result for ball in self.balls)
 
 
 def masked_network(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> Network:
-    """The network that computes what `mipnet.network.gates.mask_actions` make of this one; without masked units, its very layers."""
+    """Return the network with masked units set to 0, as by `mipnet.network.gates.mask_actions`; without masked units, the same layers."""
     kept = {site: torch.tensor(masks[gate.name].values) for gate in gates for site in gate.sites}
     taken, names = {node.name for node in network.nodes}, dict[str, str]()
     layers: list[tuple[str, Layer, tuple[str, ...]]] = []
@@ -94,8 +94,8 @@ def agree_around(
 ) -> BallAgreements:
     """Return whether the whole and the masked network name the same class all over each ball around an image.
 
-    ``time_limit`` is in seconds for each image.  That they agree
-    means what it means to `mipnet.agree_on_class`; a point where they do not is confirmed by torch, with the masks multiplied in.
+    ``time_limit`` is in seconds per image.  Agreement is that of `mipnet.agree_on_class`; a point at which the classes differ is confirmed
+    by forward passes in torch, with the masks applied.
     """
     actions, small = mask_actions(gates, masks), masked_network(network, gates, masks)
     labels = network.forward(images).argmax(axis=1)
@@ -110,7 +110,7 @@ def agree_around(
             balls.append(_ball(index, int(labels[index]), found, region, [int(y.argmax()) for y in there]))
             if found.interrupted:
                 raise KeyboardInterrupt
-    except KeyboardInterrupt:  # what is proven until then is proven
+    except KeyboardInterrupt:  # the results so far hold
         interrupted = True
     return BallAgreements(asked.radius, ends, len(alike), tuple(balls), interrupted)
 

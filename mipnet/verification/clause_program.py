@@ -1,4 +1,4 @@
-"""What is left to a solver: the least that the largest excess of a clause can be, one clause after another on one open session."""
+"""The last stage of a verification: a solver bounds the excess of one clause after another on one open session."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from mipnet.backend import Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.model.encoding import encode
 from mipnet.solving.engine import OpenProblem, open_problem
-from mipnet.solving.extremes import OPTIMALITY, margin
+from mipnet.solving.extremes import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.self_check import hold_program, telling_points
+from mipnet.verification.self_check import check_points, check_program
 
-DEEPER = 1e-4
-"""If the points found are not confirmed, the next have to satisfy the clause by this much more."""
+TARGET_STEP_RELATIVE = 1e-4
+"""If a solver's point is not confirmed, the next point has to satisfy the clause by this much more, relative to 1 + its objective."""
 
-TANGENT = 6.0
-"""The range of ``t - 2 p u`` for t and u^2 of at most 1."""
+TANGENT_VALUE_RANGE = 6.0
+"""The range of the row ``t - 2 p u`` of a tangent, for t and u^2 of at most 1."""
 
-HELD = 96
-"""So many forward passes are held against the program before anything is proven by it."""
+PROGRAM_CHECK_PASSES = 96
+"""Number of forward passes that have to be feasible in a program before it is used in a proof."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was proven of a clause: ``bound`` is below its excess everywhere, tolerances of the solver taken off."""
+class ClauseResult:
+    """The result of a solve: the excess of the clause is at least ``bound`` everywhere, with the solver's tolerances subtracted."""
 
     bound: float
     counterexample: Array | None
@@ -43,10 +43,10 @@ class Answer:
 
 
 @dataclass(eq=False)
-class Exact:
-    """The program of some clauses over the set of some bounds, on an open session.
+class ClauseProgram:
+    """The program of some clauses over an input set, on an open session.
 
-    ``confirm`` is called with inputs, and returns the one that is a counterexample, or None.
+    ``confirm`` is called with inputs; it returns the first of them that is a counterexample, or None.
     """
 
     excess: Excess
@@ -58,7 +58,7 @@ class Exact:
     objectives: list[linopy.Variable] = field(default_factory=list)
     problem: OpenProblem = field(init=False)
 
-    def __enter__(self) -> Exact:
+    def __enter__(self) -> ClauseProgram:
         self.encoding = encode(self.excess.network, self.bounds.region, bounds=self.bounds, formulation=self.settings.formulation)
         rows = self.encoding.output.isel(sample=0, drop=True)
         for clause in range(self.excess.clauses):
@@ -67,8 +67,9 @@ class Exact:
         self.encoding.model.add_objective(1 * self.objectives[0])
         self.problem = open_problem(self.encoding, self.settings.solver, options=self.settings.options)
         try:
-            x = telling_points(self.excess, self.bounds)
-            hold_program(self.encoding, self.problem.problem.program, x[np.linspace(0, len(x) - 1, min(HELD, len(x))).astype(int)])
+            x = check_points(self.excess, self.bounds)
+            chosen = np.linspace(0, len(x) - 1, min(PROGRAM_CHECK_PASSES, len(x))).astype(int)
+            check_program(self.encoding, self.problem.problem.program, x[chosen])
         except BaseException:
             self.problem.close()
             raise
@@ -78,7 +79,7 @@ class Exact:
         self.problem.close()
 
     def _largest(self, rows: linopy.Variable, clause: int) -> linopy.Variable:
-        """A variable that is at least each of some rows; a forward pass makes it their largest."""
+        """Add a variable that is at least every row; in a forward pass it equals the largest row."""
         model, labels, box = self.encoding.model, rows.labels.values, self.bounds.after[self.excess.network.output.name]
         ends = (float(end[0][self.excess.owner == clause].max()) for end in (box.lower, box.upper))
         low, high = (xr.DataArray(end) for end in ends)
@@ -88,27 +89,27 @@ class Exact:
         return largest
 
     @property
-    def off(self) -> float:
-        """By how much the solver's bound may be off; each cut is a tangent of a square, whose value ranges over less than `TANGENT`."""
+    def tolerance(self) -> float:
+        """How far the solver's bound may be wrong; a cut is a tangent of a square, whose value ranges over `TANGENT_VALUE_RANGE`."""
         program = self.problem.problem.program
-        return margin(program, program.cost, program.offset) + OPTIMALITY * TANGENT * self.cuts
+        of_cuts = SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * self.cuts
+        return tolerance_margin(program, program.cost, program.offset) + of_cuts
 
-    def least(self, clause: int, seconds: float, enough: float) -> Answer:
-        """A lower bound of the excess of one clause, as good as it gets or above ``enough``; `confirm` sees the best point."""
+    def minimise(self, clause: int, seconds: float, enough: float) -> ClauseResult:
+        """Minimise the excess of one clause, until the lower bound is above ``enough``; `confirm` is called with the solver's point."""
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
-        stop = enough + 2 * self.off if Feature.BOUND_STOP in self.settings.solver.features else None
+        stop = enough + 2 * self.tolerance if Feature.BOUND_STOP in self.settings.solver.features else None
         result = self.problem.solve(limits=Limits(time=max(0.01, seconds), gap=1e-9, bound_stop=stop))
         self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
         found = None if result.point is None else self.confirm(self.encoding.value("input", result.point))
-        return Answer(result.bound - self.off, found, result.nodes, result.status is Status.INTERRUPTED)
+        return ClauseResult(result.bound - self.tolerance, found, result.nodes, result.status is Status.INTERRUPTED)
 
-    def decide(self, clause: int, seconds: float) -> Answer:
-        """A bound on the largest excess of one clause, and a counterexample if one was found: within so many seconds."""
+    def decide(self, clause: int, seconds: float) -> ClauseResult:
+        """Solve until the excess of one clause is bounded above 0, or a counterexample is confirmed, or time is over."""
         end, bound, target = time.monotonic() + seconds, -math.inf, 0.0
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
-        off = self.off
         features = self.settings.solver.features
-        stop = (4 if self.encoding.squares else 2) * off if Feature.BOUND_STOP in features else None
+        stop = (4 if self.encoding.squares else 2) * self.tolerance if Feature.BOUND_STOP in features else None
         target_known = Feature.OBJECTIVE_STOP in features
         while True:
             limits = Limits(
@@ -117,13 +118,13 @@ class Exact:
             result = self.problem.solve(limits=limits)
             self.nodes += result.nodes
             self.cuts += result.cuts
-            bound = max(bound, result.bound - self.off)
+            bound = max(bound, result.bound - self.tolerance)
             found = None
             if result.objective is not None and result.objective <= target and result.point is not None:
                 found = self.confirm(self.encoding.value("input", result.point))
             interrupted = result.status is Status.INTERRUPTED
             if found is not None or interrupted or bound > 0 or result.objective is None or result.objective > target:
-                return Answer(bound, found, result.nodes, interrupted)
+                return ClauseResult(bound, found, result.nodes, interrupted)
             if time.monotonic() >= end or result.status is Status.OPTIMAL:
-                return Answer(bound, None, result.nodes, False)
-            target -= DEEPER * (1.0 + abs(result.objective))
+                return ClauseResult(bound, None, result.nodes, False)
+            target -= TARGET_STEP_RELATIVE * (1.0 + abs(result.objective))
