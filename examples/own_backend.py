@@ -21,18 +21,18 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Status
 from mipnet.backend.helpers import (
-    DEFAULT,
-    Raw,
+    DEFAULT_LIMITS,
+    RawOutcome,
     check_limits,
     check_program,
     check_rows,
     finish,
-    trivial,
+    trivial_outcome,
     unknown_option,
     with_bounds,
     with_cost,
 )
-from mipnet.backend.progress import Progress
+from mipnet.backend.progress import SolveProgress
 from mipnet.errors import BackendError
 
 Array = NDArray[np.float64]
@@ -62,14 +62,14 @@ class SciPySession(Session):
     def __init__(self, backend: SciPy, program: Program, options: Options) -> None:
         self._backend, self._program, self._options, self._open = backend, program, dict(options), True
 
-    def solve(self, limits: Limits = DEFAULT, on_event: OnEvent | None = None) -> Outcome:
+    def solve(self, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
         if not self._open:
             raise BackendError("this session is closed; open the program again")
         check_limits(self._backend, limits)
-        progress = Progress(limits, on_event)
-        return finish(self._program, progress, trivial(self._program) or self._solve(limits))
+        progress = SolveProgress(limits, on_event)
+        return finish(self._program, progress, trivial_outcome(self._program) or self._solve(limits))
 
-    def _solve(self, limits: Limits) -> Raw:
+    def _solve(self, limits: Limits) -> RawOutcome:
         p = self._program
         options = self._options | {"mip_rel_gap": limits.gap} | ({} if limits.time == math.inf else {"time_limit": limits.time})
         options |= {} if limits.nodes is None else {"node_limit": limits.nodes}
@@ -78,10 +78,10 @@ class SciPySession(Session):
         stopped = limits.nodes is not None and nodes >= limits.nodes and r.status in (1, 4)
         if r.status == 4 and not stopped:  # it often cannot tell infeasible from unbounded: ask again without a cost
             again = _milp(p, np.zeros(p.columns), options)
-            return Raw({0: Status.UNBOUNDED, 2: Status.INFEASIBLE}.get(again.status, Status.STALLED))
+            return RawOutcome({0: Status.UNBOUNDED, 2: Status.INFEASIBLE}.get(again.status, Status.STALLED))
         status = Status.NODE_LIMIT if stopped else STATUS[r.status]
         bound = r.mip_dual_bound if p.integer.any() else (r.fun if status is Status.OPTIMAL else None)
-        return Raw(status, None if r.x is None else r.x[:-1], -math.inf if bound is None else bound, nodes, message=r.message)
+        return RawOutcome(status, None if r.x is None else r.x[:-1], -math.inf if bound is None else bound, nodes, message=r.message)
 
     def start(self, x: Array) -> None:
         raise BackendError("SciPy's milp takes no start point")

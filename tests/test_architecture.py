@@ -53,6 +53,10 @@ def test_every_contract_is_kept() -> None:
         ("mipnet/arrays.py", "import torch", "loads neither torch nor linopy"),
         ("mipnet/app/runs/solve.py", "from mipnet.app.screen import tables", "in the application"),
         ("mipnet/network/graph.py", "from mipnet.layers import dense", "imports go one way"),
+        ("mipnet/readers/sexpr.py", "from mipnet.readers import vnnlib", "no circles"),
+        ("mipnet/readers/onnx_call.py", "if TYPE_CHECKING: from mipnet.readers.onnx_graph import OnnxReader", "no circles"),
+        ("mipnet/pruning/smaller/masks.py", "from mipnet.pruning import training", "no circles"),
+        ("backends/mipnet_scip/native.py", "from mipnet_scip import adapter", "no circles"),
         ("backends/mipnet_scip/__init__.py", "from mipnet.formulations import block", "a backend imports"),
         ("backends/mipnet_linopy/solvers.py", "from mipnet.solving import engine", "a backend imports"),
     ],
@@ -90,6 +94,13 @@ def test_importing_mipnet_is_light() -> None:
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "mipnet" in loaded
     assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("module", ["", ".contract", ".program", ".helpers", ".progress", ".rewrites"])
+def test_the_contract_of_a_backend_is_light(module: str) -> None:
+    code = f"import sys, mipnet.backend{module}; print(*sorted({{'torch', 'linopy', 'xarray', 'scipy.special'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_every_public_name_exists() -> None:

@@ -1,4 +1,4 @@
-"""HiGHS's own options, every name and value checked: HiGHS itself ignores what it does not know."""
+"""HiGHS's options: every name and value is checked, because HiGHS ignores unknown options."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from mipnet.backend import Options
 from mipnet.backend.helpers import unknown_option
 from mipnet.errors import OptionError, SolverFailure
 
-OWNED = {
+HIGHS_LIMIT_OPTIONS = {
     "time_limit": "time",
     "mip_rel_gap": "gap",
     "mip_abs_gap": "gap",
     "mip_max_nodes": "nodes",
     "objective_target": "objective_stop",
 }
-"""Options that every solve sets from its `Limits`."""
+"""Options that every solve sets from its `Limits`, with the field that sets each."""
 
 
 def set_option(highs: Any, name: str, value: object) -> None:
-    """Sets one option; raises `OptionError` if HiGHS has none of that name, or not with that value."""
+    """Set one option; raises `OptionError` if HiGHS does not have it, or does not take the value."""
     if highs.getOptionValue(name)[0] != highspy.HighsStatus.kOk:
         unknown_option("HiGHS", name, [n for n in dir(highs.getOptions()) if not n.startswith("_")])
     plain = value.item() if hasattr(value, "item") else value
     try:
         taken = highs.setOptionValue(name, plain) == highspy.HighsStatus.kOk
-    except TypeError:  # a list, None and the like: no overload takes it
+    except TypeError:  # a list, None or another type that no overload takes
         taken = False
     if not taken:
         now = highs.getOptionValue(name)[1]
@@ -35,8 +35,8 @@ def set_option(highs: Any, name: str, value: object) -> None:
 
 
 def _refuse(name: str, value: object, mip: bool) -> None:
-    if name in OWNED:
-        raise OptionError(f"`{name}` is set by every solve from its limits: pass Limits({OWNED[name]}=...) instead")
+    if name in HIGHS_LIMIT_OPTIONS:
+        raise OptionError(f"`{name}` is set by every solve from its limits: pass Limits({HIGHS_LIMIT_OPTIONS[name]}=...) instead")
     if name == "objective_bound" and mip:
         raise OptionError("`objective_bound` makes HiGHS call a wrong point optimal on a MIP: pass Limits(bound_stop=...) instead")
     if name == "log_to_console" and value is not False:
@@ -44,16 +44,16 @@ def _refuse(name: str, value: object, mip: bool) -> None:
 
 
 def set_options(highs: Any, options: Options, mip: bool) -> None:
-    """Sets mipnet's defaults and then the given options; refuses those that would break the contract."""
+    """Set mipnet's defaults and then the given options; raises `OptionError` for options that would break the contract."""
     defaults: dict[str, object] = {"log_to_console": False, "output_flag": True, "threads": 1, "random_seed": 0}
     for name, value in (defaults | dict(options)).items():
         _refuse(name, value, mip)
         set_option(highs, name, value)
     if highs.getOptionValue("solver")[1] == "pdlp":
-        set_option(highs, "output_flag", False)  # this engine prints to standard output whatever log_to_console says
+        set_option(highs, "output_flag", False)  # PDLP prints to standard output even if log_to_console is off
 
 
 def expect_ok(status: Any, doing: str) -> None:
-    """Raises `SolverFailure` if HiGHS refused to do something."""
+    """Raise `SolverFailure` if HiGHS reported an error."""
     if status == highspy.HighsStatus.kError:
         raise SolverFailure(f"HiGHS refused {doing}; look for coefficients above 1e15, or bounds that are NaN")

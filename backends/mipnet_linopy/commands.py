@@ -1,9 +1,9 @@
-"""CBC and GLPK, which linopy runs as commands: their files and logs, read here because linopy reads too much into them, or too little.
+"""Interfaces to CBC and GLPK, which linopy runs as commands, with readers for their solution files and logs.
 
-Of CBC, linopy 0.10 forgets every point of a stopped solve, and does not know ``Integer infeasible``.  CBC itself counts the seconds of
-the processor unless told otherwise, and calls a program infeasible, or the point of a relaxation optimal, where time is up early.
-Of GLPK, linopy takes ``integer empty``, an infeasible program, for a solution of zeros, ``integer undefined``, a time limit, for an
-infeasible or unbounded program, and six digits of a solution for all of it.
+For CBC, linopy 0.10 loses every point of a stopped solve, and does not know ``Integer infeasible``.  CBC itself measures CPU time
+by default, and if the time ends early it reports a program as infeasible, or the point of a relaxation as optimal.  For GLPK, linopy
+reads ``integer empty``, an infeasible program, as a solution of zeros, and ``integer undefined``, a time limit, as an infeasible or
+unbounded program; it reads only six digits of a solution.
 """
 
 from __future__ import annotations
@@ -20,26 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mipnet.arrays import Array
 from mipnet.backend import Options, Status
-from mipnet.backend.helpers import Raw
+from mipnet.backend.helpers import RawOutcome
 from mipnet.errors import OptionError, SolverFailure
-from mipnet_linopy.words import Dialect, Said, last_number, least
-
-Array = NDArray[np.float64]
+from mipnet_linopy.interface import LimitOptions, SolverInterface, SolverOutput, last_number, smallest_printed_as
 
 
 def find_command(name: str) -> str | None:
-    """Where a command is; those that pip put beside this Python are found whether or not its environment is active."""
+    """Return the path of a command; those that pip installed beside this Python are found even if its environment is not active."""
     beside = str(Path(sys.executable).parent)
     if shutil.which(name) is None and shutil.which(name, path=beside) is not None:
-        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])  # linopy looks there only
+        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])  # linopy searches only there
     return shutil.which(name)
 
 
-def _say(*command: str) -> str:
-    """What a command prints."""
+def _printed_by(*command: str) -> str:
+    """Run a command and return what it prints."""
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -48,7 +46,7 @@ def _say(*command: str) -> str:
 
 
 def _arguments(dash: str, options: Options) -> list[str]:
-    """The options as arguments; True stands for one without a value."""
+    """Return the options as arguments; True stands for an option without a value."""
     arguments = []
     for name, value in options.items():
         if value is False or value is None or re.search(r"\s", f"{name}{value}") or not name:
@@ -58,37 +56,39 @@ def _arguments(dash: str, options: Options) -> list[str]:
 
 
 def _pack(dash: str, options: Options) -> dict[str, Any]:
-    """The options as linopy wants them, which puts a dash before each name and a value behind: the last one carries all others."""
+    """Return the options for linopy, which writes one dash, name and value per option: all options go into the name of the last."""
     *names, value = _arguments(dash, dict(sorted(options.items(), key=lambda item: item[1] is not True)))
     return {" ".join(names)[len(dash) :]: value}
 
 
 @cache
 def _cbc_version() -> str:
-    said = _say("cbc", "-exit")
-    found = re.search(r"Version:?\s+(\S+)|CBC (.*\))", said)
+    output = _printed_by("cbc", "-exit")
+    found = re.search(r"Version:?\s+(\S+)|CBC (.*\))", output)
     return "?" if found is None else found[1] or found[2]
 
 
-REFUSED = re.compile(r"No match for .*|Unrecognized parameter.*|Multiple matches.*|.*[Ii]llegal .*|.*valid range is.*|.*Possible options.*")
+CBC_REFUSAL = re.compile(
+    r"No match for .*|Unrecognized parameter.*|Multiple matches.*|.*[Ii]llegal .*|.*valid range is.*|.*Possible options.*"
+)
 
 
 def _check_cbc(options: Options) -> None:
     for name, value in options.items():
-        refused = REFUSED.search(_say("cbc", *_arguments("-", {name: value}), "-exit"))
+        refused = CBC_REFUSAL.search(_printed_by("cbc", *_arguments("-", {name: value}), "-exit"))
         if refused is not None:
             raise OptionError(f"CBC does not take {value!r} for `{name}`: {refused[0].strip()}")
 
 
 def _cbc_start(solver: Any, values: Array, folder: Path) -> Options:
-    """A file with the point, in the format of CBC's own solutions; every value is said, for what is missing is taken for zero."""
+    """Write the point to a file in the format of CBC's solutions, with every value: CBC reads missing values as zero."""
     path = folder / "start"
     lines = (f"{i} x{i} {value!r} 0" for i, value in enumerate(values.tolist()))
     path.write_text("\n".join(["Feasible - objective value 0", *lines]) + "\n")
     return {"mipstart": path}
 
 
-CBC_WORDS = {
+CBC_STATUSES = {
     "Optimal": Status.OPTIMAL,
     "Infeasible": Status.INFEASIBLE,
     "Integer infeasible": Status.INFEASIBLE,
@@ -100,35 +100,35 @@ CBC_WORDS = {
 }
 
 
-def read_cbc(said: Said) -> Raw:
-    """The first line of the solution is the status; the log knows the bound, the nodes and what became of a start."""
-    if not said.solution.exists():
-        return Raw(Status.STALLED)
-    first, *lines = said.solution.read_text(errors="replace").splitlines() or [""]
+def read_cbc(output: SolverOutput) -> RawOutcome:
+    """Read the status from the first line of the solution; the bound, the nodes and whether a start was accepted from the log."""
+    if not output.solution.exists():
+        return RawOutcome(Status.STALLED)
+    first, *lines = output.solution.read_text(errors="replace").splitlines() or [""]
     word = first.split(" - ")[0].split(" (")[0].strip()
-    status = CBC_WORDS.get(word, Status.STALLED)
-    if status is Status.NODE_LIMIT and "Stopped on node limit" not in said.log:
+    status = CBC_STATUSES.get(word, Status.STALLED)
+    if status is Status.NODE_LIMIT and "Stopped on node limit" not in output.log:
         status = Status.STALLED
     proved = status in (Status.OPTIMAL, Status.INFEASIBLE)
-    if proved and _out_of_time(said) and not re.search(r"Result - (?:Optimal|Problem proven infeasible)", said.log):
-        status = Status.TIME_LIMIT  # where its time ends before the search begins, CBC says one or the other of the relaxation
-    # without a point CBC writes its last relaxation, and says so, or that its value is 1e50
-    no_point = "no integer solution" in first or "No feasible solution found" in said.log or "1e+50" in first
-    bound = last_number(r"\nLower bound:\s+", said.log)
-    return Raw(
+    if proved and _out_of_time(output) and not re.search(r"Result - (?:Optimal|Problem proven infeasible)", output.log):
+        status = Status.TIME_LIMIT  # if the time ends before the search begins, CBC reports the result of the relaxation
+    # without a point CBC writes the solution of its last relaxation with a remark, or an objective of 1e50
+    no_point = "no integer solution" in first or "No feasible solution found" in output.log or "1e+50" in first
+    bound = last_number(r"\nLower bound:\s+", output.log)
+    return RawOutcome(
         status,
-        None if no_point or "nfeasible" in word or status is Status.UNBOUNDED else _cbc_point(lines, said.size),
-        -math.inf if bound is None else least(bound),
-        int(last_number(r"\nEnumerated nodes:\s+", said.log) or 0),
-        int(last_number(r"\nTotal iterations:\s+", said.log) or 0),
-        "MIPStart provided solution" in said.log if "MIPStart values read" in said.log else None,
+        None if no_point or "nfeasible" in word or status is Status.UNBOUNDED else _cbc_point(lines, output.size),
+        -math.inf if bound is None else smallest_printed_as(bound),
+        int(last_number(r"\nEnumerated nodes:\s+", output.log) or 0),
+        int(last_number(r"\nTotal iterations:\s+", output.log) or 0),
+        "MIPStart provided solution" in output.log if "MIPStart values read" in output.log else None,
         first.strip(),
     )
 
 
-def _out_of_time(said: Said) -> bool:
-    took = last_number(r"\(Wallclock seconds\):\s+", said.log)
-    return said.seconds < math.inf and (took is None or float(took) > 0.95 * said.seconds - 0.05)
+def _out_of_time(output: SolverOutput) -> bool:
+    took = last_number(r"\(Wallclock seconds\):\s+", output.log)
+    return output.seconds < math.inf and (took is None or float(took) > 0.95 * output.seconds - 0.05)
 
 
 def _cbc_point(lines: list[str], size: int) -> Array:
@@ -139,15 +139,12 @@ def _cbc_point(lines: list[str], size: int) -> Array:
     return x
 
 
-cbc = Dialect(
+cbc = SolverInterface(
     title="CBC",
     io_api="lp",
+    limits=LimitOptions(time="seconds", relative_gap="ratioGap", absolute_gap="allowableGap", nodes="maxNodes"),
     command=True,
-    time="seconds",
-    relative="ratioGap",
-    absolute="allowableGap",
-    nodes="maxNodes",
-    always={"timeMode": "elapsed"},
+    defaults={"timeMode": "elapsed"},
     read=read_cbc,
     check=_check_cbc,
     version=_cbc_version,
@@ -158,40 +155,42 @@ cbc = Dialect(
 
 @cache
 def _glpk_version() -> str:
-    found = re.search(r"Solver\s+(?:v)?([\d.]+)", _say("glpsol", "--version"))
+    found = re.search(r"Solver\s+(?:v)?([\d.]+)", _printed_by("glpsol", "--version"))
     return "?" if found is None else found[1]
 
 
 def _check_glpk(options: Options) -> None:
     for name, value in options.items():
-        said = _say("glpsol", *_arguments("--", {name: value}), "--version")
-        if "GLPSOL" not in said.split("\n")[0] or "nvalid" in said:
-            raise OptionError(f"GLPK does not take {value!r} for `{name}`: {said.strip().splitlines()[0] if said.strip() else 'no word'}")
+        output = _printed_by("glpsol", *_arguments("--", {name: value}), "--version")
+        if "GLPSOL" not in output.split("\n")[0] or "nvalid" in output:
+            raise OptionError(
+                f"GLPK does not take {value!r} for `{name}`: {output.strip().splitlines()[0] if output.strip() else 'no output'}"
+            )
 
 
-GLPK_WORDS = (
+GLPK_STATUSES = (
     (r"NO (?:PRIMAL|INTEGER) FEASIBLE SOLUTION", Status.INFEASIBLE),
     (r"UNBOUNDED PRIMAL SOLUTION|NO DUAL FEASIBLE SOLUTION", Status.UNBOUNDED),
     (r"TIME LIMIT EXCEEDED", Status.TIME_LIMIT),
     (r"OPTIMAL (?:LP )?SOLUTION FOUND|MIP GAP TOLERANCE REACHED", Status.OPTIMAL),
 )
-"""What the log says, the first that is found: the relaxation's optimum is told before the time limit, a proof of none after it."""
+"""Patterns of the log with their status, in order of precedence."""
 
 
-def read_glpk(said: Said) -> Raw:
-    """The log says why the solve ended and its last line of progress the bound; the point is in the file with all digits."""
-    integer = "Integer optimization begins" in said.log or "INTEGER" in said.log
-    ends = said.log.split("Integer optimization begins")[-1]
-    status = next((status for pattern, status in GLPK_WORDS if re.search(pattern, ends)), Status.STALLED)
+def read_glpk(output: SolverOutput) -> RawOutcome:
+    """Read the status and the bound from the log, and the point from the file with all digits."""
+    integer = "Integer optimization begins" in output.log or "INTEGER" in output.log
+    ends = output.log.split("Integer optimization begins")[-1]
+    status = next((status for pattern, status in GLPK_STATUSES if re.search(pattern, ends)), Status.STALLED)
     bound = last_number(r">=\s+", ends)
-    points = status not in (Status.INFEASIBLE, Status.UNBOUNDED) and said.exact.exists() and said.solution.exists()
-    steps = last_number(r"\n[+*]?\s*(?=\d+:)", said.log)
-    return Raw(
+    points = status not in (Status.INFEASIBLE, Status.UNBOUNDED) and output.exact.exists() and output.solution.exists()
+    steps = last_number(r"\n[+*]?\s*(?=\d+:)", output.log)
+    return RawOutcome(
         status,
-        _glpk_point(said.exact.read_text(), said.solution.read_text(), said.size) if points else None,
-        -math.inf if bound is None or not integer else least(bound),
+        _glpk_point(output.exact.read_text(), output.solution.read_text(), output.size) if points else None,
+        -math.inf if bound is None or not integer else smallest_printed_as(bound),
         iterations=int(steps or 0),
-        message=_glpk_status(said.exact.read_text()) if said.exact.exists() else "",
+        message=_glpk_status(output.exact.read_text()) if output.exact.exists() else "",
     )
 
 
@@ -200,7 +199,7 @@ def _glpk_status(text: str) -> str:
 
 
 def _glpk_point(exact: str, report: str, size: int) -> Array | None:
-    """Values are numbered by the order in the LP file, and only the report knows the names; ``o`` and ``f`` are feasible points."""
+    """Return the point, numbered as in the LP file and named in the report; None unless it is feasible (``o`` or ``f``)."""
     lines = [line.split() for line in exact.splitlines()]
     kind, *head = next(line[1:] for line in lines if line[0] == "s")
     if head[2] not in "of":
@@ -222,13 +221,11 @@ def _glpk_names(report: str) -> Iterator[tuple[str, int]]:
         yield index, int(name[1:])
 
 
-glpk = Dialect(
+glpk = SolverInterface(
     title="GLPK",
     io_api="lp",
+    limits=LimitOptions(time="tmlim", relative_gap="mipgap", whole_seconds=True),
     command=True,
-    time="tmlim",
-    relative="mipgap",
-    whole_seconds=True,
     read=read_glpk,
     check=_check_glpk,
     version=_glpk_version,

@@ -1,7 +1,7 @@
-"""SCIP's own C functions, reached through the library that PySCIPOpt has loaded: fast rows, and the log line by line.
+"""SCIP's C functions, called through the library that PySCIPOpt has loaded: fast rows, and the log line by line.
 
-PySCIPOpt offers neither: its rows cost a Python object for each coefficient, and its message handler is not safe while the
-solver runs without the interpreter lock.  Where the functions cannot be found (`library` is None) the slower public ways serve.
+PySCIPOpt creates a Python object per coefficient of a row, and its message handler is not safe while the solver runs without the
+interpreter lock.  If the C functions are not found (`library` is None), PySCIPOpt's slower functions are used.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any
 
 import numpy as np
 import pyscipopt
-from numpy.typing import NDArray
 
+from mipnet.arrays import Array
 from mipnet.backend import Rows
 from mipnet.errors import SolverFailure
 
-INFINITY = 1e20
-"""What SCIP takes for infinite."""
+SCIP_INFINITY = 1e20
+"""The number from which on SCIP treats values as infinite."""
 
 _RELAY = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_char_p)
 
 
 @cache
 def library() -> Any | None:
-    """SCIP's functions with their C types, or None if the extension module does not show them."""
+    """Return SCIP's functions with their C types; None if the extension module does not export them."""
     try:
-        # symbols of a module's dependencies are found through the module itself, whatever the wheel calls the library
+        # the module itself gives access to the symbols of its dependencies, whatever the name of SCIP's library in the wheel
         lib = ctypes.CDLL(pyscipopt.scip.__file__)
         lib.SCIPcreateConsBasicLinear.argtypes = [
             c_void_p, POINTER(c_void_p), c_char_p, c_int, c_void_p, c_void_p, c_double, c_double,
@@ -49,18 +49,18 @@ def library() -> Any | None:
 
 
 def pointer(model: Any) -> int:
-    """The address of the SCIP object behind a model."""
+    """Return the address of the SCIP object of a model."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = c_void_p, [ctypes.py_object, c_char_p]
     return int(get(model.to_ptr(False), b"scip"))
 
 
 def add_rows(lib: Any, model: Any, variables: list[Any], rows: Rows) -> None:
-    """Adds all rows by `SCIPcreateConsBasicLinear`, a tenth of the time of any public way."""
+    """Add all rows by `SCIPcreateConsBasicLinear`, which takes a tenth of the time of PySCIPOpt's functions."""
     scip, matrix = pointer(model), rows.matrix
     pointers = np.array([v.ptr() for v in variables], dtype=np.uintp)[matrix.indices]
     data = np.ascontiguousarray(matrix.data, dtype=np.float64)
-    lower, upper = np.clip(rows.lower, -INFINITY, INFINITY).tolist(), np.clip(rows.upper, -INFINITY, INFINITY).tolist()
+    lower, upper = np.clip(rows.lower, -SCIP_INFINITY, SCIP_INFINITY).tolist(), np.clip(rows.upper, -SCIP_INFINITY, SCIP_INFINITY).tolist()
     first, values, starts = pointers.ctypes.data, data.ctypes.data, matrix.indptr.tolist()
     cons = c_void_p()
     for row, (begin, end) in enumerate(pairwise(starts)):
@@ -70,20 +70,22 @@ def add_rows(lib: Any, model: Any, variables: list[Any], rows: Rows) -> None:
             raise SolverFailure(f"SCIP refused row {row}; look for coefficients or sides of 1e20 and more")
 
 
-def node_values(lib: Any, model: Any, variables: list[Any]) -> NDArray[np.float64]:
-    """The values of variables in the solution of the node's relaxation."""
+def node_values(lib: Any, model: Any, variables: list[Any]) -> Array:
+    """Return the values of variables in the solution of the current node's relaxation."""
     pointers, values = np.array([v.ptr() for v in variables], dtype=np.uintp), np.empty(len(variables))
     if lib.SCIPgetSolVals(pointer(model), None, len(values), pointers.ctypes.data, values.ctypes.data) != 1:
-        raise SolverFailure("SCIP does not tell its relaxation's solution")
+        raise SolverFailure("SCIP returned no solution of its relaxation")
     return values
 
 
-Sink = weakref.WeakMethod[Callable[[str], None]]
-_sinks: dict[int, Sink] = {}
+LogSink = weakref.WeakMethod[Callable[[str], None]]
+"""A weakly held method that gets the text of SCIP's log."""
+
+_sinks: dict[int, LogSink] = {}
 
 
-# the default argument outlives the module's globals: SCIP may speak until the interpreter is gone
-def _relay(handler: int | None, _file: int | None, message: bytes | None, sinks: dict[int, Sink] = _sinks) -> None:
+# a default argument, because SCIP may print after the globals of the module are deleted at exit
+def _relay(handler: int | None, _file: int | None, message: bytes | None, sinks: dict[int, LogSink] = _sinks) -> None:
     weak = sinks.get(handler or 0)
     sink = None if weak is None else weak()
     if sink is not None and message is not None:
@@ -94,7 +96,7 @@ _relay_c = _RELAY(_relay)
 
 
 def redirect_log(lib: Any, model: Any, sink: Callable[[str], None]) -> int:
-    """Sends what SCIP would print to the method ``sink``, held weakly; returns the key that `release_log` takes."""
+    """Send what SCIP prints to the method ``sink``, held weakly; returns the key for `release_log`."""
     handler = c_void_p()
     lib.SCIPmessagehdlrCreate(byref(handler), 1, None, 0, _relay_c, _relay_c, _relay_c, None, None)
     key = int(handler.value or 0)
@@ -105,5 +107,5 @@ def redirect_log(lib: Any, model: Any, sink: Callable[[str], None]) -> int:
 
 
 def release_log(key: int) -> None:
-    """Forgets a sink; SCIP's later words go nowhere."""
+    """Remove a sink; what SCIP prints later is discarded."""
     _sinks.pop(key, None)

@@ -1,4 +1,4 @@
-"""SCIP's own parameters, every name, type and value checked; its limits, set from `Limits`; its words for a status."""
+"""SCIP's parameters, with every name, type and value checked; its limits; and its statuses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from mipnet.backend import Limits, Options, Status
 from mipnet.backend.helpers import unknown_option
 from mipnet.errors import OptionError
-from mipnet_scip.native import INFINITY
+from mipnet_scip.native import SCIP_INFINITY
 
-OWNED = {
+SCIP_LIMIT_PARAMETERS = {
     "limits/time": "time",
     "limits/gap": "gap",
     "limits/absgap": "gap",
@@ -19,9 +19,9 @@ OWNED = {
     "limits/dual": "bound_stop",
     "limits/primal": "objective_stop",
 }
-"""Parameters that every solve sets from its `Limits`."""
+"""Parameters that every solve sets from its `Limits`, with the field that sets each."""
 
-STATUS: dict[str, Status | None] = {
+SCIP_STATUSES: dict[str, Status | None] = {
     "optimal": Status.OPTIMAL,
     "gaplimit": Status.OPTIMAL,
     "infeasible": Status.INFEASIBLE,
@@ -38,36 +38,39 @@ STATUS: dict[str, Status | None] = {
     "restartlimit": Status.STALLED,
     "userinterrupt": None,
 }
-"""What SCIP's words mean to mipnet; None for a solve that was told to stop."""
+"""The status for each status of SCIP; None for a solve that was told to stop."""
 
-UNSET = 1e99
-"""SCIP's default of limits/dual and limits/primal: none."""
+TARGET_UNSET = 1e99
+"""SCIP's default of limits/dual and limits/primal, which means no limit."""
 
 
 def set_options(model: Any, options: Options, *, nonlinear: bool = False, sets: bool = False) -> None:
-    """Sets the given parameters; raises `OptionError` for unknown names and for values that SCIP would bend or refuse."""
-    model.setParam("misc/catchctrlc", False)  # SCIP would print to standard output; `run_apart` does it
+    """Set the given parameters; raises `OptionError` for unknown names and for values that SCIP would change or reject.
+
+    ``nonlinear`` and ``sets`` say whether the program contains log-sum-exp and SOS1 sets.
+    """
+    model.setParam("misc/catchctrlc", False)  # SCIP would print to standard output; `run_in_thread` handles Ctrl-C
     if nonlinear:
-        model.setParam("heuristics/nlpdiving/freq", -1)  # it corrupts memory on log-sum-exp in SCIP 10.0.2; an option brings it back
+        model.setParam("heuristics/nlpdiving/freq", -1)  # in SCIP 10.0.2 it corrupts memory on log-sum-exp; an option can turn it on
     if sets:
-        model.setParam("constraints/SOS1/sepafreq", -1)  # its bound cuts lose optimal points in SCIP 10.0.2; an option brings them back
+        model.setParam("constraints/SOS1/sepafreq", -1)  # in SCIP 10.0.2 its bound cuts remove optimal points; an option can turn it on
     known = model.getParams() if options else {}
     for name, value in options.items():
-        if name in OWNED:
-            raise OptionError(f"`{name}` is set by every solve from its limits: pass Limits({OWNED[name]}=...) instead")
+        if name in SCIP_LIMIT_PARAMETERS:
+            raise OptionError(f"`{name}` is set by every solve from its limits: pass Limits({SCIP_LIMIT_PARAMETERS[name]}=...) instead")
         if name not in known:
             unknown_option("SCIP", name, known)
         plain = value.item() if hasattr(value, "item") else value
         if not _fits(plain, known[name]):
-            raise _wrong(name, value, known[name])
+            raise _wrong_value(name, value, known[name])
         try:
             model.setParam(name, plain)
-        except Exception as error:  # PySCIPOpt raises whatever fits the C code
-            raise _wrong(name, value, known[name]) from error
+        except Exception as error:  # PySCIPOpt raises different exceptions for different return codes of SCIP
+            raise _wrong_value(name, value, known[name]) from error
 
 
 def _fits(value: object, now: object) -> bool:
-    """Whether the value is of the parameter's type; SCIP itself would cut 2.7 to 2 and take 3 for True."""
+    """Return whether the value has the type of the parameter; SCIP itself would read 2.7 as 2, and 3 as True."""
     if isinstance(now, bool) or isinstance(value, bool):
         return isinstance(now, bool) and isinstance(value, bool)
     if isinstance(now, float):
@@ -75,21 +78,21 @@ def _fits(value: object, now: object) -> bool:
     return isinstance(value, type(now))
 
 
-def _wrong(name: str, value: object, now: object) -> OptionError:
+def _wrong_value(name: str, value: object, now: object) -> OptionError:
     return OptionError(f"SCIP does not take {value!r} for `{name}` (it is {now!r} now); expected another {type(now).__name__} or range")
 
 
 def set_limits(model: Any, limits: Limits, time: float, memory: float) -> None:
-    """Sets every limit of one solve, with ``time`` seconds left and ``memory`` MiB by default."""
+    """Set every limit of one solve, with ``time`` seconds left and ``memory`` MiB by default."""
     values: dict[str, float | int] = {
-        "limits/time": max(0.0, min(time, INFINITY)),
-        # SCIP divides by the smaller of the two bounds: never looser than ours, which `Progress` stops at exactly
-        "limits/gap": min(limits.gap, INFINITY),
-        "limits/absgap": min(limits.gap, INFINITY),
+        "limits/time": max(0.0, min(time, SCIP_INFINITY)),
+        # SCIP divides by the smaller of the two bounds, which is never looser than our gap; `SolveProgress` stops exactly at ours
+        "limits/gap": min(limits.gap, SCIP_INFINITY),
+        "limits/absgap": min(limits.gap, SCIP_INFINITY),
         "limits/totalnodes": -1 if limits.nodes is None else limits.nodes,
         "limits/memory": memory if limits.memory is None else limits.memory,
-        "limits/dual": UNSET if limits.bound_stop is None else limits.bound_stop,
-        "limits/primal": UNSET if limits.objective_stop is None else limits.objective_stop,
+        "limits/dual": TARGET_UNSET if limits.bound_stop is None else limits.bound_stop,
+        "limits/primal": TARGET_UNSET if limits.objective_stop is None else limits.objective_stop,
     }
     for name, value in values.items():
         model.setParam(name, value)

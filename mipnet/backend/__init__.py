@@ -1,16 +1,16 @@
-"""What a solver is to mipnet: all that a backend of your own imports.  Neither torch nor linopy is loaded."""
+"""The contract between mipnet and a solver: everything that a backend imports.  It loads neither torch nor linopy nor xarray."""
 
 from mipnet.backend.contract import Backend as Backend
 from mipnet.backend.contract import Event as Event
 from mipnet.backend.contract import Feature as Feature
-from mipnet.backend.contract import Found as Found
-from mipnet.backend.contract import Lazy as Lazy
+from mipnet.backend.contract import FoundBackend as FoundBackend
+from mipnet.backend.contract import LazyRows as LazyRows
 from mipnet.backend.contract import Limits as Limits
 from mipnet.backend.contract import OnEvent as OnEvent
 from mipnet.backend.contract import Options as Options
 from mipnet.backend.contract import Outcome as Outcome
+from mipnet.backend.contract import PointSource as PointSource
 from mipnet.backend.contract import Session as Session
-from mipnet.backend.contract import Source as Source
 from mipnet.backend.contract import Status as Status
 from mipnet.backend.contract import backends as backends
 from mipnet.backend.contract import get_backend as get_backend

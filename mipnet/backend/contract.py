@@ -1,12 +1,12 @@
-"""What a solver is to mipnet: a `Backend` opens a `Session` on a `Program`, and the session solves it, again and again.
+"""The contract of a backend: a `Backend` opens a `Session` on a `Program`, and the session solves it any number of times.
 
 A backend is a class in any installed package, announced by an entry point of the group ``mipnet.backends``; an instance may
-also be passed wherever a name is accepted.  `mipnet.testing.check_backend` proves one.  The contract, pinned by that suite:
+also be passed wherever a name is accepted.  `mipnet.testing.check_backend` tests a backend against this contract:
 
-* ``x is None`` when the solver holds no feasible point; never zeros in its place.
-* Infinite bounds are IEEE infinities; ``bound`` is never better than the truth.
-* `Status.OPTIMAL` means ``gap <= limits.gap`` with ``gap`` as defined by `relative_gap`, for every backend alike.
-* An unknown option, or a value it cannot take, raises `OptionError` before anything is solved.
+* ``x`` is None if the solver has no feasible point, and never a point of zeros instead.
+* Infinite bounds are IEEE infinities; ``bound`` is never above the optimal objective.
+* `Status.OPTIMAL` means ``gap <= limits.gap`` with ``gap`` as defined by `relative_gap`, for every backend.
+* An unknown option, or an invalid value, raises `OptionError` before anything is solved.
 * The objective includes the program's offset and refers to the minimisation that `Program` stores.
 """
 
@@ -25,15 +25,17 @@ from typing import ClassVar, Literal
 
 from mipnet.arrays import Array, Columns
 from mipnet.backend.program import Program, Rows
-from mipnet.errors import BackendError, BackendMissing, InputError
+from mipnet.errors import BackendError, BackendMissing, InputError, suggest_keywords
 
-GROUP = "mipnet.backends"
+ENTRY_POINT_GROUP = "mipnet.backends"
+"""The group of entry points that announce backends."""
 
 Options = Mapping[str, object]
+"""The options of a solver, by the solver's own names."""
 
 
 class Feature(Enum):
-    """What a backend can do; the value is how tables say it."""
+    """A capability of a backend; its value is the name in tables."""
 
     INTEGER = "integer variables"
     SOS1 = "SOS1 sets"
@@ -57,7 +59,7 @@ class Feature(Enum):
 
 
 class Status(Enum):
-    """Why a solve stopped.  It says nothing about whether there is a point: look at ``x``."""
+    """Why a solve stopped.  Whether there is a feasible point is told by ``x``, not by the status."""
 
     OPTIMAL = "optimal"
     INFEASIBLE = "infeasible"
@@ -70,12 +72,13 @@ class Status(Enum):
     STALLED = "stalled"
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Limits:
-    """When to stop.  ``time`` in seconds, ``gap`` relative (see `relative_gap`), ``memory`` in MiB.
+    """The limits of a solve: ``time`` in seconds, ``gap`` as in `relative_gap`, ``nodes``, and ``memory`` in MiB.
 
-    ``bound_stop`` stops as soon as the lower bound reaches it, ``objective_stop`` as soon as an incumbent does; to `mipnet.solve`
-    they are given in the model's own sense.  A backend whose features lack a limit that is set raises `BackendError`.
+    The solve stops once the dual bound reaches ``bound_stop``, or an incumbent reaches ``objective_stop``; in `mipnet.solve` both are
+    given in the sense of the model.  A backend raises `BackendError` for a limit that is not among its features.
     """
 
     time: float = math.inf
@@ -86,17 +89,22 @@ class Limits:
     objective_stop: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value, least in (("time", self.time, 0.0), ("gap", self.gap, 0.0), ("nodes", self.nodes, 0), ("memory", self.memory, 1)):
-            if value is not None and not (isinstance(value, int | float) and value >= least):
-                raise InputError(f"the {name} limit is {value}; expected a number of at least {least}")
+        for name, value, minimum in (
+            ("time", self.time, 0.0),
+            ("gap", self.gap, 0.0),
+            ("nodes", self.nodes, 0),
+            ("memory", self.memory, 1),
+        ):
+            if value is not None and not (isinstance(value, int | float) and value >= minimum):
+                raise InputError(f"the {name} limit is {value}; expected a number of at least {minimum}")
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened during a solve: a new incumbent, a new bound, or a line of the solver's log.
+    """An event of a solve: a new incumbent, a new dual bound, or a line of the solver's log.
 
-    ``time`` counts seconds from the start of the solve; ``objective`` and ``bound`` are the best so far, None if there is none;
-    ``x`` is the incumbent's point where the solver shows it.
+    ``time`` is in seconds since the start of the solve; ``objective`` and ``bound`` are the best so far, None if there is none yet;
+    ``x`` is the incumbent, if the solver shows it.
     """
 
     kind: Literal["incumbent", "bound", "log"]
@@ -109,20 +117,19 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
-"""Called while the solver waits, and maybe in a thread of the solver's: be quick, and leave the session alone but for `interrupt`."""
+"""An event handler.  The solver waits for it and may call it in another thread; it must be fast, and may call only `Session.interrupt`."""
 
-
-Source = Callable[[Array | None], Array | None]
-"""Asked during a solve for a feasible point of the program: given the point of a relaxation where the solver shows one, and None where
-it does not, it returns a full point, or None if it knows none.  The solver checks it.  As with `OnEvent`, the solver waits meanwhile."""
+PointSource = Callable[[Array | None], Array | None]
+"""A function that a solver asks for feasible points during a solve.  Its argument is the solution of a relaxation, or None if the
+solver does not show one.  It returns a point with a value per column, which the solver checks, or None.  The solver waits for it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Lazy:
-    """Rows of the program that are written only where a point violates them.
+class LazyRows:
+    """Rows of the program that are added only when a point violates them.
 
-    ``separate(x)`` gives rows that cut ``x`` off, none if it meets them all; ``columns`` are all columns that such rows may read;
-    ``written`` is told of the rows that the solver took.
+    ``separate(x)`` returns rows that ``x`` violates, none if it satisfies all; ``columns`` are all columns that such rows may contain;
+    ``written`` is called with the rows that the solver added.
     """
 
     separate: Callable[[Array], Rows]
@@ -132,9 +139,9 @@ class Lazy:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a session says of one solve.  ``bound`` is ``-inf`` if nothing is known, ``objective`` None exactly when ``x`` is.
+    """The result of one solve.  ``bound`` is ``-inf`` if no dual bound is known; ``objective`` is None if and only if ``x`` is.
 
-    ``interrupted`` is True if an interrupt was asked for, even where the solve had ended by itself before it was heard.
+    ``interrupted`` is True if an interrupt was requested, even if the solve ended for another reason before.
     """
 
     status: Status
@@ -150,40 +157,40 @@ class Outcome:
 
     @property
     def gap(self) -> float:
-        """`relative_gap` of objective and bound; infinite without a point."""
+        """The `relative_gap` of objective and bound; infinite without a point."""
         return math.inf if self.objective is None else relative_gap(self.objective, self.bound)
 
 
 def relative_gap(objective: float, bound: float) -> float:
-    """``max(0, objective - bound) / max(1, |objective|)``: the one meaning of a gap, for every backend."""
+    """Return ``max(0, objective - bound) / max(1, |objective|)``, the definition of the gap for every backend."""
     return max(0.0, objective - bound) / max(1.0, abs(objective))
 
 
 class Session(ABC):
-    """A program held open in a solver.  Use it as a context manager; it is closed once."""
+    """A program held open in a solver, to be changed and solved again.  Use it as a context manager, which closes it."""
 
     @abstractmethod
     def solve(self, limits: Limits = Limits(), on_event: OnEvent | None = None) -> Outcome:
-        """Solve the program as it stands now.  An exception of ``on_event`` stops the solve and is raised here.
+        """Solve the program in its current form.  An exception of ``on_event`` stops the solve and is raised here.
 
-        Ctrl-C, and `interrupt` from a handler or another thread, end it with `Status.INTERRUPTED` and the best point so far.
+        Ctrl-C, and `interrupt` from a handler or another thread, end the solve with `Status.INTERRUPTED` and the best point so far.
         """
 
     @abstractmethod
     def start(self, x: Array) -> None:
-        """Give a full point to the next solve as its first incumbent; an infeasible one is ignored by the solver."""
+        """Set the first incumbent of the next solve, a value per column; the solver ignores an infeasible point."""
 
-    def suggest(self, source: Source) -> None:
-        """Ask ``source`` for points during the next solve; an exception that it raises is raised by that solve.
+    def suggest(self, source: PointSource) -> None:
+        """Ask ``source`` for points during the next solve, which raises the exceptions of ``source``.
 
-        For a backend with `Feature.SUGGEST`; others need not write it.
+        Needed for `Feature.SUGGEST` only.
         """
         raise BackendError(f"a session of `{type(self).__name__}` asks for no points; look for `Feature.SUGGEST` first")
 
-    def lazy(self, rows: Lazy) -> None:
-        """Solve with these rows next time, each written once a point violates it; later solves know nothing of them.
+    def lazy(self, rows: LazyRows) -> None:
+        """Use these lazy rows in the next solve only.
 
-        For a backend with `Feature.LAZY`; others need not write it.
+        Needed for `Feature.LAZY` only.
         """
         raise BackendError(f"a session of `{type(self).__name__}` takes no lazy rows; look for `Feature.LAZY` first")
 
@@ -201,11 +208,11 @@ class Session(ABC):
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Stop the solve under way as soon as the solver can; harmless when there is none."""
+        """Stop the current solve as soon as the solver can; without a current solve this has no effect."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give the solver's memory back; harmless when done twice."""
+        """Release the solver's memory; a second call has no effect."""
 
     def __enter__(self) -> Session:
         return self
@@ -215,7 +222,7 @@ class Session(ABC):
 
 
 class Backend(ABC):
-    """A solver.  ``name`` is what users say, ``module`` what must be importable, ``install`` how to get it."""
+    """A solver: its ``name`` for users, the ``module`` that must be importable, and how to ``install`` it."""
 
     name: ClassVar[str]
     module: ClassVar[str]
@@ -224,13 +231,13 @@ class Backend(ABC):
 
     @abstractmethod
     def version(self) -> str:
-        """The version of the solver itself."""
+        """Return the version of the solver."""
 
     @abstractmethod
     def open(self, program: Program, options: Options | None = None) -> Session:
-        """Hand a program over.  ``options`` are the solver's own, by its own names; an unknown one raises `OptionError`.
+        """Open a session on a program.  ``options`` have the solver's own names; an unknown one raises `OptionError`.
 
-        Solvers run on one thread and with seed 0 unless an option says otherwise.
+        Solvers run with one thread and seed 0, unless an option sets others.
         """
 
     @property
@@ -240,8 +247,8 @@ class Backend(ABC):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A backend as the entry points announce it, loaded or with the reason why not."""
+class FoundBackend:
+    """A backend that an entry point announces: loaded, or with the problem that prevents it."""
 
     name: str
     backend: Backend | None
@@ -251,28 +258,28 @@ class Found:
 @cache
 def _announced() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
+    for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name in found and found[point.name].value != point.value:
             raise BackendError(f"two packages announce a backend `{point.name}`: {found[point.name].value} and {point.value}; remove one")
         found[point.name] = point
     return dict(sorted(found.items()))
 
 
-def backends() -> list[Found]:
-    """Every announced backend; a broken or missing one is listed with its problem and takes nothing down."""
+def backends() -> list[FoundBackend]:
+    """Return every announced backend; a broken or missing one is listed with its problem."""
     return [_load(name, point) for name, point in _announced().items()]
 
 
-def _load(name: str, point: EntryPoint) -> Found:
+def _load(name: str, point: EntryPoint) -> FoundBackend:
     try:
         backend = point.load()()
-    except Exception as error:  # a plug-in may fail in any way; the others must still work
-        return Found(name, None, f"cannot be loaded: {type(error).__name__}: {error}")
-    return Found(name, backend, "" if backend.available else f"`{backend.module}` is not installed: {backend.install}")
+    except Exception as error:  # a plug-in may raise anything; the others must still load
+        return FoundBackend(name, None, f"cannot be loaded: {type(error).__name__}: {error}")
+    return FoundBackend(name, backend, "" if backend.available else f"`{backend.module}` is not installed: {backend.install}")
 
 
 def get_backend(which: str | Backend) -> Backend:
-    """The backend of that name, or the instance itself; raises `BackendMissing` with the line that installs it."""
+    """Return the backend with this name, or the instance itself; raises `BackendMissing` with the command that installs it."""
     if isinstance(which, Backend):
         return which
     if not isinstance(which, str):

@@ -1,7 +1,7 @@
-"""What every backend would otherwise write again: checks before a solve, and `finish` after it (`mipnet.backend.progress` is for during).
+"""Helpers for backends: checks before a solve, and `finish` after it; `mipnet.backend.progress` is used during the solve.
 
-A backend hands its solver's raw words (`Raw`) to `finish`, and the `Outcome` that leaves keeps the contract of `mipnet.backend`:
-the point is clipped, rounded and re-checked, the status is decided from the gap, and the bound never beats the objective.
+A backend gives the solver's result (`RawOutcome`) to `finish`, which returns an `Outcome` that satisfies the contract of
+`mipnet.backend`: the point is clipped, rounded and checked, the status follows from the gap, and the bound is at most the objective.
 """
 
 from __future__ import annotations
@@ -14,35 +14,32 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipnet.arrays import Csr
-from mipnet.backend.contract import Backend, Feature, Limits, Outcome, Source, Status, relative_gap
+from mipnet.arrays import Array, Columns, Csr
+from mipnet.backend.contract import Backend, Feature, Limits, Outcome, PointSource, Status, relative_gap
 from mipnet.backend.program import Program, Rows
-from mipnet.backend.progress import Progress
+from mipnet.backend.progress import SolveProgress
 from mipnet.errors import BackendError, InputError, OptionError, SolverFailure
 
-Array = NDArray[np.float64]
+DEFAULT_LIMITS = Limits()
+"""The limits of a solve for which none are given: only the default gap."""
 
-DEFAULT = Limits()
-"""No limits but the default gap: what a session solves with unless told otherwise."""
+POINT_TOLERANCE = 1e-4
+"""A point may violate a row by this times ``max(1, |row| @ |x|)``; solvers themselves guarantee about 1e-6."""
 
-TOLERANCE = 1e-4
-"""A point may miss a row by this much times ``max(1, |row| @ |x|)``; solvers themselves promise about 1e-6."""
-
-NOISE = 1e-6
-"""Relative error that a solver's own tolerances put on the objective of a point it calls optimal."""
+OBJECTIVE_NOISE = 1e-6
+"""Relative error of an optimal objective that is due to a solver's own tolerances."""
 
 
 def unknown_option(solver: str, name: str, known: Iterable[str]) -> NoReturn:
-    """Raises `OptionError` naming the option and the known ones that look like it."""
+    """Raise `OptionError` that names the option and known options with similar names."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else "; see the solver's own list of options"
     raise OptionError(f"{solver} has no option `{name}`{hint}")
 
 
 def check_program(backend: Backend, program: Program) -> None:
-    """Raises `BackendError` if the program needs what the backend lacks, or holds NaN."""
+    """Raise `BackendError` if the program needs a feature that the backend lacks, or contains NaN."""
     needs = {
         Feature.INTEGER: bool(program.integer.any()),
         Feature.SOS1: bool(program.sos1),
@@ -61,7 +58,7 @@ def check_program(backend: Backend, program: Program) -> None:
 
 
 def check_limits(backend: Backend, limits: Limits) -> None:
-    """Raises `BackendError` if a limit is set that the backend cannot keep."""
+    """Raise `BackendError` if a limit is set that the backend does not support."""
     set_ = {
         Feature.TIME_LIMIT: limits.time < math.inf,
         Feature.NODE_LIMIT: limits.nodes is not None,
@@ -75,7 +72,7 @@ def check_limits(backend: Backend, limits: Limits) -> None:
 
 
 def canonical(matrix: Csr) -> Csr:
-    """The same matrix without duplicate or zero entries; the argument is left as it is."""
+    """Return the same matrix without duplicate or zero entries; the argument is not changed."""
     if not matrix.has_canonical_format or not matrix.data.all():
         matrix = matrix.copy()
         matrix.sum_duplicates()
@@ -84,52 +81,52 @@ def canonical(matrix: Csr) -> Csr:
 
 
 def warn_dropped(solver: str, count: int) -> None:
-    """Warns that a solver takes tiny coefficients for zero."""
+    """Warn that a solver treats ``count`` tiny coefficients as zero."""
     if count:
         text = f"{solver} drops {count} coefficients of size 1e-9 or less, so it solves a slightly different program; scale the weights"
         warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
 def check_rows(program: Program, rows: Rows) -> Rows:
-    """The rows with a canonical matrix; raises `InputError` if their width is not that of the program."""
+    """Return the rows with a canonical matrix; raises `InputError` unless they are as wide as the program."""
     if rows.matrix.shape[1] != program.columns:
-        raise InputError(f"the added rows are {rows.matrix.shape[1]} columns wide; expected {program.columns}, one for each variable")
+        raise InputError(f"the added rows are {rows.matrix.shape[1]} columns wide; expected {program.columns}, one per variable")
     return Rows(canonical(rows.matrix), np.asarray(rows.lower, dtype=np.float64), np.asarray(rows.upper, dtype=np.float64))
 
 
 def check_point(program: Program, x: Array) -> Array:
-    """A copy of the point; raises `InputError` unless it has a finite number for every column."""
+    """Return a copy of the point; raises `InputError` unless it has one finite number per column."""
     point = np.array(x, dtype=np.float64)
     if point.shape != (program.columns,) or not np.isfinite(point).all():
-        raise InputError(f"the point given has shape {point.shape}; expected {program.columns} finite numbers, one for each variable")
+        raise InputError(f"the point given has shape {point.shape}; expected {program.columns} finite numbers, one per variable")
     return point
 
 
-def checked(program: Program, source: Source) -> Source:
-    """The source, with every point it gives checked by `check_point`."""
+def checked_source(program: Program, source: PointSource) -> PointSource:
+    """Return a source that checks every point of ``source`` by `check_point`."""
 
-    def ask(given: Array | None) -> Array | None:
-        point = source(given)
+    def ask(relaxed: Array | None) -> Array | None:
+        point = source(relaxed)
         return None if point is None else check_point(program, point)
 
     return ask
 
 
 def with_cost(program: Program, cost: Array, offset: float) -> Program:
-    """The same program with another objective."""
+    """Return the same program with another objective."""
     return replace(program, cost=np.asarray(cost, dtype=np.float64).copy(), offset=float(offset))
 
 
-def with_bounds(program: Program, columns: NDArray[np.int64], lower: Array, upper: Array) -> Program:
-    """The same program with other bounds of some columns."""
+def with_bounds(program: Program, columns: Columns, lower: Array, upper: Array) -> Program:
+    """Return the same program with other bounds of some columns."""
     low, high = program.lower.copy(), program.upper.copy()
     low[columns], high[columns] = lower, upper
     return replace(program, lower=low, upper=high)
 
 
 @dataclass(frozen=True, eq=False)
-class Raw:
-    """A solver's own words on one solve; ``status`` None means that it was told to stop."""
+class RawOutcome:
+    """The result of one solve as the solver reports it; ``status`` is None if the solver was told to stop."""
 
     status: Status | None
     x: Array | None = None
@@ -140,31 +137,31 @@ class Raw:
     message: str = ""
 
 
-def trivial(program: Program) -> Raw | None:
-    """What can be said without a solver: bounds that cross, and programs without columns; None if it takes one."""
+def trivial_outcome(program: Program) -> RawOutcome | None:
+    """Return the result for crossing bounds and for programs without columns; None if a solver is needed."""
     rows = program.rows
     crossed = bool((program.lower > program.upper + 1e-9).any() or (rows.lower > rows.upper + 1e-9).any())
     if crossed:
-        return Raw(Status.INFEASIBLE, bound=math.inf, message="a lower bound is above its upper bound")
+        return RawOutcome(Status.INFEASIBLE, bound=math.inf, message="a lower bound is above its upper bound")
     if program.columns:
         return None
     if bool((rows.lower > 0).any() or (rows.upper < 0).any()):
-        return Raw(Status.INFEASIBLE, bound=math.inf, message="a row without entries excludes 0")
-    return Raw(Status.OPTIMAL, x=np.zeros(0), bound=program.offset, message="no columns")
+        return RawOutcome(Status.INFEASIBLE, bound=math.inf, message="a row without entries excludes 0")
+    return RawOutcome(Status.OPTIMAL, x=np.zeros(0), bound=program.offset, message="no columns")
 
 
-def finish(program: Program, progress: Progress, raw: Raw) -> Outcome:
-    """The outcome that a session returns; raises the handler's exception, and `SolverFailure` for a point that is none."""
+def finish(program: Program, progress: SolveProgress, raw: RawOutcome) -> Outcome:
+    """Return the outcome of a solve; raises the exception of an event handler, and `SolverFailure` for an infeasible point."""
     if progress.error is not None:
         raise progress.error
-    x = None if raw.x is None or raw.status in (Status.INFEASIBLE, Status.UNBOUNDED) else settle(program, raw.x)
+    x = None if raw.x is None or raw.status in (Status.INFEASIBLE, Status.UNBOUNDED) else clean_point(program, raw.x)
     objective = None if x is None else float(program.cost @ x) + program.offset
-    claimed = raw.status is Status.OPTIMAL or progress.closed  # by the solver's own numbers, or by ours
+    claimed = raw.status is Status.OPTIMAL or progress.gap_closed  # by the solver's own numbers, or by ours
     bound = {Status.INFEASIBLE: math.inf, Status.UNBOUNDED: -math.inf}.get(
         raw.status or Status.STALLED, max(raw.bound, progress.best_bound)
     )
     if objective is not None:
-        bound = _honest(bound, objective, progress.limits.gap, claimed)
+        bound = _valid_bound(bound, objective, progress.limits.gap, claimed)
         progress.incumbent(objective, raw.nodes)
     progress.bound(bound, raw.nodes)
     progress.log("\n")
@@ -175,40 +172,42 @@ def finish(program: Program, progress: Progress, raw: Raw) -> Outcome:
     return Outcome(status, x, objective, bound, progress.time, nodes, iterations, raw.start_accepted, raw.message, progress.interrupted)
 
 
-def _honest(bound: float, objective: float, gap: float, optimal: bool) -> float:
-    """The bound, at most the objective; a solver's claim of optimality is not spoilt by the noise of its tolerances."""
+def _valid_bound(bound: float, objective: float, gap: float, optimal: bool) -> float:
+    """Return the bound, at most the objective; a claim of optimality is accepted within `OBJECTIVE_NOISE`."""
     scale = max(1.0, abs(objective))
-    if optimal and objective - (gap + NOISE) * scale <= bound:
+    if optimal and objective - (gap + OBJECTIVE_NOISE) * scale <= bound:
         bound = max(bound, objective - gap * scale * (1 - 1e-9))
     return min(bound, objective)
 
 
-def _status(claim: Status | None, objective: float | None, bound: float, progress: Progress) -> Status:
-    """Why the solve stopped: the gap decides what is optimal, whatever word the solver has for it."""
+def _status(claim: Status | None, objective: float | None, bound: float, progress: SolveProgress) -> Status:
+    """Return why the solve stopped; the gap decides what is optimal, whatever the solver claims."""
     if claim in (Status.INFEASIBLE, Status.UNBOUNDED):
         return claim
     # one ulp is lost when the bound is computed from the gap
     if objective is not None and relative_gap(objective, bound) <= progress.limits.gap + 1e-12:
         return Status.OPTIMAL
-    if progress.target or claim is Status.TARGET:
+    if progress.target_reached or claim is Status.TARGET:
         return Status.TARGET
     if progress.interrupted:
         return Status.INTERRUPTED
     return Status.STALLED if claim in (None, Status.OPTIMAL) else claim
 
 
-def settle(program: Program, x: Array) -> Array:
-    """The point inside its bounds with integer columns integral; raises `SolverFailure` if it misses the program by far.
+def clean_point(program: Program, x: Array) -> Array:
+    """Return the point clipped to its bounds, with integer columns rounded; raises `SolverFailure` for an infeasible point.
 
-    If rounding breaks a row (a big-M of 1e6 times an error of 1e-7), the solver's own fractional value is kept.
+    If rounding violates a row (a big-M of 1e6 times an error of 1e-7), the solver's own fractional value is kept.
     """
     clipped: Array = np.clip(x, program.lower, program.upper)
-    if not np.isfinite(x).all() or float(np.abs(clipped - x).max(initial=0.0)) > TOLERANCE * max(1.0, float(np.abs(x).max(initial=0.0))):
+    if not np.isfinite(x).all() or float(np.abs(clipped - x).max(initial=0.0)) > POINT_TOLERANCE * max(
+        1.0, float(np.abs(x).max(initial=0.0))
+    ):
         raise SolverFailure("the solver returned a point outside the bounds of its columns; tighten its tolerances or scale the program")
-    near = program.integer & (np.abs(clipped - np.round(clipped)) <= TOLERANCE)
+    near = program.integer & (np.abs(clipped - np.round(clipped)) <= POINT_TOLERANCE)
     rounded: Array = np.where(near, np.round(clipped), clipped)
     for point in (rounded, clipped):
-        if misses(program, point) <= TOLERANCE:
+        if scaled_violation(program, point) <= POINT_TOLERANCE:
             return point
     raise SolverFailure(
         f"the solver returned a point that misses the program by {program.violation(rounded):.3g}; "
@@ -216,10 +215,10 @@ def settle(program: Program, x: Array) -> Array:
     )
 
 
-def misses(program: Program, x: Array) -> float:
-    """`Program.violation`, with each row's miss divided by ``max(1, |row| @ |x|)``."""
+def scaled_violation(program: Program, x: Array) -> float:
+    """Return `Program.violation` with the violation of each row divided by ``max(1, |row| @ |x|)``."""
     absolute = program.violation(x)
-    if absolute <= TOLERANCE:
+    if absolute <= POINT_TOLERANCE:
         return absolute
     empty = Rows(Csr((0, program.columns)), np.zeros(0), np.zeros(0))
     rest = replace(program, rows=empty).violation(x)

@@ -1,4 +1,4 @@
-"""A program: the plain arrays of a mixed-integer program, and all that a backend ever sees of it::
+"""A program: the arrays of a mixed-integer program, which is all that a backend gets::
 
     minimise    cost @ x + offset
     subject to  row_lower <= rows @ x <= row_upper
@@ -7,7 +7,7 @@
                 indicators:  x[column] = active  ->  row_lower <= row @ x <= row_upper
                 convex:      log sum_k exp(x[columns[s, k]]) <= x[epigraph[s]]   for each s
 
-Every array is float64, infinities are IEEE infinities, and a maximisation is stored negated (`maximise`).
+Numbers are float64, infinities are IEEE infinities, and a maximisation is stored negated (`maximise`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import entr
 
-from mipnet.arrays import Array, Columns, Csr
+from mipnet.arrays import Array, Columns, Csr, Mask
 
-NEGLIGIBLE = 1e-8
-"""Probabilities below this are left out of tangents; solvers take coefficients of 1e-9 for zero."""
+TANGENT_PROBABILITY_MIN = 1e-8
+"""Smaller probabilities are left out of tangents; solvers treat coefficients of 1e-9 as zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,26 +34,26 @@ class Rows:
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
 
-    def part(self, which: NDArray[np.bool_]) -> Rows:
-        """Some of the rows."""
+    def part(self, which: Mask) -> Rows:
+        """Return some of the rows."""
         return Rows(Csr(self.matrix[np.flatnonzero(which)]), self.lower[which], self.upper[which])
 
     def slack(self, x: Array) -> Array:
-        """How far each row is from the nearer of its ends at ``x``."""
+        """Return the distance of each row at ``x`` from the nearer one of its bounds, negative where ``x`` violates it."""
         value = self.matrix @ x
-        room: Array = np.minimum(value - self.lower, self.upper - value)
-        return room
+        distance: Array = np.minimum(value - self.lower, self.upper - value)
+        return distance
 
     def violation(self, x: Array) -> Array:
-        """By how much each row misses its bounds at ``x`` (0 where it holds)."""
+        """Return by how much each row violates its bounds at ``x``, 0 where it holds."""
         value = self.matrix @ x
-        missed: Array = np.maximum(np.maximum(self.lower - value, value - self.upper), 0.0)
-        return missed
+        excess: Array = np.maximum(np.maximum(self.lower - value, value - self.upper), 0.0)
+        return excess
 
 
 @dataclass(frozen=True, eq=False)
 class Indicators:
-    """``x[column[i]] = active[i]`` forces row i; ``active`` holds 0 or 1."""
+    """``x[column[i]] = active[i]`` implies row i; ``active`` contains 0 or 1."""
 
     rows: Rows
     column: Columns
@@ -70,18 +68,20 @@ class LogSumExp:
     epigraph: Columns
 
     def excess(self, x: Array) -> Array:
-        """``logsumexp - epigraph`` for each s: positive where the point is cut off."""
+        """Return ``logsumexp - epigraph`` for each s: positive where the point violates the constraint."""
         value: Array = np.logaddexp.reduce(x[self.columns], axis=1) - x[self.epigraph]
         return value
 
     def tangents(self, points: Array, width: int) -> Rows:
-        """The tangents at ``points`` of shape ``(samples, classes)``, one row a sample: ``t >= g @ y + H(g)``, g the softmax there.
+        """Return the tangents at ``points`` of shape ``(samples, classes)``, one row per sample: ``t >= g @ y + H(g)`` with the softmax g.
 
-        With the entropy H this holds for every distribution g, so probabilities too small for a solver's matrix are left out first.
+        With the entropy H the row is valid for every distribution g, so probabilities too small for a solver's matrix are left out.
         """
+        from scipy.special import entr
+
         samples, classes = self.columns.shape
         slope = np.exp(points - np.logaddexp.reduce(points, axis=1)[:, None])
-        slope = np.where(slope < NEGLIGIBLE, 0.0, slope)
+        slope = np.where(slope < TANGENT_PROBABILITY_MIN, 0.0, slope)
         slope /= slope.sum(axis=1, keepdims=True)
         columns = np.concatenate([self.columns, self.epigraph[:, None]], axis=1)
         data = np.concatenate([-slope, np.ones((samples, 1))], axis=1)
@@ -93,13 +93,13 @@ class LogSumExp:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """See the module's docstring.  ``labels[j]`` is the linopy label of column j, ``row_labels`` likewise."""
+    """A mixed-integer program, see the docstring of the module.  ``labels[j]`` is the linopy label of column j."""
 
     cost: Array
     rows: Rows
     lower: Array
     upper: Array
-    integer: NDArray[np.bool_]
+    integer: Mask
     offset: float = 0.0
     maximise: bool = False
     labels: Columns | None = None
@@ -114,7 +114,7 @@ class Program:
 
     @property
     def size(self) -> dict[str, int]:
-        """Rows, columns, integer columns and nonzeros, for reports."""
+        """Numbers of rows, columns, integer columns, nonzeros and special constraints, for reports."""
         return {
             "rows": len(self.rows),
             "columns": self.columns,
@@ -124,12 +124,12 @@ class Program:
         }
 
     def objective(self, x: Array) -> float:
-        """The objective at ``x``, in the user's sense."""
+        """Return the objective at ``x``, in the sense of the model (minimise or maximise)."""
         value = float(self.cost @ x) + self.offset
         return -value if self.maximise else value
 
     def violation(self, x: Array) -> float:
-        """The largest amount by which ``x`` misses a row, a bound, integrality, a special or a convex constraint."""
+        """Return the largest violation of a row, a bound, integrality, a special or a convex constraint at ``x``."""
         parts = [self.rows.violation(x), self.lower - x, x - self.upper, np.abs(x - np.round(x))[self.integer]]
         parts += [c.excess(x) for c in self.convex]
         for members in self.sos1:
@@ -139,8 +139,8 @@ class Program:
             parts.append(self.indicators.rows.violation(x)[on])
         return max((float(p.max(initial=0.0)) for p in parts), default=0.0)
 
-    def misses(self, x: Array) -> float:
-        """`violation` relative to size: a row's by ``1 + |row| @ |x|``, a bound's by ``1 + |x|``; one large column excuses no other."""
+    def relative_violation(self, x: Array) -> float:
+        """Return `violation` with that of a row divided by ``1 + |row| @ |x|``, and that of a bound by ``1 + |x|`` of its column."""
         size = 1.0 + abs(self.rows.matrix) @ np.abs(x)
         parts = [self.rows.violation(x) / size, np.maximum(self.lower - x, x - self.upper) / (1.0 + np.abs(x))]
         rest = replace(
@@ -152,11 +152,11 @@ class Program:
         return max(rest.violation(x), *(float(part.max(initial=0.0)) for part in parts))
 
     def with_rows(self, *more: Rows) -> Program:
-        """The same program with further rows at the end."""
-        return replace(self, rows=stack(self.rows, *more))
+        """Return the same program with further rows at the end."""
+        return replace(self, rows=stack_rows(self.rows, *more))
 
 
-def stack(*rows: Rows) -> Rows:
-    """Rows under one another."""
+def stack_rows(*rows: Rows) -> Rows:
+    """Return the rows of all arguments, in order."""
     matrix = Csr(sparse.vstack([r.matrix for r in rows], format="csr"))
     return Rows(matrix, np.concatenate([r.lower for r in rows]), np.concatenate([r.upper for r in rows]))

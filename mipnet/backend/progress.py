@@ -1,4 +1,4 @@
-"""What happens during a solve, told in order: `Progress` turns a solver's callbacks into the events of `mipnet.backend`."""
+"""Events during a solve: `SolveProgress` turns a solver's callbacks into ordered events, `run_in_thread` runs the solver."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Literal, TypeVar
 from mipnet.arrays import Array
 from mipnet.backend.contract import Event, Limits, OnEvent, relative_gap
 
-Given = TypeVar("Given")
-Answer = TypeVar("Answer")
+CallArgument = TypeVar("CallArgument")
+CallResult = TypeVar("CallResult")
 
 
-class Progress:
-    """Events of one solve: in order, with a bound that never falls and an objective that never rises, and never above it.
+class SolveProgress:
+    """The progress of one solve, reported as ordered events: the dual bound never decreases, the objective never increases.
 
-    An exception of the handler is kept in ``error`` instead of travelling through the solver's C code; ``stop`` then says, as it
-    does once a target or the gap is reached or `interrupt` was called, that the solver should end.  Objectives are solver-side,
-    the offset included.
+    An exception of the event handler is kept in ``error``, because it must not pass through the solver's C code.  ``should_stop`` is
+    True after such an exception, after an interrupt, and once a target or the gap is reached.  Objectives are those of the
+    minimisation, with the offset.
     """
 
     def __init__(self, limits: Limits, on_event: OnEvent | None) -> None:
@@ -34,56 +34,56 @@ class Progress:
 
     @property
     def time(self) -> float:
-        """Seconds since the solve began."""
+        """Seconds since the start of the solve."""
         return perf_counter() - self._begin
 
     @property
     def quiet(self) -> bool:
-        """True if nobody listens."""
+        """True if there is no event handler."""
         return self._on_event is None
 
     @property
-    def target(self) -> bool:
-        """True once a bound stop or an objective stop of the limits is reached."""
+    def target_reached(self) -> bool:
+        """True once ``bound_stop`` or ``objective_stop`` of the limits is reached."""
         bound, objective = self.limits.bound_stop, self.limits.objective_stop
         return (bound is not None and self.best_bound >= bound) or (objective is not None and self.objective <= objective)
 
     @property
-    def closed(self) -> bool:
+    def gap_closed(self) -> bool:
         """True once objective and bound are within the gap limit."""
         return self.objective < math.inf and relative_gap(self.objective, self.best_bound) <= self.limits.gap
 
     @property
-    def stop(self) -> bool:
-        """True if the solver should end now."""
-        return self.interrupted or self.error is not None or self.target or self.closed
+    def should_stop(self) -> bool:
+        """True if the solver should stop now."""
+        return self.interrupted or self.error is not None or self.target_reached or self.gap_closed
 
     def incumbent(self, objective: float, nodes: int = 0, x: Array | None = None) -> None:
-        """A feasible point of that objective was found; ``x`` is the point itself, if the solver shows it."""
+        """Report a feasible point with this objective; ``x`` is the point, if the solver shows it."""
         if objective < self.objective:
             self.objective = objective
             self._emit("incumbent", nodes, x=x)
 
     def bound(self, bound: float, nodes: int = 0) -> None:
-        """The lower bound is now at least this."""
+        """Report a dual bound."""
         if self.best_bound < bound < math.inf:
             self.best_bound = bound
             self._emit("bound", nodes)
 
     def log(self, text: str) -> None:
-        """Part of the solver's log; whole lines become events."""
+        """Report a part of the solver's log; each complete line becomes an event."""
         *lines, self._text = (self._text + text).split("\n")
         for line in lines:
             if line.strip():
                 self._emit("log", 0, line)
 
-    def ask(self, question: Callable[[Given], Answer], given: Given) -> Answer | None:
-        """What a user's function answers in the middle of a solve; None once one has raised, which ends the solve as a handler's does."""
+    def call(self, function: Callable[[CallArgument], CallResult], argument: CallArgument) -> CallResult | None:
+        """Return the result of a user's function during a solve; None after an exception, which ends the solve and is raised by it."""
         if self.error is not None:
             return None
         try:
             with self._lock:
-                return question(given)
+                return function(argument)
         except BaseException as error:  # raised again by `finish`
             self.error = error
             return None
@@ -97,12 +97,12 @@ class Progress:
         try:
             with self._lock:
                 self._on_event(Event(kind, self.time, objective, bound, self.nodes, text, x))
-        except BaseException as error:  # raised again by `finish`, on the caller's side of the solver
+        except BaseException as error:  # raised again by `finish`
             self.error = error
 
 
-class _Worker:
-    """A thread that runs one piece of work after another."""
+class _SolverThread:
+    """A thread that runs one function after another."""
 
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -113,41 +113,41 @@ class _Worker:
             self._work.get()()
 
     def run(self, work: Callable[[], None]) -> None:
-        """Have the work done; this returns at once."""
+        """Start a function; this returns immediately."""
         self._work.put(work)
 
 
-_idle: list[_Worker] = []
-"""Threads are used again: SCIP's library for derivatives knows 64 of them in the life of a process and crashes at the next."""
+_idle_threads: list[_SolverThread] = []
+"""Threads are reused: SCIP's library for derivatives supports 64 threads per process and crashes at the next one."""
 
 
-def run_apart(work: Callable[[], object], interrupt: Callable[[], None]) -> None:
-    """Runs a solver in a thread of its own, so that Ctrl-C can call ``interrupt``; raises what the work raised.
+def run_in_thread(work: Callable[[], object], interrupt: Callable[[], None]) -> None:
+    """Run a solver in another thread, so that Ctrl-C can call ``interrupt``; raises the exception of ``work``.
 
-    The work has to give the interpreter lock away, and handlers are called in its thread.
+    ``work`` has to release the interpreter lock.  Event handlers are called in its thread.
     """
     failed: list[BaseException] = []
-    done = threading.Event()  # `Thread.join` takes a running thread for a finished one once Ctrl-C has interrupted it
+    done = threading.Event()  # after Ctrl-C, `Thread.join` treats a running thread as finished
 
     def run() -> None:
         try:
             work()
-        except BaseException as error:  # carried over to the caller's thread
+        except BaseException as error:  # raised in the calling thread
             failed.append(error)
         finally:
             done.set()
 
     try:
-        worker = _idle.pop()
+        thread = _idle_threads.pop()
     except IndexError:
-        worker = _Worker()
-    worker.run(run)
+        thread = _SolverThread()
+    thread.run(run)
     ended = False
     while not ended:
         try:
             ended = done.wait(0.1)
         except KeyboardInterrupt:
             interrupt()
-    _idle.append(worker)
+    _idle_threads.append(thread)
     if failed:
         raise failed[0]

@@ -1,7 +1,7 @@
-"""Rewrites for what a backend lacks: indicator rows and SOS1 sets become big-M rows, log-sum-exp becomes tangents.
+"""Rewrites for features that a backend lacks: indicator rows and SOS1 sets become big-M rows, log-sum-exp becomes tangents.
 
-Each rewrite only appends columns and rows, so a point of the lowered program starts with a point of the original one.
-Big-Ms come from the bounds of the columns; where they are infinite, `UnboundedError` names what to bound.
+A rewrite only appends columns and rows, so a point of the rewritten program starts with a point of the original program.
+Big-Ms follow from the bounds of the columns; if a bound is infinite, `UnboundedError` names what to bound.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mipnet.errors import UnboundedError
 
 
 @dataclass(frozen=True, eq=False)
-class Lowered:
-    """A program that the backend takes, the terms left to cut rounds, and what was rewritten.
+class RewrittenProgram:
+    """A program that the backend supports; ``cuts`` are the terms to be linearised by cuts, ``rewritten`` describes the rewrites.
 
-    ``members`` are the columns that own the appended binaries.
+    ``members`` are the columns to which the appended binaries belong.
     """
 
     program: Program
@@ -31,12 +31,12 @@ class Lowered:
     rewritten: tuple[str, ...]
 
     def complete(self, x: Array) -> Array:
-        """A point of the original program with the appended binaries filled in: 1 where their member is not zero."""
+        """Return a point of the original program with the appended binaries: 1 if their member is not zero."""
         return np.concatenate([x, (x[self.members] != 0).astype(np.float64)])
 
 
-def lower(program: Program, features: AbstractSet[Feature]) -> Lowered:
-    """The program without what the backend lacks."""
+def rewrite(program: Program, features: AbstractSet[Feature]) -> RewrittenProgram:
+    """Rewrite the parts of a program that need other features than the given ones."""
     rewritten: list[str] = []
     cuts: tuple[LogSumExp, ...] = ()
     members = np.empty(0, dtype=np.int64)
@@ -47,30 +47,30 @@ def lower(program: Program, features: AbstractSet[Feature]) -> Lowered:
         rewritten.append(f"{len(program.sos1)} SOS1 sets -> binaries and big-M rows")
         program, members = sos1_to_rows(program), np.concatenate([one[:-1] for one in program.sos1])
     if program.convex and Feature.LOG_SUM_EXP not in features:
-        rewritten.append(f"{sum(len(c.epigraph) for c in program.convex)} log-sum-exp terms -> tangents, in rounds")
+        rewritten.append(f"{sum(len(c.epigraph) for c in program.convex)} log-sum-exp terms -> linearised by cuts")
         cuts, program = program.convex, replace(program, convex=())
-    return Lowered(program, cuts, members, tuple(rewritten))
+    return RewrittenProgram(program, cuts, members, tuple(rewritten))
 
 
 def indicators_to_rows(program: Program) -> Program:
-    """``b = a -> lo <= r @ x <= hi`` becomes ``r @ x <= hi + (max r@x - hi) [b != a]`` and the same from below."""
+    """Replace ``b = a -> lo <= r @ x <= hi`` by ``r @ x <= hi + (max r@x - hi) [b != a]``, and likewise from below."""
     assert program.indicators is not None
     rows, column, active = program.indicators.rows, program.indicators.column, program.indicators.active
-    least, most = activity(rows.matrix, program.lower, program.upper)
+    smallest, largest = activity(rows.matrix, program.lower, program.upper)
     parts = []
-    for value, bound, sign in ((most, rows.upper, 1.0), (least, rows.lower, -1.0)):
-        matter = np.isfinite(bound) & (sign * (value - bound) > 0)
-        if not np.isfinite(value[matter]).all():
+    for value, bound, sign in ((largest, rows.upper, 1.0), (smallest, rows.lower, -1.0)):
+        binding = np.isfinite(bound) & (sign * (value - bound) > 0)
+        if not np.isfinite(value[binding]).all():
             raise UnboundedError(
-                f"{np.count_nonzero(~np.isfinite(value[matter]))} indicator rows have no finite big-M; bound their variables"
+                f"{np.count_nonzero(~np.isfinite(value[binding]))} indicator rows have no finite big-M; bound their variables"
             )
-        parts.append(_switched(rows, column, active, matter, value, bound, sign))
+        parts.append(_switched(rows, column, active, binding, value, bound, sign))
     return replace(program.with_rows(*parts), indicators=None)
 
 
-def _switched(rows: Rows, column: Columns, active: Columns, matter: Mask, value: Array, bound: Array, sign: float) -> Rows:
-    """Rows that hold only where ``x[column] == active``: ``sign * r @ x <= sign * bound + M [x[column] != active]``."""
-    which = np.flatnonzero(matter)
+def _switched(rows: Rows, column: Columns, active: Columns, binding: Mask, value: Array, bound: Array, sign: float) -> Rows:
+    """Return rows that are active only if ``x[column] == active``: ``sign * r @ x <= sign * bound + M [x[column] != active]``."""
+    which = np.flatnonzero(binding)
     big = sign * (value - bound)[which]
     on = active[which] == 1  # [b != 1] = 1 - b,  [b != 0] = b
     switch = Csr((np.where(on, big, -big), (np.arange(len(which)), column[which])), shape=(len(which), rows.matrix.shape[1]))
@@ -79,9 +79,9 @@ def _switched(rows: Rows, column: Columns, active: Columns, matter: Mask, value:
 
 
 def sos1_to_rows(program: Program) -> Program:
-    """A binary b_i for each member but the last, for which it is ``1 - sum b_i``: ``l_i b_i <= x_i <= u_i b_i`` and ``sum b_i <= 1``.
+    """Replace SOS1 sets by ``l_i b_i <= x_i <= u_i b_i`` and ``sum b_i <= 1`` with a binary b_i per member but the last: ``1 - sum b_i``.
 
-    A set of two takes one binary, and is the big-M form of "x or y is 0".
+    A set of two members needs one binary, which gives the big-M form of "x or y is 0".
     """
     members = np.concatenate(program.sos1)
     owner = np.repeat(np.arange(len(program.sos1)), [len(s) for s in program.sos1])
@@ -95,9 +95,9 @@ def sos1_to_rows(program: Program) -> Program:
     wide = widen_columns(program, np.zeros(more), np.ones(more), integer=True)
     binary = Csr((np.ones(more), (owner[~last], n + np.arange(more))), shape=(len(program.sos1), n + more))  # sum b, set by set
     own = Csr((np.where(last, 0.0, 1.0), (np.arange(m), n + np.cumsum(~last) - 1)), shape=(m, n + more))
-    share = own - sparse.diags_array(last.astype(np.float64)) @ binary[owner]  # b_i, or what is left of 1 for the last member
+    share = own - sparse.diags_array(last.astype(np.float64)) @ binary[owner]  # b_i, or 1 - sum b_i for the last member
     itself = Csr((np.ones(m), (np.arange(m), members)), shape=(m, n + more))
-    free, below = np.full(m, np.inf), np.flatnonzero(low)  # where the end is 0 the column's own bound says it
+    free, below = np.full(m, np.inf), np.flatnonzero(low)  # a lower end of 0 is already the bound of the column
     large = np.flatnonzero(np.bincount(owner) > 2)
     rows = (
         Rows(Csr(itself - sparse.diags_array(high) @ share), -free, np.where(last, high, 0.0)),
@@ -108,7 +108,7 @@ def sos1_to_rows(program: Program) -> Program:
 
 
 def widen_columns(program: Program, lower: Array, upper: Array, *, integer: bool) -> Program:
-    """The program with further columns of cost 0 at the end."""
+    """Return the program with further columns of cost 0 at the end."""
     more = len(lower)
     matrix = Csr(sparse.hstack([program.rows.matrix, Csr((len(program.rows), more))], format="csr"))
     return replace(

@@ -1,4 +1,4 @@
-"""Does a layer keep its promises?  Shape, interval and backward rule, linear map or encoding, all against its own forward pass in torch."""
+"""`check_layer`: tests of a layer's shape, bounds, linear map and formulations against its own forward pass in torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mipnet.arrays import Array, Shape
 from mipnet.backend import Backend, Status
 from mipnet.bounds.interval import Interval, interval
 from mipnet.bounds.linear_rules import backward, has_backward, is_elementwise, is_exact, lines
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import formulations, is_affine, linear_map
 from mipnet.layers import Dense, Reshape
 from mipnet.model.encoding import encode
@@ -20,15 +21,16 @@ from mipnet.model.to_program import from_model
 from mipnet.network.graph import INPUT, Layer, Network, size
 from mipnet.network.sets import Box
 from mipnet.solving.engine import solve
-from mipnet.testing.checking import expect
+from mipnet.testing.assertions import expect
 
-Check = tuple[str, Callable[[], None]]
+LayerCheck = tuple[str, Callable[[], None]]
 
 
-def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> list[Check]:
-    """Named checks of a layer for inputs of the given shapes with entries in ``[-reach, reach]``; each raises `AssertionError`."""
+@suggest_keywords
+def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> list[LayerCheck]:
+    """Return named checks of a layer for inputs of these shapes with entries in ``[-reach, reach]``; each may raise `AssertionError`."""
     case = _Case(layer, shapes, backend, reach, seed)
-    checks: list[Check] = [("shape", case.shape), ("interval", case.interval)]
+    checks: list[LayerCheck] = [("shape", case.shape), ("interval", case.interval)]
     if has_backward(layer):
         checks.append(("backward rule", case.backward))
     if is_affine(layer):
@@ -40,8 +42,9 @@ def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs",
     return checks
 
 
+@suggest_keywords
 def check_layer(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> None:
-    """Run `layer_checks`; raises `AssertionError` naming the first promise that is broken."""
+    """Run `layer_checks`; raises `AssertionError` for the first check that fails."""
     checks = layer_checks(layer, *shapes, backend=backend, reach=reach, seed=seed)
     known = is_affine(layer) or formulations(type(layer))
     expect(bool(known), f"`{layer.label}` has a rule in `linear_map` or at least one encoding")
@@ -50,7 +53,7 @@ def check_layer(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", 
 
 
 class _Case:
-    """One layer with its input shapes and a source of random inputs."""
+    """A layer with its input shapes and a generator of random inputs."""
 
     def __init__(self, layer: Layer, shapes: tuple[Shape, ...], backend: str | Backend, reach: float, seed: int) -> None:
         self.layer, self.shapes, self.backend, self.reach = layer, shapes, backend, reach
@@ -68,7 +71,7 @@ class _Case:
         return [Interval(torch.minimum(a, b), torch.maximum(a, b)) for a, b in ends]
 
     def inside(self, boxes: list[Interval], count: int) -> list[Tensor]:
-        """Points of the boxes, some of their coordinates at an end."""
+        """Return points of the boxes, with some coordinates at an end."""
         shares = (self.generator.uniform(-0.3, 1.3, (count, *box.lower.shape[1:])).clip(0, 1) for box in boxes)
         return [box.lower + torch.tensor(share) * box.width for box, share in zip(boxes, shares, strict=True)]
 
@@ -90,7 +93,9 @@ class _Case:
             bound = shift + sum(v.flatten(1) @ a.flatten(1).T for v, a in zip(x, parts, strict=True))
             expect(bool((value >= bound - 1e-9).all()), f"the backward rule of `{self.layer.label}` bounds every output from below")
             if is_exact(self.layer):
-                expect(torch.allclose(value, bound), f"the backward rule of `{self.layer.label}` is marked as affine and loses nothing")
+                expect(
+                    torch.allclose(value, bound), f"the backward rule of `{self.layer.label}` is marked as exact, and its bound is attained"
+                )
             if is_elementwise(self.layer):
                 self.lines(boxes[0], x[0])
 
@@ -110,7 +115,7 @@ class _Case:
         expect(off < 1e-9, f"`linear_map` of `{self.layer.label}` is its forward pass without the constant; off by {off:.1e}")
 
     def network(self) -> Network:
-        """The layer behind one dense input that is cut into its inputs."""
+        """Return a network in which the layer follows dense layers that select its inputs from one vector."""
         sizes = [size(s) for s in self.shapes]
         rows = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1])
         parts = [(f"part{i}", Dense(torch.tensor(row)), (INPUT,)) for i, row in enumerate(rows)]
@@ -124,7 +129,7 @@ class _Case:
         for _ in range(10):
             at = self.generator.uniform(x - 1, x + 1)
             point = encoding.point(at)
-            expect(program.violation(point[program.labels]) < 1e-7, f"a forward pass meets every row of `{self.layer.label}` ({name})")
+            expect(program.violation(point[program.labels]) < 1e-7, f"a forward pass satisfies every row of `{self.layer.label}` ({name})")
             off = float(np.abs(encoding.value("layer", point) - network.forward(at)).max())
             expect(off < 1e-7, f"the encoded value of `{self.layer.label}` ({name}) is its forward pass; off by {off:.1e}")
 

@@ -26,7 +26,7 @@ from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs import solve as runs
 from mipnet.app.screen import progress as progress_module
 from mipnet.app.screen.progress import PartsProgress, Progress
-from mipnet.backend import Event, Found, Status
+from mipnet.backend import Event, FoundBackend, Status
 from mipnet.backend import contract as backend
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -182,7 +182,7 @@ def test_backends_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: py
     listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)["backends"]}
     assert listed["scip"]["available"]
     assert "log-sum-exp" in listed["scip"]["features"]
-    monkeypatch.setattr(backend, "backends", lambda: [Found("mine", None, "cannot be loaded: no licence")])
+    monkeypatch.setattr(backend, "backends", lambda: [FoundBackend("mine", None, "cannot be loaded: no licence")])
     assert main(["backends"]) == 0
     assert capsys.readouterr().out == "mine: cannot be loaded: no licence\n"
     assert main(["backends", "--json"]) == 0

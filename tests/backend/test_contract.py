@@ -19,7 +19,7 @@ import pytest
 from mipnet.backend import Backend, Event, Feature, Limits, LogSumExp, Rows, Status, backends, get_backend
 from mipnet.errors import BackendError, OptionError, SolverFailure
 from mipnet.testing import backend_checks
-from mipnet.testing.problems import hard_knapsack, knapsack, market_split, program
+from mipnet.testing.programs import hard_knapsack, knapsack, market_split, program
 
 BOTH = ["highs", "scip"]
 CLAUSES = [
@@ -131,7 +131,7 @@ def test_scip_memory_limit() -> None:
 def test_slow_handover_of_scip_gives_the_same_program(tmp_path: Path) -> None:
     import pyscipopt
     from mipnet_scip import native
-    from mipnet_scip.handover import hand_over
+    from mipnet_scip.scip_problem import write_program
 
     assert native.library() is not None
     p = program(
@@ -141,7 +141,7 @@ def test_slow_handover_of_scip_gives_the_same_program(tmp_path: Path) -> None:
     for fast in (True, False):
         model = pyscipopt.Model("same")
         model.hideOutput()
-        hand_over(model, p, fast)
+        write_program(model, p, fast)
         model.optimize()
         texts.append((model.getObjVal(), [model.getVal(v) for v in model.getVars()]))
         model.freeTransform()
@@ -205,7 +205,7 @@ def test_a_point_that_is_none_raises(name: str, monkeypatch: pytest.MonkeyPatch)
 SCRIPT = """
 import sys
 from mipnet.backend import Limits, get_backend
-from mipnet.testing.problems import hard_knapsack
+from mipnet.testing.programs import hard_knapsack
 with get_backend(sys.argv[1]).open(hard_knapsack()) as session:
     tell = lambda event: print("go", flush=True) if event.kind == "incumbent" else None
     outcome = session.solve(Limits(gap=0.0, time=60.0), tell)

@@ -12,7 +12,7 @@ import pytest
 from mipnet.backend import contract as module
 from mipnet.errors import BackendError, BackendMissing
 
-HIGHS = EntryPoint("highs", "mipnet_highs:HiGHS", module.GROUP)
+HIGHS = EntryPoint("highs", "mipnet_highs:HiGHS", module.ENTRY_POINT_GROUP)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_nothing_announced(announce) -> None:
 def test_broken_plugins_are_listed_with_their_problem(announce) -> None:
     announce(
         HIGHS,
-        EntryPoint("gone", "no_such_package:Solver", module.GROUP),
-        EntryPoint("wrong", "mipnet.backend:NoSuchName", module.GROUP),
-        EntryPoint("abstract", "mipnet.backend:Backend", module.GROUP),
+        EntryPoint("gone", "no_such_package:Solver", module.ENTRY_POINT_GROUP),
+        EntryPoint("wrong", "mipnet.backend:NoSuchName", module.ENTRY_POINT_GROUP),
+        EntryPoint("abstract", "mipnet.backend:Backend", module.ENTRY_POINT_GROUP),
     )
     found = {f.name: f for f in module.backends()}
     assert found["highs"].problem == ""
@@ -64,7 +64,7 @@ def test_missing_solver_says_how_to_get_it(announce, monkeypatch: pytest.MonkeyP
 
 
 def test_two_packages_with_one_name(announce) -> None:
-    announce(HIGHS, EntryPoint("highs", "other:HiGHS", module.GROUP))
+    announce(HIGHS, EntryPoint("highs", "other:HiGHS", module.ENTRY_POINT_GROUP))
     with pytest.raises(BackendError, match=r"two packages announce a backend `highs`: mipnet_highs:HiGHS and other:HiGHS"):
         module.backends()
 

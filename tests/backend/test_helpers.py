@@ -8,35 +8,35 @@ import numpy as np
 import pytest
 
 from mipnet.backend import Event, Limits, Status
-from mipnet.backend.helpers import Raw, finish, settle, trivial
-from mipnet.backend.progress import Progress, run_apart
+from mipnet.backend.helpers import RawOutcome, clean_point, finish, trivial_outcome
+from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import SolverFailure
-from mipnet.testing.problems import program
+from mipnet.testing.programs import program
 
 BINARY = program([-1.0, 1.0], [[1.0, 1.0]], row_upper=1.0, upper=1.0, integer=True, offset=3.0)
 
 
 def test_settle_rounds_and_clips() -> None:
-    assert settle(BINARY, np.array([0.9999997, -1e-9])).tolist() == [1.0, 0.0]
+    assert clean_point(BINARY, np.array([0.9999997, -1e-9])).tolist() == [1.0, 0.0]
 
 
 def test_settle_keeps_a_fraction_that_a_big_m_needs() -> None:
     p = program([0.0, 0.0], [[1.0, -1e6]], row_upper=0.0, lower=0.0, upper=[5.0, 1.0], integer=[False, True])
-    assert settle(p, np.array([0.5, 5e-7])).tolist() == [0.5, 5e-7]
+    assert clean_point(p, np.array([0.5, 5e-7])).tolist() == [0.5, 5e-7]
 
 
 @pytest.mark.parametrize("x", [[1.0, 1.0], [0.5, 0.0], [math.nan, 0.0], [2.0, -1.0], [math.inf, 0.0]])
 def test_settle_refuses_a_point_that_is_none(x: list[float]) -> None:
     with pytest.raises(SolverFailure):
-        settle(BINARY, np.array(x))
+        clean_point(BINARY, np.array(x))
 
 
 def test_noise_does_not_spoil_optimality() -> None:
-    progress = Progress(Limits(gap=0.0), None)
+    progress = SolveProgress(Limits(gap=0.0), None)
     progress.incumbent(2.0 - 6e-14)
     progress.bound(2.0 - 6e-14)
-    assert progress.stop, "the gap is closed in the solver's own numbers"
-    outcome = finish(BINARY, progress, Raw(None, np.array([1.0, 0.0]), 2.0 - 6e-14))
+    assert progress.should_stop, "the gap is closed in the solver's own numbers"
+    outcome = finish(BINARY, progress, RawOutcome(None, np.array([1.0, 0.0]), 2.0 - 6e-14))
     assert (outcome.status, outcome.gap, outcome.bound) == (Status.OPTIMAL, 0.0, 2.0)
 
 
@@ -45,19 +45,19 @@ def test_noise_does_not_spoil_optimality() -> None:
 def test_optimal_means_within_the_gap(gap: float, offset: float) -> None:
     p = program([-1.0], upper=1.0, offset=offset)
     bound = offset - 1.0 - gap * max(1.0, abs(offset - 1.0))
-    outcome = finish(p, Progress(Limits(gap=gap), None), Raw(Status.OPTIMAL, np.array([1.0]), bound))
+    outcome = finish(p, SolveProgress(Limits(gap=gap), None), RawOutcome(Status.OPTIMAL, np.array([1.0]), bound))
     assert outcome.status is Status.OPTIMAL
     assert outcome.gap <= gap + 1e-12
 
 
 def test_a_claim_of_optimality_with_a_large_gap_is_not_believed() -> None:
-    outcome = finish(BINARY, Progress(Limits(), None), Raw(Status.OPTIMAL, np.array([1.0, 0.0]), 1.0))
+    outcome = finish(BINARY, SolveProgress(Limits(), None), RawOutcome(Status.OPTIMAL, np.array([1.0, 0.0]), 1.0))
     assert outcome.status is Status.STALLED
     assert outcome.gap == 0.5
 
 
 def test_no_point_when_infeasible() -> None:
-    outcome = finish(BINARY, Progress(Limits(), None), Raw(Status.INFEASIBLE, np.zeros(2)))
+    outcome = finish(BINARY, SolveProgress(Limits(), None), RawOutcome(Status.INFEASIBLE, np.zeros(2)))
     assert outcome.x is None
     assert outcome.objective is None
     assert outcome.bound == math.inf
@@ -71,7 +71,7 @@ def test_events_are_monotone_and_stop_after_an_exception() -> None:
         if event.kind == "log":
             raise KeyError("no")
 
-    progress = Progress(Limits(gap=0.0), handler)
+    progress = SolveProgress(Limits(gap=0.0), handler)
     for value in (5.0, 6.0, 4.0):
         progress.incumbent(value)
     for value in (1.0, 0.5, math.inf, 4.5):
@@ -81,24 +81,24 @@ def test_events_are_monotone_and_stop_after_an_exception() -> None:
     assert progress.error is None
     progress.log("line\nmore\n")
     assert [e.text for e in seen if e.kind == "log"] == ["half a line"]
-    assert progress.stop
+    assert progress.should_stop
     with pytest.raises(KeyError, match="no"):
-        finish(BINARY, progress, Raw(None))
+        finish(BINARY, progress, RawOutcome(None))
 
 
 def test_targets_stop() -> None:
-    progress = Progress(Limits(bound_stop=1.0, objective_stop=-1.0), None)
+    progress = SolveProgress(Limits(bound_stop=1.0, objective_stop=-1.0), None)
     progress.bound(0.9)
     progress.incumbent(5.0)
-    assert not progress.stop
+    assert not progress.should_stop
     progress.bound(1.0)
-    assert progress.stop
-    assert finish(BINARY, progress, Raw(None, None, 1.0)).status is Status.TARGET
+    assert progress.should_stop
+    assert finish(BINARY, progress, RawOutcome(None, None, 1.0)).status is Status.TARGET
 
 
 def test_trivial_programs_need_no_solver() -> None:
-    assert trivial(BINARY) is None
-    crossed = trivial(program([1.0], lower=1.0, upper=0.0))
+    assert trivial_outcome(BINARY) is None
+    crossed = trivial_outcome(program([1.0], lower=1.0, upper=0.0))
     assert crossed is not None
     assert crossed.status is Status.INFEASIBLE
 
@@ -108,4 +108,4 @@ def test_run_apart_raises_what_the_work_raised() -> None:
         raise SolverFailure("broken")
 
     with pytest.raises(SolverFailure, match="broken"):
-        run_apart(work, lambda: None)
+        run_in_thread(work, lambda: None)

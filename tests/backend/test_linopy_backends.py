@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ import numpy as np
 import pytest
 from mipnet_linopy import CBC, COPT, CPLEX, GLPK, MOSEK, Gurobi, Xpress
 from mipnet_linopy.commands import find_command, read_cbc, read_glpk
-from mipnet_linopy.handover import hand_over
-from mipnet_linopy.libraries import COPT_STOP, read_copt
-from mipnet_linopy.words import Said, least, relative
+from mipnet_linopy.interface import SolverOutput, smallest_printed_as, strict_gap
+from mipnet_linopy.libraries import COPT_STOP_STATUSES, read_copt
+from mipnet_linopy.linopy_model import build_model
 
 from mipnet.app.cli import main as cli
 from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Program, Status, backends, get_backend, relative_gap
 from mipnet.errors import BackendError, BackendMissing, OptionError, SolverFailure
-from mipnet.testing.problems import INF, hard_knapsack, knapsack, program
+from mipnet.testing.programs import hard_knapsack, knapsack, program
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.yaml"
 BOTH = ["cbc", "glpk"]
@@ -65,7 +66,7 @@ def test_a_command_beside_this_python_is_found(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("name", BOTH)
 def test_offset_and_columns_at_home(name: str) -> None:
     # linopy takes no constant in an objective, and a reader of LP files no column that is named in its bounds alone
-    p = program([1.0, 0.0, 0.0, 0.0], [[1, 0, 0, 0]], 2.0, lower=[0, -INF, 0.5, -7], upper=[9, INF, 3, -2], integer=True, offset=1e5)
+    p = program([1.0, 0.0, 0.0, 0.0], [[1, 0, 0, 0]], 2.0, lower=[0, -inf, 0.5, -7], upper=[9, inf, 3, -2], integer=True, offset=1e5)
     outcome = solve(name, p)
     assert outcome.objective == 1e5 + 2
     assert outcome.x is not None
@@ -89,26 +90,26 @@ def test_handed_over_as_it_is() -> None:
     p = program(
         [1.0, 0.0, -2.0], [[1, 2, 0], [0, 0, 0], [1, 0, -1]], [-1, -1, 0], [4, 1, 0], lower=-5.0, upper=5.0, integer=[False, True, False]
     )
-    handed = hand_over(p)
-    matrices = handed.model.matrices
-    order = [*np.argsort(handed.labels), 3]  # the last one is fixed at 1 and costs the offset
-    assert np.asarray(matrices.vtypes)[handed.labels].tolist() == ["C", "I", "C"]
-    assert len(handed.model.integers.labels), "linopy's Gurobi forgets integrality where a dimension has the variable's own name"
+    built = build_model(p)
+    matrices = built.model.matrices
+    order = [*np.argsort(built.labels), 3]  # the last one is fixed at 1 and costs the offset
+    assert np.asarray(matrices.vtypes)[built.labels].tolist() == ["C", "I", "C"]
+    assert len(built.model.integers.labels), "linopy's Gurobi forgets integrality where a dimension has the variable's own name"
     assert matrices.c.tolist() == np.append(p.cost, 0.0)[order].tolist()
-    columns = matrices.A.toarray()[:, handed.labels].tolist()
+    columns = matrices.A.toarray()[:, built.labels].tolist()
     rows = {(*row, str(sense), float(b)) for row, sense, b in zip(columns, matrices.sense, matrices.b, strict=True)}
     assert rows == {(1.0, 2.0, 0.0, "<", 4.0), (1.0, 2.0, 0.0, ">", -1.0), (1.0, 0.0, -1.0, "=", 0.0)}
     x = np.array([0.5, 2.0, -3.0])
-    assert handed.point(handed.values(x)).tolist() == x.tolist()
-    assert handed.point(np.full(handed.size, np.nan)) is None
+    assert built.point(built.values(x)).tolist() == x.tolist()
+    assert built.point(np.full(built.size, np.nan)) is None
 
 
 def test_rows_of_any_length_stay_few_containers() -> None:
     rng = np.random.default_rng(0)
     matrix = (rng.random((60, 300)) < np.linspace(0.0, 1.0, 60)[:, None] ** 4).astype(float)
-    handed = hand_over(program(np.ones(300), matrix, 0.0))
-    assert len(handed.model.constraints) <= 6
-    assert handed.model.matrices.A.sum() == matrix.sum()
+    built = build_model(program(np.ones(300), matrix, 0.0))
+    assert len(built.model.constraints) <= 6
+    assert built.model.matrices.A.sum() == matrix.sum()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_a_stopped_solve_keeps_point_and_bound(name: str) -> None:
     outcome = solve(name, p, Limits(time=2.0, gap=0.0))
     assert outcome.status is Status.TIME_LIMIT
     assert outcome.objective is not None, "linopy forgets the point"
-    assert outcome.bound > -INF, "and knows no bound"
+    assert outcome.bound > -inf, "and knows no bound"
     assert 0.0 < outcome.gap < 0.05
 
 
@@ -183,10 +184,10 @@ def test_a_command_that_dies_is_a_failure(tmp_path: Path, monkeypatch: pytest.Mo
             session.solve()
 
 
-def said(tmp_path: Path, log: str, size: int = 3, **files: str) -> Said:
+def said(tmp_path: Path, log: str, size: int = 3, **files: str) -> SolverOutput:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    return Said(None, None, tmp_path, log, size)
+    return SolverOutput(None, None, tmp_path, log, size)
 
 
 POINT = "      0 c0   3   0\n      0 x0   1   0\n**    1 x1   2.5   -1e-7\n      2 x2   1   0\n"
@@ -195,17 +196,17 @@ POINT = "      0 c0   3   0\n      0 x0   1   0\n**    1 x1   2.5   -1e-7\n     
 @pytest.mark.parametrize(
     ("first", "log", "status", "point", "bound"),
     [
-        ("Optimal - objective value 3.00000000", "", Status.OPTIMAL, True, -INF),
+        ("Optimal - objective value 3.00000000", "", Status.OPTIMAL, True, -inf),
         ("Stopped on time - objective value 3.00000000", "\nLower bound:                    2.500\n", Status.TIME_LIMIT, True, 2.499),
         ("Stopped on time - objective value 3.00000000", "\nLower bound:                    -1.5e+06\n", Status.TIME_LIMIT, True, -1.6e6),
-        ("Stopped on iterations - objective value 3.0", "\nResult - Stopped on node limit\n", Status.NODE_LIMIT, True, -INF),
-        ("Stopped on iterations - objective value 3.0", "", Status.STALLED, True, -INF),
-        ("Stopped on time (no integer solution - continuous used) - objective value 3", "", Status.TIME_LIMIT, False, -INF),
-        ("Stopped on time - objective value 1e+50", "", Status.TIME_LIMIT, False, -INF),
-        ("Infeasible - objective value 3.00000000", "", Status.INFEASIBLE, False, -INF),
-        ("Integer infeasible - objective value 0.00000000", "", Status.INFEASIBLE, False, -INF),
-        ("Unbounded - objective value 0.00000000", "", Status.UNBOUNDED, False, -INF),
-        ("Something new - objective value 0.00000000", "", Status.STALLED, True, -INF),
+        ("Stopped on iterations - objective value 3.0", "\nResult - Stopped on node limit\n", Status.NODE_LIMIT, True, -inf),
+        ("Stopped on iterations - objective value 3.0", "", Status.STALLED, True, -inf),
+        ("Stopped on time (no integer solution - continuous used) - objective value 3", "", Status.TIME_LIMIT, False, -inf),
+        ("Stopped on time - objective value 1e+50", "", Status.TIME_LIMIT, False, -inf),
+        ("Infeasible - objective value 3.00000000", "", Status.INFEASIBLE, False, -inf),
+        ("Integer infeasible - objective value 0.00000000", "", Status.INFEASIBLE, False, -inf),
+        ("Unbounded - objective value 0.00000000", "", Status.UNBOUNDED, False, -inf),
+        ("Something new - objective value 0.00000000", "", Status.STALLED, True, -inf),
     ],
 )
 def test_words_of_cbc(tmp_path: Path, first: str, log: str, status: Status, point: bool, bound: float) -> None:
@@ -261,10 +262,10 @@ PROGRESS = "Integer optimization begins...\n+   12: mip =   3.0e+00 >=   2.50000
         (f"OPTIMAL LP SOLUTION FOUND\n{PROGRESS}TIME LIMIT EXCEEDED; SEARCH TERMINATED\n", "u", Status.TIME_LIMIT, 2.499999999),
         (f"{PROGRESS}RELATIVE MIP GAP TOLERANCE REACHED; SEARCH TERMINATED\n", "f", Status.OPTIMAL, 2.499999999),
         (f"{PROGRESS}PROBLEM HAS NO INTEGER FEASIBLE SOLUTION\n", "n", Status.INFEASIBLE, 2.499999999),
-        ("Integer optimization begins...\nPROBLEM HAS NO PRIMAL FEASIBLE SOLUTION\n", "n", Status.INFEASIBLE, -INF),
-        ("LP HAS UNBOUNDED PRIMAL SOLUTION\n", "u", Status.UNBOUNDED, -INF),
-        ("TIME LIMIT EXCEEDED; SEARCH TERMINATED\n", "u", Status.TIME_LIMIT, -INF),
-        ("glpsol gave up\n", "u", Status.STALLED, -INF),
+        ("Integer optimization begins...\nPROBLEM HAS NO PRIMAL FEASIBLE SOLUTION\n", "n", Status.INFEASIBLE, -inf),
+        ("LP HAS UNBOUNDED PRIMAL SOLUTION\n", "u", Status.UNBOUNDED, -inf),
+        ("TIME LIMIT EXCEEDED; SEARCH TERMINATED\n", "u", Status.TIME_LIMIT, -inf),
+        ("glpsol gave up\n", "u", Status.STALLED, -inf),
     ],
 )
 def test_words_of_glpk(tmp_path: Path, log: str, mark: str, status: Status, bound: float) -> None:
@@ -278,8 +279,8 @@ def test_words_of_glpk(tmp_path: Path, log: str, mark: str, status: Status, boun
 @pytest.mark.parametrize(
     ("log", "status"),
     [
-        ("\nMIP status      : stopped (time limit reached)\n", COPT_STOP["time"]),
-        ("\nMIP status      : stopped (node limit reached)\n", COPT_STOP["node"]),
+        ("\nMIP status      : stopped (time limit reached)\n", COPT_STOP_STATUSES["time"]),
+        ("\nMIP status      : stopped (node limit reached)\n", COPT_STOP_STATUSES["node"]),
         ("\nMIP status      : stopped\n", None),
         ("\nno licence\n", Status.STALLED),
     ],
@@ -291,15 +292,15 @@ def test_words_of_copt(tmp_path: Path, log: str, status: Status | None) -> None:
 
 @pytest.mark.parametrize(
     ("text", "meant"),
-    [("49", 48), ("-53775.265", -53775.266), ("1.5e+06", 1.4e6), ("-1.5e-3", -1.6e-3), ("2.500000000e+00", 2.499999999), ("-inf", -INF)],
+    [("49", 48), ("-53775.265", -53775.266), ("1.5e+06", 1.4e6), ("-1.5e-3", -1.6e-3), ("2.500000000e+00", 2.499999999), ("-inf", -inf)],
 )
 def test_a_printed_bound_is_never_better_than_the_one_meant(text: str, meant: float) -> None:
-    assert least(text) == pytest.approx(meant, rel=1e-14)
+    assert smallest_printed_as(text) == pytest.approx(meant, rel=1e-14)
 
 
-@pytest.mark.parametrize("gap", [0.0, 1e-4, 0.3, 2.0, INF])
+@pytest.mark.parametrize("gap", [0.0, 1e-4, 0.3, 2.0, inf])
 def test_the_gap_a_solver_is_told_is_never_looser(gap: float) -> None:
-    told = relative(gap)
+    told = strict_gap(gap)
     rng = np.random.default_rng(0)
     for objective, bound in rng.uniform(-5.0, 5.0, (200, 2)):
         low, high = min(objective, bound), max(objective, bound)

@@ -16,7 +16,7 @@ from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.inputs import read_data, read_network
 from mipnet.arrays import Array
 from mipnet.backend import get_backend
-from mipnet.backend.rewrites import lower
+from mipnet.backend.rewrites import rewrite
 from mipnet.solving.problem import Modelled
 from tests.bench.registry import Bench, Row, Section
 
@@ -73,7 +73,7 @@ def pose(image: Array, label: int, rival: int, formulation: Mapping[str, str | i
 def root(encoding: mn.Encoding) -> float:
     """The bound of the linear relaxation, with the ideal cuts of `anderson`."""
     problem, highs = Modelled.of(encoding), get_backend("highs")
-    program = lower(problem.program, highs.features).program
+    program = rewrite(problem.program, highs.features).program
     with highs.open(replace(program, integer=np.zeros(program.columns, dtype=bool))) as session:
         outcome = session.solve()
         for cuts in problem.tighteners:

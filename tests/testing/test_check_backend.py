@@ -13,7 +13,7 @@ from mipnet_highs import HiGHS
 from mipnet_scip import SCIP, plugins
 
 from mipnet.backend import Limits, OnEvent, Options, Outcome, Program, Session, Status
-from mipnet.backend.helpers import DEFAULT
+from mipnet.backend.helpers import DEFAULT_LIMITS
 from mipnet.testing import backend_checks, check_backend
 
 
@@ -34,7 +34,7 @@ class Bent(HiGHS):
         session = super().open(self.program(program), {} if self.deaf == "options" else options)
         solve = session.solve
 
-        def bent(limits: Limits = DEFAULT, on_event: OnEvent | None = None) -> Outcome:
+        def bent(limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
             return self.bend(program, solve(self.limits(limits), self.handler(on_event)))
 
         session.solve = bent  # type: ignore[method-assign]
@@ -116,7 +116,7 @@ def test_a_broken_backend_is_found_out(backend: Bent, clause: str) -> None:
 
 
 class Forgetful(SCIP):
-    """SCIP that is told of no lazy rows."""
+    """SCIP that ignores lazy rows."""
 
     def open(self, program: Program, options: Options | None = None) -> Session:
         session = super().open(program, options)
@@ -134,9 +134,9 @@ def test_lazy_rows_that_are_forgotten_are_found_out(clause: str) -> None:
 
 
 @pytest.mark.parametrize("clause", LAZY)
-def test_reductions_that_know_of_no_rows_to_come_are_found_out(clause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins.LazyRows, "conslock", lambda *given: None)
-    monkeypatch.setattr(plugins, "GUARDS", {})
+def test_reductions_that_ignore_later_rows_are_found_out(clause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins.LazyRowHandler, "conslock", lambda *given: None)
+    monkeypatch.setattr(plugins, "LAZY_ROW_PARAMETERS", {})
     with pytest.raises(AssertionError, match="contract: "):
         dict(backend_checks(SCIP()))[clause]()
 
@@ -144,8 +144,8 @@ def test_reductions_that_know_of_no_rows_to_come_are_found_out(clause: str, monk
 def test_all_failures_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     from mipnet.testing import backends
 
-    some = [c for c in backends.REGISTER if c.name in {"linear_program", "no_rows", "closed_twice", "unknown_option"}]
-    monkeypatch.setattr(backends, "REGISTER", some)
+    some = [c for c in backends.BACKEND_CHECKS if c.name in {"linear_program", "no_rows", "closed_twice", "unknown_option"}]
+    monkeypatch.setattr(backends, "BACKEND_CHECKS", some)
     check_backend(HiGHS())
     broken = Bent(outcome=lambda p, o: replace(o, bound=math.nan))
     with pytest.raises(AssertionError, match=r"`highs` breaks 2 clauses of the contract:\n  linear_program .*\n  no_rows "):

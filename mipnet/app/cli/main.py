@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mipnet.app.files.solve_file import Spec
     from mipnet.app.files.source import Override
     from mipnet.app.runs.record import Run
-    from mipnet.backend import Found
+    from mipnet.backend import FoundBackend
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -206,7 +206,7 @@ def backends(as_json: Json = False) -> None:
         report.make_console().print(report.backends_table(found))
 
 
-def _backend(found: Found) -> dict[str, Any]:
+def _backend(found: FoundBackend) -> dict[str, Any]:
     usable = found.backend if not found.problem else None
     return {
         "name": found.name,

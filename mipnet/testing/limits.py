@@ -1,4 +1,4 @@
-"""Checks of limits, events and interruption: what stops a solve, and what is said while it runs."""
+"""Checks of limits, events and interruption."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from time import perf_counter
 import numpy as np
 
 from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Session, Status, relative_gap
-from mipnet.testing.checking import check, expect, expect_raises, noise, optimum, ordered, solve, sound
-from mipnet.testing.problems import brute_force, hard_knapsack, knapsack, market_split
+from mipnet.testing.assertions import check, expect, expect_raises, noise, optimum, ordered, solve, sound
+from mipnet.testing.programs import brute_force, hard_knapsack, knapsack, market_split
 
-STEPS = (Feature.INCUMBENT_EVENTS, Feature.BOUND_EVENTS)
+STEP_EVENTS = (Feature.INCUMBENT_EVENTS, Feature.BOUND_EVENTS)
 
 
 @check(Feature.INTEGER, Feature.TIME_LIMIT)
 def time_limit_without_point(backend: Backend) -> None:
-    """A time limit before any point was found gives None, never zeros."""
+    """A time limit before any point was found returns None, never zeros."""
     p, _ = market_split()
     for limit in (1e-3, 0.5):
         outcome = solve(backend, p, Limits(time=limit))
@@ -26,7 +26,7 @@ def time_limit_without_point(backend: Backend) -> None:
 
 @check(Feature.INTEGER, Feature.TIME_LIMIT)
 def time_limit_each_solve(backend: Backend) -> None:
-    """The time limit holds for each solve of a session on its own, and is kept within two seconds."""
+    """The time limit applies to each solve of a session separately, and is kept within two seconds."""
     p = hard_knapsack()
     with backend.open(p) as session:
         for _ in range(2):
@@ -40,16 +40,16 @@ def time_limit_each_solve(backend: Backend) -> None:
 
 @check(Feature.INTEGER, Feature.NODE_LIMIT)
 def node_limit(backend: Backend) -> None:
-    """A node limit stops the search about there."""
+    """A node limit stops the search near that number of nodes."""
     p = hard_knapsack()
     outcome = solve(backend, p, Limits(nodes=10, gap=0.0))
     expect(outcome.status is Status.NODE_LIMIT, "the status is node limit", outcome)
-    expect(outcome.nodes <= 200, "a limit of 10 nodes stops the search about there", outcome)
+    expect(outcome.nodes <= 200, "a limit of 10 nodes stops the search near that number", outcome)
 
 
 @check(Feature.INTEGER, Feature.GAP_LIMIT)
 def gap_limit(backend: Backend) -> None:
-    """A gap is relative to max(1, |objective|): optimal within 5 % of a large objective, and by 0.3 of one below 1."""
+    """The gap is relative to max(1, |objective|): 5 % of a large objective, and 0.3 in total for an objective below 1."""
     p = hard_knapsack()
     outcome = solve(backend, p, Limits(gap=0.05))
     expect(outcome.status is Status.OPTIMAL and outcome.gap <= 0.05, "the search ends optimal once the gap is 5 %", outcome)
@@ -59,29 +59,31 @@ def gap_limit(backend: Backend) -> None:
     optimum(near, solve(backend, near, Limits(gap=0.3)), 0.0, Limits(gap=0.3))
 
 
-@check(Feature.INTEGER, *STEPS)
+@check(Feature.INTEGER, *STEP_EVENTS)
 def events_in_order(backend: Backend) -> None:
-    """Events come in order, monotone, the bound below the objective, the last ones equal to the outcome."""
+    """Events are ordered and monotone, the bound is at most the objective, and the last events equal the outcome."""
     p, events = knapsack(items=14, rows_=4), list[Event]()
     outcome = optimum(p, solve(backend, p, Limits(gap=0.0), events.append), brute_force(p), Limits(gap=0.0))
     ordered(events)
     steps = [e for e in events if e.kind != "log"]
-    expect({"incumbent", "bound"} <= {e.kind for e in steps}, "a solve tells of its incumbents and bounds", outcome)
+    expect({"incumbent", "bound"} <= {e.kind for e in steps}, "a solve reports its incumbents and bounds", outcome)
     last, value = steps[-1].objective, outcome.objective
-    expect(last is not None and value is not None and abs(last - value) <= noise(value), f"the last event tells {value}", outcome)
+    expect(
+        last is not None and value is not None and abs(last - value) <= noise(value), f"the last event has the objective {value}", outcome
+    )
 
 
 @check(Feature.INTEGER, Feature.LOG_EVENTS)
 def log_events(backend: Backend) -> None:
-    """The solver's log arrives as events of one line each."""
+    """The solver's log is reported as events of one line each."""
     p, events = knapsack(), list[Event]()
     solve(backend, p, on_event=events.append)
     lines = [e.text for e in events if e.kind == "log"]
-    expect(bool(lines) and not any("\n" in line for line in lines), f"the log arrives line by line ({len(lines)} lines came)")
+    expect(bool(lines) and not any("\n" in line for line in lines), f"the log is reported line by line (there are {len(lines)} lines)")
 
 
-class Planned(Exception):
-    """What the handlers of these checks raise."""
+class PlannedError(Exception):
+    """The exception that the handlers of these checks raise."""
 
 
 @check(Feature.INTEGER, Feature.INCUMBENT_EVENTS)
@@ -91,12 +93,12 @@ def handler_raises(backend: Backend) -> None:
 
     def fail(event: Event) -> None:
         if event.kind == "incumbent":
-            raise Planned
+            raise PlannedError
 
     with backend.open(p) as session:
         begin = perf_counter()
         limits = Limits(time=20.0, gap=0.0) if Feature.TIME_LIMIT in backend.features else Limits()
-        expect_raises(Planned, lambda: session.solve(limits, fail), "the handler's exception is raised by solve")
+        expect_raises(PlannedError, lambda: session.solve(limits, fail), "the handler's exception is raised by solve")
         expect(perf_counter() - begin < 10.0, "the handler's exception stops the solve")
         outcome = sound(p, session.solve(Limits(gap=0.2)), Limits(gap=0.2))
         expect(outcome.status is Status.OPTIMAL, "the session is usable after the handler's exception", outcome)
@@ -104,19 +106,19 @@ def handler_raises(backend: Backend) -> None:
 
 @check(Feature.INTEGER, Feature.INTERRUPT, Feature.INCUMBENT_EVENTS, Feature.TIME_LIMIT)
 def interrupt_from_handler(backend: Backend) -> None:
-    """An interrupt from a handler ends the solve with the best point so far, and does not touch the next solve."""
+    """An interrupt from a handler ends the solve with the best point so far, and does not affect the next solve."""
     p = hard_knapsack()
     with backend.open(p) as session:
-        session.interrupt()  # harmless: nothing is under way
+        session.interrupt()  # no effect: there is no current solve
         outcome = session.solve(Limits(time=20.0, gap=0.0), lambda event: session.interrupt() if event.kind == "incumbent" else None)
         _interrupted(sound(p, outcome))
         again = session.solve(Limits(gap=0.2))
-        expect(again.status is Status.OPTIMAL, "an interrupt ends with its solve", again)
+        expect(again.status is Status.OPTIMAL, "an interrupt does not affect the next solve", again)
 
 
 @check(Feature.INTEGER, Feature.INTERRUPT, Feature.TIME_LIMIT)
 def interrupt_from_thread(backend: Backend) -> None:
-    """An interrupt from another thread ends the solve, and the interpreter runs on meanwhile."""
+    """An interrupt from another thread ends the solve; the interpreter runs other threads during the solve."""
     p = hard_knapsack()
     with backend.open(p) as session:
         timer = threading.Timer(0.5, session.interrupt)
@@ -127,13 +129,13 @@ def interrupt_from_thread(backend: Backend) -> None:
 
 def _interrupted(outcome: Outcome) -> None:
     expect(outcome.status is Status.INTERRUPTED, "the status is interrupted", outcome)
-    expect(outcome.runtime < 10.0, "an interrupt is obeyed soon", outcome)
+    expect(outcome.runtime < 10.0, "an interrupt stops the solve soon", outcome)
     expect(outcome.x is not None, "the best point so far is returned", outcome)
 
 
 @check(Feature.INTEGER, Feature.BOUND_STOP, Feature.TIME_LIMIT)
 def bound_stop(backend: Backend) -> None:
-    """A bound stop ends the solve with `target reached` as soon as the bound is there; never when it is out of reach."""
+    """A bound stop ends the solve with `target reached` once the bound reaches it; an unreachable one has no effect."""
     p = hard_knapsack()
     root = solve(backend, p, Limits(time=1.0, gap=0.0))
     outcome = solve(backend, p, Limits(time=20.0, gap=0.0, bound_stop=root.bound - 0.01 * abs(root.bound)))
@@ -145,10 +147,10 @@ def bound_stop(backend: Backend) -> None:
 
 @check(Feature.INTEGER, Feature.OBJECTIVE_STOP, Feature.TIME_LIMIT)
 def objective_stop(backend: Backend) -> None:
-    """An objective stop ends the solve with `target reached` as soon as a point is as good."""
+    """An objective stop ends the solve with `target reached` once an incumbent reaches it."""
     p = hard_knapsack()
     rough = solve(backend, p, Limits(gap=0.05)).objective
-    expect(rough is not None, "a gap of 5 % comes with a point")
+    expect(rough is not None, "a solve to a gap of 5 % has a point")
     target = 0.9 * (rough or 0.0)
     outcome = solve(backend, p, Limits(time=20.0, gap=0.0, objective_stop=target))
     expect(outcome.status is Status.TARGET and outcome.runtime < 10, "the status is target reached", outcome)
@@ -157,18 +159,18 @@ def objective_stop(backend: Backend) -> None:
 
 @check(Feature.INTEGER, Feature.NODE_LIMIT)
 def bound_of_stopped_solve(backend: Backend) -> None:
-    """However a solve is stopped, neither its bound nor that of any event is better than the true optimum."""
+    """Whatever stops a solve, neither its bound nor that of any event is better than the true optimum."""
     p = knapsack(items=30, rows_=6, seed=4)
     best = solve(backend, p, Limits(gap=0.0)).objective
     expect(best is not None, "a knapsack has an optimum")
-    for limits in _stops(backend, best or 0.0):
+    for limits in _limits(backend, best or 0.0):
         events: list[Event] = []
         _below(best or 0.0, solve(backend, p, limits, events.append), events, f"with {limits}")
 
 
 @check(Feature.INTEGER, Feature.INTERRUPT, Feature.INCUMBENT_EVENTS)
 def bound_of_interrupted_solve(backend: Backend) -> None:
-    """An interrupt at any incumbent leaves no bound better than the true optimum."""
+    """After an interrupt at any incumbent, no bound is better than the true optimum."""
     p = knapsack(items=30, rows_=6, seed=4)
     best = solve(backend, p, Limits(gap=0.0)).objective or 0.0
     for count in (1, 2, 3, 5):
@@ -188,18 +190,18 @@ def _below(best: float, outcome: Outcome, events: list[Event], when: str) -> Non
     expect(worst <= best + noise(best), f"{when}, no bound exceeds the optimum {best} (one was {worst})", outcome)
 
 
-def _stops(backend: Backend, best: float) -> list[Limits]:
-    stops = [Limits(nodes=n, gap=0.0) for n in (0, 1, 2, 5, 20)] + [Limits(gap=g) for g in (0.5, 0.1, 0.02)]
+def _limits(backend: Backend, best: float) -> list[Limits]:
+    limits = [Limits(nodes=n, gap=0.0) for n in (0, 1, 2, 5, 20)] + [Limits(gap=g) for g in (0.5, 0.1, 0.02)]
     if Feature.OBJECTIVE_STOP in backend.features:
-        stops += [Limits(gap=0.0, objective_stop=best * f) for f in (0.5, 0.9, 0.97, 1.0)]
+        limits += [Limits(gap=0.0, objective_stop=best * f) for f in (0.5, 0.9, 0.97, 1.0)]
     if Feature.BOUND_STOP in backend.features:
-        stops += [Limits(gap=0.0, bound_stop=best * f) for f in (1.5, 1.1, 1.03, 1.01)]
-    return stops
+        limits += [Limits(gap=0.0, bound_stop=best * f) for f in (1.5, 1.1, 1.03, 1.01)]
+    return limits
 
 
 @check(Feature.INTEGER, Feature.NODE_LIMIT)
 def deterministic(backend: Backend) -> None:
-    """Two solves of the same program take the same way: one thread and a fixed seed are the default."""
+    """Two solves of the same program are equal: one thread and a fixed seed are the defaults."""
     p = hard_knapsack()
     first, second = (solve(backend, p, Limits(nodes=30, gap=0.0)) for _ in range(2))
     same = first.x is not None and second.x is not None and np.array_equal(first.x, second.x) and first.nodes == second.nodes
@@ -211,4 +213,8 @@ def gap_of_outcome(backend: Backend) -> None:
     """The gap of an outcome is `relative_gap` of its objective and bound."""
     p = knapsack()
     outcome = solve(backend, p)
-    expect(outcome.objective is not None and outcome.gap == relative_gap(outcome.objective, outcome.bound), "one meaning of gap", outcome)
+    expect(
+        outcome.objective is not None and outcome.gap == relative_gap(outcome.objective, outcome.bound),
+        "the gap is `relative_gap` of objective and bound",
+        outcome,
+    )

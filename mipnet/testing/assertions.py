@@ -1,4 +1,4 @@
-"""What every check of `check_backend` is made of: a register of checks, one solve, and assertions with a clear message."""
+"""The list of the checks of `check_backend`, and the assertions that they share."""
 
 from __future__ import annotations
 
@@ -8,48 +8,51 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mipnet.backend import Backend, Event, Feature, Limits, OnEvent, Outcome, Program, Status, relative_gap
-from mipnet.backend.helpers import DEFAULT
+from mipnet.backend.helpers import DEFAULT_LIMITS
 
-Check = Callable[[Backend], None]
+BackendCheck = Callable[[Backend], None]
+
+EXACT_LIMITS = Limits(gap=0.0)
+"""Solve to optimality."""
 
 
 @dataclass(frozen=True)
-class Registered:
-    """A check, the clause of the contract that it proves, and the features without which it does not apply."""
+class RegisteredCheck:
+    """A check, the clause of the contract that it tests, and the features that it needs."""
 
     name: str
     clause: str
     needs: frozenset[Feature]
-    run: Check
+    run: BackendCheck
 
 
-REGISTER: list[Registered] = []
+BACKEND_CHECKS: list[RegisteredCheck] = []
 
 
-def check(*needs: Feature) -> Callable[[Check], Check]:
-    """Registers a check; its docstring is the clause of the contract."""
+def check(*needs: Feature) -> Callable[[BackendCheck], BackendCheck]:
+    """Register a check; its docstring is the clause of the contract."""
 
-    def register(function: Check) -> Check:
-        REGISTER.append(Registered(function.__name__, (function.__doc__ or "").strip().rstrip("."), frozenset(needs), function))
+    def register(function: BackendCheck) -> BackendCheck:
+        BACKEND_CHECKS.append(RegisteredCheck(function.__name__, (function.__doc__ or "").strip().rstrip("."), frozenset(needs), function))
         return function
 
     return register
 
 
-def solve(backend: Backend, program: Program, limits: Limits = DEFAULT, on_event: OnEvent | None = None) -> Outcome:
-    """One program in one session, its outcome checked for what holds of every outcome."""
+def solve(backend: Backend, program: Program, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
+    """Solve a program in a new session and check the outcome by `sound`."""
     with backend.open(program) as session:
         return sound(program, session.solve(limits, on_event), limits)
 
 
-def sound(p: Program, o: Outcome, limits: Limits = DEFAULT) -> Outcome:
-    """What holds of every outcome, whatever stopped the solve."""
+def sound(p: Program, o: Outcome, limits: Limits = DEFAULT_LIMITS) -> Outcome:
+    """Check what holds for every outcome, whatever stopped the solve, and return the outcome."""
     expect((o.x is None) == (o.objective is None), "the objective is None exactly when x is", o)
     expect(not math.isnan(o.bound) and abs(o.bound) != 1e20, "bounds are numbers or IEEE infinities", o)
     expect(o.runtime >= 0 and o.nodes >= 0 and o.iterations >= 0, "time and counts are not negative", o)
     if o.x is not None and o.objective is not None:
-        expect(o.x.shape == (p.columns,), "x has one value for every column", o)
-        expect(p.violation(o.x) <= 1e-5, f"x is feasible (it misses by {p.violation(o.x):.2g}); a point or None, never anything else", o)
+        expect(o.x.shape == (p.columns,), "x has one value per column", o)
+        expect(p.violation(o.x) <= 1e-5, f"x is None or feasible; its violation is {p.violation(o.x):.2g}", o)
         value = float(p.cost @ o.x) + p.offset
         expect(abs(value - o.objective) <= 1e-6 * max(1.0, abs(value)), f"the objective is cost @ x + offset = {value}", o)
         expect(o.bound <= o.objective + 1e-6 * max(1.0, abs(o.objective)), "the bound does not exceed the objective", o)
@@ -58,42 +61,42 @@ def sound(p: Program, o: Outcome, limits: Limits = DEFAULT) -> Outcome:
     return o
 
 
-def optimum(p: Program, o: Outcome, value: float, limits: Limits = DEFAULT) -> Outcome:
-    """A sound outcome that found and proved this optimal objective, within the gap."""
+def optimum(p: Program, o: Outcome, value: float, limits: Limits = DEFAULT_LIMITS) -> Outcome:
+    """Check that a sound outcome found and proved this optimal objective, within the gap, and return it."""
     sound(p, o, limits)
     expect(o.status is Status.OPTIMAL, f"the status is optimal (objective {value})", o)
     slack = limits.gap * max(1.0, abs(value)) + 1e-6
     found = math.inf if o.objective is None else o.objective
     expect(abs(found - value) <= slack, f"the objective is {value}", o)
-    expect(o.bound <= value + 1e-6 * max(1.0, abs(value)), f"the bound is never better than the truth, {value}", o)
+    expect(o.bound <= value + 1e-6 * max(1.0, abs(value)), f"the bound is at most the optimum, {value}", o)
     return o
 
 
 def ordered(events: list[Event]) -> None:
-    """Events come in order: time and bound rise, the objective falls, and the bound stays below it."""
-    expect(all(a.time <= b.time for a, b in pairwise(events)), "events come in the order of time")
+    """Check the order of events: time and bound increase, the objective decreases, and the bound is at most the objective."""
+    expect(all(a.time <= b.time for a, b in pairwise(events)), "events are in the order of time")
     objectives = [e.objective for e in events if e.objective is not None]
     bounds = [e.bound for e in events if e.bound is not None]
-    expect(all(b <= a + noise(a) for a, b in pairwise(objectives)), "the objective of events never rises")
-    expect(all(b >= a - noise(a) for a, b in pairwise(bounds)), "the bound of events never falls")
+    expect(all(b <= a + noise(a) for a, b in pairwise(objectives)), "the objective of events never increases")
+    expect(all(b >= a - noise(a) for a, b in pairwise(bounds)), "the bound of events never decreases")
     for e in events:
         if e.objective is not None and e.bound is not None:
             expect(e.bound <= e.objective + noise(e.objective), f"the bound {e.bound} of an event is at most its objective {e.objective}")
 
 
 def noise(value: float) -> float:
-    """The absolute error that solver tolerances leave in a value."""
+    """Return the absolute error of a value that is due to solver tolerances."""
     return 1e-6 * max(1.0, abs(value))
 
 
 def expect(holds: bool, clause: str, outcome: Outcome | None = None) -> None:
-    """Raises `AssertionError` naming the clause of the contract and what came instead."""
+    """Raise `AssertionError` with the clause of the contract and the outcome, unless it holds."""
     if not holds:
-        raise AssertionError(f"contract: {clause}" + ("" if outcome is None else f"; got {_say(outcome)}"))
+        raise AssertionError(f"contract: {clause}" + ("" if outcome is None else f"; got {_described(outcome)}"))
 
 
 def expect_raises(kind: type[BaseException], action: Callable[[], object], clause: str) -> BaseException:
-    """Runs an action that has to raise; returns what it raised."""
+    """Run an action that must raise an exception of this kind, and return the exception."""
     try:
         action()
     except kind as error:
@@ -103,7 +106,7 @@ def expect_raises(kind: type[BaseException], action: Callable[[], object], claus
     raise AssertionError(f"contract: {clause}; nothing was raised")
 
 
-def _say(o: Outcome) -> str:
+def _described(o: Outcome) -> str:
     gap = math.inf if o.objective is None else relative_gap(o.objective, o.bound)
     point = "a point" if o.x is not None else "no point"
     return (

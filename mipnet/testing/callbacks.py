@@ -1,27 +1,25 @@
-"""Checks of what a solver asks for in the middle of a solve: points, and lazy rows."""
+"""Checks of the callbacks of a solve: suggested points and lazy rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipnet.backend import Backend, Feature, Lazy, Limits, Program, Rows, Session, Status
+from mipnet.arrays import Array
+from mipnet.backend import Backend, Feature, LazyRows, Limits, Program, Rows, Session, Status
 from mipnet.errors import InputError
-from mipnet.testing.checking import check, expect, expect_raises, optimum, sound
-from mipnet.testing.problems import INF, brute_force, hard_knapsack, knapsack, market_split, program, rows
-from mipnet.testing.sessions import EXACT
-from mipnet.testing.stops import Planned
-
-Array = NDArray[np.float64]
+from mipnet.testing.assertions import EXACT_LIMITS, check, expect, expect_raises, optimum, sound
+from mipnet.testing.limits import PlannedError
+from mipnet.testing.programs import brute_force, hard_knapsack, knapsack, market_split, program, rows
 
 
 @check(Feature.INTEGER, Feature.SUGGEST, Feature.TIME_LIMIT)
 def suggested_point(backend: Backend) -> None:
-    """A feasible point that is suggested becomes an incumbent: a solve that finds none by itself returns at least that one."""
+    """A suggested feasible point becomes an incumbent: a solve that finds no point by itself returns at least that one."""
     p, point = market_split()
     given: list[Array | None] = []
 
@@ -35,20 +33,22 @@ def suggested_point(backend: Backend) -> None:
         limit = p.objective(point) + 1e-6
         expect(outcome.objective is not None and outcome.objective <= limit, f"the objective is at most the suggestion's, {limit}", outcome)
         shown = [x for x in given if x is not None]
-        expect(all(x.shape == (p.columns,) and np.isfinite(x).all() for x in shown), "a source is shown a full point, or None")
+        expect(
+            all(x.shape == (p.columns,) and np.isfinite(x).all() for x in shown), "a source gets a point with a value per column, or None"
+        )
         count = len(given)
         session.solve(Limits(time=0.2))
-        expect(count > 0 and len(given) == count, "a source serves one solve only")
+        expect(count > 0 and len(given) == count, "a source is used in one solve only")
 
 
 @check(Feature.INTEGER, Feature.SUGGEST)
 def infeasible_suggestion(backend: Backend) -> None:
-    """A suggested point that is infeasible, or none, changes nothing."""
+    """An infeasible suggestion, or None, does not change the optimum."""
     p = knapsack()
     for answer in (np.ones(p.columns), None):
         with backend.open(p) as session:
             session.suggest(lambda x, answer=answer: answer)  # type: ignore[misc]
-            optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+            optimum(p, session.solve(EXACT_LIMITS), brute_force(p), EXACT_LIMITS)
 
 
 @check(Feature.INTEGER, Feature.SUGGEST, Feature.TIME_LIMIT)
@@ -56,20 +56,20 @@ def source_raises(backend: Backend) -> None:
     """An exception of a source, or of a point of the wrong shape, stops the solve, is raised by it, and leaves the session usable."""
 
     def fail(x: Array | None) -> Array | None:
-        raise Planned
+        raise PlannedError
 
-    _raises(backend, lambda session: session.suggest(fail), Planned)
+    _raises(backend, lambda session: session.suggest(fail), PlannedError)
     _raises(backend, lambda session: session.suggest(lambda x: np.zeros(3)), InputError)
 
 
 @check(Feature.INTEGER, Feature.LAZY, Feature.TIME_LIMIT)
 def lazy_rows_raise(backend: Backend) -> None:
-    """An exception of lazy rows does the same."""
+    """An exception of lazy rows stops the solve, is raised by it, and leaves the session usable."""
 
     def fail(x: Array) -> Rows:
-        raise Planned
+        raise PlannedError
 
-    _raises(backend, lambda session: session.lazy(Lazy(fail, np.arange(120))), Planned)
+    _raises(backend, lambda session: session.lazy(LazyRows(fail, np.arange(120))), PlannedError)
 
 
 def _raises(backend: Backend, ask: Callable[[Session], None], kind: type[Exception]) -> None:
@@ -83,47 +83,47 @@ def _raises(backend: Backend, ask: Callable[[Session], None], kind: type[Excepti
         expect(outcome.status is Status.OPTIMAL, "the session is usable after an exception", outcome)
 
 
-def held_back(p: Program) -> tuple[Program, Lazy]:
-    """A program without its rows, and the rows as lazy ones: the one that is missed most at a time."""
+def with_lazy_rows(p: Program) -> tuple[Program, LazyRows]:
+    """Return a program without its rows, and its rows as lazy rows: the most violated one at a time."""
     bare = replace(p, rows=rows((), 0.0, 0.0, p.columns))
 
     def separate(x: Array) -> Rows:
-        missed = p.rows.violation(x)
-        return p.rows.part((missed > 1e-7) & (missed == missed.max()))
+        violation = p.rows.violation(x)
+        return p.rows.part((violation > 1e-7) & (violation == violation.max()))
 
-    return bare, Lazy(separate, np.arange(p.columns))
+    return bare, LazyRows(separate, np.arange(p.columns))
 
 
 @check(Feature.INTEGER, Feature.LAZY)
 def lazy_optimum(backend: Backend) -> None:
-    """With all of its rows lazy a program has the optimum it has with them, whatever presolve makes of what is left."""
+    """A program whose rows are all lazy has the same optimum, with presolve on."""
     for seed in range(4):
         p = knapsack(items=10, rows_=4, seed=seed)
-        bare, lazy = held_back(p)
+        bare, lazy = with_lazy_rows(p)
         with backend.open(bare) as session:
             session.lazy(lazy)
-            optimum(p, session.solve(EXACT), brute_force(p), EXACT)
-            optimum(bare, session.solve(EXACT), bare.offset + float(bare.cost[bare.cost < 0].sum()), EXACT)
+            optimum(p, session.solve(EXACT_LIMITS), brute_force(p), EXACT_LIMITS)
+            optimum(bare, session.solve(EXACT_LIMITS), bare.offset + float(bare.cost[bare.cost < 0].sum()), EXACT_LIMITS)
             session.lazy(lazy)
-            session.start(np.ones(p.columns))  # feasible but for the lazy rows
-            optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+            session.start(np.ones(p.columns))  # violates the lazy rows only
+            optimum(p, session.solve(EXACT_LIMITS), brute_force(p), EXACT_LIMITS)
 
 
 @check(Feature.INTEGER, Feature.LAZY)
 def lazy_symmetry(backend: Backend) -> None:
-    """Columns that look alike without the lazy rows are not taken for alike."""
+    """Columns that are symmetric without the lazy rows are not treated as symmetric."""
     cost = np.array([-1.0, -1.0, -1.0, -1.0, -0.5])
     p = program(cost, [[1, 1, 1, 1, 1], [3, 1, 0, 0, 0], [0, 1, 2, 4, 0]], row_upper=[3.0, 2.0, 3.0], upper=1.0, integer=True)
     bare = replace(p, rows=p.rows.part(np.array([True, False, False])))
-    lazy = Lazy(lambda x: p.rows.part(p.rows.violation(x) > 1e-7), np.arange(5))
+    lazy = LazyRows(lambda x: p.rows.part(p.rows.violation(x) > 1e-7), np.arange(5))
     with backend.open(bare) as session:
         session.lazy(lazy)
-        optimum(p, session.solve(EXACT), brute_force(p), EXACT)
+        optimum(p, session.solve(EXACT_LIMITS), brute_force(p), EXACT_LIMITS)
 
 
 @check(Feature.INTEGER, Feature.LAZY)
 def lazy_tangents(backend: Backend) -> None:
-    """A convex function by tangents as they are missed: ``t >= |x - c|^2`` over the integers, to a millionth."""
+    """Lazy tangents of a convex function, ``t >= |x - c|^2`` over the integers, give its optimum to a millionth."""
     rng, n = np.random.default_rng(0), 4
     for _ in range(3):
         c = rng.uniform(-2, 2, n)
@@ -133,12 +133,12 @@ def lazy_tangents(backend: Backend) -> None:
         def separate(x: Array, c: Array = c) -> Rows:
             y, width = x[:-1], len(x)
             slope, value = 2 * (y - c), float((y - c) @ (y - c))
-            tangent = rows(np.append(-slope, 1.0)[None], value - float(slope @ y), INF, width)
+            tangent = rows(np.append(-slope, 1.0)[None], value - float(slope @ y), inf, width)
             return tangent.part(tangent.violation(x) > 1e-7)
 
         with backend.open(bare) as session:
-            session.lazy(Lazy(separate, np.arange(n + 1)))
-            outcome = session.solve(EXACT)
+            session.lazy(LazyRows(separate, np.arange(n + 1)))
+            outcome = session.solve(EXACT_LIMITS)
         truth = float(((np.round(c) - c) ** 2).sum())
         expect(outcome.objective is not None and abs(outcome.objective - truth) <= 1e-5, f"the objective is {truth}", outcome)
         expect(outcome.bound <= truth + 1e-6, f"the bound is at most {truth}", outcome)
