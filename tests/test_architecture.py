@@ -57,8 +57,9 @@ def test_every_contract_is_kept() -> None:
         ("mipnet/readers/onnx_call.py", "if TYPE_CHECKING: from mipnet.readers.onnx_graph import OnnxReader", "no circles"),
         ("mipnet/pruning/smaller/masks.py", "from mipnet.pruning import training", "no circles"),
         ("backends/mipnet_scip/native.py", "from mipnet_scip import adapter", "no circles"),
-        ("backends/mipnet_scip/__init__.py", "from mipnet.formulations import block", "a backend imports"),
-        ("backends/mipnet_linopy/solvers.py", "from mipnet.solving import engine", "a backend imports"),
+        ("backends/mipnet_highs/options.py", "from mipnet.backend.contract import Limits", "a backend imports names of the contract"),
+        ("backends/mipnet_scip/__init__.py", "from mipnet.formulations import block", "a backend imports mipnet.backend,"),
+        ("backends/mipnet_linopy/solvers.py", "from mipnet.solving import engine", "a backend imports mipnet.backend,"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(copy: Path, file: str, line: str, contract: str) -> None:

@@ -15,7 +15,7 @@ from mipnet.errors import ArgumentError
 READERS = ["from_torch", "from_onnx", "read", "load", "read_vnnlib"]
 SETS = ["Samples", "LInf", "L1", "L2", "Box", "Ball"]
 NETWORKS = ["find_gates", "Node", "Network", "Clause", "Case", "Property"]
-PUBLIC = {f"mn.{name}": getattr(mn, name) for name in (*READERS, *SETS, *NETWORKS, "Limits")}
+PUBLIC = {f"mn.{name}": getattr(mn, name) for name in (*READERS, *SETS, *NETWORKS, "Limits", "get_backend")}
 PUBLIC |= {f"testing.{name}": getattr(testing, name) for name in testing.__all__}
 
 

@@ -278,6 +278,7 @@ def _load(name: str, point: EntryPoint) -> FoundBackend:
     return FoundBackend(name, backend, "" if backend.available else f"`{backend.module}` is not installed: {backend.install}")
 
 
+@suggest_keywords
 def get_backend(which: str | Backend) -> Backend:
     """Return the backend with this name, or the instance itself; raises `BackendMissing` with the command that installs it."""
     if isinstance(which, Backend):
