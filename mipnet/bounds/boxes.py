@@ -17,7 +17,7 @@ from mipnet.bounds.fingerprint import network_hash, region_hash
 from mipnet.bounds.interval import Interval
 from mipnet.errors import DataError, InputError, NetworkError, suggest_keywords
 from mipnet.network.gates import Gate
-from mipnet.network.graph import INPUT, Network, dims_of
+from mipnet.network.graph import INPUT_NODE, Network, dims_of
 from mipnet.network.sets import Box
 
 BOUNDS_FILE_FORMAT = "mipnet bounds 1"
@@ -130,7 +130,7 @@ def load_bounds(path: str | Path, network: Network, region: Box, gates: Sequence
     after = {name: box.with_zero if mode == "sound" and name in sites else box for name, box in found.items()}
     source = Interval(torch.tensor(region.lower), torch.tensor(region.upper))
     ungated = {name: box for name, box in found.items() if name in sites}
-    return Bounds(network, region, {INPUT: source, **after}, ungated, tuple(gates), mode, about["method"])
+    return Bounds(network, region, {INPUT_NODE: source, **after}, ungated, tuple(gates), mode, about["method"])
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Interval]]:

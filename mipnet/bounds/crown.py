@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import BackwardBound, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
-from mipnet.network.graph import INPUT, Network, Node, size
+from mipnet.network.graph import INPUT_NODE, Network, Node, size
 from mipnet.network.sets import Ball
 
 CROWN_COEFFICIENTS_MAX = 2**19
@@ -155,8 +155,8 @@ def walk(
         shifts.append(shift)
         for name, part in zip(node.inputs, parts, strict=True):
             waiting[name] = waiting[name] + part if name in waiting else part
-    source = known.after[INPUT]
-    slopes = waiting[INPUT] if INPUT in waiting else source.lower.new_zeros(len(rows), *source.lower.shape[1:])
+    source = known.after[INPUT_NODE]
+    slopes = waiting[INPUT_NODE] if INPUT_NODE in waiting else source.lower.new_zeros(len(rows), *source.lower.shape[1:])
     lowest = minimum_over_box(rows.of(source), slopes)
     if known.ball is not None:
         lowest = torch.maximum(lowest, minimum_over_ball(known.ball, rows, source, slopes))

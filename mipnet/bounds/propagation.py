@@ -21,7 +21,7 @@ from mipnet.bounds.linear_rules import is_elementwise, is_exact, lines, moves
 from mipnet.bounds.user_bounds import BoundsByNode, UserBounds, check_by_samples, read_given
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.gates import Gate
-from mipnet.network.graph import INPUT, Network, Node, size
+from mipnet.network.graph import INPUT_NODE, Network, Node, size
 from mipnet.network.sets import Box
 
 Refinement = Callable[[KnownBounds, Node, Interval, Tensor], Interval]
@@ -114,7 +114,7 @@ class BoundsQuestion:
         """Return the bounds of the input, to which `sweep` adds those of the nodes."""
         box = self.region.widen(self.epsilon)
         source = Interval(torch.tensor(box.lower), torch.tensor(box.upper))
-        return KnownBounds(self.network, self.sites if self.mode == "sound" else frozenset(), {INPUT: source}, ball=box.ball)
+        return KnownBounds(self.network, self.sites if self.mode == "sound" else frozenset(), {INPUT_NODE: source}, ball=box.ball)
 
     def with_known(self, name: str, value: Interval) -> Interval:
         """Return a node's box intersected with the bounds of the start and of the user, or replaced by the user's."""
@@ -128,7 +128,7 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
     """Return bounds from one pass over all nodes: the interval rule, then the known bounds, then every refinement in turn."""
     network, known, sites = question.network, question.known(), question.sites
     # nodes whose elements vary independently of each other: the interval rule of an affine layer is exact for them
-    independent = {INPUT} if known.ball is None else set()
+    independent = {INPUT_NODE} if known.ball is None else set()
     with torch.no_grad():
         for node in network.nodes:
             value = question.with_known(node.name, interval(node.layer, *(known.after[source] for source in node.inputs)))

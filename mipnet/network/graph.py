@@ -22,7 +22,7 @@ from torch import Tensor
 from mipnet.arrays import Array, Shape
 from mipnet.errors import NetworkError, suggest_keywords
 
-INPUT = "input"
+INPUT_NODE = "input"
 """The name by which nodes refer to the network's input."""
 
 
@@ -126,10 +126,10 @@ class Network:
 
         Raises `NetworkError` for a name used twice, an unknown input or shapes that do not fit, naming the node.
         """
-        shapes: dict[str, Shape] = {INPUT: tuple(int(n) for n in input_shape)}
+        shapes: dict[str, Shape] = {INPUT_NODE: tuple(int(n) for n in input_shape)}
         nodes: list[Node] = []
         for name, layer, *given in layers:
-            inputs = tuple(given[0]) if given else (nodes[-1].name if nodes else INPUT,)
+            inputs = tuple(given[0]) if given else (nodes[-1].name if nodes else INPUT_NODE,)
             if name in shapes:
                 raise NetworkError(f"node name `{name}` is used twice; every node needs a name of its own")
             for source in inputs:
@@ -140,7 +140,7 @@ class Network:
             except NetworkError as error:
                 raise NetworkError(f"node `{name}` ({layer.label}): {error}") from None
             nodes.append(Node(name, layer, inputs, shapes[name], (origins or {}).get(name, name)))
-        network = Network(shapes[INPUT], tuple(nodes), tuple(notes), dict(modules or {}))
+        network = Network(shapes[INPUT_NODE], tuple(nodes), tuple(notes), dict(modules or {}))
         network.check()
         return network
 
@@ -148,7 +148,7 @@ class Network:
         """Raise `NetworkError` unless the network has nodes, positive sizes and finite weights."""
         if not self.nodes:
             raise NetworkError("the network has no layers; expected at least one")
-        for name, shape in ((INPUT, self.input_shape), *((node.name, node.shape) for node in self.nodes)):
+        for name, shape in ((INPUT_NODE, self.input_shape), *((node.name, node.shape) for node in self.nodes)):
             if not shape or any(n < 1 for n in shape):
                 raise NetworkError(f"`{name}` has shape {shape} for one sample; expected positive sizes in at least one axis")
         for node in self.nodes:
@@ -162,7 +162,7 @@ class Network:
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:
         """The nodes that read the output of each node, and the network's input."""
-        readers: dict[str, list[Node]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
+        readers: dict[str, list[Node]] = {INPUT_NODE: [], **{node.name: [] for node in self.nodes}}
         for node in self.nodes:
             for source in dict.fromkeys(node.inputs):
                 readers[source].append(node)
@@ -201,7 +201,7 @@ class Network:
 
     def shape_of(self, name: str) -> Shape:
         """Return the shape of one sample at a node, or at the input."""
-        return self.input_shape if name == INPUT else self[name].shape
+        return self.input_shape if name == INPUT_NODE else self[name].shape
 
     def values(self, x: Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None) -> dict[str, Tensor]:
         """Return the value of every node, and of the input, for a batch ``x`` of shape ``(sample, *input_shape)``.
@@ -210,7 +210,7 @@ class Network:
         """
         if tuple(x.shape[1:]) != self.input_shape:
             raise NetworkError(f"the input has shape {tuple(x.shape)}; expected (samples, {', '.join(map(str, self.input_shape))})")
-        values = {INPUT: x}
+        values = {INPUT_NODE: x}
         for node in self.nodes:
             value = node.layer.forward(*(values[source] for source in node.inputs))
             values[node.name] = after[node.name](value) if after and node.name in after else value

@@ -23,7 +23,7 @@ from mipnet.layers import (
     Reshape,
     Scale,
 )
-from mipnet.network.graph import INPUT, Layer
+from mipnet.network.graph import INPUT_NODE, Layer
 
 NODE_NAME_STEMS: dict[type[Layer], str] = {
     **{Dense: "fc", Conv2d: "conv", BatchNorm: "bn", Scale: "scale", ReLU: "relu", LeakyReLU: "relu", Clip: "clip"},
@@ -32,7 +32,7 @@ NODE_NAME_STEMS: dict[type[Layer], str] = {
 }
 """The name, before the counter, of a node that has no module path."""
 
-RESERVED_NODE_NAMES = (INPUT, "sample")
+RESERVED_NODE_NAMES = (INPUT_NODE, "sample")
 """Names that mean something else in a network or in its encoding."""
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mipnet.arrays import Array, Shape
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.layers import Reshape
-from mipnet.network.graph import INPUT, Layer, Network, size
+from mipnet.network.graph import INPUT_NODE, Layer, Network, size
 from mipnet.readers.conversion import SOFTMAX_NOTES
 from mipnet.readers.node_names import NodeNames
 from mipnet.readers.onnx_call import (
@@ -98,7 +98,7 @@ class OnnxReader:
             raise UnsupportedError(f"the output `{out}` does not depend on the input; expected a network")
         if softmax is not None:
             self._note_softmax(softmax, found)
-        if found.name == INPUT:
+        if found.name == INPUT_NODE:
             found = OnnxCall(self, self.graph.node[0], {}).emit(Reshape(found.shape), found)
         layers = _ancestors(self.layers, found.name)
         return Network.build(one_sample(self.dims), layers, origins=self.names.origins, notes=self.notes)
@@ -125,7 +125,7 @@ class OnnxReader:
         self.dims = input_dims(given[0])
         if len(self.dims) > 1 and self.dims[0] != 1:
             self.notes.append(f"the input {list(self.dims)} has no sample axis of length 1 or of any length: it is taken as one sample")
-        self.values[given[0].name] = OnnxTensor(INPUT, one_sample(self.dims), self.dims)
+        self.values[given[0].name] = OnnxTensor(INPUT_NODE, one_sample(self.dims), self.dims)
 
     def _check_declared(self) -> None:
         """Raise unless initialisers that are also listed as inputs, as in old files, have the shapes declared there."""

@@ -23,7 +23,7 @@ from torch.export.graph_signature import InputKind
 
 from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
-from mipnet.network.graph import INPUT, Layer, Network, constant
+from mipnet.network.graph import INPUT_NODE, Layer, Network, constant
 from mipnet.readers.conversion import SOFTMAX_NOTES, Value, one_line
 from mipnet.readers.node_names import NodeNames
 
@@ -145,7 +145,7 @@ class TorchReader:
         self.names = NodeNames(self._module_paths())
         self._batch = str(given.meta["val"].shape[0])
         shape = tuple(int(n) for n in given.meta["val"].shape[1:])
-        self.values[given] = Value(INPUT, shape)
+        self.values[given] = Value(INPUT_NODE, shape)
         out = self._take_off_softmax(out)
         for node in _needed(out):
             if node not in self.values:

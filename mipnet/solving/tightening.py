@@ -28,7 +28,7 @@ from mipnet.bounds.propagation import BoundsQuestion, elements_to_tighten, propa
 from mipnet.bounds.user_bounds import check_by_samples
 from mipnet.errors import InputError, SolverFailure, suggest_keywords
 from mipnet.network.gates import Gate
-from mipnet.network.graph import INPUT, Network, Node
+from mipnet.network.graph import INPUT_NODE, Network, Node
 from mipnet.network.sets import Box
 from mipnet.solving.extremes import ElementJob, solve_job
 from mipnet.solving.mip_settings import MipSettings
@@ -186,7 +186,7 @@ class _Refinement:
 
     def bounds(self, part: Network, gates: tuple[Gate, ...], known: KnownBounds, node: Node, box: Interval, k: int) -> Bounds:
         """Return the known bounds of one sample up to a node."""
-        region, names = self.question.region, {INPUT, *(each.name for each in part.nodes[:-1])}
+        region, names = self.question.region, {INPUT_NODE, *(each.name for each in part.nodes[:-1])}
         after = {name: value[k : k + 1] for name, value in known.after.items() if name in names}
         ungated = {name: value[k : k + 1] for name, value in known.ungated.items() if name in names}
         one = region.only(k)

@@ -18,7 +18,7 @@ from mipnet.formulations.registry import formulations, is_affine, linear_map
 from mipnet.layers import Dense, Reshape
 from mipnet.model.encoding import encode
 from mipnet.model.to_program import from_model
-from mipnet.network.graph import INPUT, Layer, Network, size
+from mipnet.network.graph import INPUT_NODE, Layer, Network, size
 from mipnet.network.sets import Box
 from mipnet.solving.engine import solve
 from mipnet.testing.assertions import expect
@@ -118,7 +118,7 @@ class _Case:
         """Return a network in which the layer follows dense layers that select its inputs from one vector."""
         sizes = [size(s) for s in self.shapes]
         rows = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1])
-        parts = [(f"part{i}", Dense(torch.tensor(row)), (INPUT,)) for i, row in enumerate(rows)]
+        parts = [(f"part{i}", Dense(torch.tensor(row)), (INPUT_NODE,)) for i, row in enumerate(rows)]
         shaped = [(f"shaped{i}", Reshape(s), (f"part{i}",)) for i, s in enumerate(self.shapes)]
         return Network.build((sum(sizes),), [*parts, *shaped, ("layer", self.layer, tuple(name for name, _, _ in shaped))])
 

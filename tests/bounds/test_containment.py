@@ -13,7 +13,7 @@ import torch
 import mipnet as mn
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Interval
-from mipnet.network.graph import INPUT
+from mipnet.network.graph import INPUT_NODE
 from tests.bounds.search import activations, everything, first_outside, gate_acts, sets
 from tests.nets import NETWORKS, SEEDS, make
 from tests.sweep import sweep
@@ -83,7 +83,7 @@ def test_a_bound_that_is_cut_by_a_tenth_is_caught(family, seed):
     values = activations(network, everything(network, region, g))
     bounds = mn.propagate(network, region, method="alpha")
     for name, box in bounds.after.items():
-        if name == INPUT:
+        if name == INPUT_NODE:
             continue
         reached = values[name].amax(0, keepdim=True)
         element = int(((reached - box.lower) / box.width.clamp(min=1e-12)).argmax())

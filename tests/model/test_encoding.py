@@ -11,7 +11,7 @@ import xarray as xr
 import mipnet as mn
 from mipnet.errors import DataError, InputError, NetworkError, UnboundedError, UnsupportedError
 from mipnet.model.to_program import from_model
-from mipnet.network.graph import INPUT
+from mipnet.network.graph import INPUT_NODE
 from mipnet.solving.problem import gate_actions
 from tests.nets import NETWORKS, SEEDS, dense, make, mlp, sample
 
@@ -52,7 +52,7 @@ def test_a_free_input_brackets_dense_sampling_and_is_attained(family, seed, back
     result = mn.solve(encoding, backend, mip_gap=1e-6, time_limit=60)
     assert result.status is mn.Status.OPTIMAL
     assert result.verified
-    x = result.x[INPUT].values.reshape(1, *network.input_shape)
+    x = result.x[INPUT_NODE].values.reshape(1, *network.input_shape)
     assert region.contains(x, 0.0)
     assert network.forward(x)[0, 0] == pytest.approx(result.objective, abs=1e-9)
     assert result.bound == pytest.approx(result.objective, abs=1e-4)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mipnet.arrays import Shape
 from mipnet.errors import DataError, suggest_keywords
 from mipnet.model.losses import check_labels
-from mipnet.network.graph import INPUT, Network, size
+from mipnet.network.graph import INPUT_NODE, Network, size
 from mipnet.pruning.importance.network_cuts import between
 from mipnet.pruning.training import TrainingSettings, evaluate, train
 from mipnet.readers.torch import from_torch
@@ -122,7 +122,7 @@ def make_head(shape: Shape, classes: int, seed: int = 0) -> nn.Sequential:
 def _features(network: Network, heads: dict[str, nn.Sequential], images: NDArray[Any]) -> dict[str, Tensor]:
     """Return the output of the first module of each head, for all images."""
     last = next(node.name for node in reversed(network.nodes) if node.name in heads)
-    trunk = between(network, INPUT, last)
+    trunk = between(network, INPUT_NODE, last)
     parts: dict[str, list[Tensor]] = {place: [] for place in heads}
     with torch.no_grad():
         for first in range(0, len(images), HEAD_IMAGES_PER_BATCH):

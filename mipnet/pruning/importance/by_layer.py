@@ -22,7 +22,7 @@ import xarray as xr
 from mipnet.backend import Backend, Limits
 from mipnet.errors import suggest_keywords
 from mipnet.network.gates import find_gates
-from mipnet.network.graph import INPUT
+from mipnet.network.graph import INPUT_NODE
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.auxiliary_heads import HEAD_IMAGES_PER_BATCH, Head, HeadTraining, train_heads
 from mipnet.pruning.importance.network_cuts import Stage, between, chained, find_stages
@@ -93,8 +93,8 @@ def solve_stage(stage: Stage, question: Importance, head: Head | None, settings:
 def stage_question(stage: Stage, question: Importance, head: Head | None) -> Importance:
     """Return the question about the gates of one stage: its nodes and its head as a network, on the values that the stage reads."""
     images = Samples(question.images).fit(question.network.input_shape).lower
-    if stage.source != INPUT:
-        images = between(question.network, INPUT, stage.source).forward(images.copy(), batch=HEAD_IMAGES_PER_BATCH)
+    if stage.source != INPUT_NODE:
+        images = between(question.network, INPUT_NODE, stage.source).forward(images.copy(), batch=HEAD_IMAGES_PER_BATCH)
     network = between(question.network, stage.source, stage.end)
     return replace(question, network=network if head is None else chained(network, head.network), images=images, gates=stage.gates)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate
-from mipnet.network.graph import INPUT, Network, Node
+from mipnet.network.graph import INPUT_NODE, Network, Node
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def find_stages(network: Network, gates: Sequence[Gate]) -> tuple[Stage, ...]:
             f"the network has no place to cut between its gated layers ({names or 'none'}): no node there carries its whole value, or there"
             " are fewer than two; solve it as one program, not decoupled by layer"
         )
-    place = {INPUT: -1} | {node.name: i for i, node in enumerate(network.nodes)}
+    place = {INPUT_NODE: -1} | {node.name: i for i, node in enumerate(network.nodes)}
     stages = []
-    for source, end in zip([INPUT, *chosen], [*chosen, network.output.name], strict=True):
+    for source, end in zip([INPUT_NODE, *chosen], [*chosen, network.output.name], strict=True):
         inside = tuple(gate.name for gate in gates if place[source] < place[gate.nodes[0]] <= place[end])
         stages.append(Stage(inside, source, end))
     return tuple(stages)
@@ -66,7 +66,7 @@ def _chosen_cuts(network: Network, gates: Sequence[Gate]) -> list[str]:
 
 def find_cuts(network: Network) -> list[str]:
     """The nodes before the output that every path from input to output goes through, in order."""
-    place = {INPUT: -1} | {node.name: i for i, node in enumerate(network.nodes)}
+    place = {INPUT_NODE: -1} | {node.name: i for i, node in enumerate(network.nodes)}
     used, cuts, reach = {network.output.name}, [], len(network)
     for i, node in reversed(list(enumerate(network.nodes))):
         if node.name in used:
@@ -85,7 +85,7 @@ def between(network: Network, source: str, end: str) -> Network:
         if node.name in wanted and node.name != source:
             nodes.append(node)
             wanted |= set(node.inputs)
-    made = [(n.name, n.layer, [INPUT if name == source else name for name in n.inputs]) for n in reversed(nodes)]
+    made = [(n.name, n.layer, [INPUT_NODE if name == source else name for name in n.inputs]) for n in reversed(nodes)]
     origins = {node.name: node.origin for node in nodes}
     return Network.build(network.shape_of(source), made, origins=origins, modules=network.modules)
 
@@ -95,7 +95,7 @@ def chained(first: Network, second: Network, prefix: str = "head") -> Network:
     taken = {name for node in first.nodes for name in (node.name, node.origin)}
     while any(name.startswith(prefix) for name in taken):
         prefix += "_"
-    renamed = {INPUT: first.output.name} | {node.name: f"{prefix}_{node.name}" for node in second.nodes}
+    renamed = {INPUT_NODE: first.output.name} | {node.name: f"{prefix}_{node.name}" for node in second.nodes}
     behind = [(renamed[n.name], n.layer, [renamed[name] for name in n.inputs]) for n in second.nodes]
     origins = {n.name: n.origin for n in first.nodes} | {renamed[n.name]: f"{prefix}_{n.origin}" for n in second.nodes}
     made = Network.build(first.input_shape, [*((n.name, n.layer, n.inputs) for n in first.nodes), *behind], origins=origins)

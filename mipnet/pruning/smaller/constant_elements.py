@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mipnet.layers import AdaptiveAvgPool2d, Add, AvgPool2d, Concat, Conv2d, MaxPool2d, Permute, Reshape
 from mipnet.network.gates import Gate, path_to_site
-from mipnet.network.graph import INPUT, Layer, Network, Node
+from mipnet.network.graph import INPUT_NODE, Layer, Network, Node
 
 POOLING_LAYERS = (MaxPool2d, AvgPool2d, AdaptiveAvgPool2d)
 REARRANGING_LAYERS = (Reshape, Permute, Concat)
@@ -40,8 +40,8 @@ def unitwise(node: Node, shape: tuple[int, ...]) -> bool:
 
 def find_constants(network: Network, silent: Mapping[str, Tensor]) -> ConstantElements:
     """The constants of a network in which the units ``silent[node]`` are 0 at that node."""
-    vary = {INPUT: torch.ones(network.input_shape, dtype=torch.bool)}
-    value = {INPUT: torch.zeros(network.input_shape, dtype=torch.float64)}
+    vary = {INPUT_NODE: torch.ones(network.input_shape, dtype=torch.bool)}
+    value = {INPUT_NODE: torch.zeros(network.input_shape, dtype=torch.float64)}
     for node in network.nodes:
         reads = [vary[name] for name in node.inputs]
         changed = _varies(node, reads)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mipnet.layers import Add, BatchNorm, Conv2d, Dense, Scale
 from mipnet.network.gates import Gate
-from mipnet.network.graph import INPUT, Network, Node, size
+from mipnet.network.graph import INPUT_NODE, Network, Node, size
 from mipnet.pruning.smaller.bias_shifts import BiasShifts
 from mipnet.pruning.smaller.constant_elements import (
     POOLING_LAYERS,
@@ -87,7 +87,7 @@ class NetworkElements:
     @staticmethod
     def of(network: Network) -> NetworkElements:
         """The elements of a network."""
-        names = [INPUT, *(node.name for node in network.nodes)]
+        names = [INPUT_NODE, *(node.name for node in network.nodes)]
         ends = np.cumsum([size(network.shape_of(name)) for name in names])
         starts = np.append(0, ends[:-1])
         ids = {n: np.arange(a, b).reshape(network.shape_of(n)) for n, a, b in zip(names, starts, ends, strict=True)}
@@ -150,7 +150,7 @@ def _shared(network: Network, ids: Mapping[str, Ids], owned: Callable[[Node], bo
 def _held(network: Network, elements: NetworkElements, owned: Callable[[Node], bool]) -> Flags:
     """The elements that no group may lose: the ends of the network, and of layers that cannot be cut."""
     held = np.zeros(elements.count, dtype=bool)
-    names = {INPUT, network.output.name}
+    names = {INPUT_NODE, network.output.name}
     for node in network.nodes:
         if not _cuttable(node, network.shape_of(node.inputs[0]), owned):
             names |= {node.name, *node.inputs}

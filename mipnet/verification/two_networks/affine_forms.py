@@ -15,7 +15,7 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.linear_rules import is_elementwise, lines
 from mipnet.formulations.affine import Affine, concatenate
 from mipnet.formulations.registry import is_affine, linear_map
-from mipnet.network.graph import INPUT, Layer, Network, Node
+from mipnet.network.graph import INPUT_NODE, Layer, Network, Node
 from mipnet.network.sets import Box
 
 FORM_ROUNDING_RELATIVE = 1e-12
@@ -55,7 +55,7 @@ class AffineForms:
 
     def follow(self, network: Network, bounds: Bounds) -> dict[str, Affine]:
         """Return the value of every node of a network; the elements of the input are new variables."""
-        values = {INPUT: self.input(bounds.region)}
+        values = {INPUT_NODE: self.input(bounds.region)}
         for node in network.nodes:
             values[node.name] = self.value(node, [values[name] for name in node.inputs], bounds)
         return values

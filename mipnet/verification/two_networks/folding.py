@@ -14,7 +14,7 @@ from mipnet.arrays import Array, Shape
 from mipnet.errors import UnsupportedError
 from mipnet.formulations.registry import linear_map
 from mipnet.layers import BatchNorm, Dense, ReLU, Reshape
-from mipnet.network.graph import INPUT, Layer, Network, free_name, size
+from mipnet.network.graph import INPUT_NODE, Layer, Network, free_name, size
 from mipnet.network.sets import Box
 
 DEPENDENT_ROW_RELATIVE = 1e-10
@@ -81,7 +81,7 @@ class DenseChain:
         """Read a network as a chain; raises `UnsupportedError` if it is none, naming the node."""
         chain = DenseChain(network.input_shape, network.output_shape, [], [], [], [])
         block = AffineMap.identity(size(network.input_shape))
-        before = INPUT
+        before = INPUT_NODE
         for node in network.nodes:
             if node.inputs != (before,) or not isinstance(node.layer, Dense | BatchNorm | Reshape | ReLU):
                 raise UnsupportedError(

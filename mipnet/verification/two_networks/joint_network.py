@@ -25,7 +25,7 @@ from mipnet.errors import NetworkError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.layers import Add, Clip, Concat, Dense, LeakyReLU, MaxPool2d, ReLU, Reshape
-from mipnet.network.graph import INPUT, Layer, Network, Node, size
+from mipnet.network.graph import INPUT_NODE, Layer, Network, Node, size
 from mipnet.network.sets import Box
 from mipnet.verification.two_networks.affine_forms import AffineForms
 
@@ -116,7 +116,7 @@ class _Joiner:
         self.own = self.forms.follow(self.first, self.bounds)
         self.layers += [(f"first_{n.name}", n.layer, self.names(n.inputs)) for n in self.first.nodes]
         nothing = np.zeros(size(self.first.input_shape))
-        self.values[INPUT] = _Value(INPUT, self.own[INPUT], nothing, nothing)
+        self.values[INPUT_NODE] = _Value(INPUT_NODE, self.own[INPUT_NODE], nothing, nothing)
         self.shareable = all(is_affine(node.layer) or isinstance(node.layer, LIPSCHITZ_LAYERS) for node in self.second.nodes)
 
     def add(self, node: Node) -> None:
@@ -140,7 +140,7 @@ class _Joiner:
 
     def names(self, nodes: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the first network's nodes in the joint network."""
-        return tuple(name if name == INPUT else f"first_{name}" for name in nodes)
+        return tuple(name if name == INPUT_NODE else f"first_{name}" for name in nodes)
 
     def propagated(self, node: Node, inputs: list[_Value], key: Literal["node_error", "form_error"]) -> Array:
         """Return a bound on the error of a layer's output, given bounds on the errors of its inputs."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mipnet.errors import UnsupportedError
 from mipnet.layers import BatchNorm, Conv2d, Dense
 from mipnet.network.gates import Gate
-from mipnet.network.graph import INPUT, Network, Node
+from mipnet.network.graph import INPUT_NODE, Network, Node
 from mipnet.pruning.rivals.registry import rival
 from mipnet.pruning.rivals.score_arrays import as_scores, check_gates
 from mipnet.pruning.rivals.weight_matrices import weight_nodes
@@ -37,7 +37,7 @@ class NetworkModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the network's output."""
-        values = {INPUT: x}
+        values = {INPUT_NODE: x}
         for node in self.network.nodes:
             read = [values[name] for name in node.inputs]
             part = self.parts.get(node.origin)
