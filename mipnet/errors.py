@@ -1,4 +1,4 @@
-"""Every error that mipnet raises on purpose, one class per remedy.
+"""The exceptions of mipnet, one class per kind of remedy.
 
     MipnetError
     ├── InputError (ValueError)      something given is wrong: change it
@@ -11,10 +11,9 @@
     └── BackendError (RuntimeError)  the solver cannot do this
         ├── BackendMissing           not installed, or no such backend
         ├── OptionError              the solver has no such option, or not with this value
-        └── SolverFailure            the solver broke down or contradicted itself
+        └── SolverFailure            the solver failed or contradicted a known point
 
-Each message says what was given, what was expected and what to do.  The command line prints it in one line and ends
-with exit status 2.
+Each message says what was given, what was expected and what to do.  The command line prints it in one line and ends with exit status 2.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from typing import Any, TypeVar
 
 
 class MipnetError(Exception):
-    """Base class of every error that mipnet raises on purpose."""
+    """Base class of the exceptions of mipnet."""
 
 
 class InputError(MipnetError, ValueError):
-    """Something given is wrong; the message says what was expected."""
+    """An argument is wrong; the message says what was expected."""
 
 
 class SpecError(InputError):
@@ -51,15 +50,15 @@ class UnsupportedError(InputError):
 
 
 class ArgumentError(InputError, TypeError):
-    """A function or class of mipnet has no keyword argument of that name; the message suggests one."""
+    """A function or class of mipnet has no keyword argument with that name; the message suggests one."""
 
 
 class UnboundedError(MipnetError, ValueError):
-    """A big-M is needed where no finite bound is known; mipnet never invents one."""
+    """A big-M is needed where no finite bound is known; mipnet never uses a default one."""
 
 
 class BackendError(MipnetError, RuntimeError):
-    """The solver cannot do what was asked."""
+    """The solver is missing, does not support the request, or failed."""
 
 
 class BackendMissing(BackendError):
@@ -71,29 +70,26 @@ class OptionError(BackendError, ValueError):
 
 
 class SolverFailure(BackendError):
-    """The solver broke down, or what it said contradicts itself."""
+    """The solver failed, or its results contradict each other or a known point."""
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def suggest_keywords(target: F) -> F:
-    """Decorate a public function or class: an unknown keyword argument raises `ArgumentError` with the closest name it has."""
+def suggest_keywords(target: Decorated) -> Decorated:
+    """Decorate a public function, method or class: an unknown keyword argument raises `ArgumentError` with the closest known name."""
     function: Any = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    named = [
-        name
-        for name, each in signature(function).parameters.items()
-        if each.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-    ]
+    keyword_kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    known = [name for name, each in signature(function).parameters.items() if each.kind in keyword_kinds and name != "self"]
 
     @wraps(function)
-    def call(*given: Any, **keywords: Any) -> Any:
+    def call(*arguments: Any, **keywords: Any) -> Any:
         for name in keywords:
-            if name not in named:
-                close = difflib.get_close_matches(name, named, n=1)
-                hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(n for n in named if n != 'self')}"
-                raise ArgumentError(f"`{target.__name__}` has no argument `{name}`; {hint}")
-        return function(*given, **keywords)
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(known)}"
+                raise ArgumentError(f"`{target.__qualname__}` has no argument `{name}`; {hint}")
+        return function(*arguments, **keywords)
 
     if isinstance(target, type):
         target.__init__ = call  # type: ignore[misc]

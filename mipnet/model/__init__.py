@@ -1,1 +1,1 @@
-"""A network as a linopy model."""
+"""A network written as a linopy model, its explanation, its losses, and its conversion to a program."""

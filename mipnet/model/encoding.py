@@ -1,7 +1,8 @@
-"""Write a network over an input set as a linopy model, one block a node, all samples at once.
+"""Writing a network over an input set as a linopy model, with one block per node, for all samples at once.
 
-`encode` makes a model of its own; `add_network` writes into somebody else's model, on somebody else's variables.  Both return an
-`Encoding`: the model and the labelled handles.  Constants, affine chains and units with a fixed sign cost nothing.
+`encode` creates a new model.  `add_network` adds the network to an existing model, with an existing variable as its input.  Both return
+an `Encoding`, which contains the model and gives access to its variables by node.  Constants, affine layers and units with a fixed sign
+need no variables.
 """
 
 from __future__ import annotations
@@ -15,46 +16,47 @@ import numpy as np
 import torch
 import xarray as xr
 from linopy import LinearExpression
-from numpy.typing import NDArray
 
-from mipnet.arrays import Array
+from mipnet.arrays import Array, Ints
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.propagation import wanted_bounds
-from mipnet.errors import DataError, InputError, UnboundedError
+from mipnet.errors import DataError, InputError, UnboundedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block, BlockBounds, Fill
 from mipnet.formulations.choice import Formulation as Formulation
-from mipnet.formulations.choice import NetworkFacts, check_formulation, choose, choose_gate, has_other_binaries
+from mipnet.formulations.choice import NetworkFacts, check_formulation, has_other_binaries
 from mipnet.formulations.distance import DISTANCE_VARIABLE, Norm, Square, add_ball, add_distance
-from mipnet.formulations.gated import gated, gated_relu, published_linear
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, expression, value_range
-from mipnet.formulations.registry import is_affine, linear_map
-from mipnet.layers.activations import ReLU
-from mipnet.network.gates import Gate, wanted_gates
-from mipnet.network.graph import INPUT, Layer, Network, dims_of
+from mipnet.model.node_values import FormulationRequest, scores_of_elements, write_node
+from mipnet.network.gates import Gate, resolve_gates
+from mipnet.network.graph import INPUT_NODE, Network, dims_of
 from mipnet.network.sets import Box
 
 Derived = Callable[[torch.Tensor], torch.Tensor]
+"""A function from points ``(point, label)`` to the values of some variables, ``(point, *shape of the variables)``."""
 
-RESERVED_VARIABLE_NAMES = frozenset({INPUT, "output", "lse", "hinge", "sparsity", "level", "above", DISTANCE_VARIABLE})
-"""Names of variables that belong to no node; a node that is called so has its variables under another name."""
+RESERVED_VARIABLE_NAMES = frozenset({INPUT_NODE, "output", "lse", "hinge", "sparsity", "level", "above", DISTANCE_VARIABLE})
+"""Names of variables that belong to no node; the variables of a node with such a name get the suffix ``_node``."""
 
-_written: WeakKeyDictionary[linopy.Model, list[ref[Encoding]]] = WeakKeyDictionary()
+_encodings_by_model: WeakKeyDictionary[linopy.Model, list[ref[Encoding]]] = WeakKeyDictionary()
 
 
 def networks_in(model: linopy.Model) -> list[Encoding]:
-    """The networks that were written into a model, in order, as far as somebody still holds their encodings."""
-    return [encoding for known in _written.get(model, []) if (encoding := known()) is not None]
+    """Return the encodings of the networks in a model, in the order in which they were added, except those that were garbage-collected."""
+    return [encoding for reference in _encodings_by_model.get(model, []) if (encoding := reference()) is not None]
 
 
 @dataclass(eq=False)
 class Encoding:
-    """A network inside a linopy model.
+    """A network in a linopy model.
 
-    ``model`` may be extended freely (variables, constraints, objective).  ``output`` is the labelled variable of what the
-    network returns; ``encoding[name]`` is the value of any node as an expression; ``scores`` holds the gate variables by gate
-    name; `block` gives one node's variables, rows and value.
+    You may add variables, constraints and an objective to ``model``.  ``output`` is the labelled variable of the network's output,
+    ``encoding[name]`` is the value of a node as an expression, ``scores`` contains the score variables by gate name, and `block` returns
+    the variables and rows of a node.
+
+    ``fills`` computes the variables of the model in a forward pass.  ``convex`` lists log-sum-exp terms, ``derived`` the variables that
+    `derive` was called for, and ``squares`` the squares of an l2 distance, all by variable label.
     """
 
     network: Network
@@ -68,66 +70,72 @@ class Encoding:
     blocks: dict[str, Block] = field(default_factory=dict)
     scores: dict[str, linopy.Variable] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
-    convex: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
-    derived: list[tuple[NDArray[np.int64], Derived]] = field(default_factory=list)
+    convex: list[tuple[Ints, Ints]] = field(default_factory=list)
+    derived: list[tuple[Ints, Derived]] = field(default_factory=list)
     squares: list[Square] = field(default_factory=list)
 
     def block(self, name: str) -> Block:
-        """The variables, rows and value of one node; raises `NetworkError` for an unknown name."""
+        """Return the variables and rows of a node; raises `NetworkError` for an unknown name."""
         return self.blocks[self.network[name].name]
 
     def __getitem__(self, name: str) -> LinearExpression:
-        """The value of a node (or of ``input``) as a labelled expression with dimensions ``(sample, *dimensions of the node)``."""
+        """Return the value of a node, or of ``input``, as a labelled expression with dimensions ``(sample, *dimensions of the node)``."""
         dims = ("sample", *dims_of(name, self.network.shape_of(name)))
         return expression(self.model, self.values[name], dims, self.samples)
 
     @property
     def relaxed(self) -> tuple[str, ...]:
-        """The nodes that are written as a relaxation: the optimum is a bound then, and its point need not be the network's."""
+        """Names of the nodes that are written as a relaxation.
+
+        If there are any, the optimum is only a bound, and a solution may differ from the network.
+        """
         return tuple(name for name, block in self.blocks.items() if block.relaxed)
 
     @property
     def input(self) -> LinearExpression:
-        """What the network reads."""
-        return self[INPUT]
+        """The input of the network as a labelled expression."""
+        return self[INPUT_NODE]
 
     def labelled(self, array: Array, dims: tuple[str, ...]) -> xr.DataArray:
-        """An array with dimension names, and the coordinates that all variables of this encoding use."""
+        """Return an array with dimension names and the coordinates of this encoding's variables, for use in linopy expressions."""
         return xr.DataArray(np.array(array, dtype=np.float64), dims=dims, coords=coordinates(dims, array.shape, self.samples))
 
     def point(self, x: Array, scores: Mapping[str, Array] | None = None) -> Array:
-        """Every variable's value by label (NaN where unknown) at the input ``x`` and the given scores (1 where none is given).
+        """Return the value of every variable by label at input ``x``, computed by a forward pass; NaN where it is unknown.
 
-        It is a feasible point of the network's part of the model, because it is a forward pass.
+        All scores are 1 by default.  The point satisfies all constraints that belong to the network.
         """
         point = np.full(self.model._xCounter, np.nan)
-        source = self.values[INPUT]
+        source = self.values[INPUT_NODE]
         if not source.is_fixed:
             point[source.terms.indices] = x.reshape(-1)
         for gate in self.gates:
             labels = self.scores[gate.name].labels.values
             point[labels] = 1.0 if scores is None else scores[gate.name]
         for labels, fill in self.fills:
-            there = labels >= 0
-            point[labels[there]] = fill(point)[there]
+            present = labels >= 0
+            point[labels[present]] = fill(point)[present]
         return point
 
-    def derive(self, labels: NDArray[np.int64], function: Derived) -> None:
-        """Say that variables of the model, by label, are a function of the input, the output, the scores and what was derived before.
+    def derive(self, labels: Ints, function: Derived) -> None:
+        """Define variables of the model, by label, as a function of the input, the output, the scores and variables derived before.
 
-        ``function`` maps points in torch, ``(point, label)``, to the variables' values, ``(point, *shape of labels)``.  Forward passes
-        then know these variables, and a gradient search knows their slopes.
+        ``function`` maps torch points of shape ``(point, label)`` to values of shape ``(point, *shape of labels)``.  Forward passes then
+        compute these variables, and a gradient search differentiates through them.
         """
         self.derived.append((labels, function))
         self.fills.append((labels, lambda point: function(torch.as_tensor(point)[None])[0].numpy()))
 
     def value(self, name: str, point: Array) -> Array:
-        """The value of a node at a point, shape ``(sample, *shape)``."""
+        """Return the value of a node at a point by label, shape ``(sample, *shape)``."""
         return self.values[name].evaluate(point)
 
     def distance(self, centre: Array, radius: float, norm: Norm) -> linopy.Variable:
-        """New variables that sum to the distance of the input from ``centre``, in units of ``radius``: `mipnet.formulations.distance`."""
-        source, dims = self.values[INPUT], ("sample", *dims_of(INPUT, self.network.input_shape))
+        """Add variables whose sum is the distance of the input from ``centre``, in units of ``radius``, and return them.
+
+        For norm l2, the sum is the squared distance; see `mipnet.formulations.distance`.
+        """
+        source, dims = self.values[INPUT_NODE], ("sample", *dims_of(INPUT_NODE, self.network.input_shape))
         t, value = add_distance(self.model, source, self.region, centre, radius, norm, dims, self.samples)
         self.derive(t.labels.values, value)
         if norm == "l2":
@@ -135,6 +143,7 @@ class Encoding:
         return t
 
 
+@suggest_keywords
 def encode(
     network: Network,
     region: Box,
@@ -145,38 +154,43 @@ def encode(
     binary_gates: bool = False,
     epsilon: float = 1e-5,
 ) -> Encoding:
-    """The network over an input set as a model of its own.
+    """Write a network over an input set as a new linopy model.
 
     Parameters
     ----------
+    network
+        The network.
     region
-        `Box`, `LInf`, `L1`, `L2` or `Samples`, with one set a sample, of shape ``(sample, *input_shape)``.
+        The input set: `Box`, `LInf`, `L1`, `L2` or `Samples`, of shape ``(sample, *input_shape)``, with one set per sample.
     formulation
-        Formulation name by lower-case layer name, ``{"relu": "big-m"}``; a name that is left out takes the first registered, and
-        ``"auto"`` picks one for each node; see `mipnet.formulations.choice`.
+        Formulation name by lower-case layer name, ``{"relu": "big-m"}``.  A layer that is not listed gets its default, and ``"auto"``
+        chooses one per node; see `mipnet.formulations.choice`.
     bounds
-        ``"sound"`` (hold for every gate value; computed by ``"interval"``, ``"crown"`` or ``"alpha"`` if it is named, by CROWN if
-        not), ``"paper"`` (intervals of the ungated network over the region widened by ``epsilon``, used as big-Ms of the gated
-        one, as published), or a `Bounds` object; see `mipnet.bounds.propagation`.
+        ``"sound"``: bounds that are valid for every gate value, computed by CROWN.  ``"interval"``, ``"crown"`` or ``"alpha"``: the
+        same, computed by the named method.  ``"paper"``: interval bounds of the network without gates over the region widened by
+        ``epsilon``, used as big-Ms of the gated network, as published.  Or a `Bounds` object; see `mipnet.bounds.propagation`.
     gates
         None for no gates, ``"all"``, or a list of layer names; see `mipnet.network.gates`.
     binary_gates
-        Scores in {0, 1} instead of [0, 1].
+        True for scores in {0, 1} instead of [0, 1].
+    epsilon
+        Distance in the maximum norm by which ``bounds="paper"`` widens the region.
 
-    Raises `UnboundedError` if a big-M would be infinite, `UnsupportedError` if a layer has no such formulation.
+    Raises `UnboundedError` if a big-M would be infinite, and `UnsupportedError` if a layer does not have the requested formulation.
     """
     region = region.fit(network.input_shape)
-    chosen = wanted_gates(network, gates)
+    chosen = resolve_gates(network, gates)
     known = wanted_bounds(network, region, chosen, bounds, epsilon)
     samples = xr.DataArray(np.arange(region.samples), dims="sample")
     enc = Encoding(network, linopy.Model(), region, known, chosen, samples)
-    enc.values[INPUT] = Affine.fixed(region.lower) if region.fixed else _input_variable(enc)
+    enc.values[INPUT_NODE] = Affine.fixed(region.lower) if region.fixed else _input_variable(enc)
     _write(enc, formulation or {}, binary_gates=binary_gates)
     if region.ball is not None and not region.fixed:
         add_ball(enc.model, enc.distance(region.ball.centre, region.ball.radius, region.ball.norm), samples)
     return enc
 
 
+@suggest_keywords
 def add_network(
     model: linopy.Model,
     network: Network,
@@ -186,46 +200,61 @@ def add_network(
     bounds: Mode | Bounds = "sound",
     prefix: str = "",
 ) -> Encoding:
-    """The network inside ``model``, reading the variable ``x`` of shape ``input_shape``, or with a leading sample dimension.
+    """Write a network into an existing linopy model, with an existing variable as its input.
 
-    The bounds of ``x`` are its input set and must be finite (`UnboundedError`).  ``prefix`` goes in front of every new name, so
-    one model can hold several networks.  ``handle.output`` is the labelled output.
+    Parameters
+    ----------
+    model
+        The model; it may already contain other networks.
+    network
+        The network.
+    x
+        A variable of the model, of shape ``input_shape`` or ``(sample, *input_shape)``.  Its bounds are the input set.
+    formulation, bounds
+        As for `encode`.
+    prefix
+        Prefix of every new name, so that one model can contain several networks.
+
+    Returns the `Encoding`; its ``output`` is the labelled variable of the output.  Raises `DataError` if ``x`` has another shape or is
+    masked, and `UnboundedError` if its bounds are not finite.
     """
     shape = tuple(int(n) for n in x.shape)
     single = shape == network.input_shape
     if not single and shape[1:] != network.input_shape:
-        raise DataError(f"variable `{x.name}` has shape {shape}; the network takes {network.input_shape}, or that behind a sample axis")
+        raise DataError(
+            f"variable `{x.name}` has shape {shape}; the network takes {network.input_shape}, with or without a sample axis first"
+        )
     if (x.labels.values < 0).any():
         raise DataError(f"variable `{x.name}` is masked in {np.count_nonzero(x.labels.values < 0)} places; a network needs every input")
     lower, upper = (np.asarray(end.transpose(*x.dims).values, dtype=np.float64) for end in (x.lower, x.upper))
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-        raise UnboundedError(f"variable `{x.name}` has infinite bounds; give it finite lower and upper ones: they become the big-Ms")
+        raise UnboundedError(f"variable `{x.name}` has infinite bounds; set finite bounds, from which the big-Ms are computed")
     region = Box(lower, upper).fit(network.input_shape)
     coords = [0] if single or x.dims[0] not in x.coords else x.coords[x.dims[0]].values
     known = wanted_bounds(network, region, (), bounds, 0.0)
     enc = Encoding(network, model, region, known, (), xr.DataArray(np.asarray(coords), dims="sample"))
-    enc.values[INPUT] = Affine.of(x.labels.transpose(*x.dims).values.reshape(region.lower.shape))
+    enc.values[INPUT_NODE] = Affine.of(x.labels.transpose(*x.dims).values.reshape(region.lower.shape))
     return _write(enc, formulation or {}, prefix=prefix)
 
 
 def _input_variable(enc: Encoding) -> Affine:
-    coords = coordinates(("sample", *dims_of(INPUT, enc.network.input_shape)), enc.region.lower.shape, enc.samples)
-    return Affine.of(add_variables(enc.model, INPUT, enc.region.lower, enc.region.upper, coords).labels.values)
+    coords = coordinates(("sample", *dims_of(INPUT_NODE, enc.network.input_shape)), enc.region.lower.shape, enc.samples)
+    return Affine.of(add_variables(enc.model, INPUT_NODE, enc.region.lower, enc.region.upper, coords).labels.values)
 
 
 def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = False, prefix: str = "") -> Encoding:
-    """Write node after node into the model, each in a block of its own, and the output as variables."""
+    """Write all nodes into the model, each in its own block, and the output as variables."""
     check_formulation(formulation)
     if f"{prefix}output" in enc.model.variables:
         raise InputError(
-            f"the model has a variable `{prefix}output` already, of another network perhaps; give this one a `prefix` of its own"
+            f"the model has a variable `{prefix}output` already, perhaps of another network; give this one a `prefix` of its own"
         )
     for gate in enc.gates:
         coords = {gate.dim: np.arange(gate.units)}
         enc.scores[gate.name] = add_variables(enc.model, f"{prefix}score_{gate.name}", 0, 1, coords, binary=binary_gates)
-    owner = {site: gate for gate in enc.gates for site in gate.sites}
+    scores_at = {site: enc.scores[gate.name].labels.values for gate in enc.gates for site in gate.sites}
     other_binaries = (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
-    facts = NetworkFacts(sum(enc.bounds.unstable().values()), other_binaries)
+    request = FormulationRequest(formulation, NetworkFacts(sum(enc.bounds.unstable().values()), other_binaries))
     for node in enc.network.nodes:
         block = Block(
             name=prefix + (f"{node.name}_node" if node.name in RESERVED_VARIABLE_NAMES or node.name.startswith("score_") else node.name),
@@ -240,16 +269,16 @@ def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = Fals
             fills=enc.fills,
         )
         inputs = [enc.values[name] for name in node.inputs]
-        score = _scores_at(enc, owner.get(node.name), block)
-        enc.values[node.name] = _value(block, inputs, score, _Chooser(formulation, facts))
+        score = scores_of_elements(scores_at[node.name], block) if node.name in scores_at else None
+        enc.values[node.name] = write_node(block, inputs, score, request)
         enc.blocks[node.name] = block
     _add_output(enc, prefix)
-    _written.setdefault(enc.model, []).append(ref(enc))
+    _encodings_by_model.setdefault(enc.model, []).append(ref(enc))
     return enc
 
 
 def _add_output(enc: Encoding, prefix: str) -> None:
-    """The output as variables of its own: a linopy objective takes no constants, and an objective is what outputs are for."""
+    """Add variables for the output.  A linopy objective cannot contain the constants of an affine value, but it can contain variables."""
     node = enc.network.output
     value, dims = enc.values[node.name], ("sample", *node.dims)
     lower, upper = value_range(enc.model, value)
@@ -261,56 +290,3 @@ def _add_output(enc: Encoding, prefix: str) -> None:
     labels = enc.output.labels.values
     enc.fills.append((labels, value.evaluate))
     add_rows(enc.model, f"{prefix}output_is", value - Affine.of(labels), "=", 0.0, dims, enc.samples)
-
-
-def _scores_at(enc: Encoding, gate: Gate | None, block: Block) -> Affine | None:
-    """The score of each element of a site, repeated over samples and positions."""
-    if gate is None:
-        return None
-    labels = enc.scores[gate.name].labels.values
-    return Affine.of(np.broadcast_to(labels.reshape(1, -1, *[1] * (len(block.shape) - 2)), block.shape))
-
-
-@dataclass(frozen=True)
-class _Chooser:
-    """What the user asks of formulations, and what `auto` knows of the network."""
-
-    formulation: Formulation
-    facts: NetworkFacts
-
-
-def _value(block: Block, inputs: list[Affine], score: Affine | None, chooser: _Chooser) -> Affine:
-    node = block.node
-    if all(x.is_fixed for x in inputs):
-        value = Affine.fixed(_forward(node.layer, inputs))
-    elif score is not None and isinstance(node.layer, ReLU):
-        choose(block, chooser.formulation, chooser.facts)
-        return gated_relu(block, inputs[0], score)
-    else:
-        value = _apply(block, inputs, chooser)
-    return value if score is None else _gate(block, value, score, chooser)
-
-
-def _apply(block: Block, inputs: list[Affine], chooser: _Chooser) -> Affine:
-    node = block.node
-    if not is_affine(node.layer):
-        return choose(block, chooser.formulation, chooser.facts)(node.layer, block, *inputs)
-    constant = _forward(node.layer, inputs)
-    maps = linear_map(node.layer, *(x.shape[1:] for x in inputs))
-    parts = [x.through(m, np.zeros(constant.shape)) for x, m in zip(inputs, maps, strict=True)]
-    return sum(parts[1:], start=parts[0]) + constant
-
-
-def _gate(block: Block, value: Affine, score: Affine, chooser: _Chooser) -> Affine:
-    choose_gate(block, chooser.formulation, chooser.facts)
-    lower, upper = block.bounds.after.lower.numpy(), block.bounds.after.upper.numpy()
-    if block.bounds.paper and not block.node.layer.activation:
-        return published_linear(block, value, score, upper)
-    return gated(block, value, score, lower, upper)
-
-
-def _forward(layer: Layer, inputs: list[Affine]) -> Array:
-    """The layer on the constants of its inputs: exact for fixed inputs, the constant part for an affine layer."""
-    with torch.no_grad():
-        value: Array = layer.forward(*(torch.tensor(x.constant) for x in inputs)).numpy()
-    return value

@@ -1,7 +1,7 @@
-"""What every node of an encoding became, why it was written so, and what a backend makes of it.
+"""Explains, per node of an encoding, which formulation was chosen, why, and how a backend rewrites it.
 
-Nothing here is told from memory: counts are those of the finished model, and what a backend lacks is rewritten by the very code
-that rewrites it before a solve (`mipnet.backend.rewrites`), node by node.
+All numbers are counted in the finished model.  Constraints that a backend does not support are rewritten per node by the same code as
+before a solve (`mipnet.backend.rewrites`).
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ from dataclasses import dataclass, replace
 import linopy
 import numpy as np
 
-from mipnet.arrays import Csr, Mask
+from mipnet.arrays import Csr, Ints, Mask
 from mipnet.backend import Backend, Feature, Indicators, Program, Rows, get_backend
-from mipnet.backend.rewrites import lower
-from mipnet.errors import MipnetError, UnboundedError
-from mipnet.formulations.block import WINDOWS_PART, Block, Phases
+from mipnet.backend.rewrites import rewrite
+from mipnet.errors import MipnetError, UnboundedError, suggest_keywords
+from mipnet.formulations.block import INDICATOR_ROWS, SOS1_SETS, WINDOWS_PART, Block, Phases
 from mipnet.formulations.registry import is_affine
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import from_model
 
-SETS, INDICATORS, TERMS = "SOS1 sets", "indicator rows", "log-sum-exp terms"
+LOG_SUM_EXP_TERMS = "log-sum-exp terms"
+"""Key of `Explained.special` for convex terms; the other keys are those of `mipnet.formulations.block.BlockNotes`."""
+
+FEATURE_BY_KIND = {SOS1_SETS: Feature.SOS1, INDICATOR_ROWS: Feature.INDICATOR, LOG_SUM_EXP_TERMS: Feature.LOG_SUM_EXP}
+"""The feature that a backend needs for each kind of special constraint."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Numbers of variables, of binary (or integer) ones among them, and of linear rows."""
+    """Numbers of variables, of binary or integer variables among them, and of linear rows."""
 
     variables: int = 0
     binaries: int = 0
@@ -39,14 +43,29 @@ class Size:
 
 @dataclass(frozen=True)
 class Explained:
-    """One node, or with ``layer`` empty the rest of the model: inputs, scores, the output, the objective and what users added.
+    """The explanation of one node, or of the rest of the model (inputs, scores, output, objective, additions), where ``layer`` is empty.
 
-    ``units`` are the elements of its value over all samples.  ``phases`` tell what bounds decide of each of its piecewise-linear
-    parts, by suffix: a clip has two, ``low`` and ``high``, and a gate behind an activation has ``above`` and ``below``.  Max pooling
-    has `windows`.
-    ``formulation`` is empty where there is nothing to choose.  ``special`` counts constraints other than rows by kind; of these the
-    backend takes the ``native`` ones as they are, ``rewritten`` says what becomes of the others, ``added`` how large that is,
-    and ``error`` why it is impossible.
+    Attributes
+    ----------
+    name, layer
+        The name of the node, and the name of its layer.
+    units
+        Number of elements of its value over all samples.
+    phases
+        Number of elements by phase, per piecewise-linear function of the node.  A Clip has two, with keys ``low`` and ``high``.  A gate
+        after an activation has ``above`` and ``below``, max pooling has ``windows``, and ReLU has one with an empty key.
+    formulation, why
+        The formulation, empty if the node has none, and the reason for it.
+    size
+        Number of variables, binaries and rows of the node.
+    special
+        Number of constraints that are not rows, by kind.
+    native, rewritten
+        Which of these the backend supports, and what the others are rewritten as.
+    added
+        Number of variables, binaries and rows that the rewrite adds.
+    error
+        Why the backend cannot take the node; empty if it can.
     """
 
     name: str
@@ -64,18 +83,23 @@ class Explained:
 
     @property
     def undecided(self) -> int:
-        """How many elements of piecewise-linear parts the bounds leave open."""
-        return sum(part.undecided for part in self.phases.values())
+        """Number of elements whose phase the bounds leave undecided."""
+        return sum(phases.undecided for phases in self.phases.values())
 
     @property
-    def contents(self) -> str:
-        """Its size and its special constraints in words."""
+    def size_line(self) -> str:
+        """The size and the special constraints as text."""
         special = [f"{number:,} {kind if number > 1 else kind[:-1]}" for kind, number in self.special.items()]
         return ", ".join([str(self.size)] * (self.size != Size() or not special) + special)
 
     @property
-    def taken(self) -> tuple[str, ...]:
-        """What the backend makes of its special constraints, in words."""
+    def phase_lines(self) -> tuple[str, ...]:
+        """The phases as text, one line per piecewise-linear function."""
+        return tuple(_phase_line(suffix, phases) for suffix, phases in self.phases.items())
+
+    @property
+    def backend_lines(self) -> tuple[str, ...]:
+        """How the backend takes the special constraints, as text."""
         added = "" if self.added == Size() else f" ({self.added} more)"
         return (
             *(f"native: {text}" for text in self.native),
@@ -83,25 +107,21 @@ class Explained:
             *([f"ERROR: {self.error}"] if self.error else []),
         )
 
-    @property
-    def decided(self) -> tuple[str, ...]:
-        """What bounds decide, a line a part, in words."""
-        return tuple(_told(suffix, part) for suffix, part in self.phases.items())
-
     def __str__(self) -> str:
         head = f"{self.name}: {self.layer}" if self.layer else self.name
         if not self.formulation and self.layer:
-            return f"{head}, {self.why}: {self.contents}"
+            return f"{head}, {self.why}: {self.size_line}"
         chosen = f", {self.formulation} ({self.why})" if self.formulation else f", {self.why}"
-        units = [f"{self.units:,} units: {self.decided[0]}", *self.decided[1:]] if self.decided else []
-        return "\n    ".join([head + chosen, *units, self.contents, *self.taken])
+        units = [f"{self.units:,} units: {self.phase_lines[0]}", *self.phase_lines[1:]] if self.phases else []
+        return "\n    ".join([head + chosen, *units, self.size_line, *self.backend_lines])
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """All nodes of an encoding in order, then the rest of its model; ``backend`` is empty if none was asked about.
+    """The explanation of all nodes of an encoding in order, and of the rest of its model.
 
-    ``handed_over`` is the size of what the backend gets in the end; it is None where that is impossible.
+    ``relaxed`` lists the nodes that are written as a relaxation, and ``size`` is the size of the model.  ``backend`` is the name and
+    version of the backend, or empty.  ``handed_over`` is the size of the program that the backend gets, or None if it cannot take it.
     """
 
     nodes: tuple[Explained, ...]
@@ -115,36 +135,38 @@ class Explanation:
         return iter((*self.nodes, self.rest))
 
     def __getitem__(self, name: str) -> Explained:
-        """What is said of a node; raises `KeyError` for an unknown name."""
+        """Return the explanation of a node; raises `KeyError` for an unknown name."""
         return {each.name: each for each in self.nodes}[name]
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """What keeps the backend from taking the program, node by node."""
+        """The reasons why the backend cannot take the program, per node."""
         return tuple(f"{each.name}: {each.error}" for each in self if each.error)
 
     def __str__(self) -> str:
-        lines = [str(each) for each in self] + [f"in all: {self.size}"]
+        lines = [str(each) for each in self] + [f"total: {self.size}"]
         if self.relaxed:
-            lines.append(f"a relaxation, so that its optimum is a bound: {', '.join(self.relaxed)}")
+            lines.append(f"written as a relaxation, so the optimum is only a bound: {', '.join(self.relaxed)}")
         if self.backend:
             lines.append(f"{self.backend.partition(' ')[0]} gets: {self.handed_over or 'nothing, see the errors'}")
         return "\n".join(lines)
 
 
+@suggest_keywords
 def explain(encoding: Encoding, backend: str | Backend | None = "highs") -> Explanation:
-    """What every node of an encoding became, and why; and how a backend takes it: natively, rewritten, or not at all.
+    """Explain, per node, which formulation was chosen, why, and whether a backend supports it, gets it rewritten, or cannot take it.
 
         print(mn.explain(encoding, "scip"))
 
-    ``backend`` None leaves the last part out.  Nothing is solved.  Raises `BackendMissing` for a backend that is not there.
+    With ``backend=None`` the explanation does not mention a backend.  Nothing is solved.  Raises `BackendMissing` if the backend is not
+    installed.
     """
     model, known = encoding.model, None if backend is None else get_backend(backend)
     program = from_model(model, [term for each in networks_in(model) for term in each.convex])
     owner = _owners(encoding, program)
     nodes = []
     for number, block in enumerate(encoding.blocks.values()):
-        told = Explained(
+        node = Explained(
             name=block.node.name,
             layer=block.node.layer.label,
             units=int(np.prod(block.shape)),
@@ -154,28 +176,27 @@ def explain(encoding: Encoding, backend: str | Backend | None = "highs") -> Expl
             size=_size(model, block.variables.values(), block.constraints),
             special=dict(block.notes.special_constraints),
         )
-        nodes.append(_taken(told, _part(program, owner == number), known))
+        nodes.append(_with_backend(node, _special_constraints(program, owner == number), known))
     total = Size(program.columns, int(program.integer.sum()), len(program.rows))
-    rest = _taken(_rest(nodes, program, total), _part(program, owner < 0, convex=True), known)
+    rest = _with_backend(_rest(nodes, program, total), _special_constraints(program, owner < 0, convex=True), known)
     if known is None:
         return Explanation(tuple(nodes), rest, encoding.relaxed, total)
     return Explanation(tuple(nodes), rest, encoding.relaxed, total, f"{known.name} {known.version()}", _handed_over(program, known))
 
 
 def _why(encoding: Encoding, block: Block) -> str:
-    if block.formulation and (block.notes.phases or block.variables):
-        return (
-            block.why
-            if any(p.undecided for p in block.notes.phases.values()) or not block.notes.phases
-            else f"{block.why}; nothing is undecided"
-        )
+    """Return the reason for the formulation of a block, or why it has none."""
+    phases = block.notes.phases
+    if block.formulation and (phases or block.variables):
+        undecided = not phases or any(each.undecided for each in phases.values())
+        return block.why if undecided else f"{block.why}; nothing is undecided"
     if all(encoding.values[name].is_fixed for name in block.node.inputs):
-        return "its inputs are numbers, and so is its value"
-    return "affine, composed with what reads it" if is_affine(block.node.layer) else "decided, composed with what reads it"
+        return "constant, because its inputs are constant"
+    return "affine, no formulation needed" if is_affine(block.node.layer) else "decided by bounds, no formulation needed"
 
 
 def _rest(nodes: list[Explained], program: Program, total: Size) -> Explained:
-    """What the nodes leave of the model."""
+    """Return the explanation of all variables and constraints that belong to no node."""
     parts = [node.size for node in nodes]
     size = Size(
         total.variables - sum(p.variables for p in parts),
@@ -183,12 +204,13 @@ def _rest(nodes: list[Explained], program: Program, total: Size) -> Explained:
         total.rows - sum(p.rows for p in parts),
     )
     counts = {
-        SETS: len(program.sos1) - sum(node.special.get(SETS, 0) for node in nodes),
-        INDICATORS: (len(program.indicators.rows) if program.indicators else 0) - sum(node.special.get(INDICATORS, 0) for node in nodes),
-        TERMS: sum(len(term.epigraph) for term in program.convex),
+        SOS1_SETS: len(program.sos1),
+        INDICATOR_ROWS: len(program.indicators.rows) if program.indicators else 0,
+        LOG_SUM_EXP_TERMS: sum(len(term.epigraph) for term in program.convex),
     }
-    special = {kind: number for kind, number in counts.items() if number}
-    return Explained("the rest", "", 0, {}, "", "inputs, scores, output, objective and what was added", size, special)
+    left = {kind: number - sum(node.special.get(kind, 0) for node in nodes) for kind, number in counts.items()}
+    special = {kind: number for kind, number in left.items() if number}
+    return Explained("the rest", "", 0, {}, "", "inputs, scores, output, objective and additions", size, special)
 
 
 def _size(model: linopy.Model, variables: Iterable[linopy.Variable], names: Iterable[str]) -> Size:
@@ -197,59 +219,58 @@ def _size(model: linopy.Model, variables: Iterable[linopy.Variable], names: Iter
     return Size(count[False] + count[True], count[True], rows)
 
 
-def _owners(encoding: Encoding, program: Program) -> np.ndarray:
-    """For each column the number of the node that made it, or -1."""
+def _owners(encoding: Encoding, program: Program) -> Ints:
+    """Return, per column, the number of the node that it belongs to, or -1."""
     by_label = np.full(encoding.model._xCounter, -1)
     for number, block in enumerate(encoding.blocks.values()):
         for variable in block.variables.values():
             labels = variable.labels.values
             by_label[labels[labels >= 0]] = number
-    owner: np.ndarray = by_label[program.labels]
+    owner: Ints = by_label[program.labels]
     return owner
 
 
-def _part(program: Program, mine: Mask, *, convex: bool = False) -> Program:
-    """The special constraints whose sets begin, or whose binaries are, among some columns, without any rows."""
+def _special_constraints(program: Program, columns: Mask, *, convex: bool = False) -> Program:
+    """Return the program without rows, and with those SOS1 sets and indicator rows only whose first member or binary is in ``columns``."""
     none = Rows(Csr((0, program.columns)), np.empty(0), np.empty(0))
     indicators = program.indicators
     if indicators is not None:
-        which = mine[indicators.column]
+        which = columns[indicators.column]
         indicators = Indicators(indicators.rows.part(which), indicators.column[which], indicators.active[which]) if which.any() else None
-    sets = tuple(members for members in program.sos1 if mine[members[0]])
+    sets = tuple(members for members in program.sos1 if columns[members[0]])
     return replace(program, rows=none, sos1=sets, indicators=indicators, convex=program.convex if convex else ())
 
 
-def _taken(told: Explained, part: Program, backend: Backend | None) -> Explained:
-    """The same with what the backend makes of the node's own constraints."""
+def _with_backend(node: Explained, special: Program, backend: Backend | None) -> Explained:
+    """Return the explanation of a node completed by how the backend takes its special constraints."""
     if backend is None:
-        return told
-    needs = {SETS: Feature.SOS1, INDICATORS: Feature.INDICATOR, TERMS: Feature.LOG_SUM_EXP}
-    native = tuple(f"{number:,} {kind}" for kind, number in told.special.items() if needs[kind] in backend.features)
+        return node
+    native = tuple(f"{number:,} {kind}" for kind, number in node.special.items() if FEATURE_BY_KIND[kind] in backend.features)
     try:
-        lowered = lower(part, backend.features)
+        result = rewrite(special, backend.features)
     except UnboundedError as error:
-        return replace(told, native=native, error=f"{backend.name} does not take them as they are, and {error}")
-    done = lowered.program
-    added = Size(done.columns - part.columns, int(done.integer.sum() - part.integer.sum()), len(done.rows))
-    lacking = told.size.binaries + added.binaries and Feature.INTEGER not in backend.features
-    trouble = f"{backend.name} takes no integer variables; take another backend" if lacking else ""
-    return replace(told, native=native, rewritten=lowered.rewritten, added=added, error=trouble)
+        return replace(node, native=native, error=f"{backend.name} does not support them, and {error}")
+    rewritten = result.program
+    binaries = int(rewritten.integer.sum() - special.integer.sum())
+    added = Size(rewritten.columns - special.columns, binaries, len(rewritten.rows))
+    lacking = node.size.binaries + added.binaries and Feature.INTEGER not in backend.features
+    error_text = f"{backend.name} does not support integer variables; use another backend" if lacking else ""
+    return replace(node, native=native, rewritten=result.rewritten, added=added, error=error_text)
 
 
 def _handed_over(program: Program, backend: Backend) -> Size | None:
+    """Return the size of the program after all rewrites, or None if the backend cannot take it."""
     try:
-        done = lower(program, backend.features).program
+        final = rewrite(program, backend.features).program
     except MipnetError:
         return None
-    return (
-        Size(done.columns, int(done.integer.sum()), len(done.rows))
-        if Feature.INTEGER in backend.features or not done.integer.any()
-        else None
-    )
+    if final.integer.any() and Feature.INTEGER not in backend.features:
+        return None
+    return Size(final.columns, int(final.integer.sum()), len(final.rows))
 
 
-def _told(suffix: str, part: Phases) -> str:
+def _phase_line(suffix: str, phases: Phases) -> str:
     if suffix == WINDOWS_PART:
-        return f"{part.active:,} windows with a known winner, {part.undecided:,} undecided"
-    counts = f"{part.active:,} active, {part.inactive:,} inactive, {part.undecided:,} undecided"
+        return f"{phases.active:,} windows with a known winner, {phases.undecided:,} undecided"
+    counts = f"{phases.active:,} active, {phases.inactive:,} inactive, {phases.undecided:,} undecided"
     return f"{suffix} {counts}" if suffix else counts

@@ -1,11 +1,11 @@
-"""Losses inside a program: cross-entropy (convex, by tangents or natively) and the multi-class margin (plain rows).
+"""Losses in a program: cross-entropy, a convex term that a backend supports or tangents approximate, and the multi-class margin in rows.
 
 For logits y and label c of one sample::
 
     cross-entropy   log sum_k exp(y_k) - y_c
     margin          max(0, max_{k != c} y_k - y_c + margin)
 
-`add_loss` puts the mean over samples into a model as a linear expression of new variables.
+`add_loss` adds the mean over samples to a model, as a linear expression of new variables.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ from typing import Literal
 import numpy as np
 import torch
 from linopy import LinearExpression
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mipnet.arrays import Array
-from mipnet.errors import DataError, InputError, UnboundedError
+from mipnet.arrays import Array, Ints
+from mipnet.errors import DataError, InputError, UnboundedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows, add_variables, expression
 from mipnet.model.encoding import Encoding
 
 LossName = Literal["cross-entropy", "margin"]
-Labels = NDArray[np.int64]
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Loss:
-    """A loss by name; ``margin`` is the distance that the true logit must keep (for ``margin`` only)."""
+    """A loss by name, ``"cross-entropy"`` or ``"margin"``.
+
+    ``margin`` is the difference between the true logit and every other one from which the margin loss is 0; cross-entropy ignores it.
+    """
 
     name: LossName = "cross-entropy"
     margin: float = 1.0
@@ -41,18 +44,18 @@ class Loss:
         if not self.margin >= 0:
             raise InputError(f"the margin is {self.margin}; expected a number of at least 0")
 
-    def values(self, logits: Array, labels: Labels) -> Array:
-        """The loss of each sample, from logits ``(sample, class)``."""
+    def values(self, logits: Array, labels: Ints) -> Array:
+        """Return the loss per sample, from logits of shape ``(sample, class)`` and labels of shape ``(sample,)``."""
         at_label = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
         if self.name == "cross-entropy":
             entropy: Array = np.logaddexp.reduce(logits, axis=1) - at_label
             return entropy
         others = np.where(np.arange(logits.shape[1]) == labels[:, None], -np.inf, logits).max(axis=1)
-        missed: Array = np.maximum(0.0, others - at_label + self.margin)
-        return missed
+        hinge: Array = np.maximum(0.0, others - at_label + self.margin)
+        return hinge
 
-    def slopes(self, logits: Array, labels: Labels) -> Array:
-        """The derivative of each sample's loss by its logits (a subgradient where the margin loss has a kink)."""
+    def slopes(self, logits: Array, labels: Ints) -> Array:
+        """Return the gradient of each sample's loss with respect to its logits, or a subgradient; shape ``(sample, class)``."""
         rows = np.arange(len(labels))
         if self.name == "cross-entropy":
             slope: Array = np.exp(logits - np.logaddexp.reduce(logits, axis=1)[:, None])
@@ -66,8 +69,8 @@ class Loss:
         return slope
 
 
-def check_labels(labels: ArrayLike, samples: int, classes: int) -> Labels:
-    """Labels as integers; raises `DataError` unless there is one in ``0 .. classes-1`` for each sample."""
+def check_labels(labels: ArrayLike, samples: int, classes: int) -> Ints:
+    """Return labels as integers; raises `DataError` unless there is one in ``0 .. classes-1`` per sample."""
     array = np.asarray(labels)
     if array.shape != (samples,):
         raise DataError(f"the labels have shape {array.shape}; expected one for each of {samples} samples")
@@ -79,23 +82,24 @@ def check_labels(labels: ArrayLike, samples: int, classes: int) -> Labels:
 
 
 def add_loss(encoding: Encoding, labels: ArrayLike, loss: Loss) -> LinearExpression:
-    """The mean loss of the network's output over the samples, as an expression to be minimised.
+    """Add variables for the loss, and return its mean over the samples as a linear expression for a minimisation.
 
-    Cross-entropy adds ``lse`` with ``lse >= logsumexp(output)`` to the encoding's convex terms; margin adds ``hinge`` and its
-    rows.  Minimising makes both tight.
+    Cross-entropy adds variables ``lse`` and convex terms ``lse >= logsumexp(output)``; margin adds variables ``hinge`` and their rows.
+    Both hold with equality at an optimum.  Raises `DataError` if the labels do not fit, and `UnboundedError` if cross-entropy has no
+    finite bounds.
     """
     shape = encoding.network.output_shape
     if len(shape) != 1:
-        raise DataError(f"a loss needs one vector of logits a sample; the network's output has shape {shape}")
+        raise DataError(f"a loss needs one vector of logits per sample; the network's output has shape {shape}")
     known = check_labels(labels, len(encoding.samples), shape[0])
     return _cross_entropy(encoding, known) if loss.name == "cross-entropy" else _margin(encoding, known, loss.margin)
 
 
-def _cross_entropy(enc: Encoding, labels: Labels) -> LinearExpression:
+def _cross_entropy(enc: Encoding, labels: Ints) -> LinearExpression:
     lower, upper = (np.asarray(end.values) for end in (enc.output.lower, enc.output.upper))
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         raise UnboundedError("the logits have no finite bounds, so cross-entropy cannot be modelled; bound the network's input")
-    y: NDArray[np.int64] = enc.output.labels.values
+    y: Ints = enc.output.labels.values
     t = _per_sample(enc, "lse", np.logaddexp.reduce(lower, axis=1), np.logaddexp.reduce(upper, axis=1))
     enc.derive(t, lambda points: torch.logsumexp(points[:, y], dim=2))
     enc.convex.append((y, t))
@@ -103,12 +107,12 @@ def _cross_entropy(enc: Encoding, labels: Labels) -> LinearExpression:
     return _mean(enc, Affine.of(t) - at_label)
 
 
-def _margin(enc: Encoding, labels: Labels, margin: float) -> LinearExpression:
+def _margin(enc: Encoding, labels: Ints, margin: float) -> LinearExpression:
     y = enc.output.labels.values
     samples, classes = y.shape
-    most = np.maximum(0.0, enc.output.upper.values.max(axis=1) - enc.output.lower.values.min(axis=1) + margin)
-    hinge = _per_sample(enc, "hinge", np.zeros(samples), most)
-    enc.derive(hinge, lambda points: _missed(points[:, y], labels, margin))
+    upper = np.maximum(0.0, enc.output.upper.values.max(axis=1) - enc.output.lower.values.min(axis=1) + margin)
+    hinge = _per_sample(enc, "hinge", np.zeros(samples), upper)
+    enc.derive(hinge, lambda points: _margin_loss(points[:, y], labels, margin))
     others = y[np.arange(classes) != labels[:, None]]
     at_label = np.repeat(np.take_along_axis(y, labels[:, None], axis=1)[:, 0], classes - 1)
     rows = Affine.of(np.repeat(hinge, classes - 1)) - Affine.of(others) + Affine.of(at_label)
@@ -116,16 +120,16 @@ def _margin(enc: Encoding, labels: Labels, margin: float) -> LinearExpression:
     return _mean(enc, Affine.of(hinge))
 
 
-def _missed(logits: torch.Tensor, labels: Labels, margin: float) -> torch.Tensor:
-    """The margin loss of logits ``(point, sample, class)``."""
+def _margin_loss(logits: torch.Tensor, labels: Ints, margin: float) -> torch.Tensor:
+    """Return the margin loss, shape ``(point, sample)``, of logits of shape ``(point, sample, class)``."""
     true = torch.as_tensor(np.arange(logits.shape[2]) == labels[:, None])
     others = torch.where(true, -torch.inf, logits).amax(dim=2)
     return torch.relu(others - (logits * true).sum(dim=2) + margin)
 
 
-def _per_sample(enc: Encoding, name: str, lower: Array, upper: Array) -> NDArray[np.int64]:
-    """The labels of a new variable with one entry a sample."""
-    labels: NDArray[np.int64] = add_variables(enc.model, name, lower, upper, {"sample": enc.samples.values}).labels.values
+def _per_sample(enc: Encoding, name: str, lower: Array, upper: Array) -> Ints:
+    """Add one variable per sample, and return the labels."""
+    labels: Ints = add_variables(enc.model, name, lower, upper, {"sample": enc.samples.values}).labels.values
     return labels
 
 

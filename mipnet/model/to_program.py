@@ -1,4 +1,4 @@
-"""A linopy model as a `Program`: the arrays that a solver sees."""
+"""Converting a linopy model into a `Program`, the arrays that a backend takes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import linopy
 import numpy as np
-from numpy.typing import NDArray
 
-from mipnet.arrays import Columns, Csr
+from mipnet.arrays import Columns, Csr, Ints
 from mipnet.backend import Indicators, LogSumExp, Program, Rows
 from mipnet.errors import UnsupportedError
 
 
-def from_model(model: linopy.Model, convex: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] = ()) -> Program:
-    """The arrays of a linopy model, with log-sum-exp terms given by variable labels ``(samples, classes)`` and ``(samples,)``.
+def from_model(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]] = ()) -> Program:
+    """Return the program of a linopy model, with log-sum-exp terms ``t >= logsumexp(y)``.
 
-    Raises `UnsupportedError` for what no backend of mipnet takes: a quadratic objective, semi-continuous variables, SOS2.
+    A term is given by the labels of y, ``(samples, classes)``, and of t, ``(samples,)``.  Raises `UnsupportedError` for a quadratic
+    objective, semi-continuous variables and SOS2 sets, which no backend of mipnet supports.
     """
     m = model.matrices
     if model.is_quadratic:
-        raise UnsupportedError("the model has a quadratic objective; mipnet takes linear ones: linearise it, or call `model.solve`")
+        raise UnsupportedError("the model has a quadratic objective; mipnet supports linear ones: linearise it, or call `model.solve`")
     if np.isin(m.vtypes, ["S"]).any():
         raise UnsupportedError("the model has semi-continuous variables; write them with a binary and a bound")
     maximise = model.objective.sense == "max"
@@ -44,7 +44,7 @@ def from_model(model: linopy.Model, convex: Sequence[tuple[NDArray[np.int64], ND
 
 
 def column_lookup(labels: Columns) -> Columns:
-    """An array that maps a linopy label to its column, and an absent one to -1."""
+    """Return an array that maps a linopy label to its column, or to -1 if it has none."""
     lookup = np.full(int(labels.max(initial=-1)) + 1, -1, dtype=np.int64)
     lookup[labels] = np.arange(len(labels))
     return lookup
@@ -55,7 +55,7 @@ def _sos1(model: linopy.Model, where: Columns) -> tuple[Columns, ...]:
     for name in model.variables.sos:
         variable = model.variables[name]
         if variable.attrs["sos_type"] != 1:
-            raise UnsupportedError(f"variable `{name}` is an SOS2 set; mipnet takes SOS1: call `model.reformulate_sos_constraints()` first")
+            raise UnsupportedError(f"variable `{name}` is an SOS2 set; mipnet supports SOS1: call `model.reformulate_sos_constraints()`")
         labels = variable.labels.transpose(..., variable.attrs["sos_dim"]).values
         members = (row[row >= 0] for row in labels.reshape(-1, labels.shape[-1]))
         sets += [where[row] for row in members if len(row) > 1]

@@ -1,1 +1,1 @@
-"""Solving, and reading what comes back."""
+"""Solving a problem with a backend, in cut rounds, and checking the solution by a replay."""

@@ -1,80 +1,47 @@
-"""Solve: lower for the backend, start from a forward pass, cut in rounds, and replay what comes back.
+"""Solving a problem: rewrite it for the backend, start from a forward pass, cut in rounds, and replay the solution.
 
-What the solver says is never taken at its word.  The point is replayed: the input and the scores are read off it, the network
-runs forward on them in float64, every variable of the encoding is recomputed, and the objective reported is the one at the
-recomputed point.  `Result.max_error` is the largest difference between the solver's point and the network's own values.
+The solution of a solver is always checked.  It is replayed: the network runs forward in float64 from the input and the scores of the
+solution, every variable of the encoding is recomputed, and the reported objective is the one at the recomputed point.  See
+`mipnet.solving.result.Result`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from types import TracebackType
 from typing import Any, Literal
 
 import linopy
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Event, Limits, OnEvent, Options, Outcome, Status, get_backend, relative_gap
+from mipnet.backend import Backend, Limits, OnEvent, Options, get_backend
 from mipnet.backend.helpers import with_bounds, with_cost
-from mipnet.backend.rewrites import lower
-from mipnet.errors import InputError, SolverFailure
+from mipnet.backend.rewrites import rewrite
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.model.encoding import Encoding
-from mipnet.solving.cut_rounds import CutRounds, PointFunctions, SolveEvents
+from mipnet.solving.cut_rounds import CutRounds
 from mipnet.solving.open_program import OpenProgram
-from mipnet.solving.problem import Modelled
+from mipnet.solving.problem import Modelled, if_feasible
 from mipnet.solving.problem import Problem as Problem
 from mipnet.solving.problem import Start as Start
-from mipnet.solving.problem import if_feasible as if_feasible
+from mipnet.solving.result import Result as Result
+from mipnet.solving.result import check_outcome, make_result
 from mipnet.solving.separators import Tangents
+from mipnet.solving.solve_state import PointFunctions, SolveEvents
 from mipnet.solving.start_points import StartPoints
 
-REPLAY_TOLERANCE = 1e-5
-"""`Result.verified` needs the replay to agree within this, relative to 1 + the size of the value."""
-
 KEPT_POINTS_MAX = 16
-"""As many best points of earlier solves are kept as starts."""
+"""Number of best points of earlier solves that are kept as starts."""
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What came of a solve.
-
-    ``status`` says why it stopped, apart from whether there is a point: ``x`` is the labelled point, or None.  ``objective`` is the
-    true one at the replayed point, ``bound`` the proven bound, both in the model's own sense; ``gap`` is their relative gap.
-    ``verified`` is True if the replay of every network in the model agrees within `REPLAY_TOLERANCE` and the replayed point meets every
-    constraint as closely.  In a model without a network only the constraints are checked, and ``max_error`` is None.
-    """
-
-    status: Status
-    x: xr.Dataset | None
-    point: Array | None
-    objective: float | None
-    bound: float
-    gap: float
-    runtime: float
-    nodes: int
-    iterations: int
-    rounds: int
-    cuts: int
-    backend: str
-    version: str
-    size: Mapping[str, int]
-    max_error: float | None
-    verified: bool
-    start_accepted: bool | None = None
-    rewritten: tuple[str, ...] = ()
-    trace: tuple[Event, ...] = field(default=(), repr=False)
-    message: str = ""
-
-
+@suggest_keywords
 def solve(
     problem: Encoding | linopy.Model | Problem,
     backend: str | Backend = "highs",
@@ -86,24 +53,31 @@ def solve(
     start: Start = "forward",
     on_event: OnEvent | None = None,
 ) -> Result:
-    """Solve an encoding (with whatever was added to its model), any linopy model, or a `Problem`, and replay the point.
+    """Solve an encoding with everything that was added to its model, a linopy model, or a `Problem`, and replay the solution.
 
     Parameters
     ----------
+    problem
+        The problem.  An `Encoding` stands for the whole model that it is part of.
     backend
-        The name of a backend, or a `Backend` of your own.
-    time_limit, mip_gap
-        Seconds, and the relative gap at which to stop; ``limits`` takes all limits at once and wins.  Its ``bound_stop`` and
-        ``objective_stop`` are in the model's own sense: a maximisation stops once its bound falls to the one, or a point rises to
-        the other, with status `target reached`.
+        The name of a backend, or a `Backend` object.
+    time_limit
+        Seconds.
+    mip_gap
+        Relative gap at which the solve stops.
+    limits
+        All limits together, in place of ``time_limit`` and ``mip_gap``.  ``bound_stop`` and ``objective_stop`` are in the sense of the
+        model: a maximisation stops with status `target reached` if its bound is at most ``bound_stop``, or the objective of a feasible
+        point is at least ``objective_stop``.
     options
-        The solver's own options by its own names; an unknown one raises `OptionError`.
+        Options of the solver by their names in the solver; an unknown one raises `OptionError`.
     start
-        ``"forward"``: the forward pass of the network at the centre of its input set, all gates open, is the first incumbent;
-        ``"search"``: gradient steps from there and from random points look for better ones first, and answer a solver that asks for
-        points meanwhile (`mipnet.solving.gradient_search`), in a tenth of the time at most; ``"none"``; or a full point by variable label.
+        ``"forward"``: the first incumbent is a forward pass at the centre of the input set, with all scores 1.  ``"search"``: in
+        addition, gradient steps from there and from random points compute better ones before the solve, and during the solve whenever
+        the solver asks for points (`mipnet.solving.gradient_search`), in at most a tenth of the time.  ``"none"``: no start.  Or a full
+        point by variable label.
     on_event
-        Called with every `Event`; an exception it raises stops the solve and is raised here.
+        Called with every `Event`; an exception that it raises stops the solve and is raised again.
 
     Ctrl-C returns the best point so far with status `interrupted`.  To solve one problem many times, see `open_problem`.
     """
@@ -111,36 +85,37 @@ def solve(
         return opened.solve(time_limit=time_limit, mip_gap=mip_gap, limits=limits, start=start, on_event=on_event)
 
 
+@suggest_keywords
 def open_problem(
     problem: Encoding | linopy.Model | Problem, backend: str | Backend = "highs", *, options: Options | None = None
 ) -> OpenProblem:
-    """A problem that is handed to a solver once and solved many times, with other objectives and bounds.
+    """Open a problem that is handed to a solver once and solved many times, with different objectives and bounds.
 
         with mn.open_problem(encoding, "highs") as opened:
             for unit in range(10):
                 opened.set_objective(encoding.output.isel(fc3_unit=unit).sum(), sense="max")
                 print(opened.solve(time_limit=60).bound)
 
-    What is added to the model later takes no part.
+    Arguments are as for `solve`.  Later additions to the model have no effect.
     """
     return OpenProblem(problem, get_backend(backend), options)
 
 
 class OpenProblem:
-    """A problem on an open session.  Every cut stays, for cuts hold whatever the objective; no bound does.
+    """A problem on an open session.
 
-    A solve starts from where the one before it ended: the session's basis where the solver keeps one, and the best points so far.
-    Use it as a context manager; `open_problem` makes one.
+    A solve starts with the last basis, if the solver keeps one, and with the best points of earlier solves.  Cuts stay, because they
+    are valid for every objective; dual bounds do not.  Use it as a context manager.  `open_problem` creates it.
     """
 
     def __init__(self, problem: Encoding | linopy.Model | Problem, backend: Backend, options: Options | None = None) -> None:
         self.problem = copy(problem) if isinstance(problem, Problem) else Modelled.of(problem)
-        self._lowered = lower(self.problem.program, backend.features)
-        self._separators = [*(Tangents(term) for term in self._lowered.cuts), *self.problem.separators]
-        self._opened = OpenProgram(self._lowered.program, backend, options)
-        self._widest = self.problem.program
+        self._rewritten = rewrite(self.problem.program, backend.features)
+        self._separators = [*(Tangents(term) for term in self._rewritten.cuts), *self.problem.separators]
+        self._opened = OpenProgram(self._rewritten.program, backend, options)
+        self._first_program = self.problem.program
         self._points: deque[Array] = deque(maxlen=KEPT_POINTS_MAX)
-        self._last: Array | None = None
+        self._last_point: Array | None = None
 
     def __enter__(self) -> OpenProblem:
         return self
@@ -149,14 +124,21 @@ class OpenProblem:
         self.close()
 
     def close(self) -> None:
-        """Give the solver's memory back; another solve would hand the problem over again."""
+        """Free the solver's memory.  A later solve opens the problem again."""
         self._opened.close()
 
     def set_objective(self, objective: Any, offset: float = 0.0, *, sense: Literal["min", "max"] | None = None) -> None:
         """Replace the objective for all later solves.
 
-        It is a linopy expression or variable of the model, summed over its dimensions, or an array with a number for each column of
-        the program; ``sense`` stays as it was if left out.
+        Parameters
+        ----------
+        objective
+            A linopy expression or variable of the model, which is summed over its dimensions, or an array with one number per column of
+            the program.
+        offset
+            A constant that is added to the objective.
+        sense
+            ``"min"``, ``"max"``, or None to keep the current sense.
         """
         if sense not in (None, "min", "max"):
             raise InputError(f"the sense is `{sense}`; expected `min` or `max`")
@@ -172,20 +154,21 @@ class OpenProblem:
             each.program = replace(changed, maximise=maximise)
 
     def set_bounds(self, variables: Any, lower: ArrayLike | None = None, upper: ArrayLike | None = None) -> None:
-        """Replace the bounds of a linopy variable, or of some columns, for all later solves; what is None stays as it was.
+        """Replace the bounds of a linopy variable, or of columns given by number, for all later solves; None keeps the current bounds.
 
-        Big-Ms hold for the bounds that the problem was opened with, so none may be wider than those.
+        Raises `InputError` if they are wider than the bounds that the problem was opened with, for which its big-Ms are valid.
         """
-        columns, now, widest = self.problem.columns(variables), self.problem.program, self._widest
+        columns, now, first = self.problem.columns(variables), self.problem.program, self._first_program
         low, high = (
-            program_end[columns] if given is None else np.broadcast_to(np.asarray(given, dtype=np.float64), columns.shape)
-            for given, program_end in ((lower, now.lower), (upper, now.upper))
+            current[columns] if given is None else np.broadcast_to(np.asarray(given, dtype=np.float64), columns.shape)
+            for given, current in ((lower, now.lower), (upper, now.upper))
         )
-        if not ((low >= widest.lower[columns]) & (high <= widest.upper[columns])).all():
+        if not ((low >= first.lower[columns]) & (high <= first.upper[columns])).all():
             raise InputError("the bounds are wider than those that the problem was opened with; open it again with the wider ones")
         for each in (self.problem, self._opened):
             each.program = with_bounds(each.program, columns, low, high)
 
+    @suggest_keywords
     def solve(
         self,
         *,
@@ -195,27 +178,27 @@ class OpenProblem:
         start: Start = "forward",
         on_event: OnEvent | None = None,
     ) -> Result:
-        """Solve the problem as it stands now; arguments as those of `mipnet.solve`.
+        """Solve the current problem; arguments are as for `mipnet.solve`.
 
-        The best points of earlier solves are starts too, as far as they are feasible now, unless ``start`` is ``"none"``.
-        Rounds, cuts, nodes and the bound of the result are those of this solve alone.
+        The best points of earlier solves are used as starts if they are feasible now, unless ``start`` is ``"none"``.  Rounds, cuts,
+        nodes and the bound of the result are those of this solve alone.
         """
-        limits = _in_sense(limits or Limits(time=time_limit, gap=mip_gap), maximise=self.problem.program.maximise)
-        search = self.problem.searched() if isinstance(start, str) and start == "search" else None
+        limits = _for_minimisation(limits or Limits(time=time_limit, gap=mip_gap), maximise=self.problem.program.maximise)
+        search = self.problem.gradient_search() if isinstance(start, str) and start == "search" else None
         start_points = None if search is None else StartPoints(search, self._repaired, limits.time)
-        answer = None if start_points is None else start_points.answer
+        suggest = None if start_points is None else start_points.during_solve
         events = SolveEvents(on_event, self._opened.program.maximise)
-        points = PointFunctions(self._repaired, answer)
+        points = PointFunctions(self._repaired, suggest)
         run = CutRounds(self._opened, self._separators, limits, events, points, self.problem.tighteners)
-        if self._last is not None and not self._opened.program.integer.any():
-            self._opened.trim(self._last)
-        searched = () if start_points is None else start_points.before()
+        if self._last_point is not None and not self._opened.program.integer.any():
+            self._opened.trim(self._last_point)
+        searched = () if start_points is None else start_points.before_solve()
         outcome = run.solve(chain(self._starts(start, self.problem.start(start)), searched))
-        self._last = run.last
+        self._last_point = run.last_point
         if run.best.x is not None:
             self._points.append(run.best.x[: self.problem.program.columns])
-        _check_claims(run, outcome)
-        return _result(self.problem, run, outcome, self._lowered.rewritten)
+        check_outcome(run, outcome)
+        return make_result(self.problem, run, outcome, self._rewritten.rewritten)
 
     def _starts(self, wanted: Start, first: Array | None) -> Iterator[Array]:
         found = [] if first is None else [self._lifted(first)]
@@ -223,82 +206,23 @@ class OpenProblem:
         yield from (x for x in chain(found, map(self._repaired, earlier)) if x is not None)
 
     def _repaired(self, x: Array) -> Array | None:
-        """The forward pass from a point's input and scores (rounded if they are binary), if that is a feasible point."""
+        """Return the forward pass from the input and the scores of a point, or None if it is not feasible; binary scores are rounded."""
         program = self.problem.program
         inside = np.clip(x[: program.columns], program.lower, program.upper)
         return self._lifted(self.problem.replay(inside, compare=False)[0])
 
     def _lifted(self, x: Array) -> Array | None:
-        """The point as the backend takes it, lifted by the problem's own separators, if it is feasible."""
+        """Return a point of the rewritten program: the point lifted by the separators of the problem, or None if it is not feasible."""
         point: Array | None = x
         for separator in self.problem.separators:
             point = None if point is None else separator.lift(point)
         feasible = None if point is None else if_feasible(self.problem.program, point)
-        return None if feasible is None else self._lowered.complete(feasible)
+        return None if feasible is None else self._rewritten.complete(feasible)
 
 
-def _in_sense(limits: Limits, *, maximise: bool) -> Limits:
-    """The limits for the minimisation that a solver sees, from those in the model's own sense."""
+def _for_minimisation(limits: Limits, *, maximise: bool) -> Limits:
+    """Return limits for the minimisation that a solver gets, from limits in the sense of the model."""
     if not maximise:
         return limits
     bound, objective = (None if stop is None else -stop for stop in (limits.bound_stop, limits.objective_stop))
     return replace(limits, bound_stop=bound, objective_stop=objective)
-
-
-def _check_claims(run: CutRounds, outcome: Outcome) -> None:
-    """Raise `SolverFailure` if the solver contradicts a point that is known: by `infeasible`, or by a bound above its objective."""
-    if run.best.x is None:
-        return
-    if outcome.status is Status.INFEASIBLE:
-        raise SolverFailure(f"{run.opened.backend.name} says infeasible, but a point with objective {run.best.objective:g} is known")
-    if run.best.bound - run.best.objective > 1e-3 * max(1.0, abs(run.best.objective)):
-        raise SolverFailure(
-            f"{run.opened.backend.name} claims a bound of {run.best.bound:g}, but a point with objective {run.best.objective:g} is known"
-        )
-
-
-def final_status(run: CutRounds, outcome: Outcome, gap: float) -> Status:
-    """Why the whole solve stopped: the gap decides over `optimal`, the clock over `time limit`, whatever the last round said."""
-    if gap <= run.limits.gap and outcome.status is not Status.INTERRUPTED:
-        return Status.OPTIMAL
-    if outcome.status is Status.OPTIMAL and gap <= run.limits.gap + REPLAY_TOLERANCE:
-        return Status.OPTIMAL
-    if outcome.status in (Status.OPTIMAL, Status.TIME_LIMIT):
-        return Status.TIME_LIMIT if run.events.elapsed >= run.limits.time else Status.STALLED
-    return outcome.status
-
-
-def _result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: tuple[str, ...]) -> Result:
-    program, bound = problem.program, run.best.bound
-    max_error: float | None = None
-    verified, point, x, objective = False, None, None, math.inf
-    if run.best.x is not None:
-        replayed, max_error = problem.replay(run.best.x[: program.columns])
-        objective = float(program.cost @ replayed) + program.offset
-        missed = max([program.misses(replayed), *(math.inf for s in problem.separators if s.lift(replayed) is None)])
-        verified = (max_error is None or max_error <= REPLAY_TOLERANCE) and missed <= REPLAY_TOLERANCE
-        x, point = problem.labelled(replayed)
-    gap = math.inf if run.best.x is None else relative_gap(objective, bound)
-    sign = -1.0 if program.maximise else 1.0
-    return Result(
-        status=final_status(run, outcome, gap),
-        x=x,
-        point=point,
-        objective=None if run.best.x is None else sign * objective,
-        bound=sign * bound,
-        gap=gap,
-        runtime=run.events.elapsed,
-        nodes=run.counts.nodes,
-        iterations=run.counts.iterations,
-        rounds=run.counts.rounds,
-        cuts=run.counts.cuts,
-        backend=run.opened.backend.name,
-        version=run.opened.backend.version(),
-        size=program.size,
-        max_error=max_error,
-        verified=verified,
-        start_accepted=run.accepted,
-        rewritten=rewritten,
-        trace=tuple(run.events.trace),
-        message=outcome.message,
-    )

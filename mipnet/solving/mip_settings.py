@@ -1,4 +1,4 @@
-"""The settings of mixed-integer programs: the solver, its own options, and how the network is written for it."""
+"""The settings of mixed-integer programs: the solver, its options, and the formulation of the network."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mipnet.formulations.choice import Formulation
 @suggest_keywords
 @dataclass(frozen=True)
 class MipSettings:
-    """The solver of mixed-integer programs, its own options, and how the network is written for it.
+    """The solver of mixed-integer programs, its options, and the formulation of the network.
 
-    Every argument ``backend`` that only names a solver also takes these settings, for example
+    Every argument ``backend`` that takes the name of a solver also takes these settings, for example
     ``mn.verify(network, question, backend=mn.MipSettings("scip", formulation={"relu": "sos1"}))``.
 
     Parameters
     ----------
     backend
-        The name of an installed backend, or an instance of `Backend`.
+        The name of an installed backend, or a `Backend` object.
     options
-        The solver's own options, by its own names.
+        Options of the solver by their names in the solver.
     formulation
-        The formulation by kind of layer, as for `mipnet.encode`.
+        The formulation by lower-case layer name, as for `mipnet.encode`.
     """
 
     backend: str | Backend = "highs"
@@ -45,5 +45,5 @@ class MipSettings:
 
     @property
     def solver(self) -> Backend:
-        """The backend itself."""
+        """The backend as an object."""
         return get_backend(self.backend)

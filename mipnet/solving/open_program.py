@@ -1,7 +1,7 @@
-"""A program held open: its rows grow, its objective and bounds change, and sessions catch up with it when they are used.
+"""A program with open sessions: rows are added, objective and bounds change, and a session is updated when it is used.
 
-What is held is the truth and a session is a copy of it, so a session may be closed at any time and is opened again when it is
-needed: after an exception that may have left it half-way through a change, or for a backend that takes no changes.
+A session is a copy of the program.  It may be closed at any time, and is opened again when it is needed: after an exception that may have
+interrupted a change, or for a backend that does not support the change.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, Options, Program, Rows, Session
 
 BINDING_SLACK_MAX = 1e-6
-"""A row with at most this slack is binding."""
+"""Largest slack of a binding row."""
 
 
 @dataclass(eq=False)
 class OpenSession:
-    """A session, and what it has been told so far: a program and a number of rows."""
+    """A session with the program that it has, and the number of added row blocks that it has."""
 
     session: Session
     program: Program
@@ -28,9 +28,9 @@ class OpenSession:
 
 @dataclass(eq=False)
 class OpenProgram:
-    """A program, the ``rows`` that were added to it, and the sessions that are open on it: as it is, and without integrality.
+    """A program, the ``rows`` that were added to it, and its open sessions by whether they are without integrality.
 
-    Replace ``program`` by one with another objective or other bounds, and append to ``rows``.
+    To change it, assign a ``program`` with another objective or other bounds, or append to ``rows``.
     """
 
     program: Program
@@ -40,22 +40,22 @@ class OpenProgram:
     opened: dict[bool, OpenSession] = field(default_factory=dict)
 
     def session(self, *, relaxed: bool = False) -> Session:
-        """The session on the program as it stands now, with all rows; ``relaxed``: without integrality."""
-        known = self.opened.get(relaxed)
-        if known is not None and not self._missed(known) <= self.backend.features:
+        """Return a session on the current program with all rows, without integrality if ``relaxed`` is True."""
+        opened = self.opened.get(relaxed)
+        if opened is not None and not self._required_features(opened) <= self.backend.features:
             self.opened.pop(relaxed).session.close()
-            known = None
-        if known is None:
+            opened = None
+        if opened is None:
             program = self.program.with_rows(*self.rows) if self.rows else self.program
             program = replace(program, integer=np.zeros_like(program.integer)) if relaxed else program
-            known = self.opened[relaxed] = OpenSession(self.backend.open(program, self.options), self.program, len(self.rows))
-        self._catch_up(known)
-        return known.session
+            opened = self.opened[relaxed] = OpenSession(self.backend.open(program, self.options), self.program, len(self.rows))
+        self._update(opened)
+        return opened.session
 
     def trim(self, x: Array) -> None:
-        """Forget the added rows that are slack at ``x``, if there are more of them than of all else; sessions are opened anew.
+        """Remove the added rows that are not binding at ``x``, if there are more added rows than rows and columns of the program.
 
-        Every simplex iteration costs time for every row, and few of them are ever needed again.
+        Every row costs time in every simplex iteration, and few of the removed rows are needed again.  The sessions are closed.
         """
         if sum(len(rows) for rows in self.rows) > len(self.program.rows) + self.program.columns:
             self.close()
@@ -66,18 +66,19 @@ class OpenProgram:
         while self.opened:
             self.opened.popitem()[1].session.close()
 
-    def _missed(self, known: OpenSession) -> set[Feature]:
-        """What a session has to be able to do to catch up."""
-        changed, grown = known.program is not self.program, known.rows < len(self.rows)
+    def _required_features(self, opened: OpenSession) -> set[Feature]:
+        """Return the features that a backend needs to update the session."""
+        changed, grown = opened.program is not self.program, opened.rows < len(self.rows)
         return ({Feature.CHANGE} if changed else set()) | ({Feature.ADD_ROWS} if grown else set())
 
-    def _catch_up(self, known: OpenSession) -> None:
-        session, before, now = known.session, known.program, self.program
+    def _update(self, opened: OpenSession) -> None:
+        """Pass the changes since its last use on to a session."""
+        session, before, now = opened.session, opened.program, self.program
         if before.cost is not now.cost or before.offset != now.offset:
             session.set_objective(now.cost, now.offset)
         if before is not now:
             moved = np.flatnonzero((before.lower != now.lower) | (before.upper != now.upper))
             session.set_bounds(moved, now.lower[moved], now.upper[moved])
-        for rows in self.rows[known.rows :]:
+        for rows in self.rows[opened.rows :]:
             session.add_rows(rows)
-        known.program, known.rows = now, len(self.rows)
+        opened.program, opened.rows = now, len(self.rows)

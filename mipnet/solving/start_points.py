@@ -1,4 +1,4 @@
-"""Points that a solve is given: those of a search before it, and answers to a solver that asks for some."""
+"""Feasible points from a gradient search: starts before a solve, and suggestions for a solver that asks for points."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from mipnet.arrays import Array
 from mipnet.solving.gradient_search import GradientSearch
 
 SEARCH_TIME_SHARE = 0.1
-"""Largest share of the time limit of a solve that a search takes."""
+"""Largest share of the time of a solve that the search may take."""
 
 SEARCH_SECONDS_MAX = 2.0
-"""Longest search before a solve, in seconds."""
+"""Largest time of the search before a solve, in seconds."""
 
 SEARCH_SECONDS_MIN = 0.05
-"""Time that a search always gets, in seconds."""
+"""Time that the search gets in any case, in seconds."""
 
 STARTS_BEFORE_SOLVE, STEPS_BEFORE_SOLVE = 16, 40
-"""Number of starting points, and gradient steps per point, before a solve."""
+"""Number of starting points, and gradient steps per point, of the search before a solve."""
 
 STARTS_PER_REQUEST, STEPS_PER_REQUEST = 6, 12
 """Number of starting points, and gradient steps per point, used when the solver asks for a solution."""
 
 COMPLETED_POINTS_MAX = 4
-"""Number of the best points of a search that are completed by a forward pass and checked."""
+"""Number of best points of a search that are completed by a forward pass and checked."""
 
 
 @dataclass(eq=False)
 class StartPoints:
-    """Points of a search, made true and checked by ``repair``; ``seconds`` is the time limit of the solve that they are for."""
+    """Feasible points from a gradient search.
+
+    ``repair`` returns a feasible point near a point, or None.  ``seconds`` is the time limit of the solve.  ``spent`` is the time that
+    the search has taken during the solve, in seconds.
+    """
 
     search: GradientSearch
     repair: Callable[[Array], Array | None]
@@ -41,27 +45,29 @@ class StartPoints:
     began: float = field(default_factory=time.perf_counter)
     spent: float = 0.0
 
-    def before(self) -> Iterator[Array]:
-        """The points to start from, the best first."""
+    def before_solve(self) -> Iterator[Array]:
+        """Yield feasible points to start from, the best one first."""
         begin = np.vstack([self.search.starts, self.search.random(STARTS_BEFORE_SOLVE - 1, self.rng)])
-        yield from self._true(
-            self.search.descend(
-                begin, STEPS_BEFORE_SOLVE, max(SEARCH_SECONDS_MIN, min(SEARCH_SECONDS_MAX, SEARCH_TIME_SHARE * self.seconds))
-            )
-        )
+        seconds = max(SEARCH_SECONDS_MIN, min(SEARCH_SECONDS_MAX, SEARCH_TIME_SHARE * self.seconds))
+        yield from self._feasible(self.search.descend(begin, STEPS_BEFORE_SOLVE, seconds))
 
-    def answer(self, x: Array | None, best: Array | None) -> Array | None:
-        """A point near that of a relaxation, near the best known one, or near none, within a share of the time since the beginning."""
+    def during_solve(self, x: Array | None, best: Array | None) -> Array | None:
+        """Return a feasible point, or None if there is none or the share of the time is used up.
+
+        The search starts from the solution ``x`` of a relaxation, from the ``best`` known point, and from random points.
+        """
         now = time.perf_counter()
         if self.spent > SEARCH_SECONDS_MIN + SEARCH_TIME_SHARE * (now - self.began):
             return None
         free = self.search.free
         near = [point[free] for point in (x, best) if point is not None]
         begin = np.vstack([*near, self.search.random(STARTS_PER_REQUEST - len(near), self.rng)])
-        found = next(self._true(self.search.descend(begin, STEPS_PER_REQUEST, SEARCH_SECONDS_MIN), x if x is not None else best), None)
+        found = self.search.descend(begin, STEPS_PER_REQUEST, SEARCH_SECONDS_MIN)
+        point = next(self._feasible(found, x if x is not None else best), None)
         self.spent += time.perf_counter() - now
-        return found
+        return point
 
-    def _true(self, found: Array, x: Array | None = None) -> Iterator[Array]:
+    def _feasible(self, found: Array, x: Array | None = None) -> Iterator[Array]:
+        """Yield feasible points with the free columns ``found``; columns that a forward pass does not compute are those of ``x``."""
         repaired = (self.repair(self.search.completed(free, x)) for free in found[:COMPLETED_POINTS_MAX])
         yield from (point for point in repaired if point is not None)

@@ -57,7 +57,7 @@ def test_sizes_add_up_to_what_the_solver_gets(encoding, backend):
     assert sum(sum(each.special.values()) for each in told) == whole["special"]
     encoding.model.add_objective(encoding.output.sum(), sense="max", overwrite=True)
     with open_problem(encoding, backend) as opened:
-        held = opened._held.program
+        held = opened._opened.program
     assert told.handed_over == Size(held.columns, int(held.integer.sum()), len(held.rows))
     assert sum(each.size.variables + each.added.variables for each in told) == held.columns
     assert sum(each.size.rows + each.added.rows for each in told) == len(held.rows)
@@ -92,7 +92,7 @@ def test_formulations_and_reasons_are_told(encoding):
     }
     assert told["relu1"].why == "as asked"
     assert told["conv1"].size == told["sum"].size == Size()
-    assert told["conv1"].why == "affine, composed with what reads it"
+    assert told["conv1"].why == "affine, no formulation needed"
     assert told.backend == ""
     assert told.handed_over is None
     assert "relu1: ReLU, indicator (as asked)" in str(told)
@@ -158,7 +158,7 @@ def test_what_would_be_an_error_is_told_before_the_solve(backend):
         assert told.rest.native == ("1 SOS1 sets",)
         return
     assert told.handed_over is None
-    assert told.errors == ("the rest: highs does not take them as they are, and 2 members of SOS1 sets have no finite bounds; bound them",)
+    assert told.errors == ("the rest: highs does not support them, and 2 members of SOS1 sets have no finite bounds; bound them",)
     assert "nothing, see the errors" in str(told)
     with pytest.raises(UnboundedError, match="2 members of SOS1 sets"):
         open_problem(encoding, backend)
@@ -172,7 +172,7 @@ def test_an_indicator_without_a_big_m_is_an_error_on_highs():
     one = switch.isel({d: int(i[0]) for d, i in zip(switch.dims, np.nonzero(labels >= 0), strict=True)}, drop=True)
     encoding.model.add_indicator_constraints(one, 1, 1 * free, "<=", xr.DataArray(0.0), name="mine")
     (error,) = mn.explain(encoding, "highs").errors
-    assert error.startswith("relu1: highs does not take them as they are, and 1 indicator rows have no finite big-M")
+    assert error.startswith("relu1: highs does not support them, and 1 indicator rows have no finite big-M")
     assert not mn.explain(encoding, "scip").errors
 
 
@@ -181,7 +181,7 @@ def test_a_loss_is_cut_by_tangents_where_it_is_not_native(backend):
     network, region = mixed()
     told = mn.explain(mn.Importance(network, region.lower, [0]).pose(), backend)
     assert told.rest.special == {"log-sum-exp terms": 1}
-    rewritten = ("1 log-sum-exp terms -> tangents, in rounds",)
+    rewritten = ("1 log-sum-exp terms -> linearised by cuts",)
     assert (told.rest.rewritten, told.rest.native) == ((rewritten, ()) if backend == "highs" else ((), ("1 log-sum-exp terms",)))
 
 
@@ -189,7 +189,7 @@ def test_numbers_need_no_formulation():
     network, region = mixed()
     told = mn.explain(mn.encode(network, mn.Samples(region.lower)))
     assert told["relu1"].formulation == ""
-    assert told["relu1"].why == "its inputs are numbers, and so is its value"
+    assert told["relu1"].why == "constant, because its inputs are constant"
 
 
 def test_inspect_shows_and_carries_it(capsys: pytest.CaptureFixture[str]):

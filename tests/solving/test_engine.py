@@ -12,14 +12,15 @@ import pytest
 import xarray as xr
 
 import mipnet as mn
-from mipnet.backend.rewrites import lower
+from mipnet.backend.rewrites import rewrite
 from mipnet.errors import BackendMissing, InputError, OptionError, UnboundedError, UnsupportedError
 from mipnet.model.losses import Loss, add_loss
 from mipnet.model.to_program import from_model
-from mipnet.solving.cut_rounds import CutRounds, SolveEvents
+from mipnet.solving.cut_rounds import CutRounds
 from mipnet.solving.open_program import OpenProgram
 from mipnet.solving.problem import replay
 from mipnet.solving.separators import Tangents
+from mipnet.solving.solve_state import SolveEvents
 from tests.nets import dense, make, mlp
 
 BACKENDS = ("highs", "scip")
@@ -54,7 +55,7 @@ def test_tangents_are_rounds_on_highs_and_nothing_on_scip():
         found[backend] = mn.solve(encoding, backend, mip_gap=1e-5, time_limit=60)
     assert found["highs"].rounds > 1
     assert found["highs"].cuts > 0
-    assert found["highs"].rewritten == ("1 log-sum-exp terms -> tangents, in rounds",)
+    assert found["highs"].rewritten == ("1 log-sum-exp terms -> linearised by cuts",)
     assert found["scip"].rounds == 1
     assert found["scip"].cuts == 0
     assert found["highs"].objective == pytest.approx(found["scip"].objective, abs=1e-4)
@@ -160,13 +161,13 @@ def test_big_ms_of_rewritten_rows_need_bounds():
     model.add_indicator_constraints(b, 1, 1 * x, "<=", 1.0)
     model.add_objective(x.sum())
     with pytest.raises(UnboundedError, match="2 indicator rows have no finite big-M"):
-        lower(from_model(model), frozenset())
+        rewrite(from_model(model), frozenset())
     other = linopy.Model()
     y = other.add_variables(lower=0, coords=[("i", np.arange(2))], name="y")
     other.add_sos_constraints(y, sos_type=1, sos_dim="i")
     other.add_objective(y.sum())
     with pytest.raises(UnboundedError, match="2 members of SOS1 sets"):
-        lower(from_model(other), frozenset())
+        rewrite(from_model(other), frozenset())
 
 
 def test_what_no_backend_takes_is_refused():
@@ -288,21 +289,21 @@ def test_large_columns_excuse_no_missed_row():
     program = from_model(encoding.model)
     point = encoding.point(encoding.region.centre)
     point[far.labels.values] = 1e8
-    assert program.misses(point[program.labels]) < 1e-9
+    assert program.relative_violation(point[program.labels]) < 1e-9
     point[encoding.output.labels.values] += 1e-2
-    assert program.misses(point[program.labels]) > 1e-4
+    assert program.relative_violation(point[program.labels]) > 1e-4
 
 
 def test_rounds_without_integrality_go_on_while_the_bound_moves_and_give_no_incumbents():
     encoding = boxed()
     encoding.model.add_objective(1.0 * add_loss(encoding, [0], Loss()))
     backend = mn.get_backend("highs")
-    lowered = lower(from_model(encoding.model, encoding.convex), backend.features)
+    lowered = rewrite(from_model(encoding.model, encoding.convex), backend.features)
     with closing(OpenProgram(lowered.program, backend)) as opened:
         events = SolveEvents(None, lowered.program.maximise)
         run = CutRounds(opened, [Tangents(term) for term in lowered.cuts], mn.Limits(time=60), events)
         opened.rows += [separator.first(None, run.program.columns) for separator in run.separators]
-        run._relax()
+        run._relaxed_rounds()
         assert len(opened.rows) > 1
     assert run.counts.rounds > 2
     assert run.best.x is None

@@ -54,7 +54,7 @@ def scored(kind, loss="cross-entropy", seed=1, widths=(6, 8, 6, 3), layers="pape
 
 def searched(encoding) -> tuple[Modelled, GradientSearch]:
     problem = Modelled.of(encoding)
-    return problem, problem.searched()
+    return problem, problem.gradient_search()
 
 
 @pytest.mark.parametrize(("family", "seed"), SEEDS[::5])
@@ -65,10 +65,10 @@ def test_a_pass_in_torch_is_the_encodings_own_forward_pass(family, seed):
     encoding.model.add_objective(encoding.output.sum() + 2.0 * add_loss(encoding, [0, 1], Loss()))
     problem, search = searched(encoding)
     free = search.random(6, g)
-    passed = search._pass(torch.tensor(free)).numpy()
+    passed = search._forward(torch.tensor(free)).numpy()
     for values, point in zip(free, passed, strict=True):
         truth = problem.replay(search.completed(values), compare=False)[0]
-        np.testing.assert_allclose(point[search._known], truth[search._known], atol=1e-9)
+        np.testing.assert_allclose(point[search._computed], truth[search._computed], atol=1e-9)
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "margin"])
@@ -77,8 +77,8 @@ def test_slopes_are_those_of_the_true_objective(loss, layers):
     problem, search = searched(scored("continuous", loss, layers=layers))
     assert search.differentiable
     x = torch.tensor(search.random(1, np.random.default_rng(3)) * 0.5 + 0.2, requires_grad=True)
-    merit, value, missed = search._merit(x)
-    assert float(missed.detach().max()) < 1e-12
+    merit, value, violation = search._merit(x)
+    assert float(violation.detach().max()) < 1e-12
     assert torch.allclose(merit, value)
     (slope,) = torch.autograd.grad(value.sum(), x)
 
@@ -173,7 +173,7 @@ def test_without_anything_free_there_is_nothing_to_search():
     network, g = mlp((4, 3, 2), 0)
     encoding = mn.encode(network, mn.Samples(g.uniform(0, 1, (2, 4))))
     encoding.model.add_objective(encoding.output.sum())
-    assert Modelled.of(encoding).searched() is None
+    assert Modelled.of(encoding).gradient_search() is None
     assert mn.solve(encoding, start="search").verified
 
 
@@ -189,7 +189,7 @@ def test_a_search_before_the_solve_gives_it_a_better_start(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_solver_that_asks_gets_points_that_it_does_not_find(backend, monkeypatch):
-    monkeypatch.setattr(StartPoints, "before", lambda self: iter(()))
+    monkeypatch.setattr(StartPoints, "before_solve", lambda self: iter(()))
     encoding, limits = boxed(), mn.Limits(time=1.5)
     alone = mn.solve(encoding, backend, limits=limits)
     told = mn.solve(encoding, backend, limits=limits, start="search")
@@ -215,7 +215,7 @@ def test_an_exception_in_a_search_during_the_solve_is_raised(backend, monkeypatc
     def fail(self, x, best):
         raise KeyError("search")
 
-    monkeypatch.setattr(StartPoints, "answer", fail)
+    monkeypatch.setattr(StartPoints, "during_solve", fail)
     with pytest.raises(KeyError, match="search"):
         mn.solve(boxed((20, 20, 20, 20, 2)), backend, start="search", time_limit=30)
 
@@ -234,7 +234,7 @@ def test_ctrl_c_ends_a_solve_that_is_searched_with_its_best_point(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_answer_that_is_good_enough_ends_the_rounds(backend, monkeypatch):
     """Cross-entropy is tangents in rounds on HiGHS, and what is stopped at is found by a search during one of them."""
-    monkeypatch.setattr(StartPoints, "before", lambda self: iter(()))
+    monkeypatch.setattr(StartPoints, "before_solve", lambda self: iter(()))
     network, g = mlp((20, 30, 30, 30, 4), 0)
     encoding, loss = mn.encode(network, mn.LInf(g.uniform(0, 1, (1, 20)), 0.5)), Loss()
     encoding.model.add_objective(1.0 * add_loss(encoding, [0], loss))

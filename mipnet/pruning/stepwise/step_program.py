@@ -26,7 +26,7 @@ from mipnet.errors import InputError
 from mipnet.network.gates import Gate
 from mipnet.pruning.stepwise.curvature import Curvature
 from mipnet.solving.problem import Problem, Start
-from mipnet.solving.separators import CUT_TOLERANCE
+from mipnet.solving.separators import TANGENT_VIOLATION_MIN
 
 LOSS_CHANGE_NEGLIGIBLE = 1e-12
 """A unit whose silence changes the loss by less, up or down, goes for nothing."""
@@ -178,7 +178,7 @@ class ChangeSquares:
     def separate(self, x: Array, width: int) -> Rows:
         """A tangent for each square that is too low."""
         y, t = x[self.first_y :][: 2 * self.count].reshape(2, -1)
-        low = np.flatnonzero(y**2 - t > CUT_TOLERANCE)
+        low = np.flatnonzero(y**2 - t > TANGENT_VIOLATION_MIN)
         return self._tangents(low, y[low], width)
 
     def lift(self, x: Array) -> Array:

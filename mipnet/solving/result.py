@@ -1,0 +1,137 @@
+"""The result of a solve, made from its rounds and the replay of its best point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import xarray as xr
+
+from mipnet.arrays import Array
+from mipnet.backend import Event, Outcome, Status, relative_gap
+from mipnet.errors import SolverFailure
+from mipnet.solving.cut_rounds import CutRounds
+from mipnet.solving.problem import Problem
+
+REPLAY_TOLERANCE = 1e-5
+"""Largest difference of a replay for which `Result.verified` is True, relative to 1 + the absolute value."""
+
+BOUND_CONTRADICTION_MIN = 1e-3
+"""A bound contradicts a feasible point if it is above its objective by more than this, relative to the objective or 1 if that is larger."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The result of a solve.
+
+    Attributes
+    ----------
+    status
+        Why the solve stopped.  It may have stopped at a limit with or without a point.
+    x, point
+        The replayed solution as labelled arrays, and by variable label; None without a solution.
+    objective, bound, gap
+        The objective at the replayed solution, the dual bound, both in the sense of the model, and their relative gap.
+    runtime
+        Seconds.
+    nodes, iterations, rounds, cuts
+        Numbers of branch-and-bound nodes, simplex iterations, cut rounds, and rows that were added.
+    backend, version
+        The name and version of the backend.
+    size
+        Numbers of columns, rows, integer columns and special constraints of the program.
+    max_error
+        Largest difference between the solver's solution and the network, ``|a - b| / (1 + |b|)``; None without a network.
+    verified
+        True if ``max_error`` and the violation of every constraint by the replayed solution are at most `REPLAY_TOLERANCE`.
+    start_accepted
+        Whether the solver accepted the first point; None if it does not report this.
+    rewritten
+        The constraints that were rewritten for the backend.
+    trace
+        All events except log lines.
+    message
+        Further text of the backend.
+    """
+
+    status: Status
+    x: xr.Dataset | None
+    point: Array | None
+    objective: float | None
+    bound: float
+    gap: float
+    runtime: float
+    nodes: int
+    iterations: int
+    rounds: int
+    cuts: int
+    backend: str
+    version: str
+    size: Mapping[str, int]
+    max_error: float | None
+    verified: bool
+    start_accepted: bool | None = None
+    rewritten: tuple[str, ...] = ()
+    trace: tuple[Event, ...] = field(default=(), repr=False)
+    message: str = ""
+
+
+def check_outcome(run: CutRounds, outcome: Outcome) -> None:
+    """Raise `SolverFailure` if the outcome contradicts a feasible point: by `infeasible`, or by a bound above its objective."""
+    if run.best.x is None:
+        return
+    if outcome.status is Status.INFEASIBLE:
+        raise SolverFailure(f"{run.opened.backend.name} says infeasible, but a point with objective {run.best.objective:g} is known")
+    if run.best.bound - run.best.objective > BOUND_CONTRADICTION_MIN * max(1.0, abs(run.best.objective)):
+        raise SolverFailure(
+            f"{run.opened.backend.name} claims a bound of {run.best.bound:g}, but a point with objective {run.best.objective:g} is known"
+        )
+
+
+def final_status(run: CutRounds, outcome: Outcome, gap: float) -> Status:
+    """Return why the whole solve stopped: the gap decides about `optimal`, and the clock about `time limit`, not the last round."""
+    if gap <= run.limits.gap and outcome.status is not Status.INTERRUPTED:
+        return Status.OPTIMAL
+    if outcome.status is Status.OPTIMAL and gap <= run.limits.gap + REPLAY_TOLERANCE:
+        return Status.OPTIMAL
+    if outcome.status in (Status.OPTIMAL, Status.TIME_LIMIT):
+        return Status.TIME_LIMIT if run.events.elapsed >= run.limits.time else Status.STALLED
+    return outcome.status
+
+
+def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: tuple[str, ...]) -> Result:
+    """Replay the best point of a solve, and return the result in the sense of the model."""
+    program, bound = problem.program, run.best.bound
+    max_error: float | None = None
+    objective, verified, x, point = math.inf, False, None, None
+    if run.best.x is not None:
+        replayed, max_error = problem.replay(run.best.x[: program.columns])
+        objective = float(program.cost @ replayed) + program.offset
+        violation = max([program.relative_violation(replayed), *(math.inf for s in problem.separators if s.lift(replayed) is None)])
+        verified = (max_error is None or max_error <= REPLAY_TOLERANCE) and violation <= REPLAY_TOLERANCE
+        x, point = problem.labelled(replayed)
+    gap = math.inf if run.best.x is None else relative_gap(objective, bound)
+    sign = -1.0 if program.maximise else 1.0
+    return Result(
+        status=final_status(run, outcome, gap),
+        x=x,
+        point=point,
+        objective=None if run.best.x is None else sign * objective,
+        bound=sign * bound,
+        gap=gap,
+        runtime=run.events.elapsed,
+        nodes=run.counts.nodes,
+        iterations=run.counts.iterations,
+        rounds=run.counts.rounds,
+        cuts=run.counts.cuts,
+        backend=run.opened.backend.name,
+        version=run.opened.backend.version(),
+        size=program.size,
+        max_error=max_error,
+        verified=verified,
+        start_accepted=run.start_accepted,
+        rewritten=rewritten,
+        trace=tuple(run.events.trace),
+        message=outcome.message,
+    )
