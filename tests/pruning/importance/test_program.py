@@ -100,7 +100,7 @@ def test_both_backends_agree_and_the_objective_is_the_stated_one(make, bounds, l
         assert result.verified
         scores = task.read(encoding, result).scores
         loss = task.objective.loss.values(result.x["output"].values, task.labels).mean()
-        assert result.objective == pytest.approx(sparsity(task, encoding, scores) + task.weight * loss, abs=1e-6)
+        assert result.objective == pytest.approx(sparsity(task, encoding, scores) + task.objective.weight * loss, abs=1e-6)
         found[backend] = result
     gap = 2e-4 * max(1.0, abs(found["highs"].objective))
     assert found["highs"].objective == pytest.approx(found["scip"].objective, abs=gap)

@@ -10,6 +10,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, MipnetError, UnsupportedError
+from mipnet.network.gates import mask_actions
 from mipnet.pruning.rivals.parsimonious import ParsimoniousSettings, flattened, learn
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 
@@ -82,7 +83,7 @@ def test_the_module_is_pruned_itself(digits, learned):
     network = mn.from_torch(module, digits[0].images[:1])
     x = digits[1].images
     assert np.array_equal(network.forward(x).argmax(axis=1), module(torch.tensor(x, dtype=torch.float32)).argmax(dim=1).numpy())
-    assert network.forward(x) == pytest.approx(network.forward(x, mn.pruning.masks.mask_actions(mn.find_gates(network), masks)))
+    assert network.forward(x) == pytest.approx(network.forward(x, mask_actions(mn.find_gates(network), masks)))
     assert module[0].weight[~torch.tensor(masks["fc1"].values)].abs().max() == 0
 
 
