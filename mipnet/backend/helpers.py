@@ -210,7 +210,7 @@ def clean_point(program: Program, x: Array) -> Array:
         if scaled_violation(program, point) <= POINT_TOLERANCE:
             return point
     raise SolverFailure(
-        f"the solver returned a point that misses the program by {program.violation(rounded):.3g}; "
+        f"the solver returned a point that violates the program by {program.violation(rounded):.3g}; "
         "expected a feasible one: tighten its tolerances, scale the program, or switch its presolve off"
     )
 

@@ -41,15 +41,19 @@ def rewrite(program: Program, features: AbstractSet[Feature]) -> RewrittenProgra
     cuts: tuple[LogSumExp, ...] = ()
     members = np.empty(0, dtype=np.int64)
     if program.indicators is not None and Feature.INDICATOR not in features:
-        rewritten.append(f"{len(program.indicators.rows)} indicator rows -> big-M rows")
+        rewritten.append(f"{_counted(len(program.indicators.rows), 'indicator row')} -> big-M rows")
         program = indicators_to_rows(program)
     if program.sos1 and Feature.SOS1 not in features:
-        rewritten.append(f"{len(program.sos1)} SOS1 sets -> binaries and big-M rows")
+        rewritten.append(f"{_counted(len(program.sos1), 'SOS1 set')} -> binaries and big-M rows")
         program, members = sos1_to_rows(program), np.concatenate([one[:-1] for one in program.sos1])
     if program.convex and Feature.LOG_SUM_EXP not in features:
-        rewritten.append(f"{sum(len(c.epigraph) for c in program.convex)} log-sum-exp terms -> linearised by cuts")
+        rewritten.append(f"{_counted(sum(len(c.epigraph) for c in program.convex), 'log-sum-exp term')} -> linearised by cuts")
         cuts, program = program.convex, replace(program, convex=())
     return RewrittenProgram(program, cuts, members, tuple(rewritten))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def indicators_to_rows(program: Program) -> Program:

@@ -134,7 +134,9 @@ class Network:
                 raise NetworkError(f"node name `{name}` is used twice; every node needs a name of its own")
             for source in inputs:
                 if source not in shapes:
-                    raise NetworkError(f"node `{name}` reads `{source}`, which no earlier node is called; known: {', '.join(shapes)}")
+                    raise NetworkError(
+                        f"node `{name}` reads `{source}`, which is not the name of an earlier node; known: {', '.join(shapes)}"
+                    )
             try:
                 shapes[name] = layer.shape(*(shapes[source] for source in inputs))
             except NetworkError as error:

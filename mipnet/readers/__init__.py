@@ -1,1 +1,1 @@
-"""Readers: files and data sets of others, as networks, properties and images."""
+"""Readers of networks, properties and data sets."""

@@ -145,7 +145,7 @@ def _shaped(images: Array, shape: Sequence[int] | None, source: str) -> Array:
     if shape is None:
         return images
     if any(n < 1 for n in shape) or math.prod(shape) != math.prod(images.shape[1:]):
-        raise DataError(f"an image of `{source}` has shape {images.shape[1:]}, which is not {tuple(shape)} in another form")
+        raise DataError(f"an image of `{source}` has shape {images.shape[1:]}, which cannot be reshaped to {tuple(shape)}")
     return images.reshape(len(images), *shape)
 
 
@@ -167,9 +167,7 @@ def _published(source: str, root: PathLike | None, split: str) -> tuple[NDArray[
     """Read images ``(n, 1, rows, columns)`` and labels from the files with their published names."""
     given = root or os.environ.get(DATA_ROOT_VARIABLE)
     if not given:
-        raise DataError(
-            f"`{source}` is read from files; set `root`, or the environment variable {DATA_ROOT_VARIABLE}, to their folder"
-        )
+        raise DataError(f"`{source}` is read from files; set `root`, or the environment variable {DATA_ROOT_VARIABLE}, to their folder")
     prefix = "train" if split == "train" else "t10k"
     pixels = read_idx(_find(source, Path(given), f"{prefix}-images", 3), 3)
     return pixels[:, None], read_idx(_find(source, Path(given), f"{prefix}-labels", 1), 1)
@@ -230,7 +228,7 @@ def read_idx(path: Path, axes: int | None = None) -> NDArray[np.uint8]:
     sizes = [int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4)]
     if len(data) < start or len(data) - start != math.prod(sizes):
         verb = "is cut off" if len(data) < start + math.prod(sizes) else "is too long"
-        raise DataError(f"`{path}` {verb}: it has {len(data)} bytes, and its head says {start + math.prod(sizes)}; fetch it again")
+        raise DataError(f"`{path}` {verb}: it has {len(data)} bytes, and its header says {start + math.prod(sizes)}; fetch it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(sizes)
 
 

@@ -67,7 +67,7 @@ def read_safetensors(path: str | Path, layers: Sequence[Mapping[str, Any]] | Non
         raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     if layers is None or input_shape is None:
         missing = "layers" if layers is None else "input_shape"
-        raise NetworkError(f"`{path}` holds weights alone; give `{missing}`, or export the module with `torch.export.save` as .pt2")
+        raise NetworkError(f"`{path}` holds weights only; give `{missing}`, or export the module with `torch.export.save` as .pt2")
     return from_torch(build_module(layers, path, input_shape), torch.zeros(1, *input_shape))
 
 
@@ -152,7 +152,7 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) ->
     unexpected = [key for key in weights if key not in wanted]
     if missing or unexpected:
         lacks = [f"lacks {', '.join(f'`{key}`' for key in missing)}"] if missing else []
-        extra = [f"has {', '.join(f'`{key}`' for key in unexpected)} besides"] if unexpected else []
+        extra = [f"has {', '.join(f'`{key}`' for key in unexpected)} in addition"] if unexpected else []
         raise NetworkError(f"`{path}` {' and '.join(lacks + extra)}; expected {', '.join(key for key in wanted if key not in optional)}")
     for key, value in weights.items():
         if value.shape != wanted[key].shape:

@@ -157,7 +157,9 @@ def _compare(model: ModelProto, network: Network, reader: OnnxReader, path: Path
     except Exception as error:
         return [f"not compared with onnxruntime, which cannot run it ({one_line(error)})"]
     if not np.isfinite(wanted).all():
-        raise NetworkError(f"`{path}` gives NaN or infinite outputs for random inputs, says onnxruntime; its numbers are too large for it")
+        raise NetworkError(
+            f"`{path}` gives NaN or infinite outputs for random inputs in onnxruntime; its weights are too large for its number type"
+        )
     outputs = network.forward(x)
     half = any(each.type.tensor_type.elem_type in (10, 16) for each in model.graph.input)  # FLOAT16, BFLOAT16
     found = (reader.softmax.apply(outputs) if reader.softmax else outputs).reshape(4, -1)

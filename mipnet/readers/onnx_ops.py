@@ -46,7 +46,9 @@ def matmul(call: OnnxCall, a: Any, b: Any) -> OnnxTensor:
     x = a if row else call.value(b, "both factors")
     weight = call.array(b if row else a, "the second factor" if row else "the first factor")
     if weight.ndim != 2:
-        call.refuse(f"it multiplies shapes {list(x.dims)} and {list(weight.shape)}; expected one vector a sample and a matrix of constants")
+        call.refuse(
+            f"it multiplies shapes {list(x.dims)} and {list(weight.shape)}; expected one vector per sample and a matrix of constants"
+        )
     shift = _added_next(call, len(x.dims), int(weight.shape[1])) if row else None
     return _affine(call, x, x.dims, weight.T if row else weight, shift, row=row)
 
@@ -60,7 +62,7 @@ def _affine(call: OnnxCall, x: OnnxTensor, dims: Shape, weight: torch.Tensor, sh
     if dims[along] != inputs or math.prod(dims) != inputs:
         call.refuse(
             f"its input has shape {list(dims)} and its constant {list(weight.shape if not row else weight.shape[::-1])};"
-            " expected one vector a sample: flatten before it, and export for one sample or for any number of them"
+            " expected one vector per sample: flatten before it, and export for one sample or for any number of them"
         )
     after = list(dims)
     after[along] = outputs

@@ -137,7 +137,7 @@ def _interpret(program: ExportedProgram, x: Tensor) -> Any:
 
 
 def _sizes(program: ExportedProgram) -> tuple[int, int]:
-    """Return two batch sizes that the program accepts: twice the same if it was exported for one size only."""
+    """Return two batch sizes that the program accepts: the same size twice if it was exported for one size only."""
     name = program.graph_signature.user_inputs[0]
     (given,) = (node for node in program.graph.nodes if node.name == name)
     size = given.meta["val"].shape[0]

@@ -179,7 +179,7 @@ def weight_notes(network: Network) -> list[str]:
             sizes = value.abs()[value != 0]
             tiny = int((sizes < WEIGHT_SIZE_MIN).sum())
             if tiny:
-                notes.append(f"{tiny} nonzero numbers in `{key}` of `{node.name}` are below {WEIGHT_SIZE_MIN:.0e}; solvers take them for 0")
+                notes.append(f"{tiny} nonzero numbers in `{key}` of `{node.name}` are below {WEIGHT_SIZE_MIN:.0e}; solvers treat them as 0")
             if sizes.numel() and float(sizes.max() / sizes.min()) > WEIGHT_RATIO_MAX:
                 notes.append(f"`{key}` of `{node.name}` ranges from {sizes.min():.1e} to {sizes.max():.1e}, more than solvers resolve")
     return notes

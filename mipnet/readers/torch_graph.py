@@ -225,7 +225,7 @@ class TorchReader:
         return value
 
     def _fold(self, node: fx.Node, constants: list[TorchConstant]) -> TorchConstant:
-        """What an operator makes of constants alone, computed by torch."""
+        """Return the result of an operator whose inputs are all constants, computed by torch."""
         values = {key: v.tensor if isinstance(v, TorchConstant) else v for key, v in self.values.items()}
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         try:

@@ -111,7 +111,7 @@ def unknown_option(backend: Backend) -> None:
 
 @check()
 def refuses_features(backend: Backend) -> None:
-    """A program that needs what the backend's features do not list raises BackendError."""
+    """A program that needs a feature which the backend does not list raises BackendError."""
     p = program([1.0, 1.0, 1.0], upper=1.0)
     specials = {
         Feature.INTEGER: replace(p, integer=np.ones(3, dtype=bool)),

@@ -198,7 +198,7 @@ def test_a_point_that_is_none_raises(name: str, monkeypatch: pytest.MonkeyPatch)
             return replace(raw(*given), x=np.full(p.columns, 1.0))
 
         monkeypatch.setattr(session, "_raw", zeros)
-        with pytest.raises(SolverFailure, match="misses the program"):
+        with pytest.raises(SolverFailure, match="violates the program"):
             session.solve()
 
 

@@ -59,7 +59,7 @@ class TestDigits:
         np.testing.assert_array_equal(square.images.reshape(-1, 64), flat.images)
 
     def test_a_shape_of_another_size_is_an_error(self) -> None:
-        with pytest.raises(DataError, match=r"shape \(64,\), which is not \(1, 28, 28\)"):
+        with pytest.raises(DataError, match=r"shape \(64,\), which cannot be reshaped to \(1, 28, 28\)"):
             load("digits", shape=(1, 28, 28))
 
 
@@ -95,7 +95,7 @@ class TestPublished:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"pixels": idx(PIXELS)[:-1]}, "is cut off: it has 3151 bytes, and its head says 3152"),
+            ({"pixels": idx(PIXELS)[:-1]}, "is cut off: it has 3151 bytes, and its header says 3152"),
             ({"pixels": idx(PIXELS)[:7]}, "is cut off|begins with"),
             ({"pixels": idx(PIXELS) + b"x"}, "is too long"),
             ({"pixels": b""}, r"begins with the bytes \(none\)"),

@@ -223,8 +223,8 @@ class TestWeights:
         ("change", "message"),
         [
             ({"fc.bias": None}, r"lacks `fc\.bias`; expected conv\.weight"),
-            ({"fc.extra": torch.ones(1)}, r"has `fc\.extra` besides"),
-            ({"fc.bias": None, "fc.b": torch.ones(3)}, r"lacks `fc\.bias` and has `fc\.b` besides"),
+            ({"fc.extra": torch.ones(1)}, r"has `fc\.extra` in addition"),
+            ({"fc.bias": None, "fc.b": torch.ones(3)}, r"lacks `fc\.bias` and has `fc\.b` in addition"),
             ({"fc.weight": torch.ones(3, 31)}, r"`fc\.weight` of .* has shape \(3, 31\); the layers expect \(3, 32\)"),
             ({"fc.weight": torch.full((3, 32), torch.nan)}, r"parameter `fc\.weight` holds 96 NaN"),
         ],
@@ -241,7 +241,7 @@ class TestWeights:
 
     def test_without_layers(self, tmp_path: Path, suffix: str) -> None:
         path = saved(tmp_path, suffix, small().state_dict())
-        with pytest.raises(NetworkError, match="holds weights alone; give `layers`"):
+        with pytest.raises(NetworkError, match="holds weights only; give `layers`"):
             read(path)
         with pytest.raises(NetworkError, match="give `input_shape`"):
             read(path, INLINE)
