@@ -205,10 +205,8 @@ class MinimumSearch:
 
     def _search(self, rounds: int) -> None:
         now = time.monotonic()
-        end, search = (
-            now + MINIMUM_TIME_SHARES["search"] * (self.settings.end - now),
-            CounterexampleSearch.of(self.excess, self.region, self.settings.seed + rounds),
-        )
+        end = now + MINIMUM_TIME_SHARES["search"] * (self.settings.end - now)
+        search = CounterexampleSearch.of(self.excess, self.region, self.settings.seed + rounds)
         for _ in range(rounds):
             rows = np.flatnonzero(self.open)
             for first in range(0, len(rows), FUNCTIONS_PER_SEARCH):

@@ -145,7 +145,7 @@ def test_the_class_changes_where_it_was_worked_out(backend, radius, clip, kept, 
         assert ball.classes == (0, 1)
 
 
-def cancelling(**how) -> BallAgreements:
+def cancelling(count: int, **how) -> BallAgreements:
     """Asked of pairs of equal units that cancel: nothing changes without them, and linear bounds do not see that."""
     g = np.random.default_rng(0)
     n, pairs = 40, 60
@@ -158,7 +158,8 @@ def cancelling(**how) -> BallAgreements:
     ]
     network = mn.Network.build((n,), layers)
     masks = xr.Dataset({"fc1": ("fc1_unit", np.arange(2 * pairs + 1) == 2 * pairs)})
-    return agree_around(network, mn.find_gates(network), masks, g.uniform(-0.1, 0.1, (3, n)), ImageBalls(0.3, clip=(-9, 9)), **how)
+    images, asked = g.uniform(-0.1, 0.1, (3, n)), ImageBalls(0.3, count, (-9, 9))
+    return agree_around(network, mn.find_gates(network), masks, images, asked, **how)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
