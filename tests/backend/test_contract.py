@@ -1,4 +1,4 @@
-"""Both backends against the contract, and what each adapter does with its own solver's traps."""
+"""Every installed backend against the contract, and the special cases of each solver."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_linear_program_stops_at_its_time_limit() -> None:
     p = program(-rng.random(800) - a.sum(axis=0) / 600, a, row_upper=a.sum(axis=1))
     with get_backend("highs").open(p) as session:
         full = session.solve()
-        session.set_objective(-p.cost[::-1] * np.array([-1.0, -2.0] * 400))  # so that there is work again
+        session.set_objective(-p.cost[::-1] * np.array([-1.0, -2.0] * 400))  # so that the solver has to iterate again
         for _ in range(2):
             outcome = session.solve(Limits(time=0.02))
             assert outcome.status is Status.TIME_LIMIT

@@ -1,4 +1,4 @@
-"""Backends are found by entry points; a broken, missing or doubled one takes nothing else down."""
+"""Backends are found by entry points; a broken, missing or duplicate one does not affect the others."""
 
 from __future__ import annotations
 

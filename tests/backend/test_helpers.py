@@ -1,4 +1,4 @@
-"""What all backends share: points settled, bounds kept honest, events in order, solvers in a thread of their own."""
+"""Helpers of all backends: cleaned points, valid bounds, ordered events, solvers in another thread."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mipnet.testing.programs import program
 BINARY = program([-1.0, 1.0], [[1.0, 1.0]], row_upper=1.0, upper=1.0, integer=True, offset=3.0)
 
 
-def test_settle_rounds_and_clips() -> None:
+def test_clean_point_rounds_and_clips() -> None:
     assert clean_point(BINARY, np.array([0.9999997, -1e-9])).tolist() == [1.0, 0.0]
 
 
-def test_settle_keeps_a_fraction_that_a_big_m_needs() -> None:
+def test_clean_point_keeps_a_fraction_that_a_big_m_needs() -> None:
     p = program([0.0, 0.0], [[1.0, -1e6]], row_upper=0.0, lower=0.0, upper=[5.0, 1.0], integer=[False, True])
     assert clean_point(p, np.array([0.5, 5e-7])).tolist() == [0.5, 5e-7]
 
 
 @pytest.mark.parametrize("x", [[1.0, 1.0], [0.5, 0.0], [math.nan, 0.0], [2.0, -1.0], [math.inf, 0.0]])
-def test_settle_refuses_a_point_that_is_none(x: list[float]) -> None:
+def test_clean_point_refuses_a_point_that_is_none(x: list[float]) -> None:
     with pytest.raises(SolverFailure):
         clean_point(BINARY, np.array(x))
 
@@ -103,7 +103,7 @@ def test_trivial_programs_need_no_solver() -> None:
     assert crossed.status is Status.INFEASIBLE
 
 
-def test_run_apart_raises_what_the_work_raised() -> None:
+def test_run_in_thread_raises_what_the_work_raised() -> None:
     def work() -> None:
         raise SolverFailure("broken")
 

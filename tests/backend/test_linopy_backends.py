@@ -1,7 +1,7 @@
-"""The solvers that linopy drives: what linopy would lose in silence, and what the adapter reads of commands and logs.
+"""The solvers that linopy runs: what linopy would lose without an error, and what the adapter reads from files and logs.
 
-`tests/test_backends.py` holds every solver that is installed against the contract; these tests want CBC and GLPK, from the extra
-`linopy`, or nothing at all.
+`test_contract.py` tests every installed solver against the contract; these tests need CBC and GLPK, from the extra `linopy`, or no
+solver at all.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def test_a_command_beside_this_python_is_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_offset_and_columns_at_home(name: str) -> None:
-    # linopy takes no constant in an objective, and a reader of LP files no column that is named in its bounds alone
+def test_offset_and_columns_that_are_left_out(name: str) -> None:
+    # linopy drops the constant of an objective, and a reader of LP files drops a column that is named in the bounds only
     p = program([1.0, 0.0, 0.0, 0.0], [[1, 0, 0, 0]], 2.0, lower=[0, -inf, 0.5, -7], upper=[9, inf, 3, -2], integer=True, offset=1e5)
     outcome = solve(name, p)
     assert outcome.objective == 1e5 + 2
@@ -86,7 +86,7 @@ def test_no_integer_between_the_bounds(name: str) -> None:
     assert (outcome.status, outcome.x) == (Status.INFEASIBLE, None)
 
 
-def test_handed_over_as_it_is() -> None:
+def test_the_linopy_model_is_the_program() -> None:
     p = program(
         [1.0, 0.0, -2.0], [[1, 2, 0], [0, 0, 0], [1, 0, -1]], [-1, -1, 0], [4, 1, 0], lower=-5.0, upper=5.0, integer=[False, True, False]
     )
@@ -94,7 +94,7 @@ def test_handed_over_as_it_is() -> None:
     matrices = built.model.matrices
     order = [*np.argsort(built.labels), 3]  # the last one is fixed at 1 and costs the offset
     assert np.asarray(matrices.vtypes)[built.labels].tolist() == ["C", "I", "C"]
-    assert len(built.model.integers.labels), "linopy's Gurobi forgets integrality where a dimension has the variable's own name"
+    assert len(built.model.integers.labels), "linopy's Gurobi loses integrality if a dimension has the variable's own name"
     assert matrices.c.tolist() == np.append(p.cost, 0.0)[order].tolist()
     columns = matrices.A.toarray()[:, built.labels].tolist()
     rows = {(*row, str(sense), float(b)) for row, sense, b in zip(columns, matrices.sense, matrices.b, strict=True)}
@@ -184,7 +184,7 @@ def test_a_command_that_dies_is_a_failure(tmp_path: Path, monkeypatch: pytest.Mo
             session.solve()
 
 
-def said(tmp_path: Path, log: str, size: int = 3, **files: str) -> SolverOutput:
+def output(tmp_path: Path, log: str, size: int = 3, **files: str) -> SolverOutput:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     return SolverOutput(None, None, tmp_path, log, size)
@@ -209,8 +209,8 @@ POINT = "      0 c0   3   0\n      0 x0   1   0\n**    1 x1   2.5   -1e-7\n     
         ("Something new - objective value 0.00000000", "", Status.STALLED, True, -inf),
     ],
 )
-def test_words_of_cbc(tmp_path: Path, first: str, log: str, status: Status, point: bool, bound: float) -> None:
-    raw = read_cbc(said(tmp_path, log, solution=f"{first}\n{POINT}"))
+def test_output_of_cbc(tmp_path: Path, first: str, log: str, status: Status, point: bool, bound: float) -> None:
+    raw = read_cbc(output(tmp_path, log, solution=f"{first}\n{POINT}"))
     assert (raw.status, raw.bound) == (status, pytest.approx(bound))
     assert (None if raw.x is None else raw.x.tolist()) == ([1.0, 2.5, 1.0] if point else None)
 
@@ -218,7 +218,7 @@ def test_words_of_cbc(tmp_path: Path, first: str, log: str, status: Status, poin
 @pytest.mark.parametrize("first", ["Optimal - objective value 43.6", "Integer infeasible - objective value 43.6"])
 def test_cbc_proves_nothing_once_its_time_is_up(tmp_path: Path, first: str) -> None:
     took = "Total time (Wallclock seconds): 0.5195   (CPU seconds):             0.006661\n"
-    early = said(tmp_path, took, solution=f"{first}\n{POINT}")
+    early = output(tmp_path, took, solution=f"{first}\n{POINT}")
     assert read_cbc(early).status in (Status.OPTIMAL, Status.INFEASIBLE)
     assert read_cbc(replace(early, seconds=0.5)).status is Status.TIME_LIMIT
     assert read_cbc(replace(early, seconds=5.0)).status in (Status.OPTIMAL, Status.INFEASIBLE)
@@ -233,7 +233,7 @@ def test_cbc_with_little_time_claims_nothing_wrong(seconds: float) -> None:
 
 
 def test_cbc_without_a_solution_is_no_answer(tmp_path: Path) -> None:
-    raw = read_cbc(said(tmp_path, ""))
+    raw = read_cbc(output(tmp_path, ""))
     assert (raw.status, raw.x) == (Status.STALLED, None)
 
 
@@ -268,9 +268,9 @@ PROGRESS = "Integer optimization begins...\n+   12: mip =   3.0e+00 >=   2.50000
         ("glpsol gave up\n", "u", Status.STALLED, -inf),
     ],
 )
-def test_words_of_glpk(tmp_path: Path, log: str, mark: str, status: Status, bound: float) -> None:
+def test_output_of_glpk(tmp_path: Path, log: str, mark: str, status: Status, bound: float) -> None:
     exact = f"c Status:     WORDS\ns mip 1 3 {mark} 3\ni 1 3\nj 1 1\nj 2 2.5000000000123\nj 3 0\ne o f\n"
-    raw = read_glpk(said(tmp_path, log, solution=REPORT, exact=exact))
+    raw = read_glpk(output(tmp_path, log, solution=REPORT, exact=exact))
     assert (raw.status, raw.bound) == (status, pytest.approx(bound))
     there = mark in "of" and status is not Status.INFEASIBLE
     assert (None if raw.x is None else raw.x.tolist()) == ([2.5000000000123, 0.0, 1.0] if there else None)
@@ -285,8 +285,8 @@ def test_words_of_glpk(tmp_path: Path, log: str, mark: str, status: Status, boun
         ("\nno licence\n", Status.STALLED),
     ],
 )
-def test_words_of_copt(tmp_path: Path, log: str, status: Status | None) -> None:
-    raw = read_copt(said(tmp_path, log + "\nBest bound      : 49.25\n"))
+def test_output_of_copt(tmp_path: Path, log: str, status: Status | None) -> None:
+    raw = read_copt(output(tmp_path, log + "\nBest bound      : 49.25\n"))
     assert (raw.status, raw.bound) == (status, pytest.approx(49.24))
 
 
@@ -299,12 +299,12 @@ def test_a_printed_bound_is_never_better_than_the_one_meant(text: str, meant: fl
 
 
 @pytest.mark.parametrize("gap", [0.0, 1e-4, 0.3, 2.0, inf])
-def test_the_gap_a_solver_is_told_is_never_looser(gap: float) -> None:
-    told = strict_gap(gap)
+def test_the_gap_for_a_solver_is_never_looser(gap: float) -> None:
+    strict = strict_gap(gap)
     rng = np.random.default_rng(0)
     for objective, bound in rng.uniform(-5.0, 5.0, (200, 2)):
         low, high = min(objective, bound), max(objective, bound)
-        if high - low <= told * max(abs(high), abs(low)):
+        if high - low <= strict * max(abs(high), abs(low)):
             assert relative_gap(high, low) <= gap + 1e-12
 
 
@@ -314,10 +314,10 @@ def test_digits_end_to_end(name: str, tmp_path: Path, capsys: pytest.CaptureFixt
     for backend in (name, "highs"):
         assert cli.main(["solve", str(DIGITS), "--backend", backend, "--json", "--output", str(tmp_path / backend)]) in (0, None)
         found[backend] = json.loads(capsys.readouterr().out)
-    mine, best = found[name], found["highs"]
-    assert (mine["status"], mine["verified"], mine["backend"]) == ("optimal", True, name)
-    assert mine["objective"] == pytest.approx(best["objective"], abs=2e-4 * max(1.0, abs(best["objective"])))
-    assert mine["bound"] <= best["objective"] + 1e-6
+    own, best = found[name], found["highs"]
+    assert (own["status"], own["verified"], own["backend"]) == ("optimal", True, name)
+    assert own["objective"] == pytest.approx(best["objective"], abs=2e-4 * max(1.0, abs(best["objective"])))
+    assert own["bound"] <= best["objective"] + 1e-6
 
 
 def test_features_say_what_they_do_not() -> None:

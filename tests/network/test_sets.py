@@ -1,4 +1,4 @@
-"""Input sets hold what they say, and an empty one is refused."""
+"""Input sets contain the right points, and an empty set is refused."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ZIP = HERE / "exported.zip"
 
 
 def export(module: nn.Module, shape: tuple[int, ...], *, dynamo: bool, dynamic: bool = True, **given: Any) -> onnx.ModelProto:
-    """A model with the input `x`, for any number of samples if ``dynamic`` and for one if not."""
+    """A model with the input `x`, for a variable number of samples if ``dynamic``, else for one."""
     x = torch.zeros(2 if dynamic else 1, *shape, dtype=next((p.dtype for p in module.parameters()), torch.float32))
     with quiet():
         if dynamo:
@@ -41,7 +41,7 @@ def export(module: nn.Module, shape: tuple[int, ...], *, dynamo: bool, dynamic: 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what the exporters print and warn about to themselves."""
+    """Hide what the exporters print, and their warnings."""
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -52,7 +52,7 @@ def quiet() -> Iterator[None]:
 
 
 def bare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without what an exporter says about where its parts come from."""
+    """The model without the metadata of the exporter on the origin of its parts."""
     del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
         part.ClearField("doc_string")
@@ -63,7 +63,7 @@ def bare(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def main() -> None:
-    """Write every network that an exporter takes; those of a fixed number of samples where any number fails."""
+    """Write every network that an exporter supports, for a fixed number of samples if a variable number fails."""
     from tests.readers.test_torch import ALL
 
     with zipfile.ZipFile(ZIP, "w", zipfile.ZIP_DEFLATED) as archive:

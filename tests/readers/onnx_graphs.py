@@ -1,4 +1,4 @@
-"""ONNX graphs written node by node, and what onnxruntime makes of them."""
+"""ONNX graphs written node by node, and their outputs in onnxruntime."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model(
     outputs = [helper.make_tensor_value_info(name, kind, None) for name in out]
     graph = helper.make_graph(made, "test", inputs, outputs, stored)
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR.get(opset, 8 if opset < 19 else 10))
-    with contextlib.suppress(onnx.shape_inference.InferenceError):  # the checker asks for the shapes of outputs
+    with contextlib.suppress(onnx.shape_inference.InferenceError):  # the checker requires the shapes of outputs
         built = onnx.shape_inference.infer_shapes(built)
     for each in built.graph.output:
         each.type.tensor_type.shape.SetInParent()

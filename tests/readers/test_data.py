@@ -1,4 +1,4 @@
-"""Data sets: what is read, and that every bad input ends in one clear line."""
+"""Data sets: what is read, and an error of one line for every bad input."""
 
 from __future__ import annotations
 

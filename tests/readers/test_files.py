@@ -1,4 +1,4 @@
-"""Networks from files: .pt2, .safetensors, state dicts; nothing in them is run, and every broken one ends in one clear line."""
+"""Networks from files: .pt2, .safetensors, state dicts; no code in them is run, and every broken file raises an error of one line."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def export(path: Path, module: nn.Module, shape: tuple[int, ...], samples: int =
 
 
 def rewrite(path: Path, change: Callable[[str, bytes], bytes | None], **extra: bytes) -> Path:
-    """The archive with some entries changed, left out or added."""
+    """The archive with some entries changed, removed or added."""
     with zipfile.ZipFile(path) as archive:
         content = {name: change(name, archive.read(name)) for name in archive.namelist()}
     root = next(iter(content)).split("/")[0]

@@ -1,4 +1,4 @@
-"""The ONNX reader: graphs built by hand, one or more for every operator and way to write it, equal to onnxruntime."""
+"""The ONNX reader: graphs built by hand, at least one per operator and variant, give the outputs of onnxruntime."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INF = np.float32(np.inf)
 
 
 def one(op: str, constants: dict[str, np.ndarray] | None = None, **attributes: Any) -> tuple[list[Any], dict[str, np.ndarray]]:
-    """A graph of one operator: the input first, constants behind it."""
+    """A graph of one operator: the input first, then constants."""
     return [(op, ["x", *(constants or {})], "y", attributes)], constants or {}
 
 
@@ -247,7 +247,7 @@ def test_same_with_dilations_equals_the_standard(tmp_path: Path) -> None:
 
 
 class TestLayers:
-    """Which layers come of a graph."""
+    """The layers that a graph is read as."""
 
     def read(self, tmp_path: Path, *given: Any, **more: Any) -> mn.Network:
         return from_onnx(saved(tmp_path / "net.onnx", model(*given, **more)))

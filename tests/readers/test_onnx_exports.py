@@ -1,4 +1,4 @@
-"""What torch's exporters write, the one of TorchScript (old) and the one of torch.export (new), equal to onnxruntime and to torch."""
+"""Files of torch's exporters, by TorchScript (old) and by torch.export (new), give the outputs of onnxruntime and of torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.readers.test_torch import ALL
 with zipfile.ZipFile(ZIP) as _archive:
     EXPORTED = {name.removesuffix(".onnx"): _archive.read(name) for name in _archive.namelist()}
 
-REFUSED = {  # what an exporter makes of them has no counterpart among the layers
+REFUSED = {  # mipnet has no layer for the operators that an exporter writes for them
     "adaptive-none.new": "operator `GatherND`",
     "adaptive-uneven.new": "operator `GatherND`",
     "threshold.new": "operator `LessOrEqual`",
-    "permute-negative.old": r"operator `Transpose`.*its perm is \[0, -1, 1, 2\]",  # the standard knows no negative ones
+    "permute-negative.old": r"operator `Transpose`.*its perm is \[0, -1, 1, 2\]",  # the standard has no negative ones
 }
 
 
@@ -90,7 +90,7 @@ def test_float64_equals_torch(tmp_path: Path, dynamo: bool, dynamic: bool) -> No
 
 
 class View(nn.Module):
-    """A flattening by shape arithmetic, as many write it."""
+    """A flattening by shape arithmetic, as in many modules."""
 
     def __init__(self) -> None:
         super().__init__()

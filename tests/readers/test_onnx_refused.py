@@ -1,4 +1,4 @@
-"""ONNX files that are malformed, hostile or beyond mipnet: each ends in one clear line, in Python and on the command line."""
+"""ONNX files that are malformed, hostile or unsupported: each raises an error of one line, in Python and on the command line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def changed(change: Callable[[onnx.ModelProto], Any]) -> onnx.ModelProto:
 
 
 def external(**given: str) -> onnx.ModelProto:
-    """The good model with its weights said to lie in a file."""
+    """The valid model with weights that refer to a file."""
     built = good()
     tensor = built.graph.initializer[0]
     tensor.ClearField("raw_data")
@@ -49,7 +49,7 @@ def external(**given: str) -> onnx.ModelProto:
 
 
 def wide(op: str, constants: dict[str, np.ndarray], *inputs: str) -> onnx.ModelProto:
-    """Constants that would grow beyond any memory, then added to the input."""
+    """Constants that would need too much memory, added to the input."""
     return model([(op, [*inputs], "big", {}), ("Add", ["x", "big"], "y", {})], constants, VEC)
 
 
@@ -354,12 +354,12 @@ def test_files_cut_anywhere(tmp_path: Path, cut: int) -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_changed_bytes_end_in_a_network_or_in_one_line(tmp_path: Path, seed: int) -> None:
-    """Fuzzing: whatever three bytes become, there is a network that onnxruntime confirms, or one line."""
+    """Fuzzing: after a change of three bytes the result is a network that onnxruntime confirms, or an error of one line."""
     g = np.random.default_rng(seed)
     nodes = [("Conv", ["x", "k"], "a", {"pads": [1, 0, 0, 1]}), ("Relu", ["a"], "b", {}), ("Flatten", ["b"], "c", {})]
     built = model([*nodes, ("Gemm", ["c", "w"], "y", {"alpha": 0.5})], {"k": K, "w": numbers(196, 2)}, IMG, NEWEST)
     data = bytearray(built.SerializeToString())
-    structure = [i for i in range(len(data)) if i < 200 or i > len(data) - 120]  # between them lie weights
+    structure = [i for i in range(len(data)) if i < 200 or i > len(data) - 120]  # there are weights between them
     for i in g.choice(structure, 3):
         data[i] = g.integers(256)
     path = written(tmp_path, bytes(data))
@@ -385,7 +385,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_network_that_onnxruntime_contradicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that went wrong (here it takes the padding of the other side) is caught by the comparison."""
+    """A wrong reader (here it uses the padding of the other side) is found by the comparison."""
     from mipnet.readers import onnx_windows
 
     right = onnx_windows._sides

@@ -1,4 +1,4 @@
-"""The torch reader: networks equal to torch's, names, origins, notes, and one clear line for all that is refused."""
+"""The torch reader: networks equal to torch's, names, origins, notes, and an error of one line for everything that is refused."""
 
 from __future__ import annotations
 

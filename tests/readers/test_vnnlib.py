@@ -1,4 +1,4 @@
-"""VNN-LIB: what the files say, found by evaluating their expressions one by one, and one clear line for all that is refused."""
+"""VNN-LIB: properties compared with a direct evaluation of the expressions, and an error of one line for everything that is refused."""
 
 import gzip
 import os
@@ -26,7 +26,7 @@ def unit(inputs: int) -> str:
 
 
 class Direct:
-    """The truth of a text at points, by a recursive descent of its own: no normal form, no boxes, no matrices."""
+    """Direct evaluation of a text at points, by a separate recursive descent without normal form, boxes and matrices."""
 
     def __init__(self, text: str) -> None:
         self.words = re.findall(r"\(|\)|[^()\s]+", re.sub(";.*", "", text))

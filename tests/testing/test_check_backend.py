@@ -1,4 +1,4 @@
-"""`check_backend` has teeth: a backend that breaks one clause fails the check of that clause."""
+"""A backend that breaks one clause of the contract fails the check of that clause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mipnet.testing import backend_checks, check_backend
 
 
 class Bent(HiGHS):
-    """HiGHS with something bent: the outcome, the program, the options, or what the session is told."""
+    """HiGHS with a changed outcome, program or limits, or with ignored calls."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""`check_layer` passes every layer that mipnet has, and catches a layer whose rules are wrong."""
+"""`check_layer` passes for every layer of mipnet, and fails for a layer with wrong rules."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CASES = {
 
 @pytest.mark.parametrize("backend", ["highs", "scip"])
 @pytest.mark.parametrize("name", CASES)
-def test_every_layer_keeps_its_promises(name, backend):
+def test_every_layer_passes(name, backend):
     layer, *shapes = CASES[name]
     check_layer(layer, *shapes, backend=backend)
 
@@ -81,7 +81,7 @@ def test_a_wrong_backward_rule_is_caught():
         check_layer(Leaning(), (3,))
 
 
-def test_an_affine_rule_that_loses_something_is_caught():
+def test_an_affine_rule_that_is_not_exact_is_caught():
     @dataclass(frozen=True, eq=False)
     class Careful(Half):
         pass
