@@ -1,8 +1,8 @@
-"""A network in stages: cut where its whole value passes through one node, so that each stage holds one gated layer, or a few.
+"""The stages of a network: it is cut at nodes that every path passes, so that each stage holds one gated layer, or a few.
 
-A node is a place to cut if every path from input to output goes through it: in topological order, no node behind it reads one
-before it.  A gate belongs to one stage as a whole, with all its nodes and sites, so a module that is used twice, or branches that
-are added up, stay together.
+A node is a place to cut if every path from input to output goes through it: in topological order, no later node reads an earlier one.
+A gate belongs to one stage as a whole, with all its nodes and sites.  So a module that is used twice, and branches that are added, stay
+together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mipnet.network.graph import INPUT_NODE, Network, Node
 
 @dataclass(frozen=True)
 class Stage:
-    """The nodes behind ``source`` up to ``end``, with the gates of their modules; ``source`` of the first one is the input."""
+    """The nodes after ``source`` up to ``end``, with the names of their gates; the first stage has the input as its ``source``."""
 
     gates: tuple[str, ...]
     source: str
@@ -30,10 +30,10 @@ class Stage:
 
 
 def find_stages(network: Network, gates: Sequence[Gate]) -> tuple[Stage, ...]:
-    """As many stages as there are places to cut between gated layers; the last one ends with the network.
+    """Return the stages of a network, one more than there are places to cut between gated layers; the last one ends with the network.
 
-    Of several places between the same layers the first is taken behind their sites and what is unit-wise there, such as an activation:
-    a pooling layer belongs to the stage that reads it.  Raises `InputError` if there is none.
+    Of several places between the same layers, the first after their sites and after unit-wise layers, such as an activation, is taken: a
+    pooling layer belongs to the stage that reads it.  Raises `InputError` if there is no place to cut.
     """
     chosen = _chosen_cuts(network, gates)
     if not chosen:
@@ -51,7 +51,7 @@ def find_stages(network: Network, gates: Sequence[Gate]) -> tuple[Stage, ...]:
 
 
 def _chosen_cuts(network: Network, gates: Sequence[Gate]) -> list[str]:
-    """Of the places between the same gates one each: those in front of a place and those behind it have no gate in common."""
+    """Return one of the places between the same gates: the nodes before and after it have no gate in common."""
     place = {node.name: i for i, node in enumerate(network.nodes)}
     spans = [[place[name] for name in (*gate.nodes, *gate.sites)] for gate in gates]
     chosen: dict[int, str] = {}
@@ -65,7 +65,7 @@ def _chosen_cuts(network: Network, gates: Sequence[Gate]) -> list[str]:
 
 
 def find_cuts(network: Network) -> list[str]:
-    """The nodes before the output that every path from input to output goes through, in order."""
+    """Return the nodes before the output that every path from input to output goes through, in order."""
     place = {INPUT_NODE: -1} | {node.name: i for i, node in enumerate(network.nodes)}
     used, cuts, reach = {network.output.name}, [], len(network)
     for i, node in reversed(list(enumerate(network.nodes))):
@@ -78,7 +78,7 @@ def find_cuts(network: Network) -> list[str]:
 
 
 def between(network: Network, source: str, end: str) -> Network:
-    """The part of a network behind one place to cut, up to another node; its input is the value there."""
+    """Return the part of a network after one place to cut, up to another node; its input is the value at that place."""
     nodes: list[Node] = []
     wanted = {end}
     for node in reversed(network.nodes):
@@ -91,12 +91,12 @@ def between(network: Network, source: str, end: str) -> Network:
 
 
 def chained(first: Network, second: Network, prefix: str = "head") -> Network:
-    """``second(first(x))``; the names of the second one get a prefix that no name of the first has."""
+    """Return the network ``second(first(x))``; the names of the second get a prefix that no name of the first has."""
     taken = {name for node in first.nodes for name in (node.name, node.origin)}
     while any(name.startswith(prefix) for name in taken):
         prefix += "_"
     renamed = {INPUT_NODE: first.output.name} | {node.name: f"{prefix}_{node.name}" for node in second.nodes}
-    behind = [(renamed[n.name], n.layer, [renamed[name] for name in n.inputs]) for n in second.nodes]
+    added = [(renamed[n.name], n.layer, [renamed[name] for name in n.inputs]) for n in second.nodes]
     origins = {n.name: n.origin for n in first.nodes} | {renamed[n.name]: f"{prefix}_{n.origin}" for n in second.nodes}
-    made = Network.build(first.input_shape, [*((n.name, n.layer, n.inputs) for n in first.nodes), *behind], origins=origins)
+    made = Network.build(first.input_shape, [*((n.name, n.layer, n.inputs) for n in first.nodes), *added], origins=origins)
     return replace(made, modules=first.modules)

@@ -19,7 +19,7 @@ from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.pruning.labelled_images import LabelledImages
-from mipnet.pruning.rivals.registry import RANKINGS, Rival, get_rival, usable
+from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, Rival, get_rival, usable
 from mipnet.pruning.smaller.masks import accuracy
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, check_scores
@@ -235,7 +235,7 @@ class _Contest:
         given = self.images.images, self.images.labels
         prepared = {seed: rival.prepared(self.network, self.gates, *given, seed=seed, options=options) for seed in seeds}
         spent = (time.perf_counter() - began) / len(seeds)
-        return [self._row(rival, ranking, prepared, one, spent) for one in own for ranking in RANKINGS]
+        return [self._row(rival, ranking, prepared, one, spent) for one in own for ranking in RIVAL_RANKINGS]
 
     def _row(self, rival: Rival, ranking: str, prepared: Mapping[int, xr.Dataset], own: OwnMasks, spent: float) -> ComparisonRow:
         """Return the row of one rival and ranking, at least at the share of one's own masks; its scores took ``spent`` seconds."""

@@ -1,4 +1,4 @@
-"""Parsimonious learning: weights and the probabilities that units exist are learned together; most units end at 0 or 1.
+"""Parsimonious learning: the weights are learned together with the probability of each unit to exist; most end at 0 or 1.
 
 After Guenter and Sideris, "Robust Learning of Parsimonious Deep Neural Networks" (arXiv 2205.04650).  The equations below are
 reconstructed from the paper's abstract and opening, and checked numerically, but not against its full text.  Unit i is multiplied by
@@ -16,11 +16,11 @@ at 0 or 1; a unit stays iff the cross-entropy that it saves exceeds ln(g).  One 
 
     dC     =   mean_n d C_n / d xi_ni          to first order, for E[C | xi_i = 1] - E[C | xi_i = 0]
 
-A theta that reaches 0 stays there: the unit is gone, and its weights decay.  The best unit of a layer never goes.  The slopes at xi = 0
-are steeper than those at xi = 1, so to first order a unit that is worth its price comes to rest a little below 1 (near 0.95 in trials).
-The exact L is linear in each theta, and its minimum is at the end: in the last epochs (``settle``) thetas above 1/2 are 1, the
-others 0, and the weights are trained on for the network that remains.
-Of our own: Adam, the freeze at 0, the warm-up (epochs before theta moves), the settling, the mean over images and the defaults.
+A theta that reaches 0 stays at 0: the unit is removed, and its weights decay.  The best unit of a layer always stays.  The slopes at
+xi = 0 are steeper than those at xi = 1, so to first order the theta of a unit that is worth its price converges to a little below 1 (about
+0.95 in trials).  The exact L is linear in each theta, and its minimum is at an end of the interval.  So in the last epochs (``settle``)
+thetas above 1/2 are set to 1 and the others to 0, and the weights of the remaining network are trained on.
+Not from the paper: Adam, the freeze at 0, the warm-up (epochs before theta moves), the settling, the mean over images and the defaults.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ class ParsimoniousSettings:
 
 
 class Learned(NamedTuple):
-    """``module`` in eval mode, the units that are gone set to zero; ``masks`` of its gates; ``history`` by epoch.
+    """The trained ``module`` in eval mode, with zeros in the removed units; the ``masks`` of its gates; the ``history`` by epoch.
 
-    ``history`` holds ``loss`` (mean cross-entropy with units drawn), ``undecided`` (the share of thetas off 0 and 1), and the thetas of
-    each gate as ``theta_<gate>``.
+    ``history`` holds ``loss`` (the mean cross-entropy with units drawn), ``undecided`` (the share of thetas that are neither 0 nor 1), and
+    the thetas of each gate as ``theta_<gate>``.
     """
 
     module: nn.Module
@@ -100,7 +100,7 @@ class Learned(NamedTuple):
 
 
 def flattened(theta: ArrayLike, pi: ArrayLike, log_g: float) -> Array:
-    """``KL(Ber(theta) || Ber(pi)) - log p(pi | g)`` for thetas and pis in (0, 1)."""
+    """Return ``KL(Ber(theta) || Ber(pi)) - log p(pi | g)`` for thetas and pis in (0, 1)."""
     t, p, g = np.asarray(theta, dtype=np.float64), np.asarray(pi, dtype=np.float64), float(np.exp(log_g))
     divergence = t * np.log(t / p) + (1 - t) * np.log((1 - t) / (1 - p))
     found: Array = divergence - np.log((g - 1) / log_g / (1 + (g - 1) * p))
@@ -153,7 +153,7 @@ def learn(
 
 
 def _prices(gates: Sequence[Gate], log_g: float | Mapping[str, float]) -> dict[str, float]:
-    """ln(g) of each gate."""
+    """Return ln(g) of each gate."""
     names = [gate.name for gate in gates]
     prices = dict(log_g) if isinstance(log_g, Mapping) else dict.fromkeys(names, float(log_g))
     if not names:
@@ -190,7 +190,7 @@ def _train(
 
 
 def _step(module: nn.Module, switches: UnitSwitches, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, decay: float) -> Tensor:
-    """One step of the weights; the cross-entropy of each image, with the gradients of the mean left at ``switches.drawn``."""
+    """Take one step of the weights and return the cross-entropy of each image; gradients of its mean are left at ``switches.drawn``."""
     switches.draw(len(x))
     optimizer.zero_grad()
     cost = F.cross_entropy(module(x), y, reduction="none")
@@ -201,7 +201,7 @@ def _step(module: nn.Module, switches: UnitSwitches, x: Tensor, y: Tensor, optim
 
 
 def _silence(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> None:
-    """Set to zero the weights and biases of the units that are gone, and their batch norms."""
+    """Set to zero the weights and biases of the removed units, and their batch norms."""
     parts = dict(module.named_modules())
     for gate in gates:
         gone = torch.tensor(~masks[gate.name].values)

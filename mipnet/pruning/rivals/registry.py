@@ -29,7 +29,7 @@ from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, same_counts
 
-RANKINGS = ("layers", "global")
+RIVAL_RANKINGS = ("layers", "global")
 
 SCORES_PACKAGE = "mipnet.pruning.rivals.scores"
 """The package whose modules register the rivals of mipnet."""
@@ -115,8 +115,8 @@ class Rival:
 
 def check_ranking(ranking: str) -> None:
     """Raise `InputError` unless a ranking is known."""
-    if ranking not in RANKINGS:
-        raise InputError(f"the ranking is `{ranking}`; expected one of {', '.join(RANKINGS)}")
+    if ranking not in RIVAL_RANKINGS:
+        raise InputError(f"the ranking is `{ranking}`; expected one of {', '.join(RIVAL_RANKINGS)}")
 
 
 _registered: dict[str, Rival] = {}

@@ -1,4 +1,4 @@
-"""UnitSwitches behind the units of a torch module: each one Bernoulli with a probability theta that moves, for learning to prune."""
+"""Switches for the units of a torch module: each is Bernoulli with a probability theta that is learned."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mipnet.network.gates import Gate, mask_actions
 from mipnet.network.graph import Network
 
 THETA_TOLERANCE = 1e-3
-"""A theta this close to 0 or 1 has arrived."""
+"""A theta at most this far from 0 or 1 counts as decided."""
 
 
 class UnitSwitches:
-    """UnitSwitches behind the sites of a module's gates: forward hooks that multiply by the drawn ``xi``; a context of its own."""
+    """Switches at the sites of a module's gates: forward hooks that multiply by the drawn ``xi``, inside a ``with`` block."""
 
     def __init__(self, module: nn.Module, network: Network, gates: Sequence[Gate], theta: float, prices: Mapping[str, float]) -> None:
         self.module, self.network, self.gates, self.prices = module, network, gates, prices
@@ -52,7 +52,7 @@ class UnitSwitches:
         )
 
     def check(self, x: Tensor) -> None:
-        """Raise `UnsupportedError` unless switching every other unit of a layer off does to the module what masks do to the network."""
+        """Raise `UnsupportedError` unless switching off every other unit of a layer has the same effect as masking it in the network."""
         off = {g.name: torch.ones(g.units) for g in self.gates}
         self.module.eval()
         for gate in self.gates:
@@ -66,17 +66,17 @@ class UnitSwitches:
                 raise UnsupportedError(self._advice(gate))
 
     def draw(self, samples: int) -> None:
-        """New xi for every image, with gradients."""
+        """Draw new xi for every image, with gradients."""
         self.drawn = {name: torch.bernoulli(theta.expand(samples, -1)).requires_grad_() for name, theta in self.thetas.items()}
 
     def slope(self, name: str, images: int) -> Tensor:
-        """``dC + ln(g) / N`` of a gate, from the gradients of the mean cross-entropy of one minibatch."""
+        """Return ``dC + ln(g) / N`` of a gate, from the gradients of the mean cross-entropy of one minibatch."""
         found = self.drawn[name].grad
         assert found is not None
         return found.sum(dim=0) + self.prices[name] / images
 
     def move(self, images: int, step: float) -> None:
-        """The projected step of every theta; those at 0 stay, and the best of a layer is kept off 0."""
+        """Take the projected step of every theta; thetas at 0 stay at 0, and the best theta of a layer is kept above 0."""
         for name, theta in self.thetas.items():
             slope = self.slope(name, images)
             moved = (theta - step * slope).clamp(0, 1)
@@ -87,10 +87,10 @@ class UnitSwitches:
             self.thetas[name] = moved
 
     def settle(self) -> None:
-        """Every theta to the nearer of 0 and 1; the largest of a layer to 1."""
+        """Set every theta to the nearer of 0 and 1, and the largest of a layer to 1."""
         self.thetas = {name: ((theta > 0.5) | (theta == theta.max())).to(theta.dtype) for name, theta in self.thetas.items()}
 
     def undecided(self) -> float:
-        """The share of thetas that are neither at 0 nor at 1."""
+        """Return the share of thetas that are neither 0 nor 1."""
         every = torch.cat(list(self.thetas.values()))
         return float(((every > THETA_TOLERANCE) & (every < 1 - THETA_TOLERANCE)).double().mean())

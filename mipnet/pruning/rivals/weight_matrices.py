@@ -122,6 +122,6 @@ def incoming(network: Network, gate: Gate, norm: int) -> Tensor:
     return total if bias is None else total + bias.abs() ** norm
 
 
-def batch_norms(network: Network, way: Sequence[str]) -> list[BatchNorm]:
-    """Return the batch norms among the nodes from a prunable node to its site."""
-    return [layer for layer in (network[name].layer for name in way) if isinstance(layer, BatchNorm)]
+def batch_norms(network: Network, path: Sequence[str]) -> list[BatchNorm]:
+    """Return the batch norms on the path from a prunable node to its site."""
+    return [layer for layer in (network[name].layer for name in path) if isinstance(layer, BatchNorm)]

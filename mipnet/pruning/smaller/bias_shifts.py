@@ -1,7 +1,7 @@
-"""What a layer no longer adds when constants go: it moves into the layer's bias, or into the running mean of its batch norm.
+"""The shifts of biases and running means that replace constant elements which are removed.
 
-The shift must be the same at every place: where padding makes it differ, and where there is nothing that could take it, the
-constants stay.
+What a removed constant adds to a layer moves into the layer's bias, or into the running mean of its batch norm.  The shift must be the
+same at every place.  Where padding makes it differ, or no bias or batch norm can take it, the constants stay.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mipnet.network.graph import Network, Node
 from mipnet.pruning.smaller.constant_elements import ConstantElements, path_of
 
 SHIFT_SPREAD_MAX = 1e-12
-"""Relative difference below which a shift counts as the same at every place."""
+"""Relative difference up to which a shift counts as the same at every place."""
 
 
 class BiasShifts:
-    """Where constants other than 0 that go leave their mark.
+    """The shifts that replace removed constants other than 0.
 
-    ``shifts`` are added to biases, ``means`` to running means (a convolution without bias, before its batch norm), both by path;
-    ``refused`` are the nodes whose elements with such constants must stay.
+    ``shifts`` are added to biases, ``means`` to running means (of the batch norm after a convolution without bias), both by path.
+    ``refused`` holds the nodes whose constants other than 0 must stay.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class BiasShifts:
             self._fold(path, found)
 
     def _fold(self, path: str, uses: list[tuple[Node, Tensor]]) -> None:
-        """Decide about one module from the shifts ``(unit, place)`` of all its uses."""
+        """Decide where the shifts ``(unit, place)`` of one module go, over all its uses."""
         shift = torch.cat([values for _, values in uses], dim=1)
         if not bool((shift != 0).any()):
             return
         same = float((shift.amax(dim=1) - shift.amin(dim=1)).max()) <= SHIFT_SPREAD_MAX * float(shift.abs().max().clamp(min=1.0))
         node = uses[0][0]
-        norm = self._norm_behind(node) if len(uses) == 1 else None
+        norm = self._norm_after(node) if len(uses) == 1 else None
         if same and getattr(node.layer, "bias", None) is not None:
             self.shifts[path] = shift.mean(dim=1)
         elif same and norm is not None:
@@ -64,11 +64,11 @@ class BiasShifts:
         else:
             self.refused += [user.inputs[0] for user, _ in uses]
 
-    def _norm_behind(self, node: Node) -> str | None:
-        """The path of the batch norm that alone reads the node, if it has no other use."""
-        behind = self._network.consumers[node.name]
-        if len(behind) != 1 or not isinstance(behind[0].layer, BatchNorm | Scale) or not self._owned(behind[0]):
+    def _norm_after(self, node: Node) -> str | None:
+        """Return the path of the batch norm that alone reads the node, if that module has no other use."""
+        readers = self._network.consumers[node.name]
+        if len(readers) != 1 or not isinstance(readers[0].layer, BatchNorm | Scale) or not self._owned(readers[0]):
             return None
-        path = path_of(self._network, behind[0])
+        path = path_of(self._network, readers[0])
         used = [n for n in self._network.nodes if path_of(self._network, n) == path]
         return path if len(used) == 1 else None

@@ -1,7 +1,7 @@
-"""What masks make constant: the elements of each node that no input changes, and their values.
+"""The elements of each node that masks make constant, and their values.
 
-A silenced unit is 0 behind its activation.  What reads nothing but constants is constant too, but not always 0: a batch norm
-behind the activation adds its shift, a depthwise convolution its bias.  Weights that happen to be 0 make nothing constant.
+A silenced unit is 0 after its activation.  A node that reads only constants is constant too, but not always 0: a batch norm after the
+activation adds its shift, a depthwise convolution its bias.  Weights that happen to be 0 make nothing constant.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ REARRANGING_LAYERS = (Reshape, Permute, Concat)
 
 @dataclass(frozen=True, eq=False)
 class ConstantElements:
-    """For each node, and the input: which elements of one sample ``vary`` with the input, and the ``value`` of the others."""
+    """Per node, and for the input: which elements of one sample ``vary`` with the input, and the ``value`` of the others."""
 
     vary: dict[str, Tensor]
     value: dict[str, Tensor]
 
 
 def path_of(network: Network, node: Node) -> str:
-    """The path of the module that a node's weights belong to, or the name of its origin where no module is known."""
+    """Return the path of the module that a node's weights belong to, or the name of its origin if no module is known."""
     return network.modules.get(node.origin, node.origin)
 
 
 def unitwise(node: Node, shape: tuple[int, ...]) -> bool:
-    """True if output element k of the node depends on input element k alone."""
+    """Return True if output element k of the node depends on input element k alone."""
     return node.layer.unitwise and node.shape == shape
 
 
 def find_constants(network: Network, silent: Mapping[str, Tensor]) -> ConstantElements:
-    """The constants of a network in which the units ``silent[node]`` are 0 at that node."""
+    """Return the constants of a network in which the units ``silent[node]`` are 0 at that node."""
     vary = {INPUT_NODE: torch.ones(network.input_shape, dtype=torch.bool)}
     value = {INPUT_NODE: torch.zeros(network.input_shape, dtype=torch.float64)}
     for node in network.nodes:
@@ -68,18 +68,18 @@ def _varies(node: Node, reads: list[Tensor]) -> Tensor:
 
 
 def find_needed(network: Network, constants: ConstantElements) -> dict[str, Tensor]:
-    """For each node, and the input: the elements of which something that varies is made, up to the output."""
+    """Return, per node and for the input, the elements that a varying element of the output depends on."""
     needed = {name: torch.zeros_like(vary) for name, vary in constants.vary.items()}
     needed[network.output.name] |= True
     for node in reversed(network.nodes):
         wanted = needed[node.name] & constants.vary[node.name]
-        for name, asked in zip(node.inputs, _asks(node, wanted, [network.shape_of(n) for n in node.inputs]), strict=True):
+        for name, asked in zip(node.inputs, _needs(node, wanted, [network.shape_of(n) for n in node.inputs]), strict=True):
             needed[name] |= asked
     return needed
 
 
-def _asks(node: Node, wanted: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
-    """Which elements of each input a node needs for the elements ``wanted`` of its output."""
+def _needs(node: Node, wanted: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
+    """Return which elements of each input a node needs for the elements ``wanted`` of its output."""
     layer = node.layer
     if unitwise(node, shapes[0]) or isinstance(layer, Add):
         return [wanted] * len(shapes)
@@ -98,7 +98,7 @@ def _asks(node: Node, wanted: Tensor, shapes: list[tuple[int, ...]]) -> list[Ten
 
 
 def places(layer: Layer, shapes: list[tuple[int, ...]]) -> Tensor:
-    """For a layer that moves elements: the input element, counted through all inputs, that is at each place of the output."""
+    """Return, for a layer that rearranges elements, the index of the input element at each place of the output, over all inputs."""
     counts = [torch.Size(shape).numel() for shape in shapes]
     starts = [sum(counts[:i]) for i in range(len(counts))]
     ids = [torch.arange(start, start + n).reshape(1, *s) for start, n, s in zip(starts, counts, shapes, strict=True)]
@@ -106,7 +106,7 @@ def places(layer: Layer, shapes: list[tuple[int, ...]]) -> Tensor:
 
 
 def silent_units(network: Network, gates: tuple[Gate, ...], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For every node on the way from a gated one to its site, which units the masks silence."""
+    """Return, for every node on the path from a gated node to its site, which units the masks silence."""
     return {
         name: ~kept[gate.name]
         for gate in gates

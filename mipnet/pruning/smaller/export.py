@@ -1,6 +1,6 @@
 """Small modules in files: weights with the layers they belong to (.safetensors), exported programs (.pt2) and ONNX (.onnx).
 
-A file appears whole or not at all.  Exported programs take batches of any size.
+A file is written completely or not at all.  Exported programs take batches of any size.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ import yaml
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from mipnet.errors import InputError, NetworkError, UnsupportedError
+from mipnet.errors import InputError, NetworkError, UnsupportedError, suggest_keywords
 from mipnet.pruning.smaller.surgery import fit_sizes, replace_tensor
 from mipnet.readers.conversion import one_line
 from mipnet.readers.files import HIDDEN_ARGUMENTS, INLINE_LAYERS, read_weights
 from mipnet.readers.torch import EXPORT_SAMPLES, from_torch, silent
 
 
+@suggest_keywords
 def export(module: nn.Module, path: str | os.PathLike[str], example_input: ArrayLike | Tensor) -> Path:
-    """Write a module, in eval mode, to a file whose suffix says in which form; returns its path.
+    """Write a module, in eval mode, to a file and return its path; the suffix determines the format.
 
-    ``.safetensors``  the weights; beside them, ``<name>.layers.yaml`` has the `network` part of a YAML file if the module is a
-                      `torch.nn.Sequential` of layers that such a file can state, and the size of every layer else (see `rebuild`)
+    ``.safetensors``  the weights.  A second file ``<name>.layers.yaml`` holds the `network` section of a YAML file if the module is a
+                      `torch.nn.Sequential` of layers that such a file can describe, otherwise the size of every layer (see `rebuild`)
     ``.pt2``          an exported program, which torch and `mipnet.read` load without the module's code
     ``.onnx``         needs `pip install mipnet[onnx]`; the input is called `input`, the output `output`
 
@@ -50,7 +51,7 @@ def export(module: nn.Module, path: str | os.PathLike[str], example_input: Array
 
 
 def _whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside the target, then put it in the target's place."""
+    """Let ``write`` fill a temporary file in the same folder, then move it to the target."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
     os.close(handle)
     try:
@@ -71,7 +72,7 @@ def _safetensors(module: nn.Module, target: Path, batch: Tensor) -> None:
 
 
 def _described(module: nn.Module) -> dict[str, Any]:
-    """The layers of a plain Sequential, or else the sizes of all modules that have weights."""
+    """Return the layers of a plain Sequential, or for other modules the sizes of all parts that have weights."""
     if type(module) is nn.Sequential and all(type(part) in INLINE_LAYERS.values() for part in module):
         return {"layers": [{"name": name, **layer_entry(part)} for name, part in module.named_children()]}
     parts = {name: part for name, part in module.named_modules() if type(part) in INLINE_LAYERS.values() and part.state_dict()}
@@ -79,7 +80,7 @@ def _described(module: nn.Module) -> dict[str, Any]:
 
 
 def layer_entry(part: nn.Module) -> dict[str, Any]:
-    """The type of a layer of torch.nn and those of its arguments that are not the default, as a YAML file states them."""
+    """Return the type of a layer of torch.nn and its arguments that differ from the defaults, as in a YAML file."""
     entry: dict[str, Any] = {"type": type(part).__name__}
     for key, parameter in inspect.signature(type(part)).parameters.items():
         if key in HIDDEN_ARGUMENTS or key == "inplace" or type(part) is nn.Identity:
@@ -134,11 +135,11 @@ def _guarded(target: Path, write: Callable[[Path], None]) -> None:
 
 
 MODULE_WRITERS: dict[str, Callable[[nn.Module, Path, Tensor], None]] = {".safetensors": _safetensors, ".pt2": _pt2, ".onnx": _onnx}
-"""The writer of each suffix."""
+"""The writer for each suffix."""
 
 
 def rebuild(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
-    """A copy of a module with the weights, and the sizes, that `export` wrote for a smaller copy of it (.safetensors)."""
+    """Return a copy of a module with the weights and sizes that `export` wrote for a smaller copy of it (.safetensors)."""
     weights = read_weights(Path(path))
     small = copy.deepcopy(module)
     wanted = small.state_dict()

@@ -1,4 +1,4 @@
-"""What a module costs: parameters, multiply-adds of one sample, measured time."""
+"""The cost of a module: parameters, multiply-adds of one sample, measured time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from mipnet.errors import InputError
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.layers import Conv2d, Dense
 from mipnet.network.graph import Network, size
 from mipnet.readers.torch import from_torch, quiet
@@ -21,9 +21,9 @@ from mipnet.readers.torch import from_torch, quiet
 
 @dataclass(frozen=True)
 class Footprint:
-    """``parameters`` of the module, ``multiply_adds`` of its dense and convolution layers for one sample.
+    """The number of ``parameters`` of a module, and the ``multiply_adds`` of its dense and convolution layers for one sample.
 
-    ``seconds`` is the median time of one sample, ``batch_seconds`` that of ``batch`` samples at once, on one thread.
+    ``seconds`` is the median time for one sample, ``batch_seconds`` that for ``batch`` samples at once, on one thread.
     """
 
     parameters: int
@@ -33,8 +33,9 @@ class Footprint:
     batch_seconds: float
 
 
+@suggest_keywords
 def measure(module: nn.Module, example_input: ArrayLike | Tensor, *, batch: int = 128, repeats: int = 20) -> Footprint:
-    """The footprint of a module in eval mode, where it is and in its number type; inputs have the shape of the example's samples."""
+    """Return the footprint of a module in eval mode, on its device and in its number type; inputs have the shape of ``example_input``."""
     if batch < 1 or repeats < 1:
         raise InputError(f"batch is {batch} and repeats {repeats}; expected at least 1")
     network = from_torch(module, example_input)
@@ -47,7 +48,7 @@ def measure(module: nn.Module, example_input: ArrayLike | Tensor, *, batch: int 
 
 
 def multiply_adds(network: Network) -> int:
-    """Multiplications of dense and convolution layers for one sample; a module used twice counts twice."""
+    """Return the multiplications of dense and convolution layers for one sample; a module used twice counts twice."""
     total = 0
     for node in network.nodes:
         if isinstance(node.layer, Dense):
@@ -59,7 +60,7 @@ def multiply_adds(network: Network) -> int:
 
 def _median(module: nn.Module, x: Tensor, repeats: int) -> float:
     times = []
-    for _ in range(repeats + 2):  # the first two warm up
+    for _ in range(repeats + 2):  # the first two are warm-up
         _wait(x)
         start = time.perf_counter()
         module(x)

@@ -1,6 +1,6 @@
-"""Masks: which units stay.  A mask silences a unit behind its activation, so its bias is silenced with it.
+"""Masks: which units stay.  A masked unit is silenced after its activation, and its bias with it.
 
-Masks are Datasets of booleans with one variable a gate, labelled like the scores: True stays, False goes.
+Masks are Datasets of booleans with one variable per gate, labelled like the scores; True stays, False is removed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
-from mipnet.errors import InputError
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, mask_actions
 from mipnet.network.graph import Network
@@ -21,10 +21,11 @@ from mipnet.pruning.smaller.parameter_counts import pruned_share
 Threshold = float | str | dict[str, float]
 
 
+@suggest_keywords
 def make_masks(network: Network, gates: Sequence[Gate], scores: xr.Dataset, threshold: Threshold = 0.1) -> xr.Dataset:
-    """Keep the units whose score reaches a threshold; every layer keeps at least its best unit.
+    """Return masks that keep the units with a score of at least the threshold; every layer keeps at least its best unit.
 
-    ``threshold`` is a number; ``"mean"`` for each layer's mean score; or ``{"params": share}`` for the smallest number that
+    ``threshold`` is a number; ``"mean"`` for the mean score of each layer; or ``{"params": share}`` for the smallest number that
     prunes at least that share of the parameters (see `mipnet.pruning.smaller.parameter_counts`).
     """
     if isinstance(threshold, dict):
@@ -36,12 +37,12 @@ def make_masks(network: Network, gates: Sequence[Gate], scores: xr.Dataset, thre
     return _keep(scores, {str(name): float(threshold) for name in scores})
 
 
-def _keep(scores: xr.Dataset, least: dict[str, float]) -> xr.Dataset:
+def _keep(scores: xr.Dataset, limits: dict[str, float]) -> xr.Dataset:
     def one(values: xr.DataArray, limit: float) -> xr.DataArray:
         stays = values >= limit
         return stays if bool(stays.any()) else values == values.max()
 
-    return xr.Dataset({name: one(scores[name], limit) for name, limit in least.items()}, attrs={"title": "True stays, False goes"})
+    return xr.Dataset({name: one(scores[name], limit) for name, limit in limits.items()}, attrs={"title": "True stays, False goes"})
 
 
 def _for_share(network: Network, gates: Sequence[Gate], scores: xr.Dataset, threshold: dict[str, float]) -> xr.Dataset:
@@ -58,14 +59,16 @@ def _for_share(network: Network, gates: Sequence[Gate], scores: xr.Dataset, thre
     return _keep(scores, {str(name): float(levels[low]) for name in scores})
 
 
+@suggest_keywords
 def random_masks(masks: xr.Dataset, seed: int) -> xr.Dataset:
-    """As many units gone in each layer as in ``masks``, drawn without replacement."""
+    """Return masks that remove as many units per layer as ``masks``, drawn without replacement."""
     generator = np.random.default_rng(seed)
     return masks.map(lambda kept: kept.copy(data=generator.permutation(kept.values)))
 
 
+@suggest_keywords
 def critical_masks(masks: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
-    """As many units gone in each layer as in ``masks``, but those with the highest scores."""
+    """Return masks that remove as many units per layer as ``masks``, but those with the highest scores."""
 
     def one(kept: xr.DataArray) -> xr.DataArray:
         gone = np.argsort(-scores[kept.name].values, kind="stable")[: int((~kept).sum())]
@@ -76,10 +79,11 @@ def critical_masks(masks: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
     return masks.map(one)
 
 
+@suggest_keywords
 def accuracy(network: Network, images: ArrayLike, labels: ArrayLike, gates: Sequence[Gate] = (), masks: xr.Dataset | None = None) -> float:
-    """The share of images, in percent, whose largest output is at their label, with or without masks."""
+    """Return the share of images, in percent, whose largest output is at their label, with or without masks."""
     outputs: Array = network.forward(images, None if masks is None else mask_actions(gates, masks))
     if outputs.ndim != 2:
-        raise InputError(f"accuracy needs one vector of logits a sample; the network's output has shape {outputs.shape[1:]}")
+        raise InputError(f"accuracy needs one vector of logits per sample; the network's output has shape {outputs.shape[1:]}")
     truth = check_labels(labels, len(outputs), outputs.shape[1])
     return 100.0 * float((outputs.argmax(axis=1) == truth).mean()) if len(truth) else float("nan")

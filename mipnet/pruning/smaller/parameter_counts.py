@@ -1,7 +1,7 @@
-"""How many parameters masks really remove: counted over the smaller network that `mipnet.pruning.smaller.surgery` cuts.
+"""The number of parameters that masks remove, counted over the smaller network that `mipnet.pruning.smaller.surgery` makes.
 
-A unit that goes takes with it its own weights and bias, its batch norm, and every weight that reads it, through flattening,
-pooling and concatenation.  A silent unit that cannot be cut out, such as one summand of a residual addition, stays and counts.
+With a unit, its own weights and bias are removed, its batch norm, and every weight that reads it through flattening, pooling and
+concatenation.  A silenced unit that cannot be cut out, such as one summand of a residual addition, stays and is counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mipnet.pruning.smaller.removal_plan import plan_removal
 
 
 def remaining_parameters(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> dict[str, int]:
-    """For each node with trained numbers, how many of them `mipnet.prune` leaves; a module used twice counts once."""
+    """Return, for each node with parameters, how many of them `mipnet.prune` leaves; a module used twice counts once."""
     flags = {gate.name: torch.tensor(masks[gate.name].values) for gate in gates}
     plan = plan_removal(network, tuple(gates), flags, lambda node: True)
     kept: dict[str, int] = {}
@@ -32,5 +32,5 @@ def remaining_parameters(network: Network, gates: Sequence[Gate], masks: xr.Data
 
 
 def pruned_share(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> float:
-    """The share of the network's parameters that the smaller network does without, in [0, 1]."""
+    """Return the share of the network's parameters that masks remove, in [0, 1]."""
     return 1.0 - sum(remaining_parameters(network, gates, masks).values()) / network.parameters

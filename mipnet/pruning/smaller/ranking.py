@@ -1,6 +1,6 @@
-"""From scores to masks of a given size, in two ways: the layer counts of another mask, or one ranking over all layers.
+"""Masks of a given size from scores, in two ways: with the layer counts of another mask, or by one ranking over all layers.
 
-Masks are Datasets of booleans as in `mipnet.pruning.smaller.masks`.  Ties are broken by position, so a mask has exactly the size asked for.
+Masks are Datasets of booleans as in `mipnet.pruning.smaller.masks`.  Ties are resolved by position, so a mask has exactly the given size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mipnet.pruning.smaller.parameter_counts import pruned_share
 
 ScoreNormalization = Literal["none", "mean", "l2", "max", "sum"]
 
-_SCALES: dict[str, Callable[[Array], float]] = {
+SCALE_OF_NORMALIZATION: dict[str, Callable[[Array], float]] = {
     "none": lambda s: 1.0,
     "mean": lambda s: float(np.abs(s).mean()),
     "l2": lambda s: float(np.linalg.norm(s)),
@@ -43,7 +43,7 @@ def check_scores(gates: Sequence[Gate], scores: xr.Dataset) -> None:
 
 
 def same_counts(gates: Sequence[Gate], scores: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
-    """In each layer the best units, as many as ``like`` keeps there, and at least one."""
+    """Return masks that keep the best units of each layer: as many as ``like`` keeps there, and at least one."""
     check_scores(gates, scores)
     check_scores(gates, like)
     masks = {}
@@ -56,7 +56,7 @@ def same_counts(gates: Sequence[Gate], scores: xr.Dataset, like: xr.Dataset) -> 
 
 
 def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: ScoreNormalization) -> xr.Dataset:
-    """The scores of each layer divided by their mean, l2 norm, maximum or sum (absolute values), or as they are (``none``).
+    """Return the scores of each layer divided by their mean, l2 norm, maximum or sum (of absolute values), or unchanged (``none``).
 
     A layer of zeros stays as it is.
     """
@@ -65,7 +65,7 @@ def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: ScoreNormalizatio
         raise InputError(f"`normalize` is `{how}`; expected one of {', '.join(get_args(ScoreNormalization))}")
 
     def one(values: Array) -> Array:
-        scale = _SCALES[how](values)
+        scale = SCALE_OF_NORMALIZATION[how](values)
         return values / scale if scale > 0 else values
 
     return xr.Dataset({gate.name: (gate.dim, one(scores[gate.name].values.astype(np.float64))) for gate in gates}, attrs=scores.attrs)
@@ -74,21 +74,21 @@ def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: ScoreNormalizatio
 def at_share(
     network: Network, gates: Sequence[Gate], scores: xr.Dataset, share: float, normalize: ScoreNormalization = "none"
 ) -> xr.Dataset:
-    """The masks of one ranking over all layers that prune the least share of the parameters of at least ``share``.
+    """Return masks by one ranking over all layers that prune at least ``share`` of the parameters, and as little more as possible.
 
-    Units go in the order of their normalised scores, one by one, but never the best of a layer.  Raises `InputError` for a share
-    outside [0, 1) or one that is not reached with one unit a layer.
+    Units are removed in the order of their normalised scores, one by one, but never the best of a layer.  Raises `InputError` for a share
+    outside [0, 1), or one that cannot be reached with one unit per layer.
     """
     if not 0 <= share < 1:
         raise InputError(f"the share is {share}; expected a number in [0, 1)")
     masks = make_masks(network, gates, _ranks(gates, normalised(gates, scores, normalize)), {"params": share})
     if (reached := pruned_share(network, gates, masks)) < share:
-        raise InputError(f"a share of {share:g} cannot be pruned: with one unit a layer it is {reached:.4f}")
+        raise InputError(f"a share of {share:g} cannot be pruned: with one unit per layer it is {reached:.4f}")
     return masks
 
 
 def _ranks(gates: Sequence[Gate], scores: xr.Dataset) -> xr.Dataset:
-    """The place of each unit in the order of all scores, 0 the smallest: numbers without ties."""
+    """Return the place of each unit in the order of all scores, 0 for the smallest: numbers without ties."""
     values = np.concatenate([scores[gate.name].values for gate in gates])
     ranks = np.empty(len(values))
     ranks[np.argsort(values, kind="stable")] = np.arange(len(values))

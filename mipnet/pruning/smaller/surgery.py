@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mipnet.errors import InputError, NetworkError, UnsupportedError
+from mipnet.errors import InputError, NetworkError, UnsupportedError, suggest_keywords
 from mipnet.layers import BatchNorm, Conv2d, Dense, Scale
 from mipnet.network.gates import Gate, find_gates, mask_actions
 from mipnet.network.graph import Network, Node
@@ -32,9 +32,10 @@ from mipnet.readers.torch import from_torch, quiet
 TORCH_FOLDER = str(Path(torch.__file__).parent)
 
 SURGERY_TOLERANCE = 1e-9
-"""Relative difference between the smaller and the masked network, in float64, above which the smaller one is refused."""
+"""Relative difference between the smaller and the masked network, in float64, up to which the smaller one is accepted."""
 
 
+@suggest_keywords
 def prune(
     module: nn.Module,
     scores_or_masks: xr.Dataset,
@@ -42,9 +43,9 @@ def prune(
     *,
     threshold: Threshold = 0.1,
 ) -> nn.Module:
-    """A smaller copy of a module that computes what the module computes with the units below the threshold silenced.
+    """Return a smaller copy of a module, which computes what the module computes if the units below the threshold are silenced.
 
-    ``scores_or_masks`` has one variable a gate (gates left out stay whole): scores, which `make_masks` turns into masks with the
+    ``scores_or_masks`` has one variable per gate (gates without one keep all units): scores, which `make_masks` turns into masks with the
     ``threshold``, or masks, booleans that are True for units that stay.  ``example_input`` has the shape ``(samples, *shape of
     one sample)``; only a module that begins with a Linear layer can do without.
 
@@ -62,12 +63,12 @@ def prune(
 
 
 def as_masks(network: Network, gates: Sequence[Gate], given: xr.Dataset, threshold: Threshold = 0.1) -> xr.Dataset:
-    """Masks of every gate from masks or scores of some of them; raises `InputError` unless they fit the gates."""
+    """Return masks of all gates from masks or scores of some of them; raises `InputError` unless they fit the gates."""
     if not isinstance(given, xr.Dataset):
-        raise InputError(f"scores or masks are a {type(given).__name__}; expected an xarray.Dataset with one variable a gate")
+        raise InputError(f"scores or masks are a {type(given).__name__}; expected an xarray.Dataset with one variable per gate")
     known = {gate.name: gate for gate in gates}
     if not given.data_vars or any(name not in known for name in given.data_vars):
-        raise InputError(f"the scores are of {list(given.data_vars)}; expected one variable a gate, of {list(known)}")
+        raise InputError(f"the scores are of {list(given.data_vars)}; expected one variable per gate, of {list(known)}")
     for name, values in given.items():
         if values.shape != (known[str(name)].units,):
             raise InputError(f"`{name}` has scores of shape {values.shape}; expected one for each of {known[str(name)].units} units")
@@ -82,7 +83,7 @@ def as_masks(network: Network, gates: Sequence[Gate], given: xr.Dataset, thresho
 
 
 def _example(module: nn.Module) -> Tensor:
-    """An input for a module whose first layer with weights is Linear."""
+    """Return an input for a module whose first layer with weights is Linear."""
     first = next((m for m in module.modules() if any(True for _ in m.parameters(recurse=False))), None)
     if not isinstance(first, nn.Linear):
         raise InputError("prune needs `example_input`, of shape (samples, *shape of one sample), unless the module begins with a Linear")
@@ -90,7 +91,7 @@ def _example(module: nn.Module) -> Tensor:
 
 
 def cut(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> nn.Module:
-    """`prune` for a module whose network, gates and masks are known."""
+    """Return the smaller module as `prune` does, from the network, gates and masks of the module."""
     owned = partial(is_owned, module, network)
     kept = {gate.name: torch.tensor(masks[gate.name].values, dtype=torch.bool) for gate in gates}
     plan = plan_removal(network, tuple(gates), kept, owned)
@@ -111,7 +112,7 @@ def cut(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Da
 
 
 def _uses(network: Network, owned: partial[bool]) -> dict[str, Node]:
-    """The first node of each module that can be cut, by path."""
+    """Return the first node of each module that can be cut, by path."""
     found: dict[str, Node] = {}
     for node in network.nodes:
         if isinstance(node.layer, Dense | Conv2d | BatchNorm | Scale) and owned(node):
@@ -127,7 +128,7 @@ def _cut_module(part: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
         if value is None or not value.ndim:
             continue
         left = value.detach()[outputs.to(value.device)]
-        if value.ndim > 1 and value.shape[1] == len(inputs):  # not where groups share the inputs out
+        if value.ndim > 1 and value.shape[1] == len(inputs):  # not where the inputs are divided among groups
             left = left[:, inputs.to(value.device)]
         replace_tensor(part, name, left.clone())
     fit_sizes(part)
@@ -143,7 +144,7 @@ def replace_tensor(part: nn.Module, name: str, value: Tensor) -> None:
 
 
 def fit_sizes(part: nn.Module) -> None:
-    """Set the sizes that a module states to those of its tensors; of a convolution with groups, whole groups are gone."""
+    """Set the size attributes of a module to the sizes of its tensors; a convolution with groups loses whole groups."""
     if isinstance(part, nn.Linear):
         part.out_features, part.in_features = part.weight.shape
     elif isinstance(part, nn.Conv2d):
@@ -154,7 +155,7 @@ def fit_sizes(part: nn.Module) -> None:
 
 
 def _shift(module: nn.Module, path: str, plan: RemovalPlan, outputs: Tensor) -> None:
-    """Add what constants that are gone used to add, to the bias or the running mean."""
+    """Add what removed constants used to add, to the bias or the running mean."""
     part = module.get_submodule(path)
     for name, shifts in (("bias", plan.shifts), ("running_mean", plan.means)):
         if path in shifts:
@@ -169,7 +170,7 @@ def _check(small: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.
     wanted = torch.from_numpy(network.forward(x, mask_actions(gates, masks)))
     found = _run(copy.deepcopy(small).to("cpu", torch.float64).eval(), x)
     error = float("inf")
-    if found.shape == wanted.shape:  # a reader takes a final softmax off
+    if found.shape == wanted.shape:  # readers remove a final softmax
         axes = range(1, wanted.ndim)
         forms = [wanted, *(f(wanted, k) for f in (torch.softmax, torch.log_softmax) for k in axes if network.notes)]
         error = min(float((form - found).abs().max() / form.abs().max().clamp(min=1)) for form in forms)
@@ -193,7 +194,7 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def _place(module: nn.Module, error: BaseException) -> str:
-    """The innermost module and the innermost line outside torch at which an error was raised."""
+    """Return the innermost module, and the innermost line outside torch, at which an error was raised."""
     paths = {id(part): path or type(part).__name__ for path, part in module.named_modules()}
     place = type(module).__name__
     for frame, _ in traceback.walk_tb(error.__traceback__):

@@ -1,13 +1,14 @@
 """Masks on a torch module, in the form of `torch.nn.utils.prune`: a masked unit is silent, and so is its bias.
 
-A unit that goes has its weights and bias masked, and so has the batch norm on the way to where its gate acts (`Gate.sites`).
-A batch norm without weights has nothing to mask; its running mean for that channel is set to 0, which is what a silent
-channel has.  Training leaves masked units silent, because torch multiplies by the mask in every forward pass.
+The weights and bias of a removed unit are masked, and so is the batch norm on the path to where its gate acts (`Gate.sites`).
+A batch norm without weights has nothing to mask; its running mean for that channel is set to 0, which is that of a silent
+channel.  Training leaves masked units silent, because torch multiplies by the mask in every forward pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import xarray as xr
@@ -25,10 +26,10 @@ Weighted = nn.Linear | nn.Conv2d | _BatchNorm
 
 
 def torch_masks(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> nn.Module:
-    """``module`` itself, with masks: it computes ``network.forward(x, mask_actions(gates, masks))``.
+    """Put masks on a module and return it: it then computes ``network.forward(x, mask_actions(gates, masks))``.
 
-    ``network`` and ``gates`` are those of the module (`from_torch`, `find_gates`); gates without a variable in ``masks`` stay
-    whole.  Raises `UnsupportedError` for a unit that zero weights do not silence.
+    ``network`` and ``gates`` are those of the module (`from_torch`, `find_gates`); gates without a variable in ``masks``
+    keep all units.  Raises `UnsupportedError` for a unit that zero weights do not silence.
     """
     kept = {gate.name: torch.tensor(masks[gate.name].values, dtype=torch.bool) for gate in gates if gate.name in masks}
     for path, stays in silenced(module, network, gates, kept).items():
@@ -37,10 +38,10 @@ def torch_masks(module: nn.Module, network: Network, gates: Sequence[Gate], mask
 
 
 def remove_masks(module: nn.Module) -> nn.Module:
-    """``module`` itself, with the masks of `torch_masks` made permanent: plain parameters, zeros where a unit is gone."""
-    for part, key, hook in _hooks(module):
-        hook.remove(part)
-        del part._forward_pre_hooks[key]
+    """Make the masks of `torch_masks` permanent and return the module: plain parameters, with zeros in removed units."""
+    for mask in _hooks(module):
+        mask.hook.remove(mask.part)
+        del mask.part._forward_pre_hooks[mask.key]
     return module
 
 
@@ -52,13 +53,21 @@ def refuse_masks(module: nn.Module) -> None:
         )
 
 
-def _hooks(module: nn.Module) -> list[tuple[nn.Module, int, torch_prune.BasePruningMethod]]:
+class MaskHook(NamedTuple):
+    """A mask of `torch.nn.utils.prune`: its module, and its forward hook with the key of the hook."""
+
+    part: nn.Module
+    key: int
+    hook: torch_prune.BasePruningMethod
+
+
+def _hooks(module: nn.Module) -> list[MaskHook]:
     found = [(part, key, hook) for part in module.modules() for key, hook in part._forward_pre_hooks.items()]
-    return [(part, key, hook) for part, key, hook in found if isinstance(hook, torch_prune.BasePruningMethod)]
+    return [MaskHook(part, key, hook) for part, key, hook in found if isinstance(hook, torch_prune.BasePruningMethod)]
 
 
 def owner(module: nn.Module, path: str) -> nn.Module:
-    """The module at ``path`` if it is a Linear, Conv2d or BatchNorm with parameters of its own; raises `UnsupportedError` else."""
+    """Return the module at ``path`` if it is a Linear, Conv2d or BatchNorm with its own parameters, else raise `UnsupportedError`."""
     found = module.get_submodule(path)
     if not isinstance(found, Weighted):
         raise UnsupportedError(f"`{path}` is a {type(found).__name__}; units of Linear, Conv2d and BatchNorm modules can be removed")
@@ -74,13 +83,13 @@ MASKABLE_MODULES: dict[type[Layer], type[nn.Module]] = {Dense: nn.Linear, Conv2d
 
 
 def is_owned(module: nn.Module, network: Network, node: Node) -> bool:
-    """True if a node is the call of a Linear, Conv2d or BatchNorm module."""
+    """Return True if a node is the call of a Linear, Conv2d or BatchNorm module."""
     path, kind = network.modules.get(node.origin), MASKABLE_MODULES.get(type(node.layer))
     return path is not None and kind is not None and isinstance(module.get_submodule(path), kind)
 
 
 def silenced(module: nn.Module, network: Network, gates: Sequence[Gate], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For each path of a module to mask, which of its units stay; raises `UnsupportedError` where that does not silence a unit."""
+    """Return, by the path of each module to mask, which of its units stay; raises `UnsupportedError` if that does not silence a unit."""
     found: dict[str, Tensor] = {}
     for gate, node in _gated(network, gates, kept):
         for name in path_to_site(network, node):
@@ -99,7 +108,7 @@ def _gated(network: Network, gates: Sequence[Gate], kept: Mapping[str, Tensor]) 
 
 
 def _check_silent(network: Network, gate: Gate, node: Node, kept: Tensor, masks: Mapping[str, Tensor]) -> None:
-    """Raise unless zeros at the gated node are zeros at its site, for the units that go."""
+    """Raise unless zeros at the gated node are zeros at its site, for the removed units."""
     if network.modules.get(node.origin) not in masks:
         raise UnsupportedError(f"the weights of `{gate.name}` belong to no plain Linear or Conv2d module; its units cannot be masked")
     value = torch.zeros(1, *node.shape, dtype=torch.float64)
@@ -111,7 +120,7 @@ def _check_silent(network: Network, gate: Gate, node: Node, kept: Tensor, masks:
     if bool((value[0, ~kept] != 0).any()):
         way = ", ".join(f"`{name}`" for name in path_to_site(network, node)[1:])
         raise UnsupportedError(
-            f"a unit of `{gate.name}` cannot be silenced by zero weights: {way} behind it make other numbers of zeros;"
+            f"a unit of `{gate.name}` cannot be silenced by zero weights: {way} after it turn zeros into other numbers;"
             " keep the units of this layer"
         )
 

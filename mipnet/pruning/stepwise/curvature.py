@@ -1,13 +1,14 @@
-"""The loss of the frozen network to second order, at any masks: what many images say, in one gradient and one matrix.
+"""The gradient and curvature of the frozen loss at any masks, over many images.
 
 At masks m in {0, 1} a gate multiplies the value at its site by s.  With the activation pattern frozen at m the logits are affine in
-the scores, ``z(s) = z(m) + J (s - m)``, so the mean cross-entropy to targets q has there, exactly::
+the scores, ``z(s) = z(m) + J (s - m)``, so the mean cross-entropy to targets q has at m exactly::
 
     g = mean J' (p - q)        H = mean J' (diag(p) - p p') J        p = softmax(z(m))
 
-and ``g (s - m) + (s - m)' H (s - m) / 2`` is its change to second order, H being the Gauss-Newton matrix of the network itself
-(Schraudolph, "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent", 2002).  The size of g and H does not grow
-with the images, unlike the rows of `mipnet.pruning.importance.frozen_network`, and m need not be 1: a unit that is gone has a column, too.
+and ``g (s - m) + (s - m)' H (s - m) / 2`` is its change to second order; H is the Gauss-Newton matrix of the network itself
+(Schraudolph, "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent", 2002).  Unlike the rows of
+`mipnet.pruning.importance.frozen_separators`, g and H do not grow with the number of images.  The masks m can be any: a unit that is
+removed has a column, too.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from mipnet.network.gates import Gate, scaled
 from mipnet.network.graph import Network
 
 CLASS_PROBABILITY_MIN = 1e-7
-"""Classes of less probability add nothing to H that float64 sums of it could show."""
+"""Classes of at most this probability are left out of H; in float64 their part cannot be distinguished from rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curvature:
-    """``gradient`` (score,) and ``hessian`` (score, score) of the mean ``loss`` over some images, scores in the order of the gates."""
+    """The ``gradient`` (score,) and ``hessian`` (score, score) of the mean ``loss`` over some images, scores in the order of the gates."""
 
     loss: float
     gradient: Array
     hessian: Array
 
     def change(self, step: Array) -> float:
-        """The change of the loss along ``step``, to second order."""
+        """Return the change of the loss along ``step``, to second order."""
         return float(self.gradient @ step + 0.5 * step @ self.hessian @ step)
 
 
 def curvature(network: Network, gates: Sequence[Gate], images: Tensor, targets: Tensor, kept: Tensor, chunk: int = 512) -> Curvature:
-    """Gradient and Hessian of the frozen loss at masks ``kept`` (score,); ``targets`` are probabilities ``(sample, class)``."""
+    """Return gradient and Hessian of the frozen loss at masks ``kept`` (score,); ``targets`` are probabilities ``(sample, class)``."""
     units = sum(gate.units for gate in gates)
     loss, gradient, hessian = 0.0, torch.zeros(units, dtype=torch.float64), torch.zeros(units, units, dtype=torch.float64)
     for part, q in zip(torch.split(images, chunk), torch.split(targets, chunk), strict=True):
@@ -61,12 +62,12 @@ def curvature(network: Network, gates: Sequence[Gate], images: Tensor, targets: 
 
 
 def soft_targets(network: Network, images: Tensor, labels: Tensor, hard: float) -> Tensor:
-    """``hard`` times the true class, plus ``1 - hard`` times the network's own probabilities (as in distillation)."""
+    """Return ``hard`` times the true class, plus ``1 - hard`` times the network's own probabilities (as in distillation)."""
     own = torch.from_numpy(network.forward(images)).softmax(1)
     return (1 - hard) * own + hard * torch.nn.functional.one_hot(labels, own.shape[1])
 
 
 def products(gates: Sequence[Gate], scores: Tensor) -> dict[str, partial[Tensor]]:
-    """For each gate site the product with its scores, ``(sample or 1, score)``; at scores 0 and 1 that is the gate itself."""
+    """Return, for each gate site, the product with its scores ``(sample or 1, score)``; for scores 0 and 1 this is the gate itself."""
     parts = torch.split(scores, [gate.units for gate in gates], dim=1)
     return {site: partial(scaled, score=part) for gate, part in zip(gates, parts, strict=True) for site in gate.sites}

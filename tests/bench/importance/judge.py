@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mipnet.pruning.rivals.registry import RANKINGS, get_rival
+from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, get_rival
 from mipnet.pruning.smaller.masks import critical_masks
 from mipnet.pruning.smaller.surgery import prune
 from mipnet.pruning.training import evaluate, fine_tune
@@ -92,10 +92,10 @@ def judged(case: Case, found: Found) -> dict[str, Any]:
 def _contest(case: Case, found: Found, test: Quick, name: str) -> dict[str, float]:
     """A rival's accuracy by each ranking, as `mipnet.pruning.rivals.comparison` ranks, on all images that the mask was made from."""
     rival, (images, labels) = get_rival(name), case.images(min(found.setting.seen, MOST))
-    accuracies: dict[str, list[float]] = {ranking: [] for ranking in RANKINGS}
+    accuracies: dict[str, list[float]] = {ranking: [] for ranking in RIVAL_RANKINGS}
     for seed in range(REPEATS if rival.drawn else 1):
         ready = rival.prepared(case.network, case.gates, images, labels, seed=seed)
-        for ranking in RANKINGS:
+        for ranking in RIVAL_RANKINGS:
             made = rival.masks(case.network, case.gates, ready, ranking=ranking, like=found.masks, share=found.share, seed=seed)
             accuracies[ranking].append(test.accuracy(made))
     means = {ranking: mean(values) for ranking, values in accuracies.items()}

@@ -91,8 +91,8 @@ def test_scores_and_a_threshold_make_the_masks():
     ("given", "words"),
     [
         ({"fc1": [0.5] * 8}, "Dataset"),
-        (xr.Dataset(), "one variable a gate"),
-        (xr.Dataset({"other": ("u", [1.0])}), "one variable a gate"),
+        (xr.Dataset(), "one variable per gate"),
+        (xr.Dataset({"other": ("u", [1.0])}), "one variable per gate"),
         (xr.Dataset({"fc1": ("u", [1.0])}), "8 units"),
         (xr.Dataset({"fc1": ("u", [np.nan] * 8)}), "finite"),
         (xr.Dataset({"fc1": ("u", [True] * 8), "fc2": ("v", [0.5] * 6)}), "some are scores"),

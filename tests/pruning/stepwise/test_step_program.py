@@ -89,6 +89,6 @@ def test_a_wrong_square_does_not_survive_the_replay() -> None:
 
 
 def test_a_drop_that_is_out_of_reach_is_refused() -> None:
-    with pytest.raises(InputError, match=r"8 parameters cannot go: one unit of each layer has to stay"):
+    with pytest.raises(InputError, match=r"8 parameters cannot be removed: one unit of each layer has to stay"):
         StepProgram(GATES, np.ones(9), Curvature(0.0, np.zeros(9), np.eye(9)), np.ones(9), 8.0)
     assert StepProgram(GATES, np.ones(9), Curvature(0.0, np.zeros(9), np.eye(9)), np.ones(9), 7.0).search().sum() == 2

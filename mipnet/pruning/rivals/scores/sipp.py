@@ -76,7 +76,7 @@ def sipp(
     """Return SiPP scores of units: the sensitivities of a unit's outgoing weights, summed (or the largest).  Labels are not used.
 
     ``deterministic`` combines the sensitivities of all its outgoing weights.  ``random`` and ``hybrid`` run the weight-level algorithm at
-    the budget ``keep`` and combine ``s_ij * f_ij`` with f the factors of `sipp_factors` (0 for a weight that goes, 1 for one that is
+    the budget ``keep`` and combine ``s_ij * f_ij`` with f the factors of `sipp_factors` (0 for a removed weight, 1 for one that is
     kept, ``c / (N p)`` for one that is drawn): for ``random`` and ``sum`` an unbiased estimate of the sum over all of them.
     The paper prunes single weights; scores of units are this library's reading of it.
     """
