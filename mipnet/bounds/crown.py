@@ -120,10 +120,10 @@ def rows_at_once(network: Network, node: Node) -> int:
 
 def lower_bounds(known: KnownBounds, rows: CrownRows, box: Interval, choices: Choices | None = None) -> Tensor:
     """Return a lower bound per row, shape ``(rows,)``; ``choices`` by node name are those of `mipnet.bounds.linear_rules.lines`."""
-    return walk(known, rows, box, choices)[0]
+    return backward_pass(known, rows, box, choices)[0]
 
 
-def walk(
+def backward_pass(
     known: KnownBounds,
     rows: CrownRows,
     box: Interval,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CrownRows, KnownBounds, crown, walk
+from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass, crown
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.propagation import BoundsQuestion, sweep
 from mipnet.network.graph import Node
@@ -160,7 +160,7 @@ class InputSplitting:
         sample, element = torch.arange(samples).repeat_interleave(count), torch.arange(count).repeat(samples)
         with torch.no_grad():
             asked = CrownRows(output, sample, element, torch.ones(len(sample), dtype=torch.float64))
-            found, slopes = walk(known, asked, known.after[output.name])
+            found, slopes = backward_pass(known, asked, known.after[output.name])
         return found.reshape(samples, count), slopes.reshape(samples, count, *slopes.shape[1:])
 
     def points(self, parts: BoxParts) -> Array:

@@ -24,7 +24,7 @@ from mipnet.verification.minimum import MinimumSearch, MinimumSettings, OutputFu
 
 
 @dataclass(frozen=True, eq=False)
-class End:
+class RangeEnd:
     """The minimum or the maximum of one function: ``value`` is attained at ``point``, and no value in the box is beyond ``bound``.
 
     ``method`` is the stage that proved the bound: crown, splitting, alpha or mip; interval if none of these ran.
@@ -50,8 +50,8 @@ class Reached:
     """
 
     directions: Array
-    lowest: tuple[End, ...]
-    highest: tuple[End, ...]
+    lowest: tuple[RangeEnd, ...]
+    highest: tuple[RangeEnd, ...]
     tolerance: float
     seconds: float
     parts: int
@@ -121,8 +121,8 @@ def reach(
     both = np.concatenate([rows, -rows])
     found = MinimumSearch(network, OutputFunctions(both, np.zeros(len(both)), np.arange(len(both))), region, settings)
     ends = found.run()
-    lowest = tuple(End(end.bound, end.value, end.point, end.method) for end in ends[: len(rows)])
-    highest = tuple(End(-end.bound, -end.value, end.point, end.method) for end in ends[len(rows) :])
+    lowest = tuple(RangeEnd(end.bound, end.value, end.point, end.method) for end in ends[: len(rows)])
+    highest = tuple(RangeEnd(-end.bound, -end.value, end.point, end.method) for end in ends[len(rows) :])
     seconds = time.monotonic() - began
     return Reached(rows, lowest, highest, tolerance, seconds, found.parts, found.nodes, settings.mip.solver.name, found.interrupted)
 

@@ -71,8 +71,8 @@ def check_bounds(excess: Excess, bounds: Bounds, proven: Array, x: Array) -> Non
     if wrong.any():
         k = int(wrong.argmax())
         raise SolverFailure(
-            f"clause {k} was said to be missed by {proven[k]:g} everywhere, but a forward pass from inside the set misses it"
-            f" by {smallest[k]:g}; please report this"
+            f"the excess of clause {k} was bounded by {proven[k]:g} from below, but a forward pass from inside the set has an excess"
+            f" of {smallest[k]:g}; please report this"
         )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CrownRows, KnownBounds, walk
+from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass
 from mipnet.bounds.interval import Interval
 from mipnet.formulations.registry import is_affine
 from mipnet.layers.activations import ReLU
@@ -154,7 +154,7 @@ class SignBranching:
         best, known = parts, self.signed(parts.signs)
         with torch.enable_grad():
             for _ in range(steps):
-                found, coefficients = self.walk(known, slopes, multipliers)
+                found, coefficients = self.lower_bounds(known, slopes, multipliers)
                 better = found.detach() > best.bound
                 best = SignParts(
                     parts.signs,
@@ -182,7 +182,7 @@ class SignBranching:
         self.corners = region.nearest(corners[left].numpy())
         return best[left]
 
-    def walk(
+    def lower_bounds(
         self, signed: SignedBounds, slopes: Tensor, multipliers: Tensor, seen: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return a lower bound of the excess per part for these slopes and multipliers, and the coefficients of the input in it."""
@@ -196,7 +196,7 @@ class SignBranching:
                 if isinstance(reader.layer, ReLU):
                     choices[reader.name] = blank.index_copy(1, at, slopes[:, units]).reshape(shape)
         rows = CrownRows(network.output, torch.arange(len(signs)), torch.full((len(signs),), self.row), torch.ones(len(signs)).double())
-        return walk(signed.known, rows, self.bounds.after[network.output.name], choices, added, seen)
+        return backward_pass(signed.known, rows, self.bounds.after[network.output.name], choices, added, seen)
 
     def signed(self, signs: Tensor) -> SignedBounds:
         """Return the bounds with the signs of some parts."""
@@ -213,14 +213,14 @@ class SignBranching:
         """Return, per part, the number of the undecided unit whose split raises the bound most, among the units with the highest cost."""
         with torch.no_grad():
             seen: dict[str, Tensor] = {}
-            self.walk(self.signed(parts.signs), parts.slopes, parts.multipliers, seen)
+            self.lower_bounds(self.signed(parts.signs), parts.slopes, parts.multipliers, seen)
             cost = self.cost(seen, parts)
             counts = (UNITS_TRIED_UPPER, UNITS_TRIED_LOWER)
             tried = torch.cat([each.topk(min(count, cost.shape[-1]), 1).indices for each, count in zip(cost, counts, strict=True)], 1)
             worth = []
             for unit in tried.T:
                 halves = parts.split(unit)
-                found = self.walk(self.signed(halves.signs), halves.slopes, halves.multipliers)[0].reshape(2, -1)
+                found = self.lower_bounds(self.signed(halves.signs), halves.slopes, halves.multipliers)[0].reshape(2, -1)
                 free = parts.signs.gather(1, unit[:, None])[:, 0] == 0
                 worth.append(
                     torch.where(free, found.clamp(max=self.margin + 1e-6).amin(0) + 1e-3 * found.clamp(max=1.0).sum(0), -torch.inf)
