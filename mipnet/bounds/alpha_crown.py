@@ -55,7 +55,7 @@ def _best_bounds(known: KnownBounds, rows: CrownRows, box: Interval) -> Tensor:
 
 
 def _first_choices(known: KnownBounds, rows: CrownRows) -> dict[str, Tensor]:
-    """Return the first choices: one per row and element, for every activation that is undecided for some sample."""
+    """Return the first choices: one per row and element, for every activation with unstable units in some sample."""
     choices = {}
     for node in ancestors(known.network, rows.node.name)[:-1]:
         if is_elementwise(node.layer):

@@ -103,7 +103,7 @@ def minimum_distortion(
     Parameters
     ----------
     label
-        The class that should win; the network's own answer at ``x`` if left out; with targets as ``Classes(label, targets)``.
+        The class that should win; the predicted class of ``x`` if left out; with targets as ``Classes(label, targets)``.
     upper
         Only inputs within this distance are considered.
     backend

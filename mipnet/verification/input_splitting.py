@@ -43,11 +43,11 @@ INFINITY = torch.tensor(torch.inf, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
-class BoxParts:
+class SubBoxes:
     """Boxes of shape ``(n, *input_shape)``, the known bounds of nodes over each box, and a lower bound of the excess of every clause.
 
     ``effect`` is the width of each input times the square root of the sum of its absolute coefficients in the linear bounds.  With the
-    coefficients themselves an input is never halved if its effects cancel in the output, although it leaves units undecided: an
+    coefficients themselves an input is never halved if its effects cancel in the output, although it leaves units unstable: an
     ACAS Xu box that takes 91 boxes was not decided after 14,000.
     """
 
@@ -59,17 +59,17 @@ class BoxParts:
     def __len__(self) -> int:
         return len(self.bound)
 
-    def __getitem__(self, which: Tensor | slice) -> BoxParts:
+    def __getitem__(self, which: Tensor | slice) -> SubBoxes:
         """Return the boxes with these numbers."""
         known = {name: box[which] for name, box in self.known.items()}
-        return BoxParts(self.box[which], known, self.bound[which], self.effect[which])
+        return SubBoxes(self.box[which], known, self.bound[which], self.effect[which])
 
-    def __add__(self, other: BoxParts) -> BoxParts:
+    def __add__(self, other: SubBoxes) -> SubBoxes:
         known = {name: joined(self.known[name], other.known[name]) for name in self.known}
         bound, effect = torch.cat([self.bound, other.bound]), torch.cat([self.effect, other.effect])
-        return BoxParts(joined(self.box, other.box), known, bound, effect)
+        return SubBoxes(joined(self.box, other.box), known, bound, effect)
 
-    def halved(self, along: Tensor) -> BoxParts:
+    def halved(self, along: Tensor) -> SubBoxes:
         """Return both halves of every box along one of its flat inputs; the two halves of a box are neighbours."""
         rows = torch.arange(len(self))
         lower, upper = (end.flatten(1) for end in (self.box.lower, self.box.upper))
@@ -79,7 +79,7 @@ class BoxParts:
         shape, twice = self.box.lower.shape[1:], rows.repeat_interleave(2)
         ends = (torch.stack(pair, 1).reshape(-1, *shape) for pair in ((lower, above), (below, upper)))
         whole = self[twice]
-        return BoxParts(Interval(*ends), whole.known, whole.bound, whole.effect)
+        return SubBoxes(Interval(*ends), whole.known, whole.bound, whole.effect)
 
 
 def joined(first: Interval, second: Interval) -> Interval:
@@ -107,48 +107,48 @@ class InputSplitting:
     def run(self, end: float) -> tuple[bool, Array | None]:
         """Return whether every box was refuted, and the counterexample if one was found."""
         whole = Interval(torch.tensor(self.region.lower[:1]), torch.tensor(self.region.upper[:1]))
-        undecided = BoxParts(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width)
+        undecided = SubBoxes(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width)
         while len(undecided):
             if time.monotonic() >= end:
                 return False, None
-            rest, parts = undecided[:-BOXES_PER_BATCH], self.bounded(undecided[-BOXES_PER_BATCH:])
-            refuted = parts.bound > self.margin
-            self.bound = min(self.bound, float(parts.bound[refuted].min())) if refuted.any() else self.bound
-            parts = parts[~refuted]
-            if not len(parts):
+            rest, boxes = undecided[:-BOXES_PER_BATCH], self.bounded(undecided[-BOXES_PER_BATCH:])
+            refuted = boxes.bound > self.margin
+            self.bound = min(self.bound, float(boxes.bound[refuted].min())) if refuted.any() else self.bound
+            boxes = boxes[~refuted]
+            if not len(boxes):
                 undecided = rest
                 continue
-            parts = parts[parts.bound.argsort(descending=True)]
-            found = self.confirm(self.points(parts))
+            boxes = boxes[boxes.bound.argsort(descending=True)]
+            found = self.confirm(self.points(boxes))
             if found is not None:
                 return False, found
-            effect = effect_of_inputs(parts, whole)
+            effect = effect_of_inputs(boxes, whole)
             if (effect.amax(1) < 0).any():
                 return False, None
-            halves = parts.halved(effect.argmax(1))
+            halves = boxes.halved(effect.argmax(1))
             undecided = rest + halves if len(rest) else halves
         return True, None
 
-    def bounded(self, parts: BoxParts) -> BoxParts:
+    def bounded(self, boxes: SubBoxes) -> SubBoxes:
         """Return the same boxes with tighter bounds of nodes and clauses, and with the effect of each input on the bound."""
-        self.boxes += len(parts)
-        network, box = self.excess.network, Box(parts.box.lower.numpy(), parts.box.upper.numpy(), self.ball(len(parts)))
-        start = Bounds(network, box, {**{node.name: Interval(-INFINITY, INFINITY) for node in network.nodes}, **parts.known})
+        self.boxes += len(boxes)
+        network, box = self.excess.network, Box(boxes.box.lower.numpy(), boxes.box.upper.numpy(), self.ball(len(boxes)))
+        start = Bounds(network, box, {**{node.name: Interval(-INFINITY, INFINITY) for node in network.nodes}, **boxes.known})
         found = sweep(BoundsQuestion(network, box, start=start), [self.refine], "crown")
         read = {node.inputs[0] for node in network.nodes if node.layer.activation}
-        lower, slopes = self.row_bounds(KnownBounds(network, frozenset(), dict(found.after), ball=box.ball), len(parts))
+        lower, slopes = self.row_bounds(KnownBounds(network, frozenset(), dict(found.after), ball=box.ball), len(boxes))
         lowest = slopes.take_along_dim(lower.argmin(1).reshape(-1, 1, *[1] * (slopes.ndim - 2)), 1)[:, 0]
-        self.corners = torch.where(lowest > 0, parts.box.lower, parts.box.upper).numpy()
-        bound = torch.maximum(self.excess.largest(lower).amin(1), parts.bound)
+        self.corners = torch.where(lowest > 0, boxes.box.lower, boxes.box.upper).numpy()
+        bound = torch.maximum(self.excess.largest(lower).amin(1), boxes.bound)
         if box.ball is not None:  # a box without a point of the ball is refuted
             bound[box.ball.distance(box.ball.centre.clip(box.lower, box.upper)) > box.ball.radius * (1 + 1e-9)] = torch.inf
-        effect = slopes.abs().sum(1).sqrt() * parts.box.width
-        return BoxParts(parts.box, {name: found.after[name] for name in sorted(read)}, bound, effect)
+        effect = slopes.abs().sum(1).sqrt() * boxes.box.width
+        return SubBoxes(boxes.box, {name: found.after[name] for name in sorted(read)}, bound, effect)
 
-    def ball(self, parts: int) -> Ball | None:
+    def ball(self, count: int) -> Ball | None:
         """Return the ball of the set, repeated for each box."""
         ball = self.region.ball
-        return None if ball is None else replace(ball, centre=ball.centre.repeat(parts, axis=0))
+        return None if ball is None else replace(ball, centre=ball.centre.repeat(count, axis=0))
 
     def refine(self, known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
         """Apply CROWN to all nodes but the output, of which only the lower bound is needed."""
@@ -163,22 +163,22 @@ class InputSplitting:
             found, slopes = backward_pass(known, asked, known.after[output.name])
         return found.reshape(samples, count), slopes.reshape(samples, count, *slopes.shape[1:])
 
-    def points(self, parts: BoxParts) -> Array:
+    def points(self, boxes: SubBoxes) -> Array:
         """Return points of the boxes at which a clause holds: gradient steps from their centres decrease the excess."""
-        x = parts.box.centre
+        x = boxes.box.centre
         for step in BOX_SEARCH_STEPS:
             x.requires_grad_()
             with torch.enable_grad():
                 (slope,) = torch.autograd.grad(self.excess(x).amin(1).sum(), x)
-            x = torch.minimum(torch.maximum(x.detach() - step * slope.sign() * parts.box.width, parts.box.lower), parts.box.upper)
+            x = torch.minimum(torch.maximum(x.detach() - step * slope.sign() * boxes.box.width, boxes.box.lower), boxes.box.upper)
         with torch.no_grad():
             holds = self.excess(x).amin(1) <= 0
         return self.region.nearest(x[holds].numpy())
 
 
-def effect_of_inputs(parts: BoxParts, whole: Interval) -> Tensor:
+def effect_of_inputs(boxes: SubBoxes, whole: Interval) -> Tensor:
     """Return the effect of each flat input, ``(n, inputs)``; -1 where its range is too small to be halved."""
-    return torch.where(parts.box.width > SPLIT_WIDTH_MIN_RELATIVE * whole.width, parts.effect, -1.0).flatten(1)
+    return torch.where(boxes.box.width > SPLIT_WIDTH_MIN_RELATIVE * whole.width, boxes.effect, -1.0).flatten(1)
 
 
 def lower_bound_by_splitting(
@@ -191,14 +191,14 @@ def lower_bound_by_splitting(
     """
     splitting = InputSplitting(excess, region, 0.0, lambda x: None)
     whole = Interval(torch.tensor(region.lower[:1]), torch.tensor(region.upper[:1]))
-    waiting, done = BoxParts(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width), torch.inf
+    waiting, done = SubBoxes(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width), torch.inf
     while len(waiting) and time.monotonic() < end and len(waiting) < WAITING_BOXES_MAX:
         order = waiting.bound.argsort()
-        rest, parts = waiting[order[BOXES_PER_BATCH:]], splitting.bounded(waiting[order[:BOXES_PER_BATCH]])
-        learn(np.concatenate([parts.box.centre.numpy(), splitting.corners]))
-        effect = effect_of_inputs(parts, whole)
-        over = (parts.bound >= level()) | (effect.amax(1) < 0)
-        done = min(done, float(parts.bound[over].min())) if over.any() else done
-        halves = parts[~over].halved(effect[~over].argmax(1))
+        rest, boxes = waiting[order[BOXES_PER_BATCH:]], splitting.bounded(waiting[order[:BOXES_PER_BATCH]])
+        learn(np.concatenate([boxes.box.centre.numpy(), splitting.corners]))
+        effect = effect_of_inputs(boxes, whole)
+        over = (boxes.bound >= level()) | (effect.amax(1) < 0)
+        done = min(done, float(boxes.bound[over].min())) if over.any() else done
+        halves = boxes[~over].halved(effect[~over].argmax(1))
         waiting = rest + halves if len(rest) else halves
     return min([done, *waiting.bound.tolist()]), splitting.boxes

@@ -33,7 +33,7 @@ from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.input_splitting import SPLITTING_INPUTS_MAX, lower_bound_by_splitting
 
 SOLVER_FIRST_UNITS_MAX = 64
-"""With at most this many undecided units, the solver runs before the input is split."""
+"""With at most this many unstable units, the solver runs before the input is split."""
 
 MINIMUM_TIME_SHARES = {"search": 0.1, "splitting": 0.7}
 """Share of the remaining time that a stage may use."""
@@ -227,8 +227,8 @@ class MinimumSearch:
         for group, rows, end in self._open_groups(now + MINIMUM_TIME_SHARES["splitting"] * (self.settings.end - now)):
             excess = Excess.of(self.network, [Clause(self.functions.matrix[[row]], -self.functions.offset[[row]]) for row in rows])
             level = lambda group=group: float(self.level[group])  # noqa: E731
-            bound, parts = lower_bound_by_splitting(excess, self.region, level, self.learn, end)
-            self.parts += parts
+            bound, boxes = lower_bound_by_splitting(excess, self.region, level, self.learn, end)
+            self.parts += boxes
             self.improve("splitting", rows, np.full(len(rows), bound))
 
     def _solve(self) -> None:

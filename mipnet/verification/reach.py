@@ -24,7 +24,7 @@ from mipnet.verification.minimum import MinimumSearch, MinimumSettings, OutputFu
 
 
 @dataclass(frozen=True, eq=False)
-class RangeEnd:
+class Extreme:
     """The minimum or the maximum of one function: ``value`` is attained at ``point``, and no value in the box is beyond ``bound``.
 
     ``method`` is the stage that proved the bound: crown, splitting, alpha or mip; interval if none of these ran.
@@ -43,15 +43,15 @@ class RangeEnd:
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """The ranges of some functions of the outputs; ``directions`` ``(functions, outputs)`` has one row per function.
+    """The minima and maxima of some functions of the outputs; ``directions`` ``(functions, outputs)`` has one row per function.
 
     ``lowest[k].bound <= min <= lowest[k].value`` and ``highest[k].value <= max <= highest[k].bound``, where min and max are those of
     function k over the box.
     """
 
     directions: Array
-    lowest: tuple[RangeEnd, ...]
-    highest: tuple[RangeEnd, ...]
+    lowest: tuple[Extreme, ...]
+    highest: tuple[Extreme, ...]
     tolerance: float
     seconds: float
     parts: int
@@ -121,8 +121,8 @@ def reach(
     both = np.concatenate([rows, -rows])
     found = MinimumSearch(network, OutputFunctions(both, np.zeros(len(both)), np.arange(len(both))), region, settings)
     ends = found.run()
-    lowest = tuple(RangeEnd(end.bound, end.value, end.point, end.method) for end in ends[: len(rows)])
-    highest = tuple(RangeEnd(-end.bound, -end.value, end.point, end.method) for end in ends[len(rows) :])
+    lowest = tuple(Extreme(end.bound, end.value, end.point, end.method) for end in ends[: len(rows)])
+    highest = tuple(Extreme(-end.bound, -end.value, end.point, end.method) for end in ends[len(rows) :])
     seconds = time.monotonic() - began
     return Reached(rows, lowest, highest, tolerance, seconds, found.parts, found.nodes, settings.mip.solver.name, found.interrupted)
 

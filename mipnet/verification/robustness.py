@@ -33,7 +33,7 @@ class Classes:
     Parameters
     ----------
     label
-        The class that should win; the network's own answer if None.
+        The class that should win; the predicted class if None.
     targets
         The classes that may win instead; all others if None.
     """
@@ -67,14 +67,14 @@ def robustness(
     time_limit: float = 60.0,
     backend: str | Backend | MipSettings = "highs",
 ) -> Verdict:
-    """Verify that no input within ``radius`` of ``x`` changes the class: ``unsat`` if that is proven, ``sat`` with an input that does.
+    """Verify that no input within ``radius`` of ``x`` changes the predicted class: ``unsat`` if proven, ``sat`` with an input that does.
 
     Parameters
     ----------
     x
         One input, of the network's input shape, or with a sample axis of length 1 in front.
     label
-        The class that should win; the network's own answer at ``x`` if left out.  With ``Classes(label, targets)`` the question is
+        The class that should win; the predicted class of ``x`` if left out.  With ``Classes(label, targets)`` the question is
         narrower: whether one of the targets is at least as high as every other class.  Without targets the question is whether any
         other class is at least as high as the label.
     radius, norm
@@ -105,7 +105,7 @@ def robustness_property(
     norm: Norm = "linf",
     clip: ClipRange = (0.0, 1.0),
 ) -> Property:
-    """Return the property that `mipnet.robustness` verifies: satisfied by inputs of the ball at which the answer changes.
+    """Return the property that `mipnet.robustness` verifies: satisfied by inputs of the ball at which the predicted class changes.
 
     The arguments are those of `mipnet.robustness`.
     """
@@ -151,7 +151,7 @@ def clipped_ball(x: Array, radius: float, norm: Norm, clip: ClipRange) -> Box:
 
 
 def image_and_classes(network: Network, x: ArrayLike, label: int | Classes | None = None) -> tuple[Array, Classes]:
-    """Return the input as ``(1, *input_shape)``, and the classes with the network's own answer as label where none is given."""
+    """Return the input as ``(1, *input_shape)``, and the classes with the predicted class as label where none is given."""
     classes = Classes.of(label)
     image = np.array(x, dtype=np.float64)
     image = image[None] if image.shape == network.input_shape else image

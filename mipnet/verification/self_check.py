@@ -44,7 +44,7 @@ def check_points(excess: Excess, bounds: Bounds, seed: int = 0) -> Array:
     """
     rng, region, network = np.random.default_rng(seed), bounds.region, excess.network
     low, high = torch.tensor(region.lower[:1]), torch.tensor(region.upper[:1])
-    wanted = list(_extremes(excess, bounds, rng))
+    wanted = list(_pushed_elements(excess, bounds, rng))
     x = torch.tensor(region.nearest(_random(region.lower, region.upper, sum(len(each.element) for each in wanted), rng)))
     for step in CHECK_STEP_FIRST * (2 / 3) ** np.arange(CHECK_STEPS):
         x.requires_grad_()
@@ -89,7 +89,7 @@ def check_program(encoding: Encoding, program: Program, x: Array) -> None:
             )
 
 
-class _Extreme(NamedTuple):
+class _PushedElements(NamedTuple):
     """Elements of a node that gradient steps increase (``sign`` 1) or decrease (-1)."""
 
     node: str
@@ -97,7 +97,7 @@ class _Extreme(NamedTuple):
     sign: float
 
 
-def _extremes(excess: Excess, bounds: Bounds, rng: np.random.Generator) -> Iterator[_Extreme]:
+def _pushed_elements(excess: Excess, bounds: Bounds, rng: np.random.Generator) -> Iterator[_PushedElements]:
     """Yield the elements that gradient steps move to their extremes."""
     network = excess.network
     before = dict.fromkeys(node.inputs[0] for node in network.nodes if node.layer.activation)
@@ -107,7 +107,7 @@ def _extremes(excess: Excess, bounds: Bounds, rng: np.random.Generator) -> Itera
         found = open_.nonzero()[:, 0].numpy()
         element = torch.tensor(rng.permutation(found)[:CHECK_ELEMENTS_PER_NODE])
         for sign in (1.0, -1.0) if name in before else (-1.0,):
-            yield _Extreme(name, element, sign)
+            yield _PushedElements(name, element, sign)
 
 
 def _random(low: Array, high: Array, count: int, rng: np.random.Generator) -> Array:

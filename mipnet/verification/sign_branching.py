@@ -1,4 +1,4 @@
-"""Branch and bound over the signs of ReLUs: linear bounds with Lagrange multipliers for the signs, many parts at once.
+"""Branch and bound over the signs of ReLUs: linear bounds with Lagrange multipliers for the signs, many branches at once.
 
 Wang et al., "Beta-CROWN: Efficient Bound Propagation with Per-neuron Split Constraints" (NeurIPS 2021), section 3: where s z >= 0
 holds for a unit, ``f >= f - beta s z`` for every beta >= 0, and the multipliers are optimised along with the slopes
@@ -26,11 +26,11 @@ from mipnet.layers.activations import ReLU
 from mipnet.network.graph import Network, size
 from mipnet.verification.clause_network import Excess
 
-SIGN_PARTS_PER_BATCH = 64
-"""Number of parts that are bounded at once."""
+BRANCHES_PER_BATCH = 64
+"""Number of branches that are bounded at once."""
 
 BRANCHING_STEPS = 12
-"""Number of gradient steps per part; the whole set gets twice as many."""
+"""Number of gradient steps per branch; the whole set gets twice as many."""
 
 SLOPE_RATE, MULTIPLIER_RATE, BRANCHING_RATE_DECAY = 0.2, 0.05, 0.95
 """The step sizes of slopes and of multipliers, and the factor by which each step shrinks both."""
@@ -40,8 +40,8 @@ UNITS_TRIED_UPPER, UNITS_TRIED_LOWER = 2, 2
 
 
 @dataclass(frozen=True, eq=False)
-class SignParts:
-    """SignParts of the input set by the ``signs`` of undecided units, ``(n, units)``: 1, -1, or 0 where both signs are possible.
+class Branches:
+    """Branches of the input set by the ``signs`` of unstable units, ``(n, units)``: 1, -1, or 0 where both signs are possible.
 
     ``slopes`` and ``multipliers`` ``(n, units)`` are the best ones found so far, and ``bound`` ``(n,)`` is the lower bound that they give.
     """
@@ -54,25 +54,25 @@ class SignParts:
     def __len__(self) -> int:
         return len(self.bound)
 
-    def __getitem__(self, which: Tensor | slice) -> SignParts:
-        """Return the parts with these numbers."""
-        return SignParts(*(getattr(self, each.name)[which] for each in fields(self)))
+    def __getitem__(self, which: Tensor | slice) -> Branches:
+        """Return the branches with these numbers."""
+        return Branches(*(getattr(self, each.name)[which] for each in fields(self)))
 
-    def __add__(self, other: SignParts) -> SignParts:
-        return SignParts(*(torch.cat([getattr(self, each.name), getattr(other, each.name)]) for each in fields(self)))
+    def __add__(self, other: Branches) -> Branches:
+        return Branches(*(torch.cat([getattr(self, each.name), getattr(other, each.name)]) for each in fields(self)))
 
-    def split(self, unit: Tensor) -> SignParts:
-        """Split each part by the sign of one undecided unit: first all parts with sign 1, then all with -1."""
+    def split(self, unit: Tensor) -> Branches:
+        """Split each branch by the sign of one unstable unit: first all branches with sign 1, then all with -1."""
         rows, both = torch.arange(len(self)), self[torch.arange(len(self)).repeat(2)]
         signs, multipliers = both.signs.clone(), both.multipliers.clone()
         signs[rows, unit], signs[rows + len(self), unit] = 1, -1
         multipliers[torch.arange(2 * len(self)), unit.repeat(2)] = 0.0
-        return SignParts(signs, both.slopes, multipliers, both.bound)
+        return Branches(signs, both.slopes, multipliers, both.bound)
 
 
 @dataclass(frozen=True, eq=False)
 class SignedBounds:
-    """The signs of some parts, and the bounds of all nodes with these signs."""
+    """The signs of some branches, and the bounds of all nodes with these signs."""
 
     signs: Tensor
     known: KnownBounds
@@ -83,8 +83,8 @@ class SignBranching:
     """Branch and bound for one row of a property: is its excess above ``margin`` in the whole set?
 
     ``confirm`` is called with inputs that minimise a linear bound; it returns the first of them that is a counterexample, or None.
-    ``parts`` is the number of parts bounded so far, ``bound`` the smallest bound of a waiting part, and ``refuted`` the smallest bound of a
-    refuted one.
+    ``branches`` is the number of branches bounded so far, ``bound`` the smallest bound of a waiting branch, and ``refuted``
+    the smallest bound of a refuted one.
     """
 
     excess: Excess
@@ -92,7 +92,7 @@ class SignBranching:
     row: int
     margin: float
     confirm: Callable[[Array], Array | None]
-    parts: int = 0
+    branches: int = 0
     bound: float = -torch.inf
     refuted: float = torch.inf
 
@@ -102,11 +102,11 @@ class SignBranching:
         return all(isinstance(node.layer, ReLU) or is_affine(node.layer) for node in network.nodes)
 
     def run(self, end: float) -> tuple[bool, Array | None]:
-        """Return whether every part was refuted, and the counterexample if one was found."""
-        count = len(self.undecided)
+        """Return whether every branch was refuted, and the counterexample if one was found."""
+        count = len(self.unstable)
         if not count:
             return False, None
-        whole = SignParts(
+        whole = Branches(
             torch.zeros(1, count), torch.full((1, count), 0.5).double(), torch.zeros(1, count).double(), torch.full((1,), -torch.inf)
         )
         waiting = self.bounded(whole, end, BRANCHING_STEPS * 2)
@@ -115,30 +115,30 @@ class SignBranching:
             if time.monotonic() >= end:
                 return False, None
             order = waiting.bound.argsort()
-            parts, rest = waiting[order[:SIGN_PARTS_PER_BATCH]], waiting[order[SIGN_PARTS_PER_BATCH:]]
-            if (parts.signs != 0).all(1).any():
+            branches, rest = waiting[order[:BRANCHES_PER_BATCH]], waiting[order[BRANCHES_PER_BATCH:]]
+            if (branches.signs != 0).all(1).any():
                 return False, None
             found = self.confirm(self.corners)
             if found is not None:
                 return False, found
-            waiting = rest + self.bounded(parts.split(self.choose(parts)), end, BRANCHING_STEPS)
+            waiting = rest + self.bounded(branches.split(self.choose(branches)), end, BRANCHING_STEPS)
         self.bound = self.refuted
         return True, None
 
     @cached_property
-    def undecided(self) -> Tensor:
-        """The positions of the undecided units among all values before a ReLU."""
+    def unstable(self) -> Tensor:
+        """The positions of the unstable units among all values before a ReLU."""
         ends = [self.bounds.after[name] for name in self.before]
         return torch.cat([((end.lower < 0) & (end.upper > 0)).flatten() for end in ends]).nonzero()[:, 0]
 
     @cached_property
     def places(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Per node that a ReLU reads: the numbers of its undecided units, and their positions in its flat value."""
+        """Per node that a ReLU reads: the numbers of its unstable units, and their positions in its flat value."""
         found, first = {}, 0
         for name in self.before:
             count = size(self.excess.network.shape_of(name))
-            units = ((self.undecided >= first) & (self.undecided < first + count)).nonzero()[:, 0]
-            found[name], first = (units, self.undecided[units] - first), first + count
+            units = ((self.unstable >= first) & (self.unstable < first + count)).nonzero()[:, 0]
+            found[name], first = (units, self.unstable[units] - first), first + count
         return found
 
     @cached_property
@@ -146,25 +146,25 @@ class SignBranching:
         """The nodes that ReLUs read."""
         return tuple(dict.fromkeys(node.inputs[0] for node in self.excess.network.nodes if isinstance(node.layer, ReLU)))
 
-    def bounded(self, parts: SignParts, end: float, steps: int) -> SignParts:
-        """Tighten the bounds of parts by gradient steps, and return the parts that are not refuted."""
-        self.parts += len(parts)
-        slopes, multipliers = (each.clone().requires_grad_() for each in (parts.slopes, parts.multipliers))
+    def bounded(self, branches: Branches, end: float, steps: int) -> Branches:
+        """Tighten the bounds of branches by gradient steps, and return the branches that are not refuted."""
+        self.branches += len(branches)
+        slopes, multipliers = (each.clone().requires_grad_() for each in (branches.slopes, branches.multipliers))
         adam = torch.optim.Adam([{"params": [slopes], "lr": SLOPE_RATE}, {"params": [multipliers], "lr": MULTIPLIER_RATE}])
-        best, known = parts, self.signed(parts.signs)
+        best, known = branches, self.signed(branches.signs)
         with torch.enable_grad():
             for _ in range(steps):
                 found, coefficients = self.lower_bounds(known, slopes, multipliers)
                 better = found.detach() > best.bound
-                best = SignParts(
-                    parts.signs,
+                best = Branches(
+                    branches.signs,
                     torch.where(better[:, None], slopes.detach(), best.slopes),
                     torch.where(better[:, None], multipliers.detach(), best.multipliers),
                     torch.maximum(found.detach(), best.bound),
                 )
                 if bool((best.bound > self.margin).all()) or time.monotonic() >= end or not found.requires_grad:
                     break
-                # only the parts that are not refuted yet are optimised further
+                # only the branches that are not refuted yet are optimised further
                 wanted = (slopes, multipliers)
                 loss = -found[best.bound <= self.margin].sum()
                 for each, slope in zip(wanted, torch.autograd.grad(loss, wanted), strict=True):
@@ -185,7 +185,7 @@ class SignBranching:
     def lower_bounds(
         self, signed: SignedBounds, slopes: Tensor, multipliers: Tensor, seen: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return a lower bound of the excess per part for these slopes and multipliers, and the coefficients of the input in it."""
+        """Return a lower bound of the excess per branch for these slopes and multipliers, and the coefficients of the input in it."""
         network, signs = self.excess.network, signed.signs
         choices, added = {}, {}
         for name, (units, at) in self.places.items():
@@ -199,7 +199,7 @@ class SignBranching:
         return backward_pass(signed.known, rows, self.bounds.after[network.output.name], choices, added, seen)
 
     def signed(self, signs: Tensor) -> SignedBounds:
-        """Return the bounds with the signs of some parts."""
+        """Return the bounds with the signs of some branches."""
         after = dict(self.bounds.after)
         for name, (units, at) in self.places.items():
             box, shape = self.bounds.after[name], (len(signs), *self.excess.network.shape_of(name))
@@ -209,26 +209,26 @@ class SignBranching:
             after[name] = Interval(low.reshape(shape), high.reshape(shape))
         return SignedBounds(signs, KnownBounds(self.excess.network, frozenset(), after, ball=self.bounds.region.ball))
 
-    def choose(self, parts: SignParts) -> Tensor:
-        """Return, per part, the number of the undecided unit whose split raises the bound most, among the units with the highest cost."""
+    def choose(self, branches: Branches) -> Tensor:
+        """Return, per branch, the number of the unstable unit whose split raises the bound most, among the units with the highest cost."""
         with torch.no_grad():
             seen: dict[str, Tensor] = {}
-            self.lower_bounds(self.signed(parts.signs), parts.slopes, parts.multipliers, seen)
-            cost = self.cost(seen, parts)
+            self.lower_bounds(self.signed(branches.signs), branches.slopes, branches.multipliers, seen)
+            cost = self.cost(seen, branches)
             counts = (UNITS_TRIED_UPPER, UNITS_TRIED_LOWER)
             tried = torch.cat([each.topk(min(count, cost.shape[-1]), 1).indices for each, count in zip(cost, counts, strict=True)], 1)
             worth = []
             for unit in tried.T:
-                halves = parts.split(unit)
+                halves = branches.split(unit)
                 found = self.lower_bounds(self.signed(halves.signs), halves.slopes, halves.multipliers)[0].reshape(2, -1)
-                free = parts.signs.gather(1, unit[:, None])[:, 0] == 0
+                free = branches.signs.gather(1, unit[:, None])[:, 0] == 0
                 worth.append(
                     torch.where(free, found.clamp(max=self.margin + 1e-6).amin(0) + 1e-3 * found.clamp(max=1.0).sum(0), -torch.inf)
                 )
             return tried.gather(1, torch.stack(worth).argmax(0)[:, None])[:, 0]
 
-    def cost(self, seen: dict[str, Tensor], parts: SignParts) -> Tensor:
-        """Return the cost of the upper and of the lower line per undecided unit, ``(2, n, units)``: coefficient times gap to the ReLU."""
+    def cost(self, seen: dict[str, Tensor], branches: Branches) -> Tensor:
+        """Return the cost of the upper and of the lower line per unstable unit, ``(2, n, units)``: coefficient times gap to the ReLU."""
         found = []
         for name in self.before:
             box = self.bounds.after[name]
@@ -237,5 +237,5 @@ class SignBranching:
             low, high = box.lower.flatten(1).clamp(max=0), box.upper.flatten(1).clamp(min=0)
             height = -low * high / (high - low).clamp(min=1e-12)
             found.append(torch.stack([-total.clamp(max=0) * height, total.clamp(min=0) * torch.minimum(-low, high)]))
-        cost = torch.cat(found, 2)[..., self.undecided]
-        return torch.where(parts.signs == 0, cost, -1.0)
+        cost = torch.cat(found, 2)[..., self.unstable]
+        return torch.where(branches.signs == 0, cost, -1.0)

@@ -180,7 +180,7 @@ class CaseTrial:
             now, own = time.monotonic(), np.flatnonzero(self.excess.owner == k)
             branching = SignBranching(self.excess, self.bounds, int(own[rows[own].argmax()]), REFUTATION_MARGIN, self.confirm)
             branching.run(now + (end - now) / left)
-            self.parts += branching.parts
+            self.parts += branching.branches
             if self.found is not None:
                 return
             self._learn("branching", int(k), branching.bound)

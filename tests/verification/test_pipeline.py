@@ -107,7 +107,7 @@ def test_branching_proves_what_linear_bounds_do_not(seed):
     branching = SignBranching(excess, bounds, 0, 1e-9, lambda x: None)
     assert branching.run(time.monotonic() + 60) == (True, None)
     assert 0 < branching.bound <= 0.3 * span + 1e-9
-    assert branching.parts > 1 or bounds.after["excess"].lower.item() > -0.3 * span
+    assert branching.branches > 1 or bounds.after["excess"].lower.item() > -0.3 * span
 
 
 def test_clauses_and_cases_are_one_disjunction():

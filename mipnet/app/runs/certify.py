@@ -29,7 +29,7 @@ from mipnet.network.sets import Box
 from mipnet.pruning.smaller.export import export
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.distortion import DistortionSettings
-from mipnet.verification.reach import RangeEnd, reach
+from mipnet.verification.reach import Extreme, reach
 from mipnet.verification.robustness import Classes
 from mipnet.verification.two_networks.agreement import Agreement, agree, agree_on_class
 from mipnet.verification.two_networks.compression import compress
@@ -214,7 +214,7 @@ def _reach(file: RangeFile, network: Network, region: Box, backend: Backend) -> 
             seed=given.seed,
         )
 
-    def end(each: RangeEnd) -> dict[str, Any]:
+    def end(each: Extreme) -> dict[str, Any]:
         return {"bound": each.bound, "value": each.value, "method": each.method, "point": _list(each.point)}
 
     rows = [{"least": end(low), "largest": end(high)} for low, high in zip(found.lowest, found.highest, strict=True)]

@@ -1,4 +1,4 @@
-"""The values of a network over a box as affine functions of its input and of the units with an undecided activation."""
+"""The values of a network over a box as affine functions of its input and of the unstable units."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NearestRows(NamedTuple):
 
 @dataclass(eq=False)
 class AffineForms:
-    """The variables of affine functions: the elements of the input, and the undecided units, which are added one layer after another.
+    """The variables of affine functions: the elements of the input, and the unstable units, which are added one layer after another.
 
     ``largest`` bounds the absolute value of each variable.
     """
@@ -61,7 +61,7 @@ class AffineForms:
         return values
 
     def value(self, node: Node, inputs: list[Affine], bounds: Bounds) -> Affine:
-        """Return a node's value: an affine function for affine layers and decided units, and new variables for undecided units."""
+        """Return a node's value: an affine function for affine layers and stable units, and new variables for unstable units."""
         if is_affine(node.layer):
             return apply_affine(node.layer, inputs)
         box = bounds.after[node.name]
@@ -69,10 +69,10 @@ class AffineForms:
         if not is_elementwise(node.layer):
             return Affine.of(self.new(largest).reshape(1, *node.shape))
         line = lines(node.layer, bounds.after[node.inputs[0]])
-        undecided = line.differ.expand(1, *node.shape).numpy()
-        labels = np.full(undecided.shape, -1)
-        labels[undecided] = self.new(largest[undecided])
-        slope, shift = (np.where(undecided, 0.0, end.expand(1, *node.shape).numpy()) for end in (line.lower_slope, line.lower_shift))
+        unstable = line.differ.expand(1, *node.shape).numpy()
+        labels = np.full(unstable.shape, -1)
+        labels[unstable] = self.new(largest[unstable])
+        slope, shift = (np.where(unstable, 0.0, end.expand(1, *node.shape).numpy()) for end in (line.lower_slope, line.lower_shift))
         return inputs[0] * slope + shift + Affine.of(labels)
 
     def rows(self, *values: Affine) -> Csr:

@@ -1,6 +1,6 @@
 """Two networks joined into one network on a shared input, in which units that both compute occur once.
 
-Over a box every value is an affine function of the input and of the undecided units (`mipnet.verification.two_networks.affine_forms`).  If
+Over a box every value is an affine function of the input and of the unstable units (`mipnet.verification.two_networks.affine_forms`).  If
 the input of a unit of the second network is the same function as that of a unit of the first, the unit takes the value of the first, at
 any depth.  So equal units are found even if other units were removed because they are always inactive, or folded because they are always
 active.  Functions are the same up to rounding; `JointNetwork.slack` bounds the effect on the outputs.
@@ -176,7 +176,7 @@ class _Joiner:
         return self.own_node(node, at, [x.form for x in inputs], node_error)
 
     def own_node(self, node: Node, at: str, inputs: list[Affine], node_error: Array) -> _Value:
-        """Return the value of a node that is not shared; its undecided elements are new variables of the forms."""
+        """Return the value of a node that is not shared; its unstable elements are new variables of the forms."""
         before = len(self.forms.largest)
         form = self.forms.value(node, inputs, self.second_bounds)
         self.forms.largest[before:] += node_error.max(initial=0.0)
@@ -186,7 +186,7 @@ class _Joiner:
         """Add an activation; units that the first network has as well are taken from there."""
         steep = lipschitz_constant(node.layer)
         value = self.own_node(node, f"second_{node.name}", [x.form], steep * x.node_error)
-        # for decided units: the input may lie outside of its bounds by its error
+        # for stable units: the input may lie outside of its bounds by its error
         value.form_error = steep * (x.form_error + 2 * x.node_error)
         others = self.same_layers(node)
         match, distance = np.full(size(node.shape), -1), np.zeros(size(node.shape))

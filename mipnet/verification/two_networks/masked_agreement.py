@@ -68,7 +68,7 @@ class BallAgreements:
 
 
 def masked_network(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> Network:
-    """Return the network with masked units set to 0, as by `mipnet.network.gates.mask_actions`; without masked units, the same layers."""
+    """Return the network with pruned units set to 0, as by `mipnet.network.gates.mask_actions`; without pruned units, the same layers."""
     kept = {site: torch.tensor(masks[gate.name].values) for gate in gates for site in gate.sites}
     taken, names = {node.name for node in network.nodes}, dict[str, str]()
     layers: list[tuple[str, Layer, tuple[str, ...]]] = []
