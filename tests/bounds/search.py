@@ -1,4 +1,4 @@
-"""Activations that bounds have to hold: sampled, at the corners of the set, and driven to their extremes by gradients."""
+"""Activations that bounds have to contain: from samples, from corners of the set, and moved to their extremes by gradients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-9
 
 
 def activations(network: Network, x: Array, act: Mapping[str, Callable[[Tensor], Tensor]] | None = None) -> Values:
-    """What every node computes, before a gate acts on it."""
+    """The value of every node before its gate acts."""
     before: Values = {}
 
     def kept(name: str, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -35,7 +35,7 @@ def activations(network: Network, x: Array, act: Mapping[str, Callable[[Tensor],
 
 
 def pushed(network: Network, region: mn.Box, g: Generator, steps: int = 12) -> Array:
-    """A point for each of up to 24 elements of each node and each direction, from a corner or the inside, led there by signed gradients."""
+    """One point per direction and element, for up to 24 elements per node, moved there from the inside or a corner by signed gradients."""
     found = []
     lower, upper = torch.tensor(region.lower[0]), torch.tensor(region.upper[0])
     for node in network.nodes:
@@ -53,7 +53,7 @@ def pushed(network: Network, region: mn.Box, g: Generator, steps: int = 12) -> A
 
 
 def sets(g: Generator, network: Network) -> dict[str, mn.Box]:
-    """Input sets of every kind, one sample each."""
+    """Input sets of every kind, with one sample each."""
     x = g.uniform(0.2, 0.8, (1, *network.input_shape))
     ends = np.sort(g.uniform(-0.5, 1.5, (2, 1, *network.input_shape)), axis=0)
     ends[1] = np.where(g.uniform(size=x.shape) < 0.2, ends[0], ends[1])  # some inputs are fixed
@@ -61,7 +61,7 @@ def sets(g: Generator, network: Network) -> dict[str, mn.Box]:
 
 
 def gate_acts(bounds: Bounds, g: Generator, count: int, gates: Sequence[mn.Gate]) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Each point with scores of its own: 0, 1, or between, where a gate is the soft threshold of an encoding with these bounds."""
+    """Gates with scores per point, 0, 1 or between; a gate is the soft threshold of an encoding with these bounds."""
     acts = {}
     for gate in gates:
         scores = torch.tensor(g.choice([0.0, 1.0, 0.5, 0.9], (count, gate.units)))
@@ -73,7 +73,7 @@ def gate_acts(bounds: Bounds, g: Generator, count: int, gates: Sequence[mn.Gate]
 
 
 def first_outside(bounds: Bounds, values: Values) -> str | None:
-    """The first node of which a value lies outside its bounds, or None; all values are of the first sample."""
+    """The first node with a value outside of its bounds, or None; all values belong to the first sample."""
     for node in bounds.network.nodes:
         box, value = bounds.before_gate(node.name), values[node.name]
         if bool(((value < box.lower[0] - TOLERANCE) | (value > box.upper[0] + TOLERANCE)).any()):

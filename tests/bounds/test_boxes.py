@@ -1,4 +1,4 @@
-"""A Bounds object: labelled, measured, kept in a file, refused where it does not belong; and bounds of the user's own."""
+"""A Bounds object: its labels, statistics and files, and its refusal for another network or set; and bounds of the user."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_own_bounds_that_are_wrong_are_refused(asked, given, told):
 
 
 def test_own_bounds_have_to_hold_with_gates_closed():
-    """The bounds of the plain network do not: a closed gate moves what lies behind it."""
+    """Bounds of the network without gates do not: a closed gate changes the values after it."""
     g = np.random.default_rng(5)
     network = mn.Network.build(
         (3,), [("fc1", dense(g, 4, 3)), ("act1", mn.ReLU()), ("fc2", dense(g, 3, 4)), ("act2", mn.ReLU()), ("fc3", dense(g, 2, 3))]

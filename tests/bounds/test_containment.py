@@ -1,4 +1,4 @@
-"""Bounds of every method hold every activation that can be found, with and without gates, and each is at least as tight as the last."""
+"""Bounds of every method contain every activation found, with and without gates; each method is at least as tight as the one before."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_samples_together_are_samples_one_by_one(family, seed, method, gated):
 
 @pytest.mark.parametrize(("family", "seed"), SEEDS[::8], ids=NAMES[::8])
 def test_a_bound_that_is_cut_by_a_tenth_is_caught(family, seed):
-    """Of each node's tightest bounds a tenth of the width is cut off where an activation is known to come so far: all are caught."""
+    """Each node's tightest bounds, with a tenth of the width removed where an activation is known to lie, are found to be wrong."""
     network, g = make(family, seed)
     region = sets(g, network)["ball"]
     values = activations(network, everything(network, region, g))
@@ -96,7 +96,7 @@ def test_a_bound_that_is_cut_by_a_tenth_is_caught(family, seed):
 
 
 def test_most_cuts_are_looked_at():
-    """The test above does not pass because it looks away: in a network of one layer every bound is attained."""
+    """The test above does not pass for lack of search: in a network of one layer every bound is attained."""
     g = np.random.default_rng(0)
     network = mn.Network.build((3,), [("fc", mn.Dense(g.normal(size=(4, 3)))), ("act", mn.ReLU())])
     region = mn.LInf(np.zeros((1, 3)), 1.0)

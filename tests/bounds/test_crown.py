@@ -27,7 +27,7 @@ def relu_net(g, sizes=(4, 6, 5, 6, 3)):
 
 
 def reference(network, lower, upper, *, gated=False):
-    """CROWN as the paper writes it (Zhang et al. 2018, theorem 3.2): one unit, one end and one layer at a time, with full matrices.
+    """CROWN as in the paper (Zhang et al. 2018, theorem 3.2): one unit, one bound and one layer at a time, with full matrices.
 
     With gates, a ReLU of a hidden layer lies between 0 and its chord, whatever its sign.
     """
@@ -78,7 +78,7 @@ def test_it_is_the_reference_on_dense_networks(seed, gated):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_one_layer_is_exact(seed):
-    """Affine layers before a single activation: its inputs, as far as intervals leave them undecided, are exact, and so is it."""
+    """Affine layers before a single activation: the bounds of its inputs with either sign are exact, and so are those of its output."""
     g = np.random.default_rng(seed)
     network = mn.Network.build((3,), [("fc1", dense(g, 5, 3)), ("bn", norm(g, 5)), ("fc2", dense(g, 9, 5)), ("act", mn.ReLU())])
     region = mn.LInf(np.zeros((1, 3)), 0.7)

@@ -30,7 +30,7 @@ def tiny(seed):
 
 
 def extremes(network, region, depth):
-    """Least and largest pre-activation of every unit of dense layer ``depth``: one linear program for each activation pattern before it."""
+    """The smallest and the largest pre-activation of every unit of dense layer ``depth``, from one LP per activation pattern before it."""
     weights = [(n.layer.weight.numpy(), n.layer.bias.numpy()) for n in network.nodes if isinstance(n.layer, mn.Dense)][:depth]
     ends = list(zip(region.lower[0].reshape(-1), region.upper[0].reshape(-1), strict=True))
     found = np.array([[math.inf, -math.inf]] * len(weights[-1][1]))
@@ -53,7 +53,7 @@ def extremes(network, region, depth):
 
 
 def triangle(network, region, bounds, depth):
-    """The same over the triangle relaxation of every ReLU before, with these bounds (Ehlers 2017)."""
+    """The same over the triangle relaxation of all earlier ReLUs, with these bounds (Ehlers 2017)."""
     weights = [(n.layer.weight.numpy(), n.layer.bias.numpy()) for n in network.nodes if isinstance(n.layer, mn.Dense)][:depth]
     sizes = [region.lower[0].size, *(len(b) for _, b in weights[:-1])]
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -108,7 +108,7 @@ def test_lp_bounds_are_those_of_the_triangle_relaxation(seed, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gated_extremes_are_those_of_every_score(backend):
-    """On an image the second layer is affine in the scores before; a pattern of the gated units makes the third one affine, too."""
+    """For an image the second layer is affine in the earlier scores; for an activation pattern of the gated units the third one is too."""
     g = np.random.default_rng(3)
     network = relu_net(g, (3, 4, 3, 2))
     region, gates = mn.Samples(g.uniform(size=(2, 3))), mn.find_gates(network)
@@ -168,7 +168,7 @@ def test_samples_are_bounded_each_on_its_own_and_in_parts_by_workers():
 
 
 class Spying(HiGHS):
-    """HiGHS that notes what it is asked, and may be made to lie."""
+    """HiGHS that records its calls, and can be made to return wrong bounds."""
 
     def __init__(self, lie: float = 0.0, interrupt: int = -1) -> None:
         self.opened, self.limits, self.lie, self.interrupt = 0, [], lie, interrupt

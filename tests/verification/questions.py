@@ -16,7 +16,7 @@ UP, DOWN = np.array([[1, -1], [-1, 1]], np.float32), np.array([[1, 1], [1, -1]],
 
 
 def distance(path: Path, last: str = "") -> Path:
-    """A network that computes |x_0 - x_1| and x_0 - x_1, with a last operator behind it if one is named."""
+    """A network that computes |x_0 - x_1| and x_0 - x_1, followed by one more operator if it is named."""
     nodes = [("MatMul", ["x", "a"], "z", {}), ("Relu", ["z"], "h", {}), ("MatMul", ["h", "b"], "y" if not last else "v", {})]
     nodes += [(last, ["v"], "y", {"axis": 1})] if last else []
     path.write_bytes(model(nodes, {"a": UP, "b": DOWN}, ("N", 2)).SerializeToString())
@@ -24,7 +24,7 @@ def distance(path: Path, last: str = "") -> Path:
 
 
 def hard(path: Path, inputs: int = 30, width: int = 60) -> Path:
-    """A random network with three hidden layers, too large to be decided in a moment."""
+    """A random network with three hidden layers, which takes long to decide."""
     sizes, nodes, constants, last = (inputs, width, width, width, 1), [], {}, "x"
     for k in range(4):
         constants[f"w{k}"] = numbers(sizes[k], sizes[k + 1], seed=k) * np.float32(2 / np.sqrt(sizes[k]))
@@ -36,7 +36,7 @@ def hard(path: Path, inputs: int = 30, width: int = 60) -> Path:
 
 
 def asked(path: Path, *asserted: str, inputs: int = 2, outputs: int = 2, low: float = 0, high: float = 1) -> Path:
-    """A property over a box with the same ends for every input."""
+    """A property over a box with the same bounds for every input."""
     lines = [f"(declare-const {letter}_{k} Real)" for letter, count in (("X", inputs), ("Y", outputs)) for k in range(count)]
     lines += [f"(assert ({sign} X_{k} {end!r}))" for k in range(inputs) for sign, end in ((">=", low), ("<=", high))]
     path.write_text("\n".join([*lines, *(f"(assert {each})" for each in asserted)]) + "\n")
@@ -51,7 +51,7 @@ def listed(path: Path, *lines: tuple[str, str, float]) -> Path:
 
 
 def point_of(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and outputs of a counterexample as VNN-COMP's own checker takes it apart."""
+    """The inputs and outputs of a counterexample, parsed as by the checker of VNN-COMP."""
     word, _, rest = text.partition("\n")
     assert word == "sat"
     body = rest.replace("\n", " ").strip()
@@ -65,6 +65,6 @@ def point_of(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outputs_of(network: Path, x: np.ndarray) -> np.ndarray:
-    """What onnxruntime computes at one input."""
+    """The outputs of onnxruntime for one input."""
     session = ort.InferenceSession(str(network), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {session.get_inputs()[0].name: x[None].astype(np.float32)})[0], np.float64)[0]

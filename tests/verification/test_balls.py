@@ -28,7 +28,7 @@ def within(rng, norm, centre, radius, count):
 
 
 def least_over_ball(net, rows, norm, centre, radius, clip):
-    """The least value of ``rows @ y`` over ball and clip: one LP (l1), or one convex program (l2), for each pattern of signs."""
+    """The minimum of ``rows @ y`` over the clipped ball, from one LP (l1) or one convex program (l2) per activation pattern."""
     best = np.inf
     for matrix, right, slope, constant in pieces(net):
         cost, limits = rows @ slope, [clip] * INPUTS
@@ -131,7 +131,7 @@ def test_verdicts_on_both_sides_of_the_true_extreme(norm, backend):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_solver_alone_decides(norm, monkeypatch):
-    """Without input splitting, search and branching, both solvers prove what is true of the ball and false of its box."""
+    """Without input splitting, search and branching, both solvers prove properties that hold in the ball and not in its box."""
     from mipnet.verification import stages
 
     rng, net = np.random.default_rng(6), random_network(6)

@@ -1,4 +1,4 @@
-"""The least distance to another answer and the largest margin, by hand, and by a linear or convex program for each pattern of signs."""
+"""The smallest distance to another class and the largest margin, by hand, and by a linear or convex program per activation pattern."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ORDER = {"linf": np.inf, "l1": 1, "l2": 2}
 
 
 def answers():
-    """Two classes, whose scores are the two inputs."""
+    """Two classes, whose outputs are the two inputs."""
     return mn.Network.build((2,), [("fc", mn.Dense(torch.eye(2).double())), ("relu", mn.ReLU()), ("out", mn.Dense(torch.eye(2).double()))])
 
 
 def true_distance(net, x, label, norm, clip=(0.0, 1.0)):
-    """The least distance (maximum or sum norm), by one LP for each pattern of signs and each other class."""
+    """The smallest distance (maximum or sum norm), from one LP per activation pattern and other class."""
     best = np.inf
     count = 1 if norm == "linf" else INPUTS
     eye, spread = np.eye(INPUTS), np.ones((INPUTS, 1)) if norm == "linf" else np.eye(INPUTS)

@@ -1,4 +1,4 @@
-"""Verdicts against the true extremes of small networks: every pattern of ReLU signs is one linear program of scipy's."""
+"""Verdicts against the true extremes of small networks, from one linear program of scipy per activation pattern."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HIDDEN = (5, 4)
 
 
 def least(net, region, rows, rhs):
-    """The least over the box of the largest ``rows @ y - rhs``, by one LP for each of the 512 patterns of signs."""
+    """The minimum over the box of the largest ``rows @ y - rhs``, from one LP for each of the 512 activation patterns."""
     best = np.inf
     for matrix, right, slope, constant in pieces(net):
         upper = np.block([[matrix, np.zeros((len(matrix), 1))], [rows @ slope, -np.ones((len(rows), 1))]])
@@ -38,7 +38,7 @@ def least(net, region, rows, rhs):
 
 
 def problem(seed, rows):
-    """A network, a box, and rows whose right sides make the least excess 0."""
+    """A network, a box, and rows with right-hand sides for which the smallest excess is 0."""
     g = np.random.default_rng(seed)
     centre = g.normal(size=(1, INPUTS))
     region, matrix = mn.Box(centre - 0.7, centre + 0.7), g.normal(size=(rows, OUTPUTS))

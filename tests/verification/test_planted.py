@@ -1,4 +1,4 @@
-"""Planted errors: programs and bounds that are wrong where it matters are never taken for a proof.
+"""Planted errors: wrong programs and bounds never lead to a proof of a false property.
 
 A trial is a small network, a row whose true least value is known (one linear program of scipy's for each pattern of signs), and an error
 that lifts the least value of what is solved (scipy's `milp` on the arrays) by a percent at least.  Half way between the two the property
@@ -45,14 +45,14 @@ def true_least(net, region, row):
 
 
 def least_of(program):
-    """By scipy, of the arrays that a solver would see; infinite if they hold no point."""
+    """The minimum of the arrays that a solver gets, by scipy; infinite if they are infeasible."""
     rows = LinearConstraint(program.rows.matrix, program.rows.lower, program.rows.upper)
     found = milp(program.cost, constraints=rows, bounds=Ends(program.lower, program.upper), integrality=program.integer.astype(int))
     return np.inf if found.fun is None else found.fun + program.offset
 
 
 def flipped(network, rng):
-    """The network with the sign of one weight of a layer before the last turned."""
+    """The network with the sign of one weight flipped, in a layer before the last."""
     layers, chosen = [], rng.choice(["fc0", "fc1"])
     for node in network.nodes:
         layer = node.layer
@@ -66,7 +66,7 @@ def flipped(network, rng):
 
 
 def entries(program, kind):
-    """Numbers of the matrix that may be spoilt: of rows without binaries, or those of binaries (the big-Ms)."""
+    """The entries of the matrix that an error may change: of rows without binaries, or of binaries (the big-Ms)."""
     coo = program.rows.matrix.tocoo()
     binary = program.integer[coo.col]
     with_binary = np.isin(coo.row, coo.row[binary])
@@ -74,7 +74,7 @@ def entries(program, kind):
 
 
 def cut(bounds, rng):
-    """The same bounds, one end of one undecided value before an activation 10 % closer to 0."""
+    """The same bounds, with one bound of one unstable unit moved 10 % closer to 0."""
     after = dict(bounds.after)
     name = rng.choice(["fc0", "fc1"])
     box = after[name]
@@ -87,7 +87,7 @@ def cut(bounds, rng):
 
 
 class Planted:
-    """One error: what `encode` and `from_model` become, in the first program only or in every one."""
+    """One error: wrong versions of `encode` and `from_model`, for the first program only or for every program."""
 
     def __init__(self, kind, seed, only_first=False):
         self.kind, self.rng_seed, self.only_first = kind, seed, only_first
@@ -119,7 +119,7 @@ _KNOWN = {}
 
 
 def trial(kind, seed):
-    """Network, region, clause and the seed of an error that matters, looked for once."""
+    """A network, a region, a clause, and the seed of an error that changes the verdict; searched once."""
     right, made = 0.0, -1
     for number in range(_KNOWN.get((kind, seed), 0), 400):
         net, g = random_network(1000 * seed + number // 4), np.random.default_rng(seed + number // 4)
@@ -155,7 +155,7 @@ def plant(monkeypatch, kind, error, **how):
 
 
 def alone(net, region, clause, backend):
-    """What the last stage proves by itself: a lower bound of the excess, whose true least value is below 0."""
+    """The lower bound of the excess that the last stage alone proves; the true minimum is below 0."""
     excess, case = Excess.of(net, [clause]), mn.Case(region, (clause,))
 
     def confirm(x):
@@ -191,7 +191,7 @@ def test_forward_passes_catch_it_and_so_does_a_second_backend(kind, seed, monkey
 
 
 def only_the_solver(monkeypatch):
-    """Intervals and a solver, and none of what would find a counterexample before."""
+    """Run intervals and a solver only, without the stages that would find a counterexample earlier."""
     monkeypatch.setattr(stages, "check_bounds", lambda *_: None)
     monkeypatch.setattr(stages, "SPLITTING_INPUTS_MAX", 0)
     monkeypatch.setattr(stages.SignBranching, "applies_to", staticmethod(lambda network: False))
@@ -216,7 +216,7 @@ def test_a_plain_solve_says_nothing_false_of_a_point(kind, seed, monkeypatch):
 
 @pytest.mark.parametrize("seed", sweep(range(10), every=5))
 def test_a_bound_that_is_cut_is_caught_in_every_stage(seed):
-    """The cheaper stages rest on the same bounds: forward passes leave those that are cut."""
+    """The cheaper stages use the same bounds: forward passes leave bounds that are too tight."""
     net, region, clause, error = trial("bound cut by 10 %", seed)
     excess = Excess.of(net, [clause])
     bounds = mn.propagate(excess.network, region, method="crown")

@@ -1,4 +1,4 @@
-"""Ranges of outputs against dense sampling by torch, and against the true extremes: one LP of scipy's for each pattern of ReLU signs."""
+"""Extremes of outputs against dense sampling by torch, and against the true ones, from one LP of scipy per activation pattern."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_ranges_bracket_samples_and_are_attained(kind, seed):
 
 
 def extreme(module, region, row):
-    """The least ``row @ y`` over the box, from one LP for each pattern of signs."""
+    """The minimum of ``row @ y`` over the box, from one LP per activation pattern."""
     (w0, b0), (w1, b1), (w2, b2) = (
         (part.weight.detach().numpy(), part.bias.detach().numpy()) for part in module if hasattr(part, "weight")
     )

@@ -15,7 +15,7 @@ ORDER = {"linf": np.inf, "l1": 1, "l2": 2}
 
 
 def identity():
-    """Two classes, and their scores are the two inputs: the answer changes where x0 = x1."""
+    """Two classes, whose outputs are the two inputs: the predicted class changes where x0 = x1."""
     return mn.Network.build((2,), [("fc", mn.Dense(torch.eye(2).double())), ("relu", mn.ReLU()), ("out", mn.Dense(torch.eye(2).double()))])
 
 
@@ -40,7 +40,7 @@ def test_the_valid_range_counts():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_targets_have_to_win(seed):
-    """What samples show is found; the verdicts of single targets make up that of all together."""
+    """Counterexamples found by sampling are found; the verdicts of single targets determine that of all targets."""
     net, rng = random_network(seed), np.random.default_rng(seed)
     x = rng.uniform(size=INPUTS)
     label = int(net.forward(x[None]).argmax())

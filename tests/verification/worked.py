@@ -24,7 +24,7 @@ def random_network(seed, hidden=HIDDEN):
 
 
 def pieces(net):
-    """For each pattern of signs: rows and sides of ``matrix @ x <= right`` where it holds, and slope and constant of the output there."""
+    """Per activation pattern: ``matrix @ x <= right`` where it occurs, and the slope and constant of the output there."""
     (w0, b0), (w1, b1), (w2, _) = (
         (net[name].layer.weight.numpy(), None if net[name].layer.bias is None else net[name].layer.bias.numpy())
         for name in ("fc0", "fc1", "out")

@@ -1,4 +1,4 @@
-"""Two networks held against each other: samples and forward passes by torch, and hand-made networks whose difference is known."""
+"""Two networks compared: against samples and forward passes by torch, and for networks whose difference is known by hand."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_largest_difference_lies_between_samples_and_bound(pair):
 
 
 def test_a_known_difference():
-    """relu(x) against x over [-1, 2]: at x = -1 they differ by 1, and over [0, 2] nowhere."""
+    """relu(x) and x: over [-1, 2] they differ by 1 at x = -1, over [0, 2] they are equal."""
     unit = torch.ones(1, 1)
     bent = mn.Network.build((1,), [("a", mn.Dense(unit)), ("r", mn.ReLU()), ("b", mn.Dense(unit))])
     straight = mn.Network.build((1,), [("a", mn.Dense(unit))])

@@ -1,4 +1,4 @@
-"""Compressed networks against the originals in torch, and units that hand-worked weights make stable on a box only."""
+"""Compressed networks against the originals in torch, and units whose weights, worked out by hand, make them stable on a box only."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_samples_never_contradict_what_is_said_of_units():
 
 
 def by_hand():
-    """Over [0, 1]^2: one unit silent, three active of which one depends on the others, one that changes."""
+    """Over [0, 1]^2: one inactive unit, three active units of which one is a combination of the others, and one unstable unit."""
     first = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
     bias = torch.tensor([-3.0, 1.0, 2.0, 0.5, 0.0], dtype=torch.float64)
     out = torch.tensor([[5.0, 1.0, 2.0, 3.0, 4.0], [7.0, -1.0, 1.0, 2.0, 1.0], [1.0, 0.0, 1.0, 0.0, -1.0]], dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_no_more_active_units_stay_than_the_next_layer_has():
 
 
 def test_a_unit_that_only_the_program_settles(monkeypatch):
-    """z2 = relu(x) - relu(x - 0.5) - 1.01 with |x| <= 1: linear bounds let it reach 0.1, and its largest value is -0.51."""
+    """z2 = relu(x) - relu(x - 0.5) - 1.01 with |x| <= 1: its upper bound from linear bounds is 0.1, its maximum is -0.51."""
     layers = [
         ("a", mn.Dense(torch.tensor([[1.0], [1.0]]), torch.tensor([0.0, -0.5]))),
         ("r", mn.ReLU()),

@@ -33,7 +33,7 @@ DIGITS = Path(__file__).parents[3] / "examples" / "digits.yaml"
 
 
 class Twice(nn.Module):
-    """A layer used twice, one without an activation behind it, a residual sum, and an activation that is not 0 at 0."""
+    """A layer used twice, a layer without an activation after it, a residual sum, and an activation that is not 0 at 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def drawn(gates: tuple[mn.Gate, ...], g: np.random.Generator) -> xr.Dataset:
 
 
 def hooked(module: nn.Module, x: torch.Tensor, where: dict[str, str], masks: xr.Dataset) -> Array:
-    """The module's output in torch with the masks multiplied behind the modules of these names."""
+    """The module's output in torch, with the outputs of the named modules multiplied by the masks."""
     handles = []
     for name, gate in where.items():
         kept = torch.tensor(masks[gate].values, dtype=torch.float64)
@@ -131,7 +131,7 @@ def kink() -> mn.Network:
     ],
 )
 def test_the_class_changes_where_it_was_worked_out(backend, radius, clip, kept, result):
-    """Around x = 0.4 networks differ from 7/12 on; 0.7 is no centre if they differ there already."""
+    """Around x = 0.4 the networks differ from 7/12 on; no ball around 0.7 is tested if they differ at 0.7."""
     network, images = kink(), np.array([[0.7], [0.4], [0.0], [1.2]])
     gates, masks = mn.find_gates(network), xr.Dataset({"fc1": ("fc1_unit", np.array(kept))})
     found = agree_around(network, gates, masks, images, ImageBalls(radius, 2, clip), backend=backend)
@@ -146,7 +146,7 @@ def test_the_class_changes_where_it_was_worked_out(backend, radius, clip, kept, 
 
 
 def cancelling(count: int, **how) -> BallAgreements:
-    """Asked of pairs of equal units that cancel: nothing changes without them, and linear bounds do not see that."""
+    """The result for pairs of equal units that cancel: pruning them changes nothing, which linear bounds do not show."""
     g = np.random.default_rng(0)
     n, pairs = 40, 60
     a, b = g.normal(size=(pairs, n)), g.normal(size=pairs) * 0.1
@@ -181,7 +181,7 @@ def test_ctrl_c_ends_it_with_what_is_known():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of the digits example, asked around four images."""
+    """The run folder of the digits example, with agreement around four images."""
     folder = tmp_path_factory.mktemp("agree") / "run"
     assert main(["solve", str(DIGITS), "--output", str(folder), "--set", "prune.agree={radius: 0.05, count: 4}", "--quiet"]) == 0
     return folder
