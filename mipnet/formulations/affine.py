@@ -41,11 +41,13 @@ class Affine:
     def of(labels: NDArray[Any], coefficient: float | Array = 1.0) -> Affine:
         """Return ``coefficient`` times one variable per element, given by label; an element with label -1 is 0."""
         flat = labels.reshape(-1)
-        there = flat >= 0
+        present = flat >= 0
         width = int(flat.max(initial=-1)) + 1
-        data = np.broadcast_to(coefficient, labels.shape).reshape(-1)[there].astype(np.float64)
-        indptr = np.concatenate([[0], np.cumsum(there)])
-        return Affine(Csr((data, flat[there].astype(np.int32), indptr.astype(np.int32)), shape=(flat.size, width)), np.zeros(labels.shape))
+        data = np.broadcast_to(coefficient, labels.shape).reshape(-1)[present].astype(np.float64)
+        indptr = np.concatenate([[0], np.cumsum(present)])
+        return Affine(
+            Csr((data, flat[present].astype(np.int32), indptr.astype(np.int32)), shape=(flat.size, width)), np.zeros(labels.shape)
+        )
 
     @property
     def shape(self) -> Shape:
@@ -187,9 +189,9 @@ def _dense_product(matrix: Csr, samples: int, terms: Csr, variables: NDArray[Any
     dense = np.zeros((n_in, samples, k))
     dense[row % n_in, row // n_in, np.searchsorted(variables, terms.indices)] = terms.data
     product = (matrix @ dense.reshape(n_in, samples * k)).reshape(n_out, samples, k).transpose(1, 0, 2).reshape(samples * n_out, k)
-    there = product != 0
-    indptr = np.append(0, np.cumsum(there.sum(axis=1)))
-    return Csr((product[there], np.broadcast_to(variables, there.shape)[there], indptr), shape=(samples * n_out, terms.shape[1]))
+    present = product != 0
+    indptr = np.append(0, np.cumsum(present.sum(axis=1)))
+    return Csr((product[present], np.broadcast_to(variables, present.shape)[present], indptr), shape=(samples * n_out, terms.shape[1]))
 
 
 def _starts(matrix: Csr, samples: int) -> NDArray[Any]:

@@ -96,8 +96,8 @@ def expression(model: linopy.Model, value: Affine, dims: tuple[str, ...], sample
     sizes, rows = value.row_sizes, value.constant.size
     longest = max(1, int(sizes.max(initial=0)))
     coefficients, labels = np.full((rows, longest), np.nan), np.full((rows, longest), -1, dtype=np.int32)
-    there = np.arange(longest) < sizes[:, None]
-    coefficients[there], labels[there] = value.terms.data, value.terms.indices
+    present = np.arange(longest) < sizes[:, None]
+    coefficients[present], labels[present] = value.terms.data, value.terms.indices
     terms = {"coeffs": coefficients, "vars": labels}
     arrays = {name: ((*dims, "_term"), array.reshape(*value.shape, longest)) for name, array in terms.items()}
     coords = coordinates(dims, value.shape, samples)
@@ -117,7 +117,7 @@ def column_bounds(model: linopy.Model) -> tuple[Array, Array]:
     lower, upper = np.full(model._xCounter, -np.inf), np.full(model._xCounter, np.inf)
     for variable in (model.variables[name] for name in model.variables):
         labels = variable.labels.values.reshape(-1)
-        there = labels >= 0
-        lower[labels[there]] = variable.lower.values.reshape(-1)[there]
-        upper[labels[there]] = variable.upper.values.reshape(-1)[there]
+        present = labels >= 0
+        lower[labels[present]] = variable.lower.values.reshape(-1)[present]
+        upper[labels[present]] = variable.upper.values.reshape(-1)[present]
     return lower, upper

@@ -16,10 +16,10 @@ from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block
 from mipnet.formulations.registry import Family
 
-MAXIMUM = Family("p = max_i h_i")
+WINDOW_MAXIMUM = Family("p = max_i h_i")
 """The formulations of max pooling."""
 
-maximum = MAXIMUM.register
+maximum = WINDOW_MAXIMUM.register
 """Register a function from `MaxWindows` to their maxima p as a formulation of max pooling: ``@maximum("my-name")``."""
 
 
@@ -96,9 +96,9 @@ class MaxWindows:
 def big_m(of: MaxWindows) -> Affine:
     """Write ``p >= h_i``, ``p <= h_i + (1 - y_i)(max_{j != i} u_j - l_i)``, ``sum y = 1`` (Fischetti and Jo 2018)."""
     p, y, gap = of.maximum(), of.winners(), of.gap
-    ahead = p[of.window] - of.inputs
-    of.block.rows("above", ahead, ">=")
-    of.block.rows("below", ahead + y * gap, "<=", gap)
+    difference = p[of.window] - of.inputs
+    of.block.rows("above", difference, ">=")
+    of.block.rows("below", difference + y * gap, "<=", gap)
     return p
 
 
@@ -106,9 +106,9 @@ def big_m(of: MaxWindows) -> Affine:
 def indicator(of: MaxWindows) -> Affine:
     """Write ``p >= h_i``, ``y_i = 1 -> p <= h_i``, ``sum y = 1``."""
     p, y = of.maximum(), of.winners()
-    ahead = p[of.window] - of.inputs
-    of.block.rows("above", ahead, ">=")
-    of.block.rows_if("below", y, 1, ahead, "<=")
+    difference = p[of.window] - of.inputs
+    of.block.rows("above", difference, ">=")
+    of.block.rows_if("below", y, 1, difference, "<=")
     return p
 
 
@@ -145,12 +145,12 @@ def hull(of: MaxWindows) -> Affine:
 def triangle(of: MaxWindows) -> Affine:
     """Write the linear relaxation of big-m without binaries: ``sum_i (p - h_i) / G_i <= n - 1``, with ``G_i`` the big-M of candidate i."""
     p, gap = of.maximum(), of.gap
-    ahead = p[of.window] - of.inputs
-    of.block.rows("above", ahead, ">=")
-    of.block.rows("below", ahead, "<=", gap)
+    difference = p[of.window] - of.inputs
+    of.block.rows("above", difference, ">=")
+    of.block.rows("below", difference, "<=", gap)
     counts = of.keep.sum(-1)[of.open]
     smallest = np.minimum.reduceat(gap, np.append(0, np.cumsum(counts)[:-1]))
-    of.block.rows("together", of.total(ahead * (np.repeat(smallest, counts) / gap)), "<=", smallest * (counts - 1))
+    of.block.rows("together", of.total(difference * (np.repeat(smallest, counts) / gap)), "<=", smallest * (counts - 1))
     return p
 
 

@@ -109,7 +109,7 @@ def positive_part(
     if block.bounds.paper:
         uncertain = ~known if always_valid is None else ~known & ~always_valid
         _add_phase_rows(block, suffix, z, lower, upper, uncertain & active, uncertain & ~active & ~undecided)
-    own = undecided | (active & ~known if _variables_are_fewer_than_terms(z, active & ~known) else False)
+    own = undecided | (active & ~known if _needs_variables(z, active & ~known) else False)
     folded = z[active & ~own].place(active & ~own)
     if not own.any():
         return folded
@@ -117,10 +117,10 @@ def positive_part(
     return folded + _write(part, ceiling)
 
 
-def _variables_are_fewer_than_terms(z: Affine, active: Mask) -> bool:
-    """Return True if active elements should get one variable each, instead of passing on their terms.
+def _needs_variables(z: Affine, active: Mask) -> bool:
+    """Return True if active elements get one variable each, instead of passing their terms on to later nodes.
 
-    This is the case if some of them has more than one term, and all together have more different variables than there are elements.
+    They do if at least one element has more than one term, and all together have more different variables than there are elements.
     """
     long = bool((z.row_sizes[active.reshape(-1)] > 1).any())
     return long and len(np.unique(z[active].terms.indices)) > int(active.sum())

@@ -17,7 +17,7 @@ from mipnet.bounds.linear_rules import BackwardBound, adjoint, backward
 from mipnet.errors import suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import WINDOWS_PART, Block, Phases
-from mipnet.formulations.maxpool import MAXIMUM, MaxWindows
+from mipnet.formulations.maxpool import WINDOW_MAXIMUM, MaxWindows
 from mipnet.formulations.registry import linear_map
 from mipnet.layers.window import Pair, Window
 from mipnet.network.graph import Layer, require
@@ -169,7 +169,7 @@ def _every_channel(plane: Csr, channels: int) -> Csr:
     return Csr(sparse.kron(sparse.eye_array(channels), plane, format="csr"))
 
 
-@MAXIMUM.encodes(MaxPool2d)
+@WINDOW_MAXIMUM.encodes(MaxPool2d)
 def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
     """Write the maximum of each window as `MaxWindows`, with the formulation of the block.
 
@@ -185,9 +185,9 @@ def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
     value = x[np.take_along_axis(candidates, best, -1)[..., 0][single]].place(single)
     if not single.all():
         keep &= ~single[..., None]
-        chosen = block.chosen_of(MAXIMUM)
+        chosen = block.chosen_of(WINDOW_MAXIMUM)
         assert chosen is not None
-        maxima = MAXIMUM.formulations[chosen.formulation.name].write(MaxWindows(block, x[candidates[keep]], keep, lower, upper))
+        maxima = WINDOW_MAXIMUM.formulations[chosen.formulation.name].write(MaxWindows(block, x[candidates[keep]], keep, lower, upper))
         value = value + maxima.reshape(*single.shape)
     value = value.reshape(*block.shape)
     if block.bounds.paper:
@@ -207,5 +207,5 @@ def _candidates(layer: MaxPool2d, x: Affine) -> Ints:
 def _add_winner_rows(block: Block, x: Affine, value: Affine, candidates: Ints, dropped: Mask) -> None:
     """Add rows ``p >= h_i`` for the candidates that were left out; the published bounds are not valid for every gate value."""
     window = np.broadcast_to(np.arange(value.constant.size).reshape(*dropped.shape[:-1], 1), dropped.shape)[dropped]
-    ahead = value[window] - x[candidates[dropped]]
-    block.rows("stays_ahead", ahead[ahead.row_sizes > 0], ">=")
+    difference = value[window] - x[candidates[dropped]]
+    block.rows("stays_ahead", difference[difference.row_sizes > 0], ">=")

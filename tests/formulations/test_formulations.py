@@ -1,4 +1,4 @@
-"""Formulations: their relaxations stand in order, gated ones agree, `auto` picks by rule, and a wrong one is caught."""
+"""Formulations: the order of their relaxations, agreement with gates, the rules of `auto`, and detection of a wrong one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BACKENDS = ("highs", "scip")
 
 
 def plain(seed: int, sizes: tuple[int, ...] = (6, 8, 6, 3)) -> tuple[mn.Network, mn.Box]:
-    """Dense layers with a ReLU behind each but the last, and a large box."""
+    """Dense layers with a ReLU after each but the last, and a large box."""
     g = np.random.default_rng(seed)
     layers: list[tuple[str, mn.Layer]] = []
     for i, (before, after) in enumerate(itertools.pairwise(sizes), start=1):
@@ -43,7 +43,7 @@ def posed(network: mn.Network, region: mn.Box, formulation: dict, sense: str = "
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_optimum_is_that_of_the_best_activation_pattern(seed):
-    """One linear program for each pattern of six neurons, by scipy: no big-M, no branching, no mipnet."""
+    """The optimum by one linear program per pattern of six neurons, solved by scipy, without a big-M."""
     network, region = plain(seed, (3, 4, 2, 2))
     owned = [(w["weight"].numpy(), w["bias"].numpy()) for w in (n.layer.weights() for n in network.nodes) if w]
     best = max(
@@ -101,7 +101,7 @@ def test_relaxations_stand_in_order(seed, bounds):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_relaxations_of_a_maximum_stand_in_order(seed):
-    """Over a box of candidates the hull is exact before any search."""
+    """Over a box of candidates the relaxation of the hull is exact."""
     g = np.random.default_rng(seed)
     pool = mn.MaxPool2d(mn.Window((2, 2), (2, 2)))
     weights = g.normal(size=(1, 4))
@@ -120,7 +120,7 @@ def largest_sum(weights: np.ndarray, region: mn.Box) -> float:
 
 
 def test_ideal_cuts_hold_on_every_forward_pass():
-    """Whatever the point that they cut off, no integral one is lost: at gates of any value, too."""
+    """Cuts at any point are satisfied by every integral point, also with gates of any value."""
     network, region = plain(1)
     encoding = mn.encode(network, region, formulation={"relu": "anderson"}, gates="all", bounds="sound")
     problem, g = Modelled.of(encoding), np.random.default_rng(0)
@@ -146,7 +146,7 @@ def test_ideal_cuts_are_made_before_the_search(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_triangle_says_that_it_is_a_relaxation(backend):
-    """Its bound is a bound, its point is replayed, and it is not called verified where the two differ."""
+    """Its bound is valid, its solution is replayed, and `verified` is False if the two differ."""
     network, region = plain(0)
     encoding = posed(network, region, {"relu": "triangle"})
     assert encoding.relaxed == ("relu1", "relu2")
@@ -191,7 +191,7 @@ def test_gated_forward_passes_are_feasible(name, family, seed):
 
 @pytest.fixture
 def halved():
-    """big-m with half the M above, as a formulation of its own."""
+    """A formulation like big-m with half of the upper big-M."""
 
     @link("halved")
     def half(part: PositivePart) -> Affine:
@@ -214,7 +214,7 @@ def test_half_a_big_m_is_caught(halved):
 
 
 def test_scip_keeps_optimal_points_of_pairs():
-    """SCIP 10.0.2 cuts this optimum off with bound cuts from SOS1 sets, which the backend therefore turns off."""
+    """SCIP 10.0.2 cuts off this optimum by bound cuts from SOS1 sets, so the backend switches them off."""
     network, g = make(*SEEDS[25])
     region = mn.LInf(g.uniform(0.2, 0.8, (1, *network.input_shape)), 0.3)
     values = [
@@ -224,7 +224,7 @@ def test_scip_keeps_optimal_points_of_pairs():
 
 
 def test_auto_picks_by_rule_and_stays_exact():
-    """Pairs in small networks of activations alone, big-M beside other binaries and in large ones; the same optimum."""
+    """SOS1 pairs in small networks without other binaries, big-M with other binaries and in large networks; the same optimum."""
     network, region = plain(0)
     small, wide = mn.encode(network, region, formulation={"relu": "auto"}), plain(0, (6, 60, 60, 3))
     assert {small.block(name).formulation for name in ("relu1", "relu2")} == {"sos1"}

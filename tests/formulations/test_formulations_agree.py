@@ -48,7 +48,7 @@ def test_all_formulations_agree(family, seed, sense):
 
 @pytest.mark.parametrize("seed", sweep(range(4), every=2))
 def test_gated_formulations_agree(seed):
-    """Two images, a score for each of seven units, and a price for every unit kept: the first layer is linear in its scores."""
+    """Two images, one score for each of seven units, and a price per unit that is kept; the first layer is linear in its scores."""
     g = np.random.default_rng(seed)
     fc1, fc2, fc3 = dense(g, 4, 3), dense(g, 3, 4), dense(g, 1, 3)
     layers = [("fc1", fc1), ("relu1", mn.ReLU()), ("fc2", fc2), ("relu2", mn.ReLU()), ("fc3", fc3)]
@@ -65,7 +65,7 @@ def test_gated_formulations_agree(seed):
     tops = [torch.tensor(pose("big-m").block(name).notes.gate_thresholds["above"]) for name in ("relu1", "relu2")]
 
     def objective(s: torch.Tensor) -> torch.Tensor:
-        """By the formula of a gate, with the thresholds that it is defined by."""
+        """Return the gated value by its formula."""
         h, parts = torch.tensor(x).expand(len(s), 2, 3), []
         for layer, top, score in zip((fc1, fc2), tops, s.split((4, 3), dim=1), strict=True):
             parts.append(layer.forward(h.flatten(0, 1)).reshape(len(s), 2, -1) - (1 - score[:, None]) * top)
@@ -101,7 +101,7 @@ Known = Callable[[torch.Tensor], torch.Tensor]
 
 
 def best_of_pieces(known: Known, points: Array, lower: Array, upper: Array, g: np.random.Generator) -> float:
-    """The largest objective over the pieces of the best of these points, and of points around where the best of those pieces end."""
+    """The largest objective over the linear pieces of the best points, and of points near the ends of the best of those pieces."""
     best, seen = -np.inf, set()
     for _ in range(8):
         found, before = [], best
@@ -145,7 +145,7 @@ def all_states(network: mn.Network, x: torch.Tensor, sign: float) -> torch.Tenso
 
 
 def states(layer: mn.Layer, z: torch.Tensor) -> list[torch.Tensor]:
-    """What decides by its sign how a layer acts on its input: a distance from each kink, or from one candidate to another."""
+    """The values whose signs decide the linear piece of a layer: the distance from each kink, or between two candidates."""
     if isinstance(layer, mn.MaxPool2d):
         places = torch.tensor(layer.window.places(tuple(z.shape[1:])))
         candidates, inside = z.flatten(2)[:, :, places], places >= 0

@@ -1,4 +1,4 @@
-"""Formulations from outside: one registration serves all layers of a family, and says whether it is a relaxation."""
+"""Formulations registered by users: one registration is available for all layers of a family, and states whether it is a relaxation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 import mipnet as mn
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.maxpool import MAXIMUM, MaxWindows, maximum
+from mipnet.formulations.maxpool import WINDOW_MAXIMUM, MaxWindows, maximum
 from mipnet.formulations.registry import _OWN_FORMULATIONS
 from mipnet.formulations.relu import POSITIVE_PART, PositivePart, link
 from mipnet.testing import check_layer
@@ -83,7 +83,7 @@ def test_a_maximum_from_outside_is_found_by_name() -> None:
         encoding = mn.encode(pool, mn.Box(np.zeros((1, 1, 2, 2)), np.ones((1, 1, 2, 2))), formulation={"maxpool2d": "upper-only"})
         assert encoding.relaxed == ("pool",)
     finally:
-        del MAXIMUM.formulations["upper-only"]
+        del WINDOW_MAXIMUM.formulations["upper-only"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Every layer, one by one: its matrix, its interval rule, its shape, and what it says to a wrong shape."""
+"""Every layer by itself: its matrix, its interval rule, its shape, and its error for a wrong shape."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def points(shapes: tuple[Shape, ...], count: int = 3, seed: int = 0) -> list[Ten
 
 
 def boxes(shapes: tuple[Shape, ...]) -> list[Interval]:
-    """Boxes of which a third of the sides have width 0."""
+    """Boxes with width 0 along a third of the axes."""
     found = []
     for seed, centre in enumerate(points(shapes)):
         radius = points((tuple(centre.shape[1:]),), seed=seed + 9)[0]
@@ -124,7 +124,7 @@ def boxes(shapes: tuple[Shape, ...]) -> list[Interval]:
 
 
 def check_matrix(layer: Layer, shapes: tuple[Shape, ...]) -> None:
-    """The maps, applied to flat inputs, plus what the layer makes of 0, are the layer."""
+    """The sum of the matrices times the flat inputs, plus the layer's value at 0, is the layer's value."""
     inputs = points(shapes)
     zero = layer.forward(*(torch.zeros(1, *shape, dtype=torch.float64) for shape in shapes)).reshape(1, -1).numpy()
     value = zero + sum(x.reshape(len(x), -1).numpy() @ m.T for x, m in zip(inputs, linear_map(layer, *shapes), strict=True))

@@ -1,4 +1,4 @@
-"""The encoding is the network: on fixed inputs, over boxes, with gates open, closed and anywhere between."""
+"""The encoding agrees with the network: on fixed inputs, over boxes, and for scores 0, 1 and between."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = [f"{family.__name__}-{seed}" for family, seed in SEEDS]
 @pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_fixed_input_reproduces_the_network(family, seed, backend):
-    """The input is a variable fixed by its bounds, so that nothing folds and the solver has to find the values."""
+    """The input is a variable fixed by a constraint, so that no value is a constant and the solver computes all of them."""
     network, g = make(family, seed)
     x = g.uniform(0, 1, (2, *network.input_shape))
     model = linopy.Model()
@@ -88,7 +88,7 @@ def test_a_forward_pass_is_a_feasible_point(family, seed):
 @pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
 @pytest.mark.parametrize("free", [False, True], ids=["images", "box"])
 def test_gated_values_are_what_gates_say_at_any_score(family, seed, free):
-    """Under sound bounds every score in [0, 1] is feasible, and the gated network of torch is what the program holds."""
+    """With sound bounds every score in [0, 1] is feasible, and the program agrees with the gated network in torch."""
     network, g = make(family, seed)
     x = g.uniform(0, 1, (2, *network.input_shape))
     region = mn.LInf(x, 0.1) if free else mn.Samples(x)
@@ -118,7 +118,7 @@ def test_open_gates_are_the_network(family, seed, mode):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("family", "seed"), SEEDS[::4], ids=NAMES[::4])
 def test_a_closed_gate_silences_its_unit(family, seed, backend):
-    """No objective can lift a unit whose score is 0 off zero, whatever the other scores do."""
+    """A unit with score 0 is 0 for every objective and all other scores."""
     network, g = make(family, seed)
     encoding = mn.encode(network, mn.Samples(g.uniform(0, 1, (2, *network.input_shape))), gates="all", bounds="sound")
     gate = encoding.gates[-1]

@@ -1,4 +1,4 @@
-"""What `explain` says is what the program holds: counts against arrays, bounds against signs, refusals against solvers."""
+"""`explain` agrees with the program: sizes with its arrays, phases with the signs of bounds, errors with those of the solvers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_sizes_add_up_to_what_the_solver_gets(encoding, backend):
 
 
 def test_what_bounds_decide_is_counted_by_sign(encoding):
-    """relu1 has no gate but its own; its counts are those of the bounds it reads."""
+    """No gate comes before relu1, so its counts are those of the bounds of its input."""
     told = mn.explain(encoding, None)
     part = told["relu1"].phases[""]
     low, high = (encoding.bounds["bn1"][end].values for end in ("lower", "upper"))
@@ -123,7 +123,7 @@ COSTS = {
 
 @pytest.mark.parametrize("name", COSTS)
 def test_a_unit_costs_what_the_documentation_says(name):
-    """One undecided unit that reads five variables; two parts."""
+    """One undecided unit with five variables in its row, and two parts."""
     network = mn.Network.build((5,), [("fc", mn.Dense(np.ones((1, 5)))), ("relu", mn.ReLU())])
     formulation = {"relu": name} | ({"parts": 2} if name == "partition" else {})
     told = mn.explain(mn.encode(network, mn.Box(-np.ones((1, 5)), np.ones((1, 5))), formulation=formulation), None)["relu"]
@@ -147,7 +147,7 @@ def test_a_window_costs_what_the_documentation_says(name):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_would_be_an_error_is_told_before_the_solve(backend):
-    """A set on variables without bounds, which a user adds: SCIP takes it, HiGHS has no big-M for it."""
+    """A user adds an SOS1 set of variables without bounds: SCIP supports it, and HiGHS needs a big-M that does not exist."""
     encoding = mn.encode(*mixed())
     free = encoding.model.add_variables(coords={"way": np.arange(2)}, name="free")
     encoding.model.add_sos_constraints(free, 1, "way")
@@ -181,7 +181,7 @@ def test_a_loss_is_cut_by_tangents_where_it_is_not_native(backend):
     network, region = mixed()
     told = mn.explain(mn.Importance(network, region.lower, [0]).pose(), backend)
     assert told.rest.special == {"log-sum-exp terms": 1}
-    rewritten = ("1 log-sum-exp terms -> linearised by cuts",)
+    rewritten = ("1 log-sum-exp term -> linearised by cuts",)
     assert (told.rest.rewritten, told.rest.native) == ((rewritten, ()) if backend == "highs" else ((), ("1 log-sum-exp terms",)))
 
 

@@ -1,4 +1,4 @@
-"""Losses agree with torch, and their modelled value is the true one at the optimum."""
+"""Losses agree with torch, and their variables equal the loss at the optimum."""
 
 from __future__ import annotations
 

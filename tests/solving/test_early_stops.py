@@ -1,4 +1,4 @@
-"""A solve stops once its question is decided: the bound has reached one number, or a true point another, in the model's own sense."""
+"""A solve stops as soon as its bound reaches `bound_stop`, or a feasible point reaches `objective_stop`, in the sense of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def boxed(widths=(6, 12, 12, 2), seed=0, radius=0.5):
 
 
 def extremes(encoding, objective):
-    """What the objective is at sampled inputs."""
+    """The objective at sampled inputs."""
     x = sample(encoding.region, 20000, np.random.default_rng(1))
     return objective(encoding.network.forward(x))
 
@@ -71,7 +71,7 @@ def test_a_start_that_is_good_enough_needs_no_search(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bound_and_objective_stops_hold_across_rounds(backend):
-    """Cross-entropy is tangents in rounds on HiGHS; whatever is stopped at is true of the loss, not of its tangents."""
+    """HiGHS approximates cross-entropy by tangents in rounds; the point at which a solve stops has the required loss itself."""
     encoding, loss = boxed((5, 8, 8, 3), radius=0.4), Loss()
     encoding.model.add_objective(1.0 * add_loss(encoding, [1], loss))
     tried = extremes(encoding, lambda y: loss.values(y, np.full(len(y), 1)))
@@ -91,7 +91,7 @@ def test_bound_and_objective_stops_hold_across_rounds(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_rounds_without_integrality_find_is_no_incumbent(backend):
-    """Ideal cuts have such rounds; an event that told their objective would tell one that no input attains."""
+    """Ideal cuts have rounds without integrality; their objectives are attained by no input, so no event reports them."""
     network, g = make(mlp, 4)
     encoding = mn.encode(network, mn.LInf(g.uniform(0.3, 0.7, (1, *network.input_shape)), 0.5), formulation={"relu": "big-m"})
     encoding.model.add_objective(encoding.output.sum())

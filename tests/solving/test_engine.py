@@ -1,4 +1,4 @@
-"""The engine: true objectives, honest bounds, replay that catches what is wrong, models that hold no network at all."""
+"""The engine: exact objectives, valid bounds, a replay that detects errors, and models without a network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def boxed(seed=4):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cross_entropy_reaches_the_true_minimum_over_a_box(backend):
-    """Gradient descent on the true loss never gets below the proven bound, and the solver's value is attained."""
+    """Gradient descent on the loss never gets below the dual bound, and the objective of the solver is attained."""
     encoding = boxed()
     loss = Loss()
     encoding.model.add_objective(1.0 * add_loss(encoding, [1], loss))
@@ -55,7 +55,7 @@ def test_tangents_are_rounds_on_highs_and_nothing_on_scip():
         found[backend] = mn.solve(encoding, backend, mip_gap=1e-5, time_limit=60)
     assert found["highs"].rounds > 1
     assert found["highs"].cuts > 0
-    assert found["highs"].rewritten == ("1 log-sum-exp terms -> linearised by cuts",)
+    assert found["highs"].rewritten == ("1 log-sum-exp term -> linearised by cuts",)
     assert found["scip"].rounds == 1
     assert found["scip"].cuts == 0
     assert found["highs"].objective == pytest.approx(found["scip"].objective, abs=1e-4)
@@ -88,7 +88,7 @@ def test_an_exception_of_a_listener_stops_the_solve(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_replay_catches_a_point_that_is_not_the_networks(backend):
-    """A weight flipped between the network and its encoding, as in a broken rule: the solver is content, the replay is not."""
+    """The weights of a layer have another sign than in the encoding, as with a wrong rule; only the replay detects it."""
     encoding = boxed()
     encoding.model.add_objective(encoding.output.sum())
     assert mn.solve(encoding, backend).verified
@@ -114,7 +114,7 @@ def test_replay_recomputes_what_the_solver_only_approximates():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_any_linopy_model_solves_with_indicators_and_sos(backend):
-    """Indicator rows and SOS1 sets go to SCIP as they are and to HiGHS rewritten; the optimum is the same."""
+    """Indicator rows and SOS1 sets are native for SCIP and rewritten for HiGHS; the optimum is the same."""
     model = linopy.Model()
     items = [("i", np.arange(4))]
     x = model.add_variables(lower=-2, upper=3, coords=items, name="x")

@@ -1,4 +1,4 @@
-"""Primal search: gradient steps agree with torch, what they find is true, and a solver that asks for points gets better ones."""
+"""Primal search: gradients agree with torch, its points are feasible, and a solver that asks for points gets better ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mlp(widths, seed):
 
 
 def boxed(widths=(30, 40, 40, 40, 4), seed=0, radius=0.3):
-    """Too hard to be solved within seconds."""
+    """A problem that is too hard to be solved within seconds."""
     network, g = mlp(widths, seed)
     encoding = mn.encode(network, mn.LInf(g.uniform(0, 1, (1, widths[0])), radius))
     encoding.model.add_objective(encoding.output.sum())
@@ -120,7 +120,7 @@ def test_binary_scores_are_binary_and_the_best_of_all_masks_is_found():
 
 
 def test_rows_on_scores_and_outputs_are_kept():
-    """A budget on the scores that the unconstrained optimum breaks, and a floor under an output that it falls below."""
+    """A budget on the scores and a lower bound of an output, both of which the unconstrained optimum violates."""
     encoding = scored("continuous")
     total = sum(score.sum() for score in encoding.scores.values())
     encoding.model.add_constraints(total, ">=", 13.5)
@@ -233,7 +233,7 @@ def test_ctrl_c_ends_a_solve_that_is_searched_with_its_best_point(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_answer_that_is_good_enough_ends_the_rounds(backend, monkeypatch):
-    """Cross-entropy is tangents in rounds on HiGHS, and what is stopped at is found by a search during one of them."""
+    """HiGHS approximates cross-entropy by tangents in rounds, and a search during a round finds the point at which the solve stops."""
     monkeypatch.setattr(StartPoints, "before_solve", lambda self: iter(()))
     network, g = mlp((20, 30, 30, 30, 4), 0)
     encoding, loss = mn.encode(network, mn.LInf(g.uniform(0, 1, (1, 20)), 0.5)), Loss()

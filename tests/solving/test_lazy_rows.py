@@ -20,19 +20,19 @@ EXACT = {"mip_gap": 1e-6, "time_limit": 60}
 
 
 class Tangential(SCIP):
-    """SCIP without its native log-sum-exp: the loss of a full program is tangents then, in the tree."""
+    """SCIP without native log-sum-exp, so that the loss is approximated by tangents in the tree."""
 
     features = SCIP.features - {Feature.LOG_SUM_EXP}
 
 
 class InRounds(Tangential):
-    """SCIP that takes no lazy rows either."""
+    """SCIP without lazy rows and without native log-sum-exp."""
 
     features = Tangential.features - {Feature.LAZY}
 
 
 class Watched(SCIP):
-    """SCIP that counts how often it is told of lazy rows, and the rows that it writes."""
+    """SCIP that counts the calls of `lazy`, and the rows that it adds."""
 
     def __init__(self) -> None:
         self.told, self.rows = 0, 0
@@ -72,7 +72,7 @@ def masks(*widths, seed, images=8, **options):
 @pytest.mark.parametrize("pattern", ["free", "upper"])
 @pytest.mark.parametrize("seed", range(4))
 def test_every_mask_is_worse_or_cut_off(seed, pattern):
-    """All 2^9 masks, each with its true loss, and left out where it misses the pattern."""
+    """The optimum is the best of all 2^9 masks that satisfy the pattern rows, with its exact loss."""
     task = masks(5, 5, 4, 3, seed=seed, pattern=pattern)
     posed = task.pose()
     result = mn.solve(posed, "scip", **EXACT)
@@ -126,7 +126,7 @@ def test_scip_is_told_of_lazy_rows_and_writes_some():
 
 
 def test_rows_of_the_tree_are_kept_for_the_next_solve():
-    """They hold whatever the objective: a second solve begins with them, and needs fewer of its own."""
+    """The rows are valid for every objective, so a second solve starts with them and adds fewer."""
     task = masks(12, 14, 10, 4, seed=1, images=20, pattern="upper")
     posed = task.pose()
     with mn.open_problem(posed, "scip") as opened:

@@ -1,4 +1,4 @@
-"""A problem held open: every solve has the optimum of a problem handed over anew, and nothing of the solves before it."""
+"""Open problems: every solve has the same optimum as a new problem, independent of the earlier solves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXACT = {"mip_gap": 1e-6, "time_limit": 60}
 
 
 class Counting(HiGHS):
-    """HiGHS that counts how often a program is handed over."""
+    """HiGHS that counts how often it opens a program."""
 
     def __init__(self) -> None:
         self.opened = 0
@@ -38,7 +38,7 @@ class Counting(HiGHS):
 
 
 class Rigid(Counting):
-    """HiGHS that takes no changes."""
+    """HiGHS that does not support changes."""
 
     features = HiGHS.features - {Feature.CHANGE, Feature.ADD_ROWS}
 
@@ -188,7 +188,7 @@ def hard():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_ends_one_solve_does_not_end_the_next(backend):
-    """A time limit, Ctrl-C and a listener that breaks down, each in the middle of a hard solve; then an easy one."""
+    """A time limit, Ctrl-C and an exception of a handler, each during a hard solve; then an easy one."""
     encoding = hard()
     inputs = encoding.model.variables["input"]
     encoding.model.add_objective(logit(encoding, 0) - logit(encoding, 1))

@@ -1,4 +1,4 @@
-"""The forward pass as a start: both solvers' own logs say that they take it, and no solve of a second ends without a point."""
+"""The forward pass as a start: the logs of both solvers report it, and every solve of one second ends with a point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAYS = {
     "highs": re.compile(r"MIP start solution is feasible, objective value is (\S+)"),
     "scip": re.compile(r"1/1 feasible solution given by solution candidate storage, new primal bound (\S+)"),
 }
-"""What a solver's log says of a start that it has taken, and its objective."""
+"""The line in a solver's log about an accepted start, with its objective."""
 
 
 def mlp(*widths, seed=0):
@@ -52,11 +52,11 @@ PROGRAMS = {
     "digits-scores": lambda: importance(*mlp(64, 50, 20, 10), 10),
     "digits-masks": lambda: importance(*mlp(64, 50, 20, 10, seed=1), 10, kind="binary"),
 }
-"""Twenty: boxes and scores, sums and losses, from six variables to the size of digits, where a second is not enough for the root."""
+"""Twenty problems: boxes and scores, sums and losses, from six variables to the size of digits, whose root takes more than a second."""
 
 
 def forward(encoding):
-    """The objective at the plain forward pass, by the network alone where it is a sum of outputs."""
+    """The objective at the forward pass without a search, computed by the network if it is a sum of outputs."""
     return encoding.network.forward(encoding.region.centre).sum()
 
 
