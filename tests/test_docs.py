@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
-from mipnet.app.files.solve_file import load_spec
-from mipnet.app.runs.certify import load_range
-from mipnet.app.runs.compare import load_comparison
-from mipnet.app.runs.verify import load_verification
+import mipnet
+import mipnet.backend
+import mipnet.testing
+from mipnet.app.files.base import load_as
+from mipnet.app.tasks import find_task
 from tests.layout import with_layout
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "backends/README.md", "examples/README.md"))]
+
+EXTENSIONS = ("mipnet.formulations.", "mipnet.bounds.", "mipnet.backend.", "mipnet.pruning.rivals.", "mipnet.app.", "mipnet.errors")
+"""Where names for extensions are that are not in `mipnet` itself."""
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the documentation is part of a checkout")
 
@@ -52,11 +58,9 @@ def test_formulations_shows_what_it_prints(tmp_path: Path, capsys: pytest.Captur
 def test_yaml_loads(page: Path, block: str, tmp_path: Path) -> None:
     file = tmp_path / "model.yaml"
     file.write_text(block)
-    kinds = {"task: compare": load_comparison, "task: verify": load_verification} | {
-        f"task: {task}": load_range for task in ("reach", "agree", "compress", "distortion", "margin")
-    }
-    load = next((kind for task, kind in kinds.items() if task in block), load_spec)
-    loaded = load(file)
+    task = re.search(r"^task: (\w+)", block, flags=re.MULTILINE)
+    assert task is not None
+    loaded = load_as(find_task(task[1]).file_class(), file)
     assert loaded.mipnet == 1
 
 
@@ -85,9 +89,28 @@ def test_files_and_modules_that_are_named_exist(page: Path) -> None:
     text = page.read_text()
     for file in re.findall(r"`((?:mipnet|backends|examples|tests|docs)/[\w/.]+)`", text):
         assert (ROOT / file).exists(), f"{name_of(page)} names {file}"
-    for module in re.findall(r"^::: (mipnet[\w.]*)", text, flags=re.MULTILINE):
-        path = ROOT / module.replace(".", "/")
-        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), f"{name_of(page)} documents {module}"
+
+
+def documented() -> list[str]:
+    return re.findall(r"^::: (mipnet[\w.]*)", (ROOT / "docs" / "reference.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_the_reference_is_the_public_interface() -> None:
+    """Every public name is there, once, and every name that is there exists."""
+    names = documented()
+    assert len(names) == len(set(names))
+    for name in names:
+        assert pkgutil.resolve_name(name) is not None, name
+    public = {f"mipnet.{name}" for name in (set(mipnet.__all__) - set(backend_names()) - {"MipnetError"})}
+    public |= {f"mipnet.backend.{name}" for name in backend_names()} | {f"mipnet.testing.{name}" for name in mipnet.testing.__all__}
+    assert public <= set(names), sorted(public - set(names))
+    others = set(names) - public
+    assert others <= {name for name in others if name.startswith(EXTENSIONS)}, "a name on the page is neither public nor for extensions"
+
+
+def backend_names() -> list[str]:
+    """The names of the contract of a plug-in."""
+    return [name for name, value in vars(mipnet.backend).items() if not name.startswith("_") and not inspect.ismodule(value)]
 
 
 def test_the_layout_is_that_of_the_contracts_and_docstrings() -> None:
