@@ -190,7 +190,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "unknown source": (solve("data.source=imagenet"), "data.source: got 'imagenet'; expected `digits`, `mnist`"),
     "no root": (solve("data.source=mnist"), "set `root`, or the environment variable MIPNET_DATA"),
     "root is missing": (solve("data.source=mnist", "data.root=nowhere"), "no file `train-images-idx3-ubyte[.gz]` of `mnist`"),
-    "idle key": (solve("data.root=here"), "`root` says nothing about source `digits`"),
+    "idle key": (solve("data.root=here"), "`root` has no effect for source `digits`"),
     "split": (solve("data.split=all"), "expected `train` or `test`"),
     "holdout": (solve("data.holdout=rest"), "expected `train`, `test` or `none`"),
     "pick": (solve("data.pick=best"), "expected `first`, `random`, `confident` or `uncertain`"),

@@ -1,4 +1,4 @@
-"""Figures, drawn with matplotlib (``pip install mipnet[plots]``) and handed back as Figures; pyplot and its state take no part."""
+"""Figures, drawn with matplotlib (``pip install mipnet[plots]``) and returned as `Figure` objects, without pyplot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,23 +19,23 @@ from mipnet.pruning.rivals.comparison import ComparisonRow, ComparisonTable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Of Okabe and Ito, told apart by all eyes; black is for one's own method."""
+LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""The palette of Okabe and Ito, which is safe for colour-blind readers; black is for one's own method."""
 
-MARKERS, DASHES = "s^DvPX*<>hd", ("-", "--", "-.", ":")
-INSTALL = "matplotlib is not installed: pip install mipnet[plots]"
-OWN = {"color": "black", "marker": "o", "linewidth": 2.6, "markersize": 6, "zorder": 5}
+LINE_MARKERS, LINE_DASHES = "s^DvPX*<>hd", ("-", "--", "-.", ":")
+MATPLOTLIB_MISSING = "matplotlib is not installed: pip install mipnet[plots]"
+OWN_STYLE: dict[str, Any] = {"color": "black", "marker": "o", "linewidth": 2.6, "markersize": 6, "zorder": 5}
 
 
 def curve(table: ComparisonTable, *, lowest: float | None = None) -> Figure:
-    """Accuracy against the share of parameters pruned: a line a method, its better ranking at each share, best at the top of the legend.
+    """Draw accuracy against the share of parameters pruned: one line per method, by its better ranking at each share.
 
-    One's own method is thick and black; a band shows mean ± standard deviation of a rival that draws; the dashed line is the network
-    without masks.  Colours are safe for colour-blind eyes, and markers tell the lines apart in grey.  ``lowest`` cuts the
-    accuracies below it off.  Raises `InputError` if matplotlib is missing.
+    One's own method is thick and black.  A band shows mean ± standard deviation of a rival that draws random numbers.  The dashed line
+    is the network without masks.  Markers distinguish the lines in grey.  The legend lists the best method first.  ``lowest`` is the
+    smallest accuracy shown.  Raises `InputError` if matplotlib is missing.
     """
     figure, axes = _axes(table.reference, table.holdout)
-    looks = dict(zip([name for name in table.methods if name != table.name], _looks(), strict=False)) | {table.name: OWN}
+    looks = dict(zip([name for name in table.methods if name != table.name], _looks(), strict=False)) | {table.name: OWN_STYLE}
     for name in sorted(table.methods, key=lambda name: -table.best(name, table.targets[-1]).accuracy):
         _line(axes, [table.best(name, target) for target in table.targets], looks[name], name)
     if lowest is not None:
@@ -47,9 +47,9 @@ def curve(table: ComparisonTable, *, lowest: float | None = None) -> Figure:
 
 
 def _axes(reference: float, holdout: int) -> tuple[Figure, Any]:
-    """An empty figure of accuracy against parameters pruned, with the network's own accuracy as a dashed line."""
+    """Return an empty figure of accuracy against parameters pruned, with the network's own accuracy as a dashed line."""
     if find_spec("matplotlib") is None:
-        raise InputError(INSTALL)
+        raise InputError(MATPLOTLIB_MISSING)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
@@ -62,8 +62,8 @@ def _axes(reference: float, holdout: int) -> tuple[Figure, Any]:
 
 
 def _looks() -> Iterator[dict[str, Any]]:
-    """A look for each rival, so that no two of sixty are alike."""
-    for colour, marker, dash in zip(cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False):
+    """Yield a different line style for each of up to sixty rivals."""
+    for colour, marker, dash in zip(cycle(LINE_COLOURS), cycle(LINE_MARKERS), cycle(LINE_DASHES), strict=False):
         yield {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 1.2, "markersize": 4.5}
 
 
@@ -75,21 +75,21 @@ def _line(axes: Any, rows: list[ComparisonRow], look: dict[str, Any], name: str)
 
 
 def bounds_chart(*bounds: Bounds) -> Figure:
-    """Layer by layer, for bounds of one network by several methods: the mean width (logarithmic), and how many units are unstable.
+    """Draw bounds of one network by several methods, per layer: the mean width (logarithmic) and the number of unstable units.
 
     Raises `InputError` if matplotlib is missing.
     """
     if find_spec("matplotlib") is None:
-        raise InputError(INSTALL)
+        raise InputError(MATPLOTLIB_MISSING)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 5.2), layout="constrained")
     widths, counts = figure.subplots(2, sharex=True)
     share = 0.8 / max(1, len(bounds))
-    for k, (each, colour) in enumerate(zip(bounds, cycle(COLOURS), strict=False)):
+    for k, (each, colour) in enumerate(zip(bounds, cycle(LINE_COLOURS), strict=False)):
         layers = each.layers()
         names = [layer.name for layer in layers]
-        widths.plot(names, [layer.width for layer in layers], color=colour, marker=MARKERS[k % len(MARKERS)], label=each.method)
+        widths.plot(names, [layer.width for layer in layers], color=colour, marker=LINE_MARKERS[k % len(LINE_MARKERS)], label=each.method)
         unstable = [(i, layer.unstable) for i, layer in enumerate(layers) if layer.unstable is not None]
         places = [i + (k - (len(bounds) - 1) / 2) * share for i, _ in unstable]
         counts.bar(places, [count for _, count in unstable], share, color=colour)
@@ -104,33 +104,41 @@ def bounds_chart(*bounds: Bounds) -> Figure:
     return figure
 
 
-def path_curve(along: str, points: Sequence[tuple[float, float, float]], reference: float, holdout: int) -> Figure:
-    """Accuracy against the share of parameters pruned along a path of ``(value, percent pruned, accuracy)``, each point with its value.
+class CurvePoint(NamedTuple):
+    """A point of a path: the value of the parameter, percent of the parameters pruned, and percent right."""
+
+    value: float
+    pruned: float
+    accuracy: float
+
+
+def path_curve(parameter: str, points: Sequence[CurvePoint], reference: float, holdout: int) -> Figure:
+    """Draw accuracy against the share of parameters pruned along a path, each point with its value of the parameter.
 
     The dashed line is the network without masks.  Raises `InputError` if matplotlib is missing.
     """
     figure, axes = _axes(reference, holdout)
-    ordered = sorted(points, key=lambda point: point[1])
-    axes.plot([pruned for _, pruned, _ in ordered], [right for _, _, right in ordered], **OWN)
-    for value, pruned, right in ordered:
-        axes.annotate(f"{value:.3g}", (pruned, right), xytext=(5, 5), textcoords="offset points", fontsize="small")
-    axes.set_title(f"{along} beside each point", fontsize="small", loc="left")
+    ordered = sorted(points, key=lambda point: point.pruned)
+    axes.plot([point.pruned for point in ordered], [point.accuracy for point in ordered], **OWN_STYLE)
+    for point in ordered:
+        axes.annotate(f"{point.value:.3g}", (point.pruned, point.accuracy), xytext=(5, 5), textcoords="offset points", fontsize="small")
+    axes.set_title(f"{parameter} beside each point", fontsize="small", loc="left")
     return figure
 
 
-def save_path(along: str, points: Sequence[tuple[float, float, float]], reference: float, holdout: int, *paths: Path) -> None:
-    """Write `path_curve` to files as `save_curve` does."""
-    _save(partial(path_curve, along, points, reference, holdout), paths)
+def save_path_curve(parameter: str, points: Sequence[CurvePoint], reference: float, holdout: int, path: Path) -> None:
+    """Write `path_curve` to a file; without matplotlib there is a warning and no file."""
+    _save(partial(path_curve, parameter, points, reference, holdout), [path])
 
 
 def save_curve(table: ComparisonTable, *paths: Path) -> None:
-    """Write `curve` to files, each by its suffix, alike for equal tables; without matplotlib there is a warning and no file."""
+    """Write `curve` to files, in the format of each suffix; equal tables give equal files.  Without matplotlib, only warn."""
     _save(partial(curve, table), paths)
 
 
 def _save(draw: Callable[[], Figure], paths: Sequence[Path]) -> None:
     if find_spec("matplotlib") is None:
-        warnings.warn(f"there is no curve: {INSTALL}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"there is no curve: {MATPLOTLIB_MISSING}", RuntimeWarning, stacklevel=3)
         return
     from matplotlib import rc_context
 

@@ -12,7 +12,7 @@ import pytest
 import mipnet as mn
 from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
-from mipnet.app.runs.bounds import around, measure
+from mipnet.app.runs.bounds import compute_bounds, input_set
 from mipnet.app.runs.inputs import read_data, read_network
 from mipnet.errors import InputError
 
@@ -50,7 +50,7 @@ def test_a_table_that_fits_and_a_file_that_loads(capsys: pytest.CaptureFixture[s
     assert lines[0].startswith("Bounds by crown over 0.01 around 10 images, cut to [0, 1]")
     spec = load_spec(DIGITS)
     network = read_network(spec)
-    region, _ = around(read_data(spec, network)[0].images, 0.01)
+    region, _ = input_set(read_data(spec, network).images.images, 0.01)
     bounds = mn.load_bounds(path, network, region)
     assert bounds.method == "crown"
     assert bounds.width() == mn.propagate(network, region, method="crown").width()
@@ -68,7 +68,7 @@ def test_gates_are_in_unless_there_is_an_epsilon(capsys: pytest.CaptureFixture[s
 
 
 def test_images_beyond_the_usual_range_are_not_cut() -> None:
-    region, said = around(np.array([[-1.0, 3.0]]), 0.5)
+    region, said = input_set(np.array([[-1.0, 3.0]]), 0.5)
     assert said == "0.5 around 1 image"
     np.testing.assert_array_equal(region.upper, [[-0.5, 3.5]])
 
@@ -85,4 +85,4 @@ def test_what_is_wrong_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> 
         assert error.startswith("error: ")
         assert told in error
     with pytest.raises(InputError, match="the time limit is 0"):
-        measure(load_spec(DIGITS), "lp", epsilon=0.1, time_limit=0)
+        compute_bounds(load_spec(DIGITS), "lp", epsilon=0.1, time_limit=0)

@@ -80,17 +80,30 @@ def test_around_an_image(tmp_path):
     assert main(["reach", path, "--quiet"]) == 0
 
 
-def test_the_schema_knows_the_keys(capsys):
-    assert main(["schema", "--reach"]) == 0
+@pytest.mark.parametrize(
+    ("task", "own"),
+    [
+        ("reach", {"box", "directions"}),
+        ("agree", {"box", "second", "agree"}),
+        ("compress", {"box", "save"}),
+        ("distortion", {"robust"}),
+        ("margin", {"robust"}),
+    ],
+)
+def test_the_schema_knows_the_keys(task, own, capsys):
+    assert main(["schema", task]) == 0
     keys = json.loads(capsys.readouterr().out)["properties"]
-    assert {"network", "box", "region", "directions", "second", "agree", "save", "solve"} <= set(keys)
+    assert set(keys) == {"mipnet", "task", "network", "region", "solve", "output"} | own
+    if task == "reach":
+        assert main(["schema", "--reach"]) == 0
+        assert json.loads(capsys.readouterr().out)["properties"] == keys
 
 
 WRONG = {
-    "another task": (f"task: reach\n{BOX}", "agree", "got `reach`; such a file is for `mipnet reach`"),
+    "another task": (f"task: reach\n{BOX}", "agree", "got 'reach'; such a file is for `mipnet reach`"),
     "no set": ("task: reach\n", "reach", "expected either `region`, around an image, or `box`"),
-    "no second": (f"task: agree\n{BOX}", "agree", "`second` is missing"),
-    "idle key": (f"task: compress\n{BOX}directions: [[1]]\n", "compress", "`directions` says nothing to task `compress`"),
+    "no second": (f"task: agree\n{BOX}", "agree", "second: this key is missing"),
+    "idle key": (f"task: compress\n{BOX}directions: [[1]]\n", "compress", "line 5: directions: unknown key; expected one of mipnet, task"),
     "inputs": ("task: reach\nbox: {lower: [0], upper: 1}\n", "reach", "box.lower: got 1 numbers; the network has 2 inputs"),
     "empty box": ("task: reach\nbox: {lower: 1, upper: 0}\n", "reach", "the box is empty"),
     "rows": (f"task: reach\n{BOX}directions: [[1, 2]]\n", "reach", r"expected (functions, 1)"),
@@ -157,11 +170,11 @@ def test_margin(tmp_path, capsys, backend):
 def test_questions_about_an_image_take_no_box(tmp_path, capsys):
     hand_worked(tmp_path)
     assert main(["margin", written(tmp_path, f"task: margin\n{BOX}")]) == 2
-    assert "task `margin` is about an image: expected `region`, not `box`" in capsys.readouterr().err
+    assert "line 4: box: unknown key; expected one of mipnet, task, network, solve, region, robust, output" in capsys.readouterr().err
     assert main(["margin", written(tmp_path, f"task: margin\n{region('linf', 0.5)}robust: {{label: 7}}\n")]) == 2
     assert "robust" in capsys.readouterr().err
     assert main(["reach", written(tmp_path, f"task: reach\n{BOX}robust: {{label: 1}}\n")]) == 2
-    assert "`robust` says nothing to task `reach`" in capsys.readouterr().err
+    assert "robust: unknown key; expected one of" in capsys.readouterr().err
     for command in ("solve", "verify"):
         assert main([command, written(tmp_path, f"task: distortion\n{region('linf', 0.5)}")]) == 2
         assert "such a file is for `mipnet distortion`" in capsys.readouterr().err

@@ -21,13 +21,13 @@ from rich.console import Console
 from torch import nn
 
 import mipnet
+import mipnet.backend
 from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs import solve as runs
 from mipnet.app.screen import progress as progress_module
-from mipnet.app.screen.progress import PartsProgress, Progress
+from mipnet.app.screen.progress import LineProgress, ProgramsProgress
 from mipnet.backend import Event, FoundBackend, Status
-from mipnet.backend import contract as backend
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DIGITS = str(EXAMPLES / "digits.yaml")
@@ -95,9 +95,9 @@ def test_a_decoupled_run_fits_eighty_columns(capsys: pytest.CaptureFixture[str])
     assert main(["solve", DIGITS, "--set", "solve.decouple=class", "--workers", "0", "--output", "run"]) == 0
     said = capsys.readouterr()
     assert max(map(len, said.out.splitlines())) <= 80
-    for words in ("10 in 10 programs", "Programs, one a class", "verified"):
+    for words in ("10 in 10 programs", "Programs, one per class", "verified"):
         assert words in said.out
-    assert "10 programs, one a class" in said.err
+    assert "10 programs, one per class" in said.err
     assert "(10 of 10)" in said.err
 
 
@@ -151,13 +151,13 @@ def test_ctrl_c_shows_the_best_point(elsewhere: Path) -> None:
 
 
 def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def pose(spec: Any, asked: Any) -> Any:
+    def warn_and_build(spec: Any, inputs: Any) -> Any:
         warnings.simplefilter("always")
         warnings.warn("two\nlines", RuntimeWarning, stacklevel=1)
-        return posed(spec, asked)
+        return build_program(spec, inputs)
 
-    posed = runs.pose
-    monkeypatch.setattr(runs, "pose", pose)
+    build_program = runs.build_program
+    monkeypatch.setattr(runs, "build_program", warn_and_build)
     assert main(["solve", DIGITS, "--quiet"]) == 0
     assert capsys.readouterr().err == "warning: two lines\n"
 
@@ -182,7 +182,7 @@ def test_backends_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: py
     listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)["backends"]}
     assert listed["scip"]["available"]
     assert "log-sum-exp" in listed["scip"]["features"]
-    monkeypatch.setattr(backend, "backends", lambda: [FoundBackend("mine", None, "cannot be loaded: no licence")])
+    monkeypatch.setattr(mipnet.backend, "backends", lambda: [FoundBackend("mine", None, "cannot be loaded: no licence")])
     assert main(["backends"]) == 0
     assert capsys.readouterr().out == "mine: cannot be loaded: no licence\n"
     assert main(["backends", "--json"]) == 0
@@ -231,20 +231,20 @@ def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_state_of_every_program_is_shown(terminal: bool) -> None:
     sets = ("solve.decouple=class", "solve.workers=0", "output=null", "formulation.relu=frozen")
-    parts = {part.label: part for part in runs.run_importance(load_spec(DIGITS, sets)).parts}
+    parts = {part.label: part for part in runs.run_importance(load_spec(DIGITS, sets)).decoupled.solved}
     keys = list(parts)
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80, highlight=False)
-    with PartsProgress(console, "class") as progress:
-        assert "reading network and images" in str(progress.table())
-        progress.begin(keys, {keys[0]: parts[keys[0]]}, 2)
+    with ProgramsProgress(console, "class") as progress:
+        assert "reading network and images" in str(progress.view())
+        progress.programs_begin(keys, {keys[0]: parts[keys[0]]}, 2)
         assert [progress.state(key) for key in keys] == ["resumed", "running", "running", *["waiting"] * 7]
-        progress.done(keys[2], parts[keys[2]])
+        progress.program_done(keys[2], parts[keys[2]])
         assert [progress.state(key) for key in keys] == ["resumed", "running", "done", "running", *["waiting"] * 6]
         with console.capture() as shown:
-            console.print(progress.table())
+            console.print(progress.view())
         assert max(map(len, shown.get().splitlines())) <= 80 or terminal
         assert "2 of 10 done, 2 optimal" in shown.get()
-        progress.begin(keys, {}, None)
+        progress.programs_begin(keys, {}, None)
         assert {progress.state(key) for key in keys} == {"at the scheduler"}
 
 
@@ -255,12 +255,12 @@ def test_progress_is_a_line_a_second_without_a_terminal_and_live_with_one(monkey
     events = [Event("incumbent", k / 8, -1.0, -1.5 + 0.01 * k, k, f"round {k}: {k} cuts") for k in range(20)]
     for terminal in (False, True):
         out = io.StringIO()
-        with Progress(Console(file=out, force_terminal=terminal, width=80, highlight=False)) as progress:
+        with LineProgress(Console(file=out, force_terminal=terminal, width=80, highlight=False)) as progress:
             for k, event in enumerate(events):
                 now = 128.0 + k / 8
-                progress.hear(event)
-            progress.hear(Event("log", 3.0, text="noise"))
-            line = progress.line().plain
+                progress.solver_event(event)
+            progress.solver_event(Event("log", 3.0, text="noise"))
+            line = progress.view().plain
         assert "incumbent -1  bound -1.31  gap 31 %  19 nodes  round 19: 19 cuts" in line
         assert "noise" not in out.getvalue()
         if not terminal:

@@ -15,14 +15,18 @@ import yaml
 
 from mipnet.app import figures as plots
 from mipnet.app.cli.main import main
+from mipnet.app.files.base import load_as
+from mipnet.app.files.compare_file import CompareFile
 from mipnet.app.runs import compare as comparison
 from mipnet.app.runs import solve as runs
-from mipnet.app.runs.compare import FILES, load_comparison, run_comparison
+from mipnet.app.runs.compare import run_comparison, save_comparison
+from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.backend import Status
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "compare.yaml"
 SMALL = ("--set", "data.per_class=3", "--set", "compare.rivals=[random, fisher]", "--set", "compare.shares=[0.3, 0.5]")
+COMPARE_FILES = TASKS_BY_NAME["compare"].folder
 STORED = "mipnet: 1\ntask: compare\nscores: runs/digits\ncompare: {rivals: [magnitude], shares: [0.4]}\noutput: runs/compared\n"
 
 
@@ -50,7 +54,7 @@ def test_the_example(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> Non
         assert words in said.out
     assert "comparing with" in said.err
     folder = elsewhere / "runs" / "compare"
-    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert {path.name for path in folder.iterdir()} == set(COMPARE_FILES)
     assert "| **mip** | given | 5" in (folder / "table.md").read_text()
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     drawn = "".join(ElementTree.parse(folder / "curve.svg").getroot().itertext())
@@ -67,9 +71,9 @@ def test_json_is_what_is_written_and_the_written_file_runs_again(capsys: pytest.
     assert json.loads((elsewhere / "out" / "result.json").read_text()) == said
     assert {row["rival"] for row in said["rows"]} == {"mip", "random", "fisher"}
     assert len(said["rows"]) == 2 * (1 + 2 * 2)
-    again = run_comparison(load_comparison(elsewhere / "out" / "compare.yaml"))
-    assert without_seconds(comparison.to_record(again)) == without_seconds(said)
-    comparison.save(again)
+    again = run_comparison(load_as(CompareFile, elsewhere / "out" / "compare.yaml"))
+    assert without_seconds(again.record) == without_seconds(said)
+    save_comparison(again)
     assert yaml.safe_load((elsewhere / "out" / "compare.yaml").read_text())["output"] == str(elsewhere / "out")
     assert [path.name for path in elsewhere.iterdir()] == ["out"]
 
@@ -144,12 +148,15 @@ def test_without_matplotlib_there_is_no_curve_but_all_else(
     monkeypatch.setattr(plots, "find_spec", lambda name: None)
     assert main(["compare", str(EXAMPLE), *SMALL, "--quiet"]) == 0
     assert capsys.readouterr().err == "warning: there is no curve: matplotlib is not installed: pip install mipnet[plots]\n"
-    assert {path.name for path in (elsewhere / "runs" / "compare").iterdir()} == {name for name in FILES if "curve" not in name}
+    assert {path.name for path in (elsewhere / "runs" / "compare").iterdir()} == {name for name in COMPARE_FILES if "curve" not in name}
 
 
 GOOD = EXAMPLE.read_text() if EXAMPLE.is_file() else ""
 CASES: dict[str, tuple[str, str]] = {
-    "a solve file": (GOOD.replace("task: compare", "task: importance"), "bad.yaml, line 4: task: got 'importance'; expected `compare`"),
+    "a solve file": (
+        GOOD.replace("task: compare", "task: importance"),
+        "bad.yaml, line 4: task: got 'importance'; such a file is for `mipnet solve`",
+    ),
     "no network": (
         GOOD.replace("network:", "model:"),
         "bad.yaml, line 7: model: unknown key; expected one of mipnet, task, scores, network, data",

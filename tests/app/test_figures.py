@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 import mipnet as mn
 from mipnet.app import figures as plots
-from mipnet.app.figures import COLOURS, bounds_chart, curve, save_curve
+from mipnet.app.figures import LINE_COLOURS, bounds_chart, curve, save_curve
 from mipnet.errors import InputError
 from mipnet.pruning.rivals.comparison import ComparisonRow, ComparisonTable
 from tests.nets import make, mlp
@@ -53,7 +53,7 @@ def test_ones_own_is_in_front_and_rivals_differ_in_grey(table: ComparisonTable) 
     assert own.get_color() == "black"
     assert own.get_zorder() > max(line.get_zorder() for line in drawn.values())
     assert own.get_linewidth() > max(line.get_linewidth() for line in drawn.values())
-    assert {line.get_color() for line in drawn.values()} == set(COLOURS)
+    assert {line.get_color() for line in drawn.values()} == set(LINE_COLOURS)
     assert len({(line.get_marker(), line.get_linestyle()) for line in drawn.values()}) == len(RIVALS)
 
 

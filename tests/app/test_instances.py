@@ -110,7 +110,7 @@ def test_it_goes_on_after_a_kill(how: signal.Signals) -> None:
     err = command.communicate(timeout=60)[1]
     assert command.returncode == (130 if how is signal.SIGINT else -how), err
     assert "Traceback" not in err
-    assert how is signal.SIGKILL or "error: interrupted; what was answered is kept in `out`" in err
+    assert how is signal.SIGKILL or "error: interrupted; the results so far are kept in `out`" in err
     assert Path("out/results.csv").read_bytes() == before
     assert [row["verdict"] for row in rows()] == ["sat", "error"]
     listed(Path("bench/instances.csv"), *first, ("net.onnx", "farther.vnnlib", 20.0))
@@ -142,12 +142,12 @@ def test_files_in_gzip_are_found() -> None:
 
 def test_counts_of_a_summary() -> None:
     """Three answers of one benchmark and one of another, counted by hand."""
-    one = table.Answer("a", "n", "p", 60, "unsat", "crown", 1.0)
+    one = table.InstanceResult("a", "n", "p", 60, "unsat", "crown", 1.0)
     answers = [
         one,
-        table.Answer("a", "n", "q", 60, "sat", "search", 3.0),
-        table.Answer("a", "n", "r", 60, "timeout", "", 60.0),
-        table.Answer("b", "n", "p", 60, "unsat", "mip", 7.0),
+        table.InstanceResult("a", "n", "q", 60, "sat", "search", 3.0),
+        table.InstanceResult("a", "n", "r", 60, "timeout", "", 60.0),
+        table.InstanceResult("b", "n", "p", 60, "unsat", "mip", 7.0),
     ]
     found = table.summary(answers)
     assert list(found) == ["a", "b"]

@@ -9,11 +9,12 @@ import pytest
 import xarray as xr
 
 from mipnet.app.cli.main import main
-from mipnet.app.figures import path_curve
+from mipnet.app.figures import CurvePoint, path_curve
+from mipnet.app.files.base import load_as
+from mipnet.app.files.compare_file import SOLVE_SECTIONS, CompareFile
 from mipnet.app.files.solve_file import load_spec
-from mipnet.app.runs import compare as comparison
-from mipnet.app.runs.record import to_json
-from mipnet.app.runs.solve import run_importance, save
+from mipnet.app.runs.compare import run_comparison
+from mipnet.app.runs.solve import run_importance, save_importance
 from mipnet.backend import Status
 from mipnet.errors import InputError
 from mipnet.pruning.importance.weight_path import spaced_weights
@@ -28,25 +29,25 @@ FROZEN = ("formulation.relu=frozen", "output=null")
 def test_every_point_is_a_run_of_its_own(backend: str, relu: str) -> None:
     sets = (f"solve.backend={backend}", f"formulation.relu={relu}", "output=null", "solve.mip_gap=1e-6")
     run = run_importance(load_spec(DIGITS, [*sets, "solve.path={lambda: [20, 1], points: 2}"]))
-    assert (run.good, run.result.status, run.along) == (True, Status.OPTIMAL, "weight")
-    assert [step.value for step in run.path] == list(spaced_weights(20, 1, 2))
-    for step in run.path:
+    assert (run.verified, run.result.status, run.path.parameter) == (True, Status.OPTIMAL, "weight")
+    assert [step.value for step in run.path.points] == list(spaced_weights(20, 1, 2))
+    for step in run.path.points:
         alone = run_importance(load_spec(DIGITS, [*sets, f"objective.weight={step.value!r}"]))
         assert step.result.objective == pytest.approx(alone.result.objective, abs=4e-4)
         assert step.result.bound <= alone.result.objective + 1e-6
-        assert run.accuracy.reference == alone.accuracy.reference
-    assert run.result.rounds == sum(step.result.rounds for step in run.path)
+        assert run.evaluation.accuracy.reference == alone.evaluation.accuracy.reference
+    assert run.result.rounds == sum(step.result.rounds for step in run.path.points)
 
 
 def test_a_point_is_judged_by_its_masks() -> None:
     run = run_importance(load_spec(DIGITS, [*FROZEN, "solve.path={lambda: [1, 20], points: 2}"]))
-    for step in run.path:
+    for step in run.path.points:
         alone = run_importance(load_spec(DIGITS, [*FROZEN, f"objective.weight={step.value!r}"]))
-        assert step.pruned == pytest.approx(alone.pruned, abs=3)  # other optima of the same program may score otherwise
-        assert step.accuracy == pytest.approx(alone.accuracy.masked, abs=8)
+        assert step.pruned == pytest.approx(alone.evaluation.pruned, abs=3)  # other optima of the same program may score otherwise
+        assert step.accuracy == pytest.approx(alone.evaluation.accuracy.masked, abs=8)
         assert step.masks is not None
         xr.testing.assert_equal(run.masks.sel(weight=step.value, drop=True), step.masks)
-    assert run.path[0].pruned > run.path[1].pruned
+    assert run.path.points[0].pruned > run.path.points[1].pruned
 
 
 def test_the_command_line_shows_a_line_a_point(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -78,38 +79,38 @@ def test_ctrl_c_keeps_the_points_so_far() -> None:
     with ctrl_c_after(6.0):
         run = run_importance(spec)
     assert run.result.status is Status.INTERRUPTED
-    assert 1 <= len(run.path) < 60
-    assert run.path[-1].result.status is Status.INTERRUPTED
-    assert to_json(run)["status"] == "interrupted"
+    assert 1 <= len(run.path.points) < 60
+    assert run.path.points[-1].result.status is Status.INTERRUPTED
+    assert run.record["status"] == "interrupted"
 
 
 def test_without_points_and_without_images_to_judge_by(tmp_path: Path) -> None:
     path = "solve.path={lambda: [0.5, 20], points: 2}"
     cold = load_spec(DIGITS, ["solve.start=none", "solve.time_limit=1e-9", f"output={tmp_path / 'cold'}", path])
     run = run_importance(cold)
-    assert (run.good, run.scores, run.masks) == (False, None, None)
-    assert [step.accuracy for step in run.path] == [None, None]
+    assert (run.verified, run.scores, run.masks) == (False, None, None)
+    assert [step.accuracy for step in run.path.points] == [None, None]
     assert "no point was found" in run.notes[-1]
-    save(run)
+    save_importance(run)
     assert {file.name for file in (tmp_path / "cold").iterdir()} >= {"result.json", "model.yaml"}
     unjudged = run_importance(load_spec(DIGITS, ["formulation.relu=frozen", "data.holdout=none", f"output={tmp_path / 'run'}", path]))
-    assert [step.accuracy for step in unjudged.path] == [None, None]
-    assert unjudged.path[0].pruned is not None
-    save(unjudged)
+    assert [step.accuracy for step in unjudged.path.points] == [None, None]
+    assert unjudged.path.points[0].pruned is not None
+    save_importance(unjudged)
     assert not (tmp_path / "run" / "curve.svg").exists()
 
 
 def test_a_comparison_takes_one_set_of_scores(tmp_path: Path) -> None:
     path = "solve.path={lambda: [0.5, 20], points: 2}"
-    save(run_importance(load_spec(DIGITS, ["formulation.relu=frozen", f"output={tmp_path / 'run'}", path])))
-    for sets in ([path], [f"scores={tmp_path / 'run'}", *(f"{name}=null" for name in comparison.ASKING)]):
-        file = comparison.load_comparison(EXAMPLES / "compare.yaml", [*sets, "output=null"])
+    save_importance(run_importance(load_spec(DIGITS, ["formulation.relu=frozen", f"output={tmp_path / 'run'}", path])))
+    for sets in ([path], [f"scores={tmp_path / 'run'}", *(f"{name}=null" for name in SOLVE_SECTIONS)]):
+        file = load_as(CompareFile, EXAMPLES / "compare.yaml", [*sets, "output=null"])
         with pytest.raises(InputError, match="a comparison is about one set of scores, and a path has many"):
-            comparison.run_comparison(file)
+            run_comparison(file)
 
 
 def test_the_curve_has_every_point_and_its_value() -> None:
-    figure = path_curve("weight", [(20.0, 10.0, 97.0), (0.5, 60.0, 80.0), (4.0, 30.0, 95.0)], 98.0, 359)
+    figure = path_curve("weight", [CurvePoint(20.0, 10.0, 97.0), CurvePoint(0.5, 60.0, 80.0), CurvePoint(4.0, 30.0, 95.0)], 98.0, 359)
     (axes,) = figure.axes
     whole, line = axes.get_lines()
     assert list(line.get_xdata()) == [10.0, 30.0, 60.0]

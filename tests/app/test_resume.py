@@ -22,10 +22,10 @@ import xarray as xr
 
 from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
-from mipnet.app.runs.decoupled import run_decoupled, store_of
-from mipnet.app.runs.inputs import ask
-from mipnet.app.runs.record import to_json
-from mipnet.app.runs.solve import run_importance, save
+from mipnet.app.runs.decoupled import parts_store, run_decoupled
+from mipnet.app.runs.inputs import read_inputs
+from mipnet.app.runs.listener import RunListener
+from mipnet.app.runs.solve import run_importance, save_importance
 from mipnet.errors import InputError
 from mipnet.pruning.importance.parts import PartLabel, SolvedPart
 from tests.app.endless import BEGINS
@@ -137,7 +137,7 @@ def test_a_command_that_is_killed_and_then_interrupted_is_taken_up(tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
     data, said = solve(tmp_path, "--workers", "0", "--resume")
-    assert "10 programs, one a class, 5 of them resumed" in said
+    assert "10 programs, one per class, 5 of them resumed" in said
     resumed = {part["key"]: part["runtime_s"] for part in data["parts"] if part["resumed"]}
     assert resumed == numbers(second)
     assert (len(data["parts"]), data["verified"]) == (10, True)
@@ -210,21 +210,21 @@ def three_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     class Enough(Exception):
         pass
 
-    class Stop:
+    class Stop(RunListener):
         def __init__(self) -> None:
             self.count = 0
 
-        def begin(self, keys: list[PartLabel], finished: dict[PartLabel, SolvedPart], side_by_side: int | None) -> None:
-            assert side_by_side == 1
+        def programs_begin(self, keys: list[PartLabel], finished: dict[PartLabel, SolvedPart], at_once: int | None) -> None:
+            assert at_once == 1
 
-        def done(self, key: PartLabel, part: SolvedPart) -> None:
+        def program_done(self, key: PartLabel, part: SolvedPart) -> None:
             self.count += 1
             if self.count == 3:
                 raise Enough
 
     spec = load_spec(EXAMPLES / "digits.yaml", sets(folder))
     with pytest.raises(Enough):
-        run_importance(spec, watch=Stop())
+        run_importance(spec, Stop())
     return folder / "run.parts"
 
 
@@ -243,9 +243,9 @@ def sets(folder: Path, *more: str) -> list[str]:
 def again(folder: Path, *more: str) -> list[PartLabel]:
     """The keys of the parts that are resumed."""
     run = run_importance(load_spec(EXAMPLES / "digits.yaml", sets(folder, *more)), resume=True)
-    save(run)
+    save_importance(run)
     assert not (folder / "run.parts").exists()
-    return [part["key"] for part in to_json(run)["parts"] if part["resumed"]]
+    return [part["key"] for part in run.record["parts"] if part["resumed"]]
 
 
 def test_finished_parts_are_taken_up(tmp_path: Path, stopped: Path) -> None:
@@ -267,7 +267,7 @@ def test_finished_parts_are_taken_up(tmp_path: Path, stopped: Path) -> None:
 def test_a_damaged_part_is_none(tmp_path: Path, stopped: Path, damage: Callable[[Path], Any]) -> None:
     damage(stopped)
     spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
-    store = store_of(spec, ask(spec))
+    store = parts_store(spec, read_inputs(spec))
     assert store is not None
     with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its scores are damaged"):
         assert list(store.finished(range(10))) == [0, 2]
@@ -307,7 +307,7 @@ def test_other_weights_are_another_question(tmp_path: Path, stopped: Path) -> No
     for name in ("digits.yaml", "digits.safetensors"):
         shutil.copy(EXAMPLES / name, tmp_path / "copy")
     moved = load_spec(tmp_path / "copy" / "digits.yaml", sets(tmp_path))
-    one, other = store_of(spec, ask(spec)), store_of(moved, ask(moved))
+    one, other = parts_store(spec, read_inputs(spec)), parts_store(moved, read_inputs(moved))
     assert one is not None
     assert other is not None
     assert one.own == stopped
@@ -315,7 +315,7 @@ def test_other_weights_are_another_question(tmp_path: Path, stopped: Path) -> No
     assert changed == {"spec"}
     with (tmp_path / "copy" / "digits.safetensors").open("ab") as stream:
         stream.write(b" ")
-    assert store_of(moved, ask(spec)).question["weights"] != one.question["weights"]  # type: ignore[union-attr]
+    assert parts_store(moved, read_inputs(spec)).question["weights"] != one.question["weights"]  # type: ignore[union-attr]
 
 
 def test_resume_without_parts_just_starts(tmp_path: Path) -> None:
@@ -326,9 +326,9 @@ def test_resume_without_parts_just_starts(tmp_path: Path) -> None:
 
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
-    run = run_decoupled(spec, ask(spec))
+    run = run_decoupled(spec, read_inputs(spec))
     (tmp_path / "run.parts" / "notes.txt").write_text("mine")
-    save(run)
+    save_importance(run)
     assert [path.name for path in (tmp_path / "run.parts").iterdir()] == ["notes.txt"]
     with pytest.raises(InputError, match=r"holds `notes\.txt`, which no run of mipnet left there"):
         again(tmp_path)
@@ -338,12 +338,12 @@ def test_a_part_without_a_point_is_a_part(tmp_path: Path) -> None:
     """No start and no node: SCIP finds nothing, and knows no bound."""
     nothing = ("solve.backend=scip", "formulation.relu=big-m", "solve.start=none", "solve.nodes=0")
     spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path, *nothing))
-    asked = ask(spec)
+    asked = read_inputs(spec)
     first = run_decoupled(spec, asked)
-    store = store_of(spec, asked)
+    store = parts_store(spec, asked)
     assert store is not None
     read = store.finished(range(10))
-    for part in first.parts:
+    for part in first.decoupled.solved:
         kept = read[part.label]
         assert (kept.scores, part.scores) == (None, None)
         assert (kept.result.bound, kept.result.gap, kept.result.status) == (-math.inf, math.inf, part.result.status)
@@ -352,14 +352,14 @@ def test_a_part_without_a_point_is_a_part(tmp_path: Path) -> None:
 def test_layers_are_taken_up_too(tmp_path: Path) -> None:
     more = ("solve.decouple=layer", "data.holdout=none")
     spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path, *more))
-    asked = ask(spec)
+    asked = read_inputs(spec)
     one = run_decoupled(spec, asked)
-    assert [part.label for part in one.parts] == ["fc1", "fc2"]
-    assert one.kept is not None
-    (one.kept / "part-fc2.json").unlink()
+    assert [part.label for part in one.decoupled.solved] == ["fc1", "fc2"]
+    assert one.decoupled.folder is not None
+    (one.decoupled.folder / "part-fc2.json").unlink()
     other = run_decoupled(spec, asked)
-    assert other.resumed == {"fc1"}
+    assert other.decoupled.resumed == {"fc1"}
     assert one.scores is not None
     xr.testing.assert_allclose(other.scores, one.scores, atol=1e-9)
-    save(other)
+    save_importance(other)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["decouple"] == "layer"

@@ -19,12 +19,16 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from mipnet.app.files.solve_file import Spec, load_spec
+from mipnet.app.files.solve_file import SolveFile, load_spec
 from mipnet.app.runs import folder as runfolder
-from mipnet.app.runs import inputs as questions
+from mipnet.app.runs import inputs as run_inputs
 from mipnet.app.runs import solve as runs
-from mipnet.app.runs.record import Accuracy, Run, describe, plain, to_json
-from mipnet.app.runs.solve import run_importance, save
+from mipnet.app.runs.importance_run import Accuracy, ImportanceRun
+from mipnet.app.runs.listener import RunListener
+from mipnet.app.runs.network_description import describe
+from mipnet.app.runs.result import plain
+from mipnet.app.runs.solve import run_importance, save_importance
+from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.backend import Event, Status
 from mipnet.errors import InputError
 from mipnet.readers.data import load
@@ -33,14 +37,15 @@ from mipnet.readers.files import build_module
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BACKENDS = ("highs", "scip")
 NAMES = ("digits", "digits_cnn")
+SOLVE_FILES = TASKS_BY_NAME["importance"].folder
 
 
-def spec_of(name: str, folder: Path, *sets: str) -> Spec:
+def spec_of(name: str, folder: Path, *sets: str) -> SolveFile:
     return load_spec(EXAMPLES / f"{name}.yaml", [f"output={folder}", *sets])
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Run]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], ImportanceRun]:
     """Both examples on both solvers."""
     folder = tmp_path_factory.mktemp("runs")
     return {(n, b): run_importance(spec_of(n, folder / n / b, f"solve.backend={b}")) for n in NAMES for b in BACKENDS}
@@ -48,19 +53,19 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Run]
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_examples_are_solved_and_verified(done: dict[tuple[str, str], Run], name: str, backend: str) -> None:
+def test_the_examples_are_solved_and_verified(done: dict[tuple[str, str], ImportanceRun], name: str, backend: str) -> None:
     run = done[name, backend]
-    data = to_json(run)
+    data = run.record
     assert (data["status"], data["verified"], data["backend"]) == ("optimal", True, backend)
     assert data["bound"] <= data["objective"] + 1e-9
     assert 0 <= data["gap"] <= 1e-4 + 1e-9
     assert data["max_error"] < 1e-5
     assert data["samples"] == 10
-    assert run.good
+    assert run.verified
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_two_solvers_agree(done: dict[tuple[str, str], Run], name: str) -> None:
+def test_the_two_solvers_agree(done: dict[tuple[str, str], ImportanceRun], name: str) -> None:
     one, other = (done[name, backend].result for backend in BACKENDS)
     assert one.objective is not None
     assert other.objective is not None
@@ -68,7 +73,7 @@ def test_the_two_solvers_agree(done: dict[tuple[str, str], Run], name: str) -> N
     assert max(one.bound, other.bound) <= min(one.objective, other.objective) + 1e-6
 
 
-def test_accuracies_are_those_of_torch(done: dict[tuple[str, str], Run]) -> None:
+def test_accuracies_are_those_of_torch(done: dict[tuple[str, str], ImportanceRun]) -> None:
     """The oracle: torch with the masks multiplied behind the activations."""
     run = done["digits", "highs"]
     inline = yaml.safe_load((EXAMPLES / "digits.yaml").read_text())["network"]
@@ -85,40 +90,40 @@ def test_accuracies_are_those_of_torch(done: dict[tuple[str, str], Run]) -> None
                 x = x * masks[name.replace("relu", "fc")]
         return 100 * float((x.argmax(1).numpy() == test.labels).mean())
 
-    assert run.accuracy.reference == pytest.approx(right(False))
-    assert run.accuracy.masked == pytest.approx(right(True))
-    assert run.held == len(test)
+    assert run.evaluation.accuracy.reference == pytest.approx(right(False))
+    assert run.evaluation.accuracy.masked == pytest.approx(right(True))
+    assert run.evaluation.images == len(test)
 
 
-def test_parameters_are_those_of_a_really_smaller_module(done: dict[tuple[str, str], Run]) -> None:
+def test_parameters_are_those_of_a_really_smaller_module(done: dict[tuple[str, str], ImportanceRun]) -> None:
     run = done["digits", "highs"]
-    kept = {c.name: c.kept for c in run.layers}
+    kept = {c.name: c.kept for c in run.evaluation.layers}
     one, two = kept["fc1"], kept["fc2"]
     assert one is not None
     assert two is not None
     small = nn.Sequential(nn.Linear(64, one), nn.Linear(one, two), nn.Linear(two, 10))
-    assert run.after == sum(p.numel() for p in small.parameters())
-    assert run.before == sum(w.numel() for w in load_file(EXAMPLES / "digits.safetensors").values())
-    assert run.pruned == pytest.approx(100 * (1 - run.after / run.before))
-    assert to_json(run)["layers"] == {"fc1": {"kept": one, "total": 50}, "fc2": {"kept": two, "total": 20}}
+    assert run.evaluation.after == sum(p.numel() for p in small.parameters())
+    assert run.evaluation.before == sum(w.numel() for w in load_file(EXAMPLES / "digits.safetensors").values())
+    assert run.evaluation.pruned == pytest.approx(100 * (1 - run.evaluation.after / run.evaluation.before))
+    assert run.record["layers"] == {"fc1": {"kept": one, "total": 50}, "fc2": {"kept": two, "total": 20}}
 
 
-def test_the_run_folder_holds_it_all(done: dict[tuple[str, str], Run]) -> None:
+def test_the_run_folder_holds_it_all(done: dict[tuple[str, str], ImportanceRun]) -> None:
     run = done["digits", "highs"]
-    folder = save(run)
+    folder = save_importance(run)
     assert folder is not None
-    assert {path.name for path in folder.iterdir()} == set(runfolder.FILES) - {"parts.nc", "curve.svg"}
+    assert {path.name for path in folder.iterdir()} == set(SOLVE_FILES) - {"parts.nc", "curve.svg"}
     assert run.scores is not None
     assert run.masks is not None
     for name, held in (("scores.nc", run.scores), ("masks.nc", run.masks)):
         with xr.open_dataset(folder / name, engine="netcdf4") as written:
             xr.testing.assert_identical(written.load(), held)
-    assert json.loads((folder / "result.json").read_text()) == to_json(run)
-    assert (folder / "solver.log").read_text().count("\n") == len(run.log) > 0
+    assert json.loads((folder / "result.json").read_text()) == run.record
+    assert (folder / "solver.log").read_text().count("\n") == len(run.program.log) > 0
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     again = run_importance(load_spec(folder / "model.yaml"))
     assert again.result.objective == run.result.objective
-    save(again)
+    save_importance(again)
 
 
 def test_without_a_point_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,14 +134,14 @@ def test_without_a_point_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.
     solve = runs.solve
     monkeypatch.setattr(runs, "solve", pointless)
     run = run_importance(spec_of("digits", tmp_path / "run"))
-    data = json.loads(json.dumps(to_json(run), allow_nan=False))
+    data = json.loads(json.dumps(run.record, allow_nan=False))
     assert (data["objective"], data["bound"], data["gap"], data["verified"]) == (None, None, None, False)
     assert data["params_pruned_percent"] == 0
     assert data["accuracy"]["masked"] is None
     assert data["accuracy"]["reference"] > 90
     assert "no point was found" in data["notes"][0]
-    assert not run.good
-    folder = save(run)
+    assert not run.verified
+    folder = save_importance(run)
     assert folder is not None
     assert {path.name for path in folder.iterdir()} == {"model.yaml", "result.json", "solver.log"}
 
@@ -146,26 +151,28 @@ def test_ctrl_c_keeps_the_best_point(tmp_path: Path, backend: str) -> None:
     """Sound bounds with many images take long; the interrupt comes with the first event that has an incumbent."""
     sent = threading.Event()
 
-    def hear(event: Event) -> None:
-        if event.objective is not None and not sent.is_set():
-            sent.set()
-            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    class Interrupt(RunListener):
+        def solver_event(self, event: Event) -> None:
+            if event.objective is not None and not sent.is_set():
+                sent.set()
+                threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     sets = ("formulation.bounds=sound", "data.per_class=2", "solve.time_limit=60", f"solve.backend={backend}")
-    run = run_importance(spec_of("digits", tmp_path / "run", *sets), hear)
+    run = run_importance(spec_of("digits", tmp_path / "run", *sets), Interrupt())
     assert run.result.status is Status.INTERRUPTED
     assert run.result.runtime < 30
     assert run.scores is not None
-    assert run.accuracy.masked is not None
+    assert run.evaluation.accuracy.masked is not None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ctrl_c_before_the_solver_starts_keeps_the_forward_pass(tmp_path: Path, backend: str) -> None:
-    def hear(event: Event) -> None:
-        raise KeyboardInterrupt
+    class Interrupt(RunListener):
+        def solver_event(self, event: Event) -> None:
+            raise KeyboardInterrupt
 
-    run = run_importance(spec_of("digits", tmp_path / "run", f"solve.backend={backend}"), hear)
-    assert (run.result.status, run.result.verified, run.pruned) == (Status.INTERRUPTED, True, 0.0)
+    run = run_importance(spec_of("digits", tmp_path / "run", f"solve.backend={backend}"), Interrupt())
+    assert (run.result.status, run.result.verified, run.evaluation.pruned) == (Status.INTERRUPTED, True, 0.0)
     assert "nothing goes" in run.notes[-1]
 
 
@@ -173,13 +180,13 @@ def test_holdout_may_be_the_same_split_or_none(tmp_path: Path) -> None:
     run = run_importance(spec_of("digits", tmp_path / "a", "data.holdout=train", "data.pick=first"))
     assert "holds the images of the program too" in run.notes[-1]
     none = run_importance(spec_of("digits", tmp_path / "b", "data.holdout=none", "data.pick=uncertain", "prune.threshold={params: 0.5}"))
-    assert none.accuracy == Accuracy()
-    assert none.pruned >= 50
+    assert none.evaluation.accuracy == Accuracy()
+    assert none.evaluation.pruned >= 50
     assert not list(tmp_path.iterdir())
 
 
 def test_confident_images_are_those_the_network_is_surest_of(tmp_path: Path) -> None:
-    asked = questions.ask(spec_of("digits", tmp_path))
+    asked = run_inputs.read_inputs(spec_of("digits", tmp_path))
     train = load("digits", shape=(64,))
     shares = torch.softmax(torch.tensor(asked.network.forward(train.images)), 1).numpy()
     for image, label in zip(asked.images.images, asked.images.labels, strict=True):
@@ -189,8 +196,8 @@ def test_confident_images_are_those_the_network_is_surest_of(tmp_path: Path) -> 
 
 def test_a_network_is_described(tmp_path: Path) -> None:
     spec = spec_of("digits_cnn", tmp_path)
-    asked = questions.ask(spec)
-    data = json.loads(json.dumps(describe(asked.network, questions.pose(spec, asked))))
+    asked = run_inputs.read_inputs(spec)
+    data = json.loads(json.dumps(describe(asked.network, run_inputs.build_program(spec, asked))))
     assert [gate["name"] for gate in data["gates"]] == ["conv1", "conv2", "fc1"]
     assert [gate["sites"] for gate in data["gates"]] == [["relu1"], ["relu2"], ["relu3"]]
     assert sum(node["parameters"] for node in data["nodes"]) == data["parameters"]
@@ -205,30 +212,30 @@ def test_a_network_is_described(tmp_path: Path) -> None:
 def test_a_run_folder_is_overwritten_and_others_are_not(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "run"
     for text in ("one", "two"):
-        runfolder.check_folder(folder)
-        with runfolder.new_folder(folder) as fresh:
+        runfolder.check_folder(folder, SOLVE_FILES)
+        with runfolder.new_folder(folder, SOLVE_FILES) as fresh:
             (fresh / "result.json").write_text(text)
     assert (folder / "result.json").read_text() == "two"
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds `notes\.txt`"):
-        runfolder.check_folder(folder)
-    with pytest.raises(InputError), runfolder.new_folder(folder):
+        runfolder.check_folder(folder, SOLVE_FILES)
+    with pytest.raises(InputError), runfolder.new_folder(folder, SOLVE_FILES):
         pass
     assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "result.json"]
     (folder / "notes.txt").unlink()
     (folder / "result.json").rename(folder / "solver.log")
     with pytest.raises(InputError, match=r"no run folder of mipnet"):
-        runfolder.check_folder(folder)
+        runfolder.check_folder(folder, SOLVE_FILES)
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
 
 
 def test_a_run_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with runfolder.new_folder(folder) as fresh:
+    with runfolder.new_folder(folder, SOLVE_FILES) as fresh:
         (fresh / "result.json").write_text("old")
 
     def interrupted() -> None:
-        with runfolder.new_folder(folder) as fresh:
+        with runfolder.new_folder(folder, SOLVE_FILES) as fresh:
             (fresh / "result.json").write_text("half")
             raise KeyboardInterrupt
 
@@ -240,7 +247,7 @@ def test_a_run_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    with runfolder.new_folder(tmp_path / "run") as fresh:
+    with runfolder.new_folder(tmp_path / "run", SOLVE_FILES) as fresh:
         (fresh / "result.json").write_text("new")
     assert (tmp_path / "run" / "result.json").read_text() == "new"
 

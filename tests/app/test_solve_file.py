@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import mipnet.app.files
-from mipnet.app.files.solve_file import DataSpec, FormulationSpec, Spec, load_spec
-from mipnet.app.files.source import Override, parse_set, read_source
+from mipnet.app.files.sections import DataSpec, FormulationSpec
+from mipnet.app.files.solve_file import SolveFile, load_spec
+from mipnet.app.files.yaml_source import Override, parse_set, read_source
 from mipnet.errors import NetworkError, SpecError
 from mipnet.readers import data
 
@@ -63,7 +64,7 @@ def test_the_template_names_every_key_and_its_default() -> None:
     text = TEMPLATE.read_text()
     given = yaml.safe_load(text)
     everything = yaml.safe_load("\n".join(line.replace("# ", "", 1) if line.startswith("  # ") else line for line in text.split("\n")))
-    for name, section in Spec.model_fields.items():
+    for name, section in SolveFile.model_fields.items():
         known = getattr(section.annotation, "model_fields", None)
         assert name in given
         if known is not None:
@@ -149,7 +150,7 @@ def test_the_resolved_spec_runs_from_anywhere(small: Path, tmp_path: Path, monke
 
 
 def test_the_schema_is_a_schema() -> None:
-    schema = json.loads(json.dumps(Spec.model_json_schema()))
+    schema = json.loads(json.dumps(SolveFile.model_json_schema()))
     assert schema["required"] == ["mipnet", "task", "network", "data"]
     assert schema["additionalProperties"] is False
     assert set(schema["$defs"]["FormulationSpec"]["properties"]) == set(FormulationSpec.model_fields)

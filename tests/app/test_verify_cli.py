@@ -18,8 +18,9 @@ from rich.console import Console
 
 import mipnet as mn
 from mipnet.app.cli.main import main
-from mipnet.app.runs.vnncomp import to_record
-from mipnet.app.screen.verify_tables import StageProgress, verdict_report
+from mipnet.app.runs.vnncomp import verdict_record
+from mipnet.app.screen.progress import StageProgress
+from mipnet.app.screen.verify_tables import verdict_report
 from tests.verification.questions import asked, distance, hard, outputs_of, point_of
 
 Capture = pytest.CaptureFixture[str]
@@ -134,12 +135,12 @@ def test_on_a_terminal() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     with StageProgress(console) as progress:
         progress.stage("crown", 3)
-        assert progress.line().plain.endswith("  crown: 3 clauses open")
+        assert progress.view().plain.endswith("  crown: 3 clauses open")
     shown = Console(file=io.StringIO(), force_terminal=True, width=80)
     net = mn.from_onnx("net.onnx")
     asked(Path("p.vnnlib"), "(>= Y_0 0.9)")
     verdict = mn.verify(net, mn.read_vnnlib("p.vnnlib"))
-    shown.print(verdict_report(to_record(verdict, "sat")))
+    shown.print(verdict_report(verdict_record(verdict, "sat")))
     lines = re.sub(r"\x1b\[[\d;]*m", "", shown.file.getvalue()).splitlines()  # type: ignore[attr-defined]
     assert lines[0].split() == ["verdict", *["sat,", "an", "input", "of", "the", "set", "satisfies", "it:", "a", "counterexample"]]
     assert any(line.split() == ["confirmed", "by", "torch"] for line in lines)

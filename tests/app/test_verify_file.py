@@ -16,7 +16,9 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.app.cli.main import main
-from mipnet.app.runs.verify import load_verification, run_verification
+from mipnet.app.files.base import load_as
+from mipnet.app.files.verify_file import VerifyFile
+from mipnet.app.runs.verify import run_verification
 from tests.verification.questions import asked, distance, point_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -48,7 +50,7 @@ def module() -> nn.Module:
 @pytest.mark.parametrize(("norm", "radius"), [("linf", 0.15), ("l1", 4.0), ("l2", 1.2)])
 def test_a_point_changes_the_answer_of_torch(norm: str, radius: float) -> None:
     sets = [f"region.norm={norm}", f"region.radius={radius}", "output=null"]
-    done = run_verification(load_verification("verify.yaml", sets))
+    done = run_verification(load_as(VerifyFile, "verify.yaml", sets))
     assert done.word == "sat"
     image = mn.load("digits", split="test", shape=(64,))
     x, (centre, label) = done.verdict.counterexample, (image.images[3], image.labels[3])
@@ -91,7 +93,7 @@ def test_targets() -> None:
     """Within 0.15 some class draws level; whether class 0 can beat all is asked alone."""
     label = int(mn.load("digits", split="test", shape=(64,)).labels[3])
     target = 0 if label else 1
-    done = run_verification(load_verification("verify.yaml", ["region.radius=0.4", f"robust.targets=[{target}]", "output=null"]))
+    done = run_verification(load_as(VerifyFile, "verify.yaml", ["region.radius=0.4", f"robust.targets=[{target}]", "output=null"]))
     assert done.word == "sat"
     y = module()(torch.tensor(done.verdict.counterexample)).detach().numpy()
     assert y.argmax() == target
@@ -110,7 +112,7 @@ BAD = {
     "clip": (edited("[0, 1]", "[1, 0]"), "region.clip: got [1, 0]; expected two numbers, the smaller one first"),
     "index": (edited("index: 3", "index: 30000"), "line 13: region.index: got 30000; `digits` has 359 images"),
     "data": (edited("source: digits", "source: letters"), "region.data.source: got 'letters'"),
-    "idle": (edited("source: digits", "source: digits, root: x"), "`root` says nothing about source `digits`"),
+    "idle": (edited("source: digits", "source: digits, root: x"), "`root` has no effect for source `digits`"),
     "label": (edited("robust: {}", "robust: {label: 10}"), "line 14: robust: there is no class 10; the network has 10 outputs"),
     "targets": (edited("robust: {}", "robust: {label: 3, targets: [3]}"), "line 14: robust: the targets are [3] and the label is 3"),
     "targets empty": (edited("robust: {}", "robust: {targets: []}"), "robust.targets: got []; expected a list of classes"),
@@ -121,7 +123,7 @@ BAD = {
     "no network": (edited("digits.safetensors", "letters.safetensors"), "line 4: network: no file"),
     "another network": (
         "mipnet: 1\ntask: verify\nnetwork: {file: net.onnx}\nproperty: wide.vnnlib\n",
-        "line 4: property: the property speaks",
+        "line 4: property: the property is written for 3 inputs",
     ),
     "backend": (edited("backend: highs", "backend: abacus"), "solve.backend: "),
     "second": (edited("cross_check: scip", "cross_check: abacus"), "solve.cross_check: "),
@@ -151,7 +153,7 @@ def test_bad_files_are_told_in_one_line(name: str, elsewhere: Path, capsys: Capt
 
 def test_other_files_beside_it_are_refused(capsys: Capture) -> None:
     assert main(["verify", "files.yaml", "p.vnnlib"]) == 2
-    assert "`files.yaml` asks by itself" in capsys.readouterr().err
+    assert "`files.yaml` names its own network and property" in capsys.readouterr().err
     assert main(["verify", "files.yaml", "--timeout", "3", "--set", "solve.time_limt=3"]) == 2
     assert "did you mean `time_limit`?" in capsys.readouterr().err
 

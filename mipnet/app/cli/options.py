@@ -1,12 +1,22 @@
-"""What the commands share: options that mean the same everywhere, and JSON on standard output."""
+"""What the commands share: options, overrides from options, and how a result is printed and saved."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mipnet.app.tasks import Task
+
+if TYPE_CHECKING:
+    from mipnet.app.files.yaml_source import Override
+    from mipnet.app.runs.result import RunResult
+
+TimeLimit = Annotated[float | None, typer.Option(metavar="SECONDS", help="The time limit.")]
+Solver = Annotated[str | None, typer.Option(help="The solver, such as highs or scip.")]
+Output = Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables; only warnings and errors.")]
 Set = Annotated[
@@ -17,3 +27,41 @@ Set = Annotated[
 def print_json(data: Any) -> None:
     """Print one JSON object on standard output."""
     print(json.dumps(data, indent=2, allow_nan=False), flush=True)
+
+
+def option_overrides(options: Mapping[str, Any], names: Mapping[str, str] | None = None) -> list[Override]:
+    """Return the overrides of the options that are given (not None), by the dotted key that each sets.
+
+    An option has the name of the last part of its key, with hyphens, unless ``names`` has another: ``--time-limit`` sets
+    ``solve.time_limit``.
+    """
+    from mipnet.app.files.yaml_source import Override
+
+    found = []
+    for key, value in options.items():
+        if value is not None:
+            name = (names or {}).get(key) or key.rpartition(".")[2].replace("_", "-")
+            found.append(Override(tuple(key.split(".")), value, f"--{name} {value}"))
+    return found
+
+
+def finish(task: Task, result: RunResult, *, as_json: bool, quiet: bool) -> int:
+    """Print a result, save its run folder, and return the exit status; the folder is saved even if nobody reads the output any more."""
+    from mipnet.app.screen.report import show_result
+    from mipnet.app.screen.tables import make_console
+
+    try:
+        if as_json:
+            print_json(result.record)
+        elif not quiet:
+            show_result(result, make_console())
+    finally:
+        folder = task.save_function()(result)
+    if folder is not None and not as_json and not quiet:
+        print(f"written to {folder}")
+    return result.status
+
+
+def task_help(task: Task) -> str:
+    """Return the help of a task's command."""
+    return f"{task.help}\n\nExit status: 0 {task.success}, 1 otherwise, 2 wrong input, 130 after Ctrl-C."

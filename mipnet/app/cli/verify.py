@@ -1,58 +1,59 @@
-"""``mipnet verify``: one question from two files, many from an instances file, or one from a YAML file."""
+"""``mipnet verify``: one question of two files, one of a YAML file, or many of an instances file."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.app.cli.options import Json, Quiet, Set, print_json
+from mipnet.app.cli.options import Json, Quiet, Set, finish, option_overrides, print_json
+from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError, MipnetError
 
 if TYPE_CHECKING:
-    from mipnet.app.files.source import Override
-    from mipnet.app.runs.instances import Settings
-    from mipnet.app.screen.verify_tables import StageProgress
+    from mipnet.app.files.yaml_source import Override
+    from mipnet.app.runs.instances import VerifySettings
+    from mipnet.app.screen.progress import StageProgress
     from mipnet.verification.verdict import Verdict
 
-DEFAULT = 60.0
-"""Seconds for one question, unless something else is said."""
+VERIFY_SECONDS_DEFAULT = 60.0
+"""The time limit of one question of two files."""
 
 
 def verify(
-    network: Annotated[Path | None, typer.Argument(metavar="[NET.ONNX|VERIFY.YAML]", help="A network, or a file that asks.")] = None,
-    question: Annotated[Path | None, typer.Argument(metavar="[PROP.VNNLIB]", help="What should not happen.")] = None,
-    timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="For one question, with reading its files; 60 if left out.")
+    network: Annotated[Path | None, typer.Argument(metavar="[NET.ONNX|VERIFY.YAML]", help="A network, or a YAML file.")] = None,
+    question: Annotated[
+        Path | None, typer.Argument(metavar="[PROP.VNNLIB]", help="The property, which describes outputs that must not occur.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="The solver for what cheaper stages leave, such as highs or scip.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Per question, including the time to read its files; 60 if left out.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="The solver for questions that bounds leave open, such as highs or scip.")] = None,
     cross_check: Annotated[str | None, typer.Option(metavar="BACKEND", help="A second solver that has to refute as well.")] = None,
-    results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer as VNN-COMP wants it.")] = None,
+    results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result in the format of VNN-COMP.")] = None,
     instances: Annotated[list[Path] | None, typer.Option(metavar="CSV", help="Lines of network,property,seconds. May be repeated.")] = None,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder for results.csv, or of a file's run.")] = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Of instances: processes side by side; 0 for none.", min=0)] = 0,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder for results.csv, or the run folder of a file.")] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="With --instances: processes at the same time; 0 for none.", min=0)] = 0,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of the search for counterexamples; 0 if left out.", min=0)] = None,
     set_: Set = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Decide whether some input satisfies a property.
-
-    Exit status: 0 sat, unsat, unknown or timeout, 1 if some of many instances are errors, 2 wrong input, 130 after Ctrl-C.
-    """
-    from mipnet.app.runs.instances import Settings
+    """Run `mipnet verify`; the help is that of the task."""
+    from mipnet.app.runs.instances import VerifySettings
 
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InputError(f"--timeout {timeout:g}: expected a positive number of seconds")
-    settings = Settings(backend or "highs", cross_check, timeout, seed or 0)
+    settings = VerifySettings(backend or "highs", cross_check, timeout, seed or 0)
     if network is not None and network.suffix.lower() in (".yaml", ".yml"):
         if question or instances or workers:
-            raise InputError(f"`{network}` asks by itself; leave other files, --instances and --workers out")
-        given = {"time_limit": timeout, "backend": backend, "cross_check": cross_check, "seed": seed}
-        return _file(network, [*(set_ or []), *_overrides(given, output)], results_file, as_json, quiet)
+            raise InputError(f"`{network}` names its own network and property; leave other files, --instances and --workers out")
+        given = {"solve.time_limit": timeout, "solve.backend": backend, "solve.cross_check": cross_check, "solve.seed": seed}
+        overrides = option_overrides(given | {"output": None if output is None else str(output)}, names={"solve.time_limit": "timeout"})
+        return _verify_yaml(network, [*(set_ or []), *overrides], results_file, as_json, quiet)
     if set_:
         raise InputError("--set changes keys of a YAML file, and none is given; leave it out")
     if instances:
@@ -60,111 +61,93 @@ def verify(
             raise InputError("--instances brings its own networks, properties and results; leave the other files out")
         if output is None:
             raise InputError("--instances needs --output DIR, the folder for results.csv")
-        return _many(instances, output, settings, workers, as_json, quiet)
+        return _verify_instances(instances, output, settings, workers, as_json, quiet)
     if network is None or question is None:
         raise InputError("expected NET.ONNX and PROP.VNNLIB, or VERIFY.YAML, or --instances CSV")
     if output or workers:
         raise InputError(f"--{'output' if output else 'workers'} is for --instances; a single question takes --results-file")
-    return _one(network, question, settings, results_file, as_json, quiet)
+    return _verify_files(network, question, settings, results_file, as_json, quiet)
 
 
-def _overrides(solve: dict[str, Any], output: Path | None) -> list[Override]:
-    from mipnet.app.files.source import Override
-
-    names = {"time_limit": "timeout", "cross_check": "cross-check"}
-    found = [Override(("solve", key), value, f"--{names.get(key, key)} {value}") for key, value in solve.items() if value is not None]
-    return found + ([] if output is None else [Override(("output",), str(output), f"--output {output}")])
-
-
-def _progress(quiet: bool, *, many: bool = False) -> StageProgress | None:
+def _progress(quiet: bool, *, many: bool = False) -> AbstractContextManager[StageProgress | None]:
+    from mipnet.app.screen.progress import StageProgress
     from mipnet.app.screen.tables import make_console
-    from mipnet.app.screen.verify_tables import StageProgress
 
-    return None if quiet else StageProgress(make_console(stderr=True), quiet_stages=many)
+    return nullcontext() if quiet else StageProgress(make_console(stderr=True), quiet_stages=many)
 
 
-def _one(network: Path, question: Path, settings: Settings, results_file: Path | None, as_json: bool, quiet: bool) -> int:
-    from mipnet.app.runs import instances
-    from mipnet.app.runs import vnncomp as files
+def _verify_files(network: Path, question: Path, settings: VerifySettings, results_file: Path | None, as_json: bool, quiet: bool) -> int:
+    from mipnet.app.runs.folder import check_writable
+    from mipnet.app.runs.instances import verify_files
+    from mipnet.app.runs.vnncomp import result_word, verdict_record
+    from mipnet.app.screen.tables import make_console
+    from mipnet.app.screen.verify_tables import print_verdict
 
-    limit = settings.seconds or DEFAULT
+    limit = settings.seconds or VERIFY_SECONDS_DEFAULT
     if results_file is not None:
-        files.check_writable(results_file)
-    progress = _progress(quiet)
+        check_writable(results_file)
     try:
-        with progress or nullcontext():
-            verdict = instances.decide(network, question, settings, limit, progress.stage if progress else None)
+        with _progress(quiet) as progress:
+            verdict = verify_files(network, question, settings, limit, progress.stage if progress else None)
     except (MipnetError, MemoryError):
         _write(results_file, "error", None)
         raise
-    word = files.result_word(verdict, limit)
+    word = result_word(verdict, limit)
     _write(results_file, word, verdict)
-    _show({"network": str(network), "property": str(question)} | files.to_record(verdict, word), as_json, quiet)
-    return 130 if verdict.interrupted else 0
-
-
-def _file(path: Path, changes: list[str | Override], results_file: Path | None, as_json: bool, quiet: bool) -> int:
-    from mipnet.app.runs import verify as verifying
-    from mipnet.app.runs import vnncomp as files
-
-    spec = verifying.load_verification(path, changes)
-    if results_file is not None:
-        files.check_writable(results_file)
-    progress = _progress(quiet)
-    try:
-        with progress or nullcontext():
-            done = verifying.run_verification(spec, *(() if progress is None else (progress.stage,)))
-    except (MipnetError, MemoryError):
-        _write(results_file, "error", None)
-        raise
-    _write(results_file, done.word, done.verdict)
-    folder = verifying.save(done)
-    _show(done.record, as_json, quiet)
-    if folder is not None and not as_json and not quiet:
-        print(f"written to {folder}")
-    return 130 if done.verdict.interrupted else 0
-
-
-def _write(results_file: Path | None, word: str, verdict: Verdict | None) -> None:
-    from mipnet.app.runs import vnncomp as files
-
-    if results_file is not None:
-        files.write_whole(results_file, files.result_text(word, verdict))
-
-
-def _show(record: dict[str, object], as_json: bool, quiet: bool) -> None:
-    """Print a record as JSON, as a table on a terminal, or as plain lines."""
-    from mipnet.app.screen.tables import make_console
-    from mipnet.app.screen.verify_tables import verdict_report
-
+    record = {"network": str(network), "property": str(question)} | verdict_record(verdict, word)
     if as_json:
         print_json(record)
     elif not quiet:
-        console = make_console()
-        console.print(verdict_report(record, plain=not console.is_terminal), soft_wrap=not console.is_terminal)
+        print_verdict(record, make_console())
+    return 130 if verdict.interrupted else 0
 
 
-def _many(given: list[Path], output: Path, settings: Settings, workers: int, as_json: bool, quiet: bool) -> int:
-    from mipnet.app.runs import instances
-    from mipnet.app.runs import results_table as table
+def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path | None, as_json: bool, quiet: bool) -> int:
+    from mipnet.app.files.base import load_as
+    from mipnet.app.runs.folder import check_writable
+
+    task = TASKS_BY_NAME["verify"]
+    file = load_as(task.file_class(), path, overrides)
+    if results_file is not None:
+        check_writable(results_file)
+    try:
+        with _progress(quiet) as progress:
+            result = task.run_function()(file, progress)
+    except (MipnetError, MemoryError):
+        _write(results_file, "error", None)
+        raise
+    _write(results_file, result.word, result.verdict)
+    return finish(task, result, as_json=as_json, quiet=quiet)
+
+
+def _write(results_file: Path | None, word: str, verdict: Verdict | None) -> None:
+    from mipnet.app.runs.folder import write_whole
+    from mipnet.app.runs.vnncomp import result_text
+
+    if results_file is not None:
+        write_whole(results_file, result_text(word, verdict))
+
+
+def _verify_instances(files: list[Path], output: Path, settings: VerifySettings, workers: int, as_json: bool, quiet: bool) -> int:
+    from mipnet.app.runs.instances import read_instances, run_instances
+    from mipnet.app.runs.results_table import result_record, summary
     from mipnet.app.screen.tables import make_console
     from mipnet.app.screen.verify_tables import summary_report
 
-    lines = [line for path in given for line in instances.read_instances(path)]
-    progress = _progress(quiet, many=True)
-    with progress or nullcontext():
-        heard: dict[str, Any] = {}
+    lines = [line for path in files for line in read_instances(path)]
+    with _progress(quiet, many=True) as progress:
+        callbacks: dict[str, Any] = {}
         if progress is not None:
-            heard = {"on_begin": progress.begin, "on_done": progress.done, "on_stage": progress.stage}
+            callbacks = {"on_begin": progress.instances_begin, "on_done": progress.instance_done, "on_stage": progress.stage}
         try:
-            answers = instances.run_instances(lines, output, settings, workers=workers, **heard)
+            results = run_instances(lines, output, settings, workers=workers, **callbacks)
         except KeyboardInterrupt:
-            print(f"error: interrupted; what was answered is kept in `{output}`, and the same command goes on", file=sys.stderr)
+            print(f"error: interrupted; the results so far are kept in `{output}`: the same command goes on from there", file=sys.stderr)
             return 130
-    found = table.summary(answers)
+    found = summary(results)
     if as_json:
-        print_json({"output": str(output), "summary": found, "answers": [table.to_record(answer) for answer in answers]})
+        print_json({"output": str(output), "summary": found, "answers": [result_record(result) for result in results]})
     elif not quiet:
         make_console().print(summary_report(found))
         print(f"written to {output}")
-    return 1 if any(answer.verdict == "error" for answer in answers) else 0
+    return 1 if any(result.verdict == "error" for result in results) else 0

@@ -1,4 +1,4 @@
-"""`mipnet bounds`: bounds of a file's network around its images, as data and as a table."""
+"""The run of `mipnet bounds`: bounds of a file's network over its images, or over balls around them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mipnet.app.files.solve_file import Spec
+from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.runs.inputs import read_data, read_network
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
@@ -18,13 +18,13 @@ from mipnet.network.gates import find_gates
 from mipnet.network.sets import Box, LInf, Samples
 from mipnet.solving.tightening import TighteningRun, tighten
 
-METHODS = ("interval", "crown", "alpha", "lp", "mip")
-"""From the quickest to the tightest."""
+BOUND_METHODS = ("interval", "crown", "alpha", "lp", "mip")
+"""The methods, from the fastest to the tightest."""
 
 
 @dataclass(frozen=True, eq=False)
-class Bounded:
-    """Bounds, what they are over in words, and how long they took."""
+class BoundsRun:
+    """Bounds, the input set in words, and the seconds that they took."""
 
     bounds: Bounds
     over: str
@@ -34,41 +34,41 @@ class Bounded:
         return f"Bounds by {self.bounds.method} over {self.over}, in {self.seconds:.2f} s"
 
 
-def measure(
-    spec: Spec,
+def compute_bounds(
+    file: SolveFile,
     method: Method | Literal["lp", "mip"],
     *,
     epsilon: float | None = None,
     gated: bool | None = None,
     time_limit: float = 60.0,
-    tell: Callable[[str], None] | None = None,
-) -> Bounded:
-    """Bounds by a method over the file's images, or over all that is within ``epsilon`` of one.
+    on_layer: Callable[[str], None] | None = None,
+) -> BoundsRun:
+    """Compute bounds by a method over the file's images, or over all inputs within ``epsilon`` of an image.
 
-    The bounds of mere images tell something of gates alone, so these are in if there is no epsilon, and out if there is one, unless
-    ``gated`` says otherwise.
+    ``gated`` says whether the bounds hold for every score of the gates.  If it is None, they do exactly if there is no ``epsilon``:
+    without gates, the bounds of single images are the values themselves.  ``on_layer`` takes a line per layer of `lp` and `mip`.
     """
-    if method not in METHODS:
-        raise InputError(f"the method is `{method}`; expected one of {', '.join(METHODS)}")
-    network = read_network(spec)
-    with spec.blame("gates"):
-        gates = find_gates(network, spec.gates.layers) if gated or (gated is None and epsilon is None) else ()
-    with spec.blame("data"):
-        images, _, _ = read_data(spec, network)
-    region, over = around(images.images, epsilon)
+    if method not in BOUND_METHODS:
+        raise InputError(f"the method is `{method}`; expected one of {', '.join(BOUND_METHODS)}")
+    network = read_network(file)
+    with file.blame("gates"):
+        gates = find_gates(network, file.gates.layers) if gated or (gated is None and epsilon is None) else ()
+    with file.blame("data"):
+        images = read_data(file, network).images.images
+    region, over = input_set(images, epsilon)
     began = time.perf_counter()
     if method == "lp" or method == "mip":
         bounds = tighten(
-            network, region, gates, method=method, backend=spec.solve.backend, time_limit=time_limit, run=TighteningRun(on_layer=tell)
+            network, region, gates, method=method, backend=file.solve.backend, time_limit=time_limit, run=TighteningRun(on_layer=on_layer)
         )
     else:
         bounds = propagate(network, region, gates, method=method)
     scores = f", any scores of {', '.join(gate.name for gate in gates)}" if gates else ""
-    return Bounded(bounds, over + scores, time.perf_counter() - began)
+    return BoundsRun(bounds, over + scores, time.perf_counter() - began)
 
 
-def around(images: Array, epsilon: float | None) -> tuple[Box, str]:
-    """The images, or a ball around each, cut to [0, 1] if all pixels lie in it; and that in words."""
+def input_set(images: Array, epsilon: float | None) -> tuple[Box, str]:
+    """Return the images, or a ball around each, clipped to [0, 1] if all pixels lie in it; and the same in words."""
     count = f"{len(images):,} image{'s' if len(images) > 1 else ''}"
     if epsilon is None:
         return Samples(images), count
@@ -77,8 +77,8 @@ def around(images: Array, epsilon: float | None) -> tuple[Box, str]:
     return LInf(images, epsilon), f"{epsilon:g} around {count}"
 
 
-def to_record(found: Bounded) -> dict[str, Any]:
-    """The widths and the unstable units of each layer as plain data."""
+def bounds_record(found: BoundsRun) -> dict[str, Any]:
+    """Return the widths and the unstable units of each layer as plain data."""
     bounds, layers = found.bounds, found.bounds.layers()
     return {
         "method": bounds.method,

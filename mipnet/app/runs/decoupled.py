@@ -1,18 +1,18 @@
-"""A decoupled run: programs by key, parts as they come, kept beside the run folder until it is written."""
+"""A decoupled run: many small programs, each kept on disk when it is solved, until the run folder is written."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from mipnet.app.files.solve_file import Spec
-from mipnet.app.runs.inputs import Asked, limits_of
-from mipnet.app.runs.judge import judge
-from mipnet.app.runs.record import Run
-from mipnet.app.runs.resume import Store, check_parts, parts_folder, question_of
+from mipnet.app.files.solve_file import SolveFile
+from mipnet.app.runs.evaluation import evaluate
+from mipnet.app.runs.importance_run import DecoupledParts, ImportanceRun, SolvedProgram
+from mipnet.app.runs.inputs import ImportanceInputs, limits_of
+from mipnet.app.runs.listener import RunListener
+from mipnet.app.runs.resume import PartsStore, check_parts, parts_folder, question_record
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.network.gates import find_gates
 from mipnet.pruning.importance.auxiliary_heads import HeadTraining
@@ -27,94 +27,90 @@ from mipnet.solving.parallel import Workers
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to decouple a question: what its programs are called, the images that decide them, and how all are solved and combined."""
+class Decoupling:
+    """A way to decouple a question: the labels of its programs, the images that determine them, and the function that solves all."""
 
-    keys: Callable[[Importance], Sequence[PartLabel]]
-    images: Callable[[Asked], Sequence[Dataset]]
+    labels: Callable[[Importance], Sequence[PartLabel]]
+    images: Callable[[ImportanceInputs], Sequence[Dataset]]
     solve: Callable[..., ClassScores | LayerScores]
 
 
-def _by_layer(spec: Spec, asked: Asked, **settings: Any) -> LayerScores:
-    training = HeadTraining(asked.split.images, asked.split.labels, seed=spec.data.seed)
-    return by_layer(asked.task, training, **settings)
+def _solve_by_layer(file: SolveFile, inputs: ImportanceInputs, **settings: Any) -> LayerScores:
+    training = HeadTraining(inputs.split.images, inputs.split.labels, seed=file.data.seed)
+    return by_layer(inputs.question, training, **settings)
 
 
-WAYS: Mapping[str, Way] = {
-    "class": Way(
-        keys=lambda question: list(split(question)),
-        images=lambda asked: (asked.images,),
-        solve=lambda spec, asked, **settings: by_class(asked.task, **settings),
+DECOUPLING_WAYS: Mapping[str, Decoupling] = {
+    "class": Decoupling(
+        labels=lambda question: list(split(question)),
+        images=lambda inputs: (inputs.images,),
+        solve=lambda file, inputs, **settings: by_class(inputs.question, **settings),
     ),
-    "layer": Way(
-        keys=lambda question: [stage.name for stage in find_stages(question.network, find_gates(question.network, question.gates))],
-        images=lambda asked: (asked.images, asked.split),
-        solve=_by_layer,
+    "layer": Decoupling(
+        labels=lambda question: [stage.name for stage in find_stages(question.network, find_gates(question.network, question.gates))],
+        images=lambda inputs: (inputs.images, inputs.split),
+        solve=_solve_by_layer,
     ),
 }
-"""By the word of ``solve.decouple``."""
+"""The ways to decouple, by the value of ``solve.decouple``."""
 
 
-class Watch(Protocol):
-    """Whoever wants to know how far a decoupled run is."""
-
-    def begin(self, keys: Sequence[PartLabel], finished: Mapping[PartLabel, SolvedPart], side_by_side: int | None) -> None:
-        """The programs are known, some are finished; the others start in this order, so many at a time (None: nobody knows)."""
-
-    def done(self, key: PartLabel, part: SolvedPart) -> None:
-        """A program is done."""
-
-
-def check_resume(spec: Spec, resume: bool) -> None:
-    """Raise `InputError` if there is nothing that could be resumed, or parts are there that should be and are not."""
-    decoupled = spec.solve.decouple != "none"
+def check_resume(file: SolveFile, resume: bool) -> None:
+    """Raise `InputError` if there is nothing to resume, or if there are parts to resume and ``resume`` is False."""
+    decoupled = file.solve.decouple != "none"
     if resume and not decoupled:
         raise InputError("--resume takes up the parts of a decoupled run, and `solve.decouple` is `none`; leave it out")
-    if resume and spec.output is None:
+    if resume and file.output is None:
         raise InputError("--resume takes up the parts beside the run folder, and no `output` is given; name it, or leave --resume out")
-    if decoupled and spec.output is not None:
-        with spec.blame("output"):
-            check_parts(parts_folder(Path(spec.output).expanduser()), resume)
+    if decoupled and file.output_folder is not None:
+        with file.blame("output"):
+            check_parts(parts_folder(file.output_folder), resume)
 
 
-def run_decoupled(spec: Spec, asked: Asked, watch: Watch | None = None) -> Run:
-    """Solve the programs that are not finished yet, and judge the scores of all.
+def run_decoupled(file: SolveFile, inputs: ImportanceInputs, listener: RunListener | None = None) -> ImportanceRun:
+    """Solve the programs that no earlier run has finished, and evaluate the scores of all.
 
-    Ctrl-C raises KeyboardInterrupt, and the parts that are finished stay where they are.
+    Ctrl-C raises KeyboardInterrupt; the parts that are finished stay on disk.
     """
-    way = WAYS[spec.solve.decouple]
-    with spec.blame("solve", "decouple", only=InputError):
-        keys = way.keys(asked.task)
-    store = store_of(spec, asked)
-    with spec.blame("output"):
-        finished = {} if store is None else store.finished(keys)
-    if watch is not None:
-        watch.begin(keys, finished, _side_by_side(spec))
+    listener, decoupling = listener or RunListener(), DECOUPLING_WAYS[file.solve.decouple]
+    with file.blame("solve", "decouple", only=InputError):
+        labels = decoupling.labels(inputs.question)
+    store = parts_store(file, inputs)
+    with file.blame("output"):
+        finished = {} if store is None else store.finished(labels)
+    listener.programs_begin(labels, finished, _at_once(file))
 
-    def on_done(key: PartLabel, part: SolvedPart) -> None:
+    def on_done(label: PartLabel, part: SolvedPart) -> None:
         if store is not None:
-            store.keep(key, part)
-        if watch is not None:
-            watch.done(key, part)
+            store.keep(label, part)
+        listener.program_done(label, part)
 
-    given = spec.solve
-    settings = {"backend": SolveSettings(given.backend, given.options, given.start), "limits": limits_of(spec)}
-    place = {"workers": Workers(given.workers, given.scheduler), "on_done": on_done, "finished": finished}
-    with spec.blame("formulation", only=UnsupportedError):
-        found = way.solve(spec, asked, **settings, **place)
-    built = sum(part.build_seconds for part in found.parts)
-    log = [line for part in found.parts for line in (f"--- {given.decouple} {part.label} ---", *part.log)]
-    return judge(spec, asked, found, built, log, found.parts, frozenset(finished), None if store is None else store.own)
+    given = file.solve
+    with file.blame("formulation", only=UnsupportedError):
+        found = decoupling.solve(
+            file,
+            inputs,
+            backend=SolveSettings(given.backend, given.options, given.start),
+            limits=limits_of(file),
+            workers=Workers(given.workers, given.scheduler),
+            on_done=on_done,
+            finished=finished,
+        )
+    build_seconds = sum(part.build_seconds for part in found.parts)
+    log = tuple(line for part in found.parts for line in (f"--- {given.decouple} {part.label} ---", *part.log))
+    program = SolvedProgram(found.result, build_seconds, len(inputs.images), log)
+    return evaluate(file, inputs, found, program, DecoupledParts(found.parts, frozenset(finished), None if store is None else store.own))
 
 
-def store_of(spec: Spec, asked: Asked) -> Store | None:
-    """Where the parts of a run are kept; nowhere if it has no run folder."""
-    if spec.output is None:
+def parts_store(file: SolveFile, inputs: ImportanceInputs) -> PartsStore | None:
+    """Return the store of the run's parts; None if the file names no run folder."""
+    if file.output_folder is None:
         return None
-    return Store(parts_folder(Path(spec.output).expanduser()), question_of(spec, *WAYS[spec.solve.decouple].images(asked)))
+    return PartsStore(parts_folder(file.output_folder), question_record(file, DECOUPLING_WAYS[file.solve.decouple].images(inputs)))
 
 
-def _side_by_side(spec: Spec) -> int | None:
-    if spec.solve.scheduler is not None:
+def _at_once(file: SolveFile) -> int | None:
+    """Return the number of programs that run at the same time; None if a scheduler decides."""
+    if file.solve.scheduler is not None:
         return None
-    return 1 if spec.solve.workers == 0 else spec.solve.workers or os.cpu_count() or 1
+    return 1 if file.solve.workers == 0 else file.solve.workers or os.cpu_count() or 1

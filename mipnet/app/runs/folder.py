@@ -1,10 +1,11 @@
-"""A run folder: checked before anything is solved, written beside its place and moved there whole.
+"""The run folder: checked before anything is solved, written under another name and moved to its place as a whole.
 
 A folder is overwritten only if it is empty, or holds a ``result.json`` and nothing that mipnet did not write.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -13,17 +14,38 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
+from mipnet.app.files.base import SpecFile
+from mipnet.app.runs.result import RunResult
+from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError
 
-FILES = ("model.yaml", "result.json", "scores.nc", "masks.nc", "parts.nc", "curve.svg", "solver.log")
-"""What a run folder holds: the spec, the numbers, the scores and masks (if a point was found), those of each part, the curve of a path,
-the solver's log."""
+
+def check_output(file: SpecFile) -> None:
+    """Raise `InputError` unless the run folder of a file may be written, if the file names one."""
+    if file.output_folder is not None:
+        with file.blame("output"):
+            check_folder(file.output_folder, TASKS_BY_NAME[file.task].folder)
 
 
-def check_folder(folder: Path, files: Sequence[str] = FILES) -> None:
-    """Raise `InputError` unless a run folder with these files may be written there."""
+def save_result(result: RunResult) -> Path | None:
+    """Write the run folder of a result, and return its path; None if the file names none."""
+    file, folder = result.file, result.file.output_folder
+    if folder is None:
+        return None
+    names = TASKS_BY_NAME[file.task].folder
+    with file.blame("output"), new_folder(folder, names) as fresh:
+        (fresh / names[0]).write_text(yaml.safe_dump(file.resolved(), sort_keys=False, allow_unicode=True))
+        result.write_files(fresh)
+        (fresh / "result.json").write_text(json.dumps(result.record, indent=2, allow_nan=False) + "\n")
+    return folder
+
+
+def check_folder(folder: Path, names: Sequence[str]) -> None:
+    """Raise `InputError` unless a run folder with files of these names may be written there."""
     if folder.exists():
-        _check_ours(folder, files)
+        _check_ours(folder, names)
     try:
         above = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     except OSError as error:
@@ -34,16 +56,16 @@ def check_folder(folder: Path, files: Sequence[str] = FILES) -> None:
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"`{folder}` cannot be written: no permission to write to `{place}`; name another folder")
     try:
-        tempfile.TemporaryDirectory(dir=place).cleanup()  # a place such as /proc says yes and means no
+        tempfile.TemporaryDirectory(dir=place).cleanup()  # places such as /proc grant the permission and still refuse to write
     except OSError as error:
         raise InputError(f"`{folder}` cannot be written ({_reason(error)}); name another folder") from None
 
 
-def _check_ours(folder: Path, files: Sequence[str]) -> None:
+def _check_ours(folder: Path, names: Sequence[str]) -> None:
     if not folder.is_dir():
         raise InputError(f"`{folder}` is a file; expected a folder that is new, empty or a run folder of mipnet")
     found = sorted(entry.name for entry in folder.iterdir())
-    foreign = [name for name in found if name not in files]
+    foreign = [name for name in found if name not in names]
     if found and (foreign or "result.json" not in found):
         raise InputError(f"`{folder}` holds `{(foreign or found)[0]}` and is no run folder of mipnet: name another, or move that away")
 
@@ -53,8 +75,8 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def new_folder(folder: Path, files: Sequence[str] = FILES) -> Iterator[Path]:
-    """A folder to write into; when the block ends without an error it takes the place of ``folder``, else it is gone."""
+def new_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yield a new folder to write into; it replaces ``folder`` when the block ends, and is removed if the block raises an error."""
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
@@ -62,7 +84,7 @@ def new_folder(folder: Path, files: Sequence[str] = FILES) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
-        check_folder(folder, files)
+        check_folder(folder, names)
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
@@ -71,3 +93,23 @@ def new_folder(folder: Path, files: Sequence[str] = FILES) -> Iterator[Path]:
             old.rename(folder)
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `InputError` unless a file may be written there."""
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        why = "it is a folder" if path.is_dir() else f"`{path.absolute().parent}` is no folder that can be written to"
+        raise InputError(f"`{path}` cannot be written: {why}; name another file")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file completely, or leave the old one in place."""
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -1,84 +1,94 @@
-"""From a spec to its question: network, images, gates, limits and a solver that takes them; every error names its place in the file."""
+"""What a run reads from a file: the network, images, input sets, limits and the solver.  Errors name the place in the file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from mipnet.app.files.solve_file import ImagesSpec, NetworkFile, NetworkSpec, Spec, SpecFile
-from mipnet.app.files.source import shown
+from mipnet.app.files.base import NetworkFile, SpecFile
+from mipnet.app.files.sections import BoxSpec, ImagesSpec, NetworkSpec, RegionSpec
+from mipnet.app.files.solve_file import SolveFile
+from mipnet.app.files.yaml_source import shown
 from mipnet.arrays import Array, Csr
 from mipnet.backend import Backend, Limits, Options, Program, Rows, get_backend
 from mipnet.backend.helpers import check_limits
-from mipnet.errors import BackendMissing, DataError, NetworkError, UnsupportedError
+from mipnet.errors import BackendMissing, DataError, InputError, NetworkError, UnsupportedError
 from mipnet.model.encoding import Encoding
 from mipnet.model.losses import Loss, check_labels
 from mipnet.network.gates import find_gates
-from mipnet.network.graph import Network
+from mipnet.network.graph import Network, size
+from mipnet.network.sets import Box
 from mipnet.pruning.importance.objective import Objective
 from mipnet.pruning.importance.paper_bounds import PaperBounds
 from mipnet.pruning.importance.program import Importance
 from mipnet.pruning.importance.reduced_program import ReducedProgram
 from mipnet.readers.data import Dataset, load, select
 from mipnet.readers.files import NETWORK_SUFFIXES, read, suffix_of
+from mipnet.verification.robustness import clipped_ball
 
 
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """The importance question of a spec.
+class SelectedImages(NamedTuple):
+    """The ``images`` in the program, the ``split`` that they were selected from, and the ``holdout`` images, if there are any."""
 
-    ``images`` are those in the program, chosen from ``split``; ``holdout`` are those that judge what came of it.
-    """
-
-    network: Network
-    task: Importance
     images: Dataset
     split: Dataset
     holdout: Dataset | None
 
 
-def ask(spec: Spec) -> Asked:
-    """The question of a spec, with its network and its images read."""
-    network = read_network(spec)
-    with spec.blame("gates"):
-        find_gates(network, spec.gates.layers)
-    with spec.blame("data"):
-        images, split, holdout = read_data(spec, network)
-    given, form = spec.objective, spec.formulation
-    task = Importance(
+@dataclass(frozen=True, eq=False)
+class ImportanceInputs:
+    """The importance question of a file, with the network and the images that it was made of."""
+
+    network: Network
+    question: Importance
+    images: Dataset
+    split: Dataset
+    holdout: Dataset | None
+
+
+def read_inputs(file: SolveFile) -> ImportanceInputs:
+    """Read the network and the images of a file, and return its importance question."""
+    network = read_network(file)
+    with file.blame("gates"):
+        find_gates(network, file.gates.layers)
+    with file.blame("data"):
+        selected = read_data(file, network)
+    objective, formulation = file.objective, file.formulation
+    question = Importance(
         network,
-        images.images,
-        images.labels,
-        Objective(given.weight, Loss(given.loss, given.margin), given.normalize, given.layers),
-        gates=spec.gates.layers,
-        kind=spec.gates.kind,
-        formulation=spec.formulation.names,
-        bounds=PaperBounds(form.pattern, form.epsilon) if form.bounds == "paper" else form.bounds,
+        selected.images.images,
+        selected.images.labels,
+        Objective(objective.weight, Loss(objective.loss, objective.margin), objective.normalize, objective.layers),
+        gates=file.gates.layers,
+        kind=file.gates.kind,
+        formulation=formulation.names,
+        bounds=PaperBounds(formulation.pattern, formulation.epsilon) if formulation.bounds == "paper" else formulation.bounds,
     )
-    return Asked(network, task, images, split, holdout)
+    return ImportanceInputs(network, question, *selected)
 
 
-def pose(spec: Spec, asked: Asked) -> Encoding | ReducedProgram:
-    """The program of the question as a whole, unsolved."""
-    with spec.blame("formulation", only=UnsupportedError):
-        return asked.task.pose()
+def build_program(file: SolveFile, inputs: ImportanceInputs) -> Encoding | ReducedProgram:
+    """Return the importance program as a whole, unsolved."""
+    with file.blame("formulation", only=UnsupportedError):
+        return inputs.question.pose()
 
 
-def limits_of(spec: Spec) -> Limits:
-    """When the solver stops."""
-    given = spec.solve
+def limits_of(file: SolveFile) -> Limits:
+    """Return the limits of the solver."""
+    given = file.solve
     return Limits(time=given.seconds, gap=given.mip_gap, nodes=given.nodes, memory=given.memory)
 
 
-def find_backend(spec: Spec) -> Backend:
-    """The backend, after it took limits, and options on a program of one variable: mistakes should not wait for the real one."""
-    with spec.blame("solve", "backend"):
-        backend = get_backend(spec.solve.backend)
-    with spec.blame("solve"):
-        check_limits(backend, limits_of(spec))
-    with spec.blame("solve", "options"):
-        try_options(backend, spec.solve.options)
+def find_backend(file: SolveFile) -> Backend:
+    """Return the backend, after it took the limits, and the options on a program of one variable, so that mistakes are found early."""
+    with file.blame("solve", "backend"):
+        backend = get_backend(file.solve.backend)
+    with file.blame("solve"):
+        check_limits(backend, limits_of(file))
+    with file.blame("solve", "options"):
+        try_options(backend, file.solve.options)
     return backend
 
 
@@ -89,39 +99,39 @@ def try_options(backend: Backend, options: Options) -> None:
     backend.open(tiny, options).close()
 
 
-def backend_if_there(spec: Spec) -> Backend | None:
-    """The backend of a spec, or None where it is not installed."""
+def installed_backend(file: SolveFile) -> Backend | None:
+    """Return the backend of a file, or None if it is not installed."""
     try:
-        return get_backend(spec.solve.backend)
+        return get_backend(file.solve.backend)
     except BackendMissing:
         return None
 
 
-def read_network(spec: NetworkFile, key: str = "network") -> Network:
-    """The network of a spec, under its key; raises `NetworkError` naming the place in the file."""
-    given: NetworkSpec = getattr(spec, key)
-    path = spec.path(given.file)
-    with spec.blame(key):
+def read_network(file: NetworkFile, key: str = "network") -> Network:
+    """Read the network under a key of a file; raises `NetworkError` naming the place in the file."""
+    given: NetworkSpec = getattr(file, key)
+    path = file.path(given.file)
+    with file.blame(key):
         if suffix_of(path) in NETWORK_SUFFIXES and (given.layers or given.input_shape):
             raise NetworkError(f"`{path}` holds a whole network; leave `layers` and `input_shape` out")
         try:
             return read(path, given.layers, given.input_shape)
-        except RuntimeError as error:  # torch's word for memory that is not there
+        except RuntimeError as error:  # torch raises it where memory does not suffice
             raise NetworkError(f"`{path}` cannot be run on an input of shape {given.input_shape} ({shown(str(error))})") from None
 
 
-def read_data(spec: Spec, network: Network) -> tuple[Dataset, Dataset, Dataset | None]:
-    """The images for the program, those that they are chosen from, and those for judging its result."""
-    given, split = spec.data, load_images(spec, spec.data, network, spec.data.split)
+def read_data(file: SolveFile, network: Network) -> SelectedImages:
+    """Read the images of a file: those for the program, and those for the evaluation of its result."""
+    given, split = file.data, load_images(file, file.data, network, file.data.split)
     same, none = given.holdout == given.split, given.holdout == "none"
-    holdout = None if none else split if same else load_images(spec, given, network, given.holdout)
+    holdout = None if none else split if same else load_images(file, given, network, given.holdout)
     scores = _own_class(network, split) if given.pick in ("confident", "uncertain") else None
-    return select(split, given.per_class, given.total, given.pick, given.seed, scores), split, holdout
+    return SelectedImages(select(split, given.per_class, given.total, given.pick, given.seed, scores), split, holdout)
 
 
-def load_images(spec: SpecFile, given: ImagesSpec, network: Network, split: str) -> Dataset:
-    """The images of a split, as the network takes them, with labels that are its classes."""
-    root = spec.path(given.root or ".") if given.root or given.source in ("npz", "idx") else None
+def load_images(file: SpecFile, given: ImagesSpec, network: Network, split: str) -> Dataset:
+    """Load the images of a split, in the shape that the network takes, with its classes as labels."""
+    root = None if given.root is None else file.path(given.root)
     dataset = load(
         given.source,
         root,
@@ -140,6 +150,36 @@ def load_images(spec: SpecFile, given: ImagesSpec, network: Network, split: str)
 
 
 def _own_class(network: Network, dataset: Dataset) -> Array:
-    """The network's probability of each image's own class."""
+    """Return the network's probability of each image's own class."""
     negative: Array = -Loss().values(network.forward(dataset.images), dataset.labels)
     return np.exp(negative)
+
+
+def read_image(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Array, int]:
+    """Read the image of a region; return it with shape ``(1, *input_shape)``, and its label."""
+    with file.blame("region", "data"):
+        images = load_images(file, given.data, network, given.data.split)
+    with file.blame("region", "index"):
+        if given.index >= len(images):
+            raise DataError(f"got {given.index}; `{images.name}` has {len(images):,} images, counted from 0")
+    return images.images[given.index : given.index + 1], int(images.labels[given.index])
+
+
+def read_region(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Box, int]:
+    """Return the input set around the image of a region, and the label of the image."""
+    image, label = read_image(file, given, network)
+    with file.blame("region"):
+        return clipped_ball(image, given.radius, given.norm, given.clip), label
+
+
+def read_box(file: NetworkFile, given: BoxSpec, network: Network) -> Box:
+    """Return the input set between ``lower`` and ``upper``."""
+    inputs, ends = size(network.input_shape), []
+    for key in ("lower", "upper"):
+        with file.blame("box", key):
+            end = np.asarray(getattr(given, key), dtype=np.float64)
+            if end.shape not in ((), (inputs,)):
+                raise InputError(f"got {end.size} numbers; the network has {inputs} inputs")
+            ends.append(np.broadcast_to(end, (inputs,)).reshape(1, *network.input_shape))
+    with file.blame("box"):
+        return Box(ends[0], ends[1])

@@ -1,6 +1,7 @@
-"""Many questions from a file as VNN-COMP writes it: a line each with network, property and seconds; every answer is kept at once.
+"""Many instances of a file in the format of VNN-COMP, one line per instance: network, property, seconds.
 
-A question is done if a line of `mipnet.app.runs.results_table` has its digest: of both files, the seconds and the settings.
+Every result is written to disk immediately.  An instance is done if a line of `mipnet.app.runs.results_table` has its digest, which
+depends on both files, the seconds and the settings.
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from mipnet.app.runs.results_table import POINTS, Answer, append, open_table
-from mipnet.app.runs.vnncomp import read_question, result_text, result_word, write_whole
+from mipnet.app.runs.folder import write_whole
+from mipnet.app.runs.results_table import COUNTEREXAMPLES_FOLDER, InstanceResult, append, open_table
+from mipnet.app.runs.verify import VERIFY_SECONDS_MIN
+from mipnet.app.runs.vnncomp import read_question, result_text, result_word
 from mipnet.backend import get_backend
 from mipnet.errors import DataError, InputError
 from mipnet.solving.parallel import run_all
 from mipnet.verification.pipeline import verify
 from mipnet.verification.verdict import Verdict
 
-Tell = Callable[[str, int], None]
+OnStage = Callable[[str, int], None]
+"""A function that takes the stage that begins, and the number of clauses that are still open."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A line of an instances file; ``network`` and ``question`` are as it says them, relative to ``folder``."""
+    """A line of an instances file; the paths of ``network`` and property (``question``) are relative to ``folder``."""
 
     folder: Path
     network: str
@@ -35,25 +39,25 @@ class Instance:
 
     @property
     def benchmark(self) -> str:
-        """The name of the folder that the instances file lies in."""
+        """The name of the folder of the instances file."""
         return self.folder.name
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """Where network and property lie: as named, or else packed by gzip."""
-        named = [self.folder / name for name in (self.network, self.question)]
-        first, second = (path if path.exists() or not packed_name(path).exists() else packed_name(path) for path in named)
+        """The paths of network and property, with the suffix .gz if only the compressed file exists."""
+        paths = [self.folder / name for name in (self.network, self.question)]
+        first, second = (path if path.exists() or not packed_name(path).exists() else packed_name(path) for path in paths)
         return first, second
 
 
 def packed_name(path: Path) -> Path:
-    """The name of a file when gzip has packed it."""
+    """Return the path of a file that gzip has compressed."""
     return path.with_name(path.name + ".gz")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How all instances are decided; ``seconds`` overrides those of each line."""
+class VerifySettings:
+    """The solver, a second solver that has to refute as well, the seconds (those of each line if None), and the seed of the search."""
 
     backend: str = "highs"
     cross_check: str | None = None
@@ -61,11 +65,11 @@ class Settings:
     seed: int = 0
 
     def limit(self, instance: Instance) -> float:
-        """The seconds for an instance."""
+        """Return the seconds for an instance."""
         return self.seconds or instance.seconds
 
     def digest(self, instance: Instance) -> str:
-        """What tells this question from others: twelve hexadecimal digits."""
+        """Return twelve hexadecimal digits that identify the question."""
         found = hashlib.sha256(repr((replace(self, seconds=None), self.limit(instance), instance.network, instance.question)).encode())
         for path in instance.files:
             found.update(path.read_bytes() if path.is_file() else b"missing")
@@ -73,7 +77,7 @@ class Settings:
 
 
 def read_instances(path: str | Path) -> list[Instance]:
-    """The lines of an instances file; raises `DataError` naming the line."""
+    """Read an instances file; raises `DataError` naming the line."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -105,76 +109,77 @@ def _instance(path: Path, place: int, line: str) -> Instance:
 def run_instances(
     instances: Sequence[Instance],
     folder: str | Path,
-    settings: Settings | None = None,
+    settings: VerifySettings | None = None,
     *,
     workers: int = 0,
     on_begin: Callable[[Sequence[Instance], int], None] = lambda rest, done: None,
-    on_done: Callable[[Answer], None] = lambda answer: None,
-    on_stage: Tell = lambda stage, left: None,
-) -> list[Answer]:
-    """The answer of every instance, in their order; those that ``folder`` has are not asked again.
+    on_done: Callable[[InstanceResult], None] = lambda result: None,
+    on_stage: OnStage = lambda stage, clauses_open: None,
+) -> list[InstanceResult]:
+    """Return the result of every instance, in their order; results that ``folder`` has are not computed again.
 
-    A question that cannot be read, or fails, is an ``error`` with the reason as its note.  ``workers`` processes run side by side, none
-    with 0; then ``on_stage`` hears of the stages.  ``on_begin`` is told which instances are left and how many are done.
+    An instance that cannot be read, or fails, is an ``error`` with the reason as its note.  ``workers`` processes run at the same time;
+    with 0 all run in this process, and ``on_stage`` is called for each stage.  ``on_begin`` takes the instances that are left and the
+    number of those that are done.
     """
-    settings, folder = settings or Settings(), Path(folder)
+    settings, folder = settings or VerifySettings(), Path(folder)
     for backend in (settings.backend, settings.cross_check):
         if backend is not None:
             get_backend(backend)
     table = open_table(folder)
-    known = {(answer.benchmark, answer.asked): answer for answer in table}
+    known = {(result.benchmark, result.asked): result for result in table}
     asked = {instance: settings.digest(instance) for instance in instances}
     done = {one: known[key] for one in instances if (key := (one.benchmark, asked[one])) in known}
     rest = [one for one in instances if one not in done]
     on_begin(rest, len(done))
 
-    def keep(instance: Instance, answer: Answer) -> None:
-        done[instance] = answer
-        append(folder, answer)
-        on_done(answer)
+    def keep(instance: Instance, result: InstanceResult) -> None:
+        done[instance] = result
+        append(folder, result)
+        on_done(result)
 
-    tell = None if workers else on_stage
-    programs = {one: partial(answer_one, one, settings, folder, asked[one], bool(workers), tell) for one in rest}
+    stage = None if workers else on_stage
+    programs = {one: partial(run_instance, one, settings, folder, asked[one], bool(workers), stage) for one in rest}
     run_all(programs, workers=workers, on_done=keep)
     return [done[one] for one in instances]
 
 
-def decide(network: Path, question: Path, settings: Settings, limit: float, on_stage: Tell | None = None) -> Verdict:
-    """The verdict on the question of two files, reading them included in its seconds and in the limit."""
+def verify_files(network: Path, question: Path, settings: VerifySettings, limit: float, on_stage: OnStage | None = None) -> Verdict:
+    """Return the verdict on the property of two files; its seconds and the limit include the time to read them."""
     began = time.monotonic()
     found = read_question(network, question)
     verdict = verify(
         found.network,
-        found.question,
-        time_limit=max(0.1, limit - (time.monotonic() - began)),
+        found.property,
+        time_limit=max(VERIFY_SECONDS_MIN, limit - (time.monotonic() - began)),
         backend=settings.backend,
         cross_check=settings.cross_check,
         oracle=found.oracle,
         seed=settings.seed,
-        on_stage=on_stage or (lambda stage, left: None),
+        on_stage=on_stage or (lambda stage, clauses_open: None),
     )
     return replace(verdict, seconds=time.monotonic() - began)
 
 
-def answer_one(
-    instance: Instance, settings: Settings, folder: Path, asked: str, alone: bool = False, on_stage: Tell | None = None
-) -> Answer:
-    """Decide one instance, and write its counterexample; ``alone`` in a process that shares the machine with others like it."""
+def run_instance(
+    instance: Instance, settings: VerifySettings, folder: Path, asked: str, one_thread: bool = False, on_stage: OnStage | None = None
+) -> InstanceResult:
+    """Verify one instance, and write its counterexample; ``one_thread`` in a process beside others."""
     began, limit = time.monotonic(), settings.limit(instance)
-    if alone:
+    if one_thread:
         import torch
 
         torch.set_num_threads(1)
-    blank = Answer(instance.benchmark, instance.network, instance.question, limit, "error", backend=settings.backend, asked=asked)
+    blank = InstanceResult(instance.benchmark, instance.network, instance.question, limit, "error", backend=settings.backend, asked=asked)
     try:
-        verdict = decide(*instance.files, settings, limit, on_stage)
-    except Exception as error:  # whatever is wrong with one question, the others are asked
+        verdict = verify_files(*instance.files, settings, limit, on_stage)
+    except Exception as error:  # an error in one instance must not stop the others
         return replace(blank, seconds=time.monotonic() - began, note=_reason(error))
     if verdict.interrupted:
         raise KeyboardInterrupt
     word, point = result_word(verdict, limit), ""
     if word == "sat":
-        point = f"{POINTS}/{instance.benchmark}_{Path(instance.network).stem}_{Path(instance.question).stem}_{asked}.txt"
+        point = f"{COUNTEREXAMPLES_FOLDER}/{instance.benchmark}_{Path(instance.network).stem}_{Path(instance.question).stem}_{asked}.txt"
         write_whole(folder / point, result_text(word, verdict))
     return replace(
         blank,

@@ -1,4 +1,4 @@
-"""The answers to many questions as a table that grows by one whole line an answer, which is on the disk before the next one comes."""
+"""The table of a run over many instances, ``results.csv``: one line per instance, on disk before the next instance begins."""
 
 from __future__ import annotations
 
@@ -9,22 +9,34 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mipnet.app.runs.vnncomp import WORDS, write_whole
+from mipnet.app.runs.folder import write_whole
+from mipnet.app.runs.vnncomp import VNNCOMP_WORDS
 from mipnet.errors import InputError
 from mipnet.verification.verdict import STAGES
 
-TABLE, POINTS = "results.csv", "counterexamples"
-"""What the folder of a run holds: the answers, and a result file for each ``sat``."""
+RESULTS_FILE = "results.csv"
+"""The table of results in the folder of a run."""
+
+COUNTEREXAMPLES_FOLDER = "counterexamples"
+"""The folder with a result file for each ``sat``."""
+
+
+class InstanceKey(NamedTuple):
+    """The benchmark, the network and the property of an instance."""
+
+    benchmark: str
+    network: str
+    question: str
 
 
 @dataclass(frozen=True)
-class Answer:
+class InstanceResult:
     """A line of ``results.csv``.
 
-    ``refuted`` counts clauses by stage, as in ``crown:8 mip:1``; ``point`` names the counterexample's file; ``asked`` is the question's
-    digest.
+    ``refuted`` counts clauses by stage, such as ``crown:8 mip:1``.  ``point`` is the path of the counterexample's file.  ``asked`` is
+    the digest of the question.
     """
 
     benchmark: str
@@ -45,51 +57,53 @@ class Answer:
     asked: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What it is an answer to."""
-        return self.benchmark, self.network, self.question
+    def key(self) -> InstanceKey:
+        """The instance that it is the result of."""
+        return InstanceKey(self.benchmark, self.network, self.question)
 
 
-COLUMNS = tuple(each.name for each in fields(Answer))
+RESULT_COLUMNS = tuple(each.name for each in fields(InstanceResult))
 
 
-def open_table(folder: Path) -> list[Answer]:
-    """The answers that a folder has, after a line that a kill cut off is taken away; makes the folder if need be.
+def open_table(folder: Path) -> list[InstanceResult]:
+    """Return the results in a folder, after an incomplete last line is removed; create the folder if it does not exist.
 
-    Raises `InputError` for a folder with a ``results.csv`` that was not written here, or with other things and none.
+    Raises `InputError` for a ``results.csv`` of another origin, and for a folder with other files and without ``results.csv``.
     """
-    path = folder / TABLE
+    path, expected = folder / RESULTS_FILE, "expected a folder that is new, empty or of an earlier run"
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"`{folder}` is a file; expected a folder that is new, empty or of an earlier run")
-    if folder.is_dir() and not path.exists() and (foreign := sorted(entry.name for entry in folder.iterdir() if entry.name != POINTS)):
-        raise InputError(f"`{folder}` holds `{foreign[0]}` and no `{TABLE}`; expected a folder that is new, empty or of an earlier run")
-    (folder / POINTS).mkdir(parents=True, exist_ok=True)
+        raise InputError(f"`{folder}` is a file; {expected}")
+    if folder.is_dir() and not path.exists():
+        foreign = sorted(entry.name for entry in folder.iterdir() if entry.name != COUNTEREXAMPLES_FOLDER)
+        if foreign:
+            raise InputError(f"`{folder}` holds `{foreign[0]}` and no `{RESULTS_FILE}`; {expected}")
+    (folder / COUNTEREXAMPLES_FOLDER).mkdir(parents=True, exist_ok=True)
     written = path.read_bytes() if path.exists() else b""
     whole = written[: written.rfind(b"\n") + 1]
     lines = list(csv.reader(io.StringIO(whole.decode("utf-8", errors="replace"))))
-    if (written and not lines) or (lines and tuple(lines[0]) != COLUMNS):
+    if (written and not lines) or (lines and tuple(lines[0]) != RESULT_COLUMNS):
         raise InputError(f"`{path}` was not written by this version of mipnet; move it away, or name another folder")
     if len(whole) < len(written):
         os.truncate(path, len(whole))
     if not lines:
-        write_whole(path, _line(COLUMNS))
-    return list(_answers(path, lines[1:]))
+        write_whole(path, _line(RESULT_COLUMNS))
+    return list(_read_lines(path, lines[1:]))
 
 
-def _answers(path: Path, lines: Sequence[Sequence[str]]) -> Iterator[Answer]:
+def _read_lines(path: Path, lines: Sequence[Sequence[str]]) -> Iterator[InstanceResult]:
     kinds: Mapping[str, type] = {"timeout": float, "seconds": float, "bound": float, "parts": int, "nodes": int}
     for place, line in enumerate(lines, 2):
         try:
-            cells = {name: kinds.get(name, str)(cell) for name, cell in zip(COLUMNS, line, strict=True)}
+            cells = {name: kinds.get(name, str)(cell) for name, cell in zip(RESULT_COLUMNS, line, strict=True)}
         except ValueError:
             raise InputError(f"`{path}`, line {place} is not understood; take it away, and that instance runs again") from None
-        yield Answer(**cells)
+        yield InstanceResult(**cells)
 
 
-def append(folder: Path, answer: Answer) -> None:
-    """Add an answer to the table in one write, and wait until it is on the disk."""
-    with (folder / TABLE).open("ab", buffering=0) as stream:
-        stream.write(_line(asdict(answer).values()).encode())
+def append(folder: Path, result: InstanceResult) -> None:
+    """Add a result to the table in one write, and wait until it is on disk."""
+    with (folder / RESULTS_FILE).open("ab", buffering=0) as stream:
+        stream.write(_line(asdict(result).values()).encode())
         os.fsync(stream.fileno())
 
 
@@ -99,13 +113,13 @@ def _line(cells: Any) -> str:
     return text.getvalue()
 
 
-def summary(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
-    """By benchmark: how many were decided by each stage, how many were not, and the median and the sum of their seconds."""
+def summary(results: Sequence[InstanceResult]) -> dict[str, dict[str, Any]]:
+    """Return, per benchmark, the number of instances by verdict and by stage, and the median and the sum of their seconds."""
     found = {}
-    for benchmark in dict.fromkeys(answer.benchmark for answer in answers):
-        own = [answer for answer in answers if answer.benchmark == benchmark]
-        words = {word: [answer for answer in own if answer.verdict == word] for word in WORDS}
-        seconds = sorted(answer.seconds for answer in own)
+    for benchmark in dict.fromkeys(result.benchmark for result in results):
+        own = [result for result in results if result.benchmark == benchmark]
+        words = {word: [result for result in own if result.verdict == word] for word in VNNCOMP_WORDS}
+        seconds = sorted(result.seconds for result in own)
         middle = len(seconds) // 2
         found[benchmark] = {
             "instances": len(own),
@@ -117,6 +131,6 @@ def summary(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def to_record(answer: Answer) -> dict[str, Any]:
-    """An answer as plain JSON data: a bound that is not finite is null."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(answer).items()}
+def result_record(result: InstanceResult) -> dict[str, Any]:
+    """Return a result as plain JSON data: a bound that is not finite is null."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(result).items()}

@@ -1,1 +1,1 @@
-"""What is drawn."""
+"""What is printed: tables of results, and live progress."""

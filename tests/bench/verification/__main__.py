@@ -11,10 +11,10 @@ import os
 import sys
 from pathlib import Path
 
-from mipnet.app.runs.instances import Instance, Settings, read_instances, run_instances
-from mipnet.app.runs.results_table import Answer, open_table
+from mipnet.app.runs.instances import Instance, VerifySettings, read_instances, run_instances
+from mipnet.app.runs.results_table import InstanceResult, open_table
+from mipnet.app.screen.progress import StageProgress
 from mipnet.app.screen.tables import make_console
-from mipnet.app.screen.verify_tables import StageProgress
 from tests.bench.measure import ROOT
 from tests.bench.verification.judge import reference, replayed
 from tests.bench.verification.page import PAGE, measured, placed
@@ -29,7 +29,7 @@ def main() -> None:
     data = Path(os.environ.get("MIPNET_DATA") or sys.exit("MIPNET_DATA is not set; it names the folder with `vnncomp` in it")) / "vnncomp"
     wanted = {name: read_instances(data / name / "instances.csv") for name in BENCHMARKS}
     taken = [one for name, lines in wanted.items() if given.only in ("", name) for one in lines[: given.take]]
-    settings = Settings(given.backend, seconds=given.timeout)
+    settings = VerifySettings(given.backend, seconds=given.timeout)
     answers = _kept(taken, given.output) if given.kept else _run(taken, given, settings)
     text = measured(answers, settings, reference(data), replayed(data, given.output, answers))
     if len(answers) < sum(map(len, wanted.values())):
@@ -51,14 +51,20 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(taken: list[Instance], given: argparse.Namespace, settings: Settings) -> list[Answer]:
+def _run(taken: list[Instance], given: argparse.Namespace, settings: VerifySettings) -> list[InstanceResult]:
     with StageProgress(make_console(stderr=True), quiet_stages=True) as told:
         return run_instances(
-            taken, given.output, settings, workers=given.workers, on_begin=told.begin, on_done=told.done, on_stage=told.stage
+            taken,
+            given.output,
+            settings,
+            workers=given.workers,
+            on_begin=told.instances_begin,
+            on_done=told.instance_done,
+            on_stage=told.stage,
         )
 
 
-def _kept(taken: list[Instance], folder: Path) -> list[Answer]:
+def _kept(taken: list[Instance], folder: Path) -> list[InstanceResult]:
     """The last answers that there are, whatever the settings were."""
     known = {answer.key: answer for answer in open_table(folder)}
     return [known[key] for one in taken if (key := (one.benchmark, one.network, one.question)) in known]

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 import mipnet as mn
-from mipnet.app.runs.results_table import Answer
+from mipnet.app.runs.results_table import InstanceResult
 
 Key = tuple[str, str, str]
 
@@ -22,12 +22,12 @@ def reference(data: Path) -> dict[Key, str]:
         return {(line["benchmark"], line["onnx"], line["vnnlib"]): line["verdict"] for line in csv.DictReader(stream)}
 
 
-def replayed(data: Path, folder: Path, answers: Sequence[Answer]) -> dict[Key, bool]:
+def replayed(data: Path, folder: Path, answers: Sequence[InstanceResult]) -> dict[Key, bool]:
     """Whether the point in the file of each ``sat`` is a counterexample by onnxruntime, called here and not by mipnet."""
     return {answer.key: _replayed(data / answer.benchmark, folder / answer.point, answer) for answer in answers if answer.verdict == "sat"}
 
 
-def _replayed(base: Path, point: Path, answer: Answer) -> bool:
+def _replayed(base: Path, point: Path, answer: InstanceResult) -> bool:
     text = point.read_text(encoding="utf-8")
     x, y = ([float(value) for value in re.findall(rf"\({letter}_\d+ ([^)]+)\)", text)] for letter in "XY")
     session = ort.InferenceSession(str(base / answer.network), providers=["CPUExecutionProvider"])

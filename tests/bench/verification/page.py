@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from mipnet.app.runs.instances import Settings
-from mipnet.app.runs.results_table import Answer
+from mipnet.app.runs.instances import VerifySettings
+from mipnet.app.runs.results_table import InstanceResult
 from mipnet.verification.verdict import STAGES
 from tests.bench.measure import ROOT
 from tests.bench.registry import _where
@@ -20,7 +20,7 @@ ASKED = {"mnist_fc": 60, "mnist_fc 256x2": 29, "acasxu": 155}
 
 BEST = {"mnist_fc": "the best tool of VNN-COMP 2022 without a GPU decided 71 at the full time limits of 120 and 300 s"}
 
-Answers = Sequence[Answer]
+Answers = Sequence[InstanceResult]
 
 
 def placed(page: str, text: str) -> str:
@@ -32,15 +32,15 @@ def placed(page: str, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
 
 
-def measured(answers: Answers, settings: Settings, wanted: Mapping[Key, str], replayed: Mapping[Key, bool]) -> str:
+def measured(answers: Answers, settings: VerifySettings, wanted: Mapping[Key, str], replayed: Mapping[Key, bool]) -> str:
     """One table a benchmark by stage, with times; then what was missed, and what was wrong."""
     names = dict.fromkeys(answer.benchmark for answer in answers)
     parts = [_benchmark(name, [a for a in answers if a.benchmark == name], settings, wanted, replayed) for name in names]
     return "\n".join((*parts, _where(("onnx", "onnxruntime")) + "\n"))
 
 
-def _benchmark(name: str, answers: Answers, settings: Settings, wanted: Mapping[Key, str], replayed: Mapping[Key, bool]) -> str:
-    groups: dict[str, list[Answer]] = {}
+def _benchmark(name: str, answers: Answers, settings: VerifySettings, wanted: Mapping[Key, str], replayed: Mapping[Key, bool]) -> str:
+    groups: dict[str, list[InstanceResult]] = {}
     for answer in answers:
         groups.setdefault(_group(answer), []).append(answer)
     rows = [*groups.items(), ("all", answers)]
@@ -65,7 +65,7 @@ def _benchmark(name: str, answers: Answers, settings: Settings, wanted: Mapping[
     )
 
 
-def _group(answer: Answer) -> str:
+def _group(answer: InstanceResult) -> str:
     """The networks of mnist_fc by depth, the questions of acasxu by property."""
     return answer.network.rpartition("-net_")[2].removesuffix(".onnx") if answer.benchmark == "mnist_fc" else _short(answer.question)
 
@@ -107,6 +107,6 @@ def _missed(benchmark: str, answers: Answers, wanted: Mapping[Key, str]) -> str:
     return " ".join(told) + "\n"
 
 
-def _name(answer: Answer) -> str:
+def _name(answer: InstanceResult) -> str:
     net = answer.network.rpartition("/")[2].removesuffix(".onnx")
     return f"{net.removeprefix('mnist-net_').removeprefix('ACASXU_run2a_').removesuffix('_batch_2000')} {_short(answer.question)}"

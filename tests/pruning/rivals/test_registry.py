@@ -13,7 +13,8 @@ import pytest
 import xarray as xr
 
 import mipnet as mn
-from mipnet.app.runs.compare import load_comparison
+from mipnet.app.files.base import load_as
+from mipnet.app.files.compare_file import CompareFile
 from mipnet.errors import ArgumentError, InputError, SpecError
 from mipnet.pruning.rivals import registry
 from mipnet.pruning.rivals.registry import RIVALS, get_rival, usable
@@ -41,7 +42,9 @@ def position(network, gates, images, labels, *, seed=0):
 @pytest.fixture
 def mine() -> Iterator[str]:
     """A rival of a user, by the bias of a unit, which is forgotten after the test."""
-    known = dict(registry._registered)
+    known = dict(RIVALS)
+    for name in set(known) - set(NAMES):  # those that other tests have registered
+        del registry._registered[name]
 
     @mn.rival("mine", about="the bias of a unit", normalize="max")
     def bias(network, gates, images, labels, *, seed=0, sign=1.0):
@@ -81,10 +84,10 @@ def test_a_rival_from_outside_is_compared(mine: str) -> None:
 def test_a_yaml_file_names_a_rival_from_outside(mine: str, tmp_path: Path) -> None:
     file = tmp_path / "compare.yaml"
     file.write_text(f"mipnet: 1\ntask: compare\nscores: runs/digits\ncompare: {{rivals: [{mine}, random]}}\n")
-    assert load_comparison(file).compare.rivals == (mine, "random")
+    assert load_as(CompareFile, file).compare.rivals == (mine, "random")
     file.write_text(file.read_text().replace(mine, "yours"))
     with pytest.raises(SpecError, match="no rival is called `yours`"):
-        load_comparison(file)
+        load_as(CompareFile, file)
 
 
 def test_a_name_belongs_to_one_function(mine: str) -> None:

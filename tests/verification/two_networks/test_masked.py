@@ -21,7 +21,9 @@ from torch import nn
 import mipnet as mn
 from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
+from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.solve import run_importance
+from mipnet.backend import Event
 from mipnet.arrays import Array
 from mipnet.errors import MipnetError
 from mipnet.readers.data import load
@@ -241,8 +243,13 @@ def test_the_tables_and_json_tell(tmp_path: Path, capsys: pytest.CaptureFixture[
 )
 def test_bad_keys_give_one_clear_line_before_the_work(given: str, says: str) -> None:
     events: list[object] = []
+
+    class Keep(RunListener):
+        def solver_event(self, event: Event) -> None:
+            events.append(event)
+
     with pytest.raises(MipnetError) as caught:
-        run_importance(load_spec(DIGITS, ["output=null", "prune.agree={radius: 0.1}", given]), events.append)
+        run_importance(load_spec(DIGITS, ["output=null", "prune.agree={radius: 0.1}", given]), Keep())
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not events

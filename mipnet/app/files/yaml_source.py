@@ -1,6 +1,6 @@
-"""A YAML file as plain data, with the line of every key, and values from the command line laid over it.
+"""A YAML file as plain data, with the line of every key, and with the values that the command line sets.
 
-Nothing in a file is executed: it is read by PyYAML's safe loader.  Numbers such as ``1e-4`` are numbers, as in YAML 1.2.
+Nothing in a file is executed: PyYAML's safe loader reads it.  Values such as ``1e-4`` are numbers, as in YAML 1.2.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mipnet.errors import SpecError
 
 Keys = tuple[str | int, ...]
 
-LARGEST = 4 * 2**20
-"""No file of more bytes than this is taken for YAML."""
+YAML_BYTES_MAX = 4 * 2**20
+"""A larger file is refused."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,15 +32,15 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\
 
 @dataclass(frozen=True)
 class Override:
-    """A value from the command line: the keys that lead to it, and the words it was given in."""
+    """A value from the command line: the keys that it is set for, and the words of the command line, for error messages."""
 
     keys: Keys
     value: Any
-    said: str
+    words: str
 
 
 def parse_set(text: str) -> Override:
-    """The override that ``--set key.sub=value`` means; the value is read as YAML, and a number is a place in a list."""
+    """Return the override of ``--set key.sub=value``; the value is read as YAML, and a number among the keys is an index into a list."""
     name, equals, value = text.partition("=")
     keys = name.strip().split(".")
     if not equals or not all(keys):
@@ -53,7 +53,7 @@ def parse_set(text: str) -> Override:
 
 
 def parse_path(text: str) -> Override:
-    """The override that ``--path lambda=0.5:20`` or ``--path lambda=0.5:20:12`` means."""
+    """Return the override of ``--path lambda=0.5:20`` or ``--path lambda=0.5:20:12``."""
     name, equals, value = text.partition("=")
     try:
         first, last, *points = (yaml.load(part, _Loader) for part in value.split(":"))
@@ -66,9 +66,9 @@ def parse_path(text: str) -> Override:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where a spec comes from: the ``data`` with all overrides applied, and what is needed to say where a key stands.
+    """The ``data`` of a YAML file with all overrides applied, and what is needed to say where a key stands in the file.
 
-    ``folder`` is what relative paths in the file are relative to.
+    Relative paths in the file are relative to ``folder``.
     """
 
     name: str
@@ -78,16 +78,16 @@ class Source:
     overrides: tuple[Override, ...] = ()
 
     def at(self, keys: Keys) -> str:
-        """Where a key stands: ``model.yaml, line 12``, with the words of the command line that changed it, or these alone."""
+        """Return the place of a key: ``model.yaml, line 12``, and the words of the command line if they set the key or a part of it."""
         for override in reversed(self.overrides):
             if keys[: len(override.keys)] == override.keys:
-                return override.said
-        inside = [override.said for override in self.overrides if override.keys[: len(keys)] == keys]
+                return override.words
+        inside = [override.words for override in self.overrides if override.keys[: len(keys)] == keys]
         return ", ".join([f"{self.name}, line {_line(self.root, keys)}", *inside])
 
 
 def read_source(path: str | Path, overrides: Sequence[Override] = ()) -> Source:
-    """The data of a YAML file whose top is a mapping; raises `SpecError` in one line for anything else."""
+    """Read a YAML file whose top level is a mapping; raises `SpecError` in one line for anything else."""
     name = str(path)
     root = _compose(name, _read(Path(path)))
     _refuse_duplicates(name, root)
@@ -101,7 +101,7 @@ def read_source(path: str | Path, overrides: Sequence[Override] = ()) -> Source:
 
 
 def shown(value: Any) -> str:
-    """A value as error messages show it: short, on one line."""
+    """Return a value as error messages show it: short, on one line."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60
     text = "nothing" if value is None else short.repr(value)
@@ -113,14 +113,14 @@ def shown(value: Any) -> str:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
+            content = stream.read(YAML_BYTES_MAX + 1)
     except FileNotFoundError:
         raise SpecError(f"no file `{path}`; expected a YAML file (`mipnet init` writes one)") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpecError(f"`{path}` cannot be read ({reason.lower()}); expected a YAML file") from None
-    if len(content) > LARGEST:
-        raise SpecError(f"`{path}` is larger than {LARGEST // 2**20} MiB; expected a YAML file")
+    if len(content) > YAML_BYTES_MAX:
+        raise SpecError(f"`{path}` is larger than {YAML_BYTES_MAX // 2**20} MiB; expected a YAML file")
     return content
 
 
@@ -158,7 +158,7 @@ def _mark(error: Exception) -> str:
 
 
 def _refuse_duplicates(name: str, root: yaml.Node) -> None:
-    """Raise `SpecError` if a mapping has a key twice; PyYAML itself would take the last one in silence."""
+    """Raise `SpecError` if a mapping has a key twice; PyYAML itself would silently keep the last value."""
     waiting, seen = [root], {id(root)}
     while waiting:
         node = waiting.pop()
@@ -180,7 +180,7 @@ def _refuse_twice(name: str, keys: Sequence[yaml.ScalarNode]) -> None:
 
 
 def _line(root: yaml.Node, keys: Keys) -> int:
-    """The line of a key, or of the last key on the way to it that the file has."""
+    """Return the line of a key, or of the last key above it that the file has."""
     node, line = root, root.start_mark.line + 1
     for key in keys:
         if isinstance(node, yaml.MappingNode):
@@ -196,21 +196,21 @@ def _line(root: yaml.Node, keys: Keys) -> int:
 
 
 def _apply(data: dict[str, Any], override: Override) -> None:
-    """Put an override into the data, making the mappings on its way."""
+    """Set the value of an override in the data, and create the mappings above it that are missing."""
     target: Any = data
     for depth, key in enumerate(override.keys):
         last = depth == len(override.keys) - 1
         if isinstance(target, list):
             if not isinstance(key, int) or key >= len(target):
-                way = ".".join(map(str, override.keys[:depth]))
-                raise SpecError(f"{override.said}: `{way}` is a list of {len(target)}; expected a place from 0 to {len(target) - 1}")
+                above = ".".join(map(str, override.keys[:depth]))
+                raise SpecError(f"{override.words}: `{above}` is a list of {len(target)}; expected a place from 0 to {len(target) - 1}")
         elif isinstance(target, dict):
             key = str(key)
             if not last and target.get(key) is None:
                 target[key] = {}
         else:
-            way = ".".join(map(str, override.keys[:depth]))
-            raise SpecError(f"{override.said}: `{way}` is {shown(target)}, which has no keys")
+            above = ".".join(map(str, override.keys[:depth]))
+            raise SpecError(f"{override.words}: `{above}` is {shown(target)}, which has no keys")
         if last:
             target[key] = override.value
         else:

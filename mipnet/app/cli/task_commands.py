@@ -1,0 +1,46 @@
+"""The commands that take nothing but a YAML file: one for each row of `mipnet.app.tasks` without a command of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mipnet.app.cli.options import Json, Output, Quiet, Set, Solver, TimeLimit, finish, option_overrides
+from mipnet.app.tasks import Task
+
+TaskFile = Annotated[Path, typer.Argument(metavar="FILE.YAML", help="A YAML file of this task; `mipnet schema` prints its keys.")]
+
+
+def task_command(task: Task) -> Callable[..., int]:
+    """Return the command of a task."""
+
+    def command(
+        file: TaskFile,
+        time_limit: TimeLimit = None,
+        backend: Solver = None,
+        output: Output = None,
+        set_: Set = None,
+        as_json: Json = False,
+        quiet: Quiet = False,
+    ) -> int:
+        from mipnet.app.files.base import load_as
+        from mipnet.app.runs.folder import check_output
+        from mipnet.app.runs.listener import RunListener
+        from mipnet.app.screen.progress import LineProgress
+        from mipnet.app.screen.tables import make_console
+
+        options = option_overrides({"solve.time_limit": time_limit, "solve.backend": backend, "output": output})
+        spec = load_as(task.file_class(), file, [*(set_ or []), *options])
+        check_output(spec)
+        run = task.run_function()
+        if quiet:
+            result = run(spec, RunListener())
+        else:
+            with LineProgress(make_console(stderr=True), f"{task.command} {file}") as progress:
+                result = run(spec, progress)
+        return finish(task, result, as_json=as_json, quiet=quiet)
+
+    return command

@@ -1,0 +1,45 @@
+"""What the YAML files of `reach`, `agree`, `compress`, `distortion` and `margin` share."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from mipnet.app.files.base import NetworkFile
+from mipnet.app.files.sections import BoxSpec, RegionSpec, RobustSpec
+from mipnet.app.files.values import NotNegative, Positive, Section, SolverOptions, Text, Whole, value_error
+
+
+class CertifySolveSpec(Section):
+    """The solver for the questions that bounds leave open, seconds for everything, and the gap up to which bounds are tightened."""
+
+    backend: Text = "highs"
+    time_limit: Positive = 60.0
+    tolerance: NotNegative = 1e-4
+    seed: Whole = 0
+    options: SolverOptions = Field(default_factory=dict)
+
+
+class CertifyFile(NetworkFile):
+    """A file about a network over an input set, which is answered by a certificate."""
+
+    solve: CertifySolveSpec = CertifySolveSpec()
+
+
+class InputSetFile(CertifyFile):
+    """A file whose input set is either ``region``, around an image, or ``box``."""
+
+    region: RegionSpec | None = None
+    box: BoxSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_input_set(self) -> InputSetFile:
+        if (self.region is None) == (self.box is None):
+            raise value_error("expected either `region`, around an image, or `box`, with `lower` and `upper`")
+        return self
+
+
+class ImageFile(CertifyFile):
+    """A file about the class of an image; ``robust`` says which class should stay the largest."""
+
+    region: RegionSpec
+    robust: RobustSpec = RobustSpec()

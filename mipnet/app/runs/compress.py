@@ -1,0 +1,51 @@
+"""The run of `mipnet compress`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from mipnet.app.files.compress_file import CompressFile
+from mipnet.app.runs.certify import agreement_line, agreement_record, read_input_set, solver_settings
+from mipnet.app.runs.inputs import read_network
+from mipnet.app.runs.listener import RunListener
+from mipnet.app.runs.result import TaskResult, task_record
+from mipnet.errors import InputError
+from mipnet.pruning.smaller.export import export
+from mipnet.verification.two_networks.compression import compress
+
+
+def run_compression(file: CompressFile, listener: RunListener | None = None) -> TaskResult:
+    """Make a smaller network with equal outputs over the input set of a file, prove it, and save it if the proof succeeds."""
+    given, settings, network = file.solve, solver_settings(file), read_network(file)
+    region = read_input_set(file, network)
+    target = None if file.save is None else Path(file.save).expanduser()
+    with file.blame("save"):
+        if target is not None and not target.absolute().parent.is_dir():
+            raise InputError(f"no folder `{target.parent}`; create it first")
+    with file.blame("network"):
+        found = compress(network, region, backend=settings, time_limit=given.time_limit, seed=given.seed)
+    lines = [
+        f"{each.name}: {each.units} units, {each.silent} silent, {each.active} active, {each.changing} changing, {each.kept} kept"
+        for each in found.layers
+    ]
+    lines += [f"{network.parameters:,} parameters became {found.network.parameters:,}", agreement_line(found.agreement)]
+    proven = found.agreement.agree is True
+    if target is not None and proven:
+        with file.blame("save"):
+            export(found.module(torch.float64), target, torch.zeros(1, *network.input_shape, dtype=torch.float64))
+        lines.append(f"written to {target}")
+    elif target is not None:
+        lines.append(f"{target} is not written: the networks are not proven to be equal")
+    record = {
+        "layers": [asdict(each) for each in found.layers],
+        "complete": found.complete,
+        "rounds": found.rounds,
+        "parameters": [network.parameters, found.network.parameters],
+        "agreement": agreement_record(found.agreement),
+        "saved": str(target) if target is not None and proven else None,
+        "seconds": found.seconds,
+    }
+    return TaskResult(file, task_record(file, record), lines, proven, found.agreement.interrupted)

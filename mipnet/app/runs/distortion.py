@@ -1,0 +1,45 @@
+"""The run of `mipnet distortion`."""
+
+from __future__ import annotations
+
+import math
+
+from mipnet.app.files.distortion_file import DistortionFile
+from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, solver_settings
+from mipnet.app.runs.inputs import read_image, read_network
+from mipnet.app.runs.listener import RunListener
+from mipnet.app.runs.result import TaskResult, as_list, task_record
+from mipnet.verification.distortion import DistortionSettings, minimum_distortion
+
+
+def run_distortion(file: DistortionFile, listener: RunListener | None = None) -> TaskResult:
+    """Certify the smallest distance from the image of a file at which the class changes, up to the radius of its region."""
+    given, region, solver, network = file.solve, file.region, solver_settings(file), read_network(file)
+    image, own = read_image(file, region, network)
+    with file.blame("robust"):
+        found = minimum_distortion(
+            network,
+            image,
+            classes_of(file, own),
+            upper=region.radius,
+            norm=region.norm,
+            clip=region.clip,
+            time_limit=given.time_limit,
+            backend=DistortionSettings(solver.backend, solver.options, gap=given.tolerance, seed=given.seed),
+        )
+    attained = math.isfinite(found.upper)
+    end = f"{found.upper:.6g} (attained)" if attained else f"beyond the radius of {region.radius:g}"
+    line = f"{found.lower:.6g} <= smallest distance in {found.norm} <= {end}, label {found.label}, {found.seconds:.1f} s"
+    record = {
+        "lower": found.lower,
+        "upper": found.upper if attained else None,
+        "norm": found.norm,
+        "label": found.label,
+        "point": as_list(found.point),
+        "outputs": as_list(found.output),
+        "seconds": found.seconds,
+        "nodes": found.nodes,
+    }
+    gap = ENDS_TOLERANCE_FACTOR * given.tolerance
+    closed = found.gap <= gap if attained else found.lower >= region.radius * (1 - gap)
+    return TaskResult(file, task_record(file, record), [line], closed)

@@ -1,0 +1,139 @@
+"""The evaluation of scores: masks, what is left of each layer, and the accuracies on the held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import xarray as xr
+
+from mipnet.app.files.solve_file import SolveFile
+from mipnet.app.runs.importance_run import Accuracy, DecoupledParts, Evaluation, ImportanceRun, PrunedLayer, SolvedProgram
+from mipnet.app.runs.inputs import ImportanceInputs
+from mipnet.backend import Status
+from mipnet.errors import InputError
+from mipnet.network.gates import Gate
+from mipnet.network.graph import Network
+from mipnet.network.sets import LInf
+from mipnet.pruning.importance.program import Scores
+from mipnet.pruning.smaller.masks import accuracy, critical_masks, make_masks, random_masks
+from mipnet.pruning.smaller.parameter_counts import remaining_parameters
+from mipnet.solving.mip_settings import MipSettings
+from mipnet.verification.two_networks.masked_agreement import BallAgreements, ImageBalls, agree_around
+
+RANDOM_MASK_DRAWS = 5
+"""The accuracy with random masks is the mean over this number of draws."""
+
+
+def check_agree(file: SolveFile, inputs: ImportanceInputs) -> None:
+    """Raise an error if the proofs of ``prune.agree`` are not possible, before anything is solved."""
+    given = file.prune.agree
+    if given is None:
+        return
+    with file.blame("prune", "agree"):
+        if inputs.holdout is None:
+            raise InputError("it is asked around held-out images, and `data.holdout` is `none`; name a split, or leave one of them out")
+        if file.solve.path is not None:
+            raise InputError("it is asked of one mask, and `solve.path` makes many; leave one of them out")
+        if inputs.network.output_shape[0] < 2:
+            raise InputError("it is about classes, and the network returns one number; leave it out")
+        if given.clip is not None:
+            LInf(inputs.holdout.images, given.radius, *given.clip)
+
+
+def evaluate(
+    file: SolveFile, inputs: ImportanceInputs, found: Scores, program: SolvedProgram, decoupled: DecoupledParts | None = None
+) -> ImportanceRun:
+    """Prune by the scores of a solved program, evaluate the smaller network, and return the result of the run."""
+    masks = None if found.scores is None else make_masks(inputs.network, found.gates, found.scores, file.prune.value)
+    agreement = _agreement(file, inputs, found, masks)
+    return ImportanceRun(
+        file=file,
+        program=program,
+        scores=found.scores,
+        masks=masks,
+        evaluation=Evaluation(
+            layers=count_layers(inputs.network, found.gates, masks),
+            accuracy=_accuracies(inputs, found, masks, file.data.seed),
+            images=0 if inputs.holdout is None else len(inputs.holdout),
+            agreement=agreement,
+        ),
+        notes=(*notes_on(file, inputs.network, found, masks), *_agreement_notes(file, agreement)),
+        decoupled=decoupled or DecoupledParts(),
+    )
+
+
+def _agreement(file: SolveFile, inputs: ImportanceInputs, found: Scores, masks: xr.Dataset | None) -> BallAgreements | None:
+    """Return the proofs of ``prune.agree``; None without ``prune.agree``, without a verified solution, or after Ctrl-C."""
+    given, holdout, result = file.prune.agree, inputs.holdout, found.result
+    if given is None or holdout is None or masks is None or not result.verified or result.status is Status.INTERRUPTED:
+        return None
+    with file.blame("prune", "agree"):
+        return agree_around(
+            inputs.network,
+            found.gates,
+            masks,
+            holdout.images,
+            ImageBalls(given.radius, given.count, given.clip),
+            time_limit=given.time_limit,
+            backend=MipSettings(file.solve.backend, file.solve.options),
+        )
+
+
+def _agreement_notes(file: SolveFile, found: BallAgreements | None) -> tuple[str, ...]:
+    if file.prune.agree is None:
+        return ()
+    if found is None:
+        return ("`prune.agree` was not asked: that takes a point that survives its replay, and no Ctrl-C",)
+    if found.interrupted:
+        return (f"`prune.agree` was interrupted: {len(found.balls)} of {found.asked} images were asked",)
+    wanted = file.prune.agree.count
+    return () if found.asked == wanted else (f"`prune.agree` asks around {wanted} images; both networks classify {found.asked} alike",)
+
+
+def count_layers(network: Network, gates: Sequence[Gate], masks: xr.Dataset | None) -> tuple[PrunedLayer, ...]:
+    """Return units and parameters before and after pruning, for every layer with parameters; a module used twice counts once."""
+    gate_of = {node: gate for gate in gates for node in gate.nodes}
+    after = {} if masks is None else remaining_parameters(network, gates, masks)
+    layers: dict[str, PrunedLayer] = {}
+    for node in network.nodes:
+        before, gate = sum(w.numel() for w in node.layer.weights().values()), gate_of.get(node.name)
+        if before and node.origin not in layers:
+            units = gate.units if gate else None
+            kept = units if gate is None or masks is None else int(masks[gate.name].sum())
+            layers[node.origin] = PrunedLayer(gate.name if gate else node.name, kept, units, before, after.get(node.name, before))
+    return tuple(layers.values())
+
+
+def _accuracies(inputs: ImportanceInputs, found: Scores, masks: xr.Dataset | None, seed: int) -> Accuracy:
+    reference = holdout_accuracy(inputs, found.gates, None)
+    if reference is None or found.scores is None or masks is None:
+        return Accuracy(reference)
+    drawn = [_percent(inputs, found.gates, random_masks(masks, seed + draw)) for draw in range(RANDOM_MASK_DRAWS)]
+    critical = critical_masks(masks, found.scores)
+    return Accuracy(
+        reference, _percent(inputs, found.gates, masks), sum(drawn) / RANDOM_MASK_DRAWS, _percent(inputs, found.gates, critical)
+    )
+
+
+def holdout_accuracy(inputs: ImportanceInputs, gates: Sequence[Gate], masks: xr.Dataset | None) -> float | None:
+    """Return percent right on the held-out images with these masks; None if there are no held-out images."""
+    return None if inputs.holdout is None else _percent(inputs, gates, masks)
+
+
+def _percent(inputs: ImportanceInputs, gates: Sequence[Gate], masks: xr.Dataset | None) -> float:
+    assert inputs.holdout is not None
+    return accuracy(inputs.network, inputs.holdout.images, inputs.holdout.labels, gates, masks)
+
+
+def notes_on(file: SolveFile, network: Network, found: Scores, masks: xr.Dataset | None) -> tuple[str, ...]:
+    """Return what a reader of the scores should know."""
+    notes, result = list(network.notes), found.result
+    if found.scores is None:
+        notes.append("no point was found, so there are no scores: give it more time, or fewer images")
+    elif not result.verified:
+        notes.append(f"the point does not survive its replay (it differs by {result.max_error:.1g}): do not use these scores")
+    elif masks is not None and all(bool(kept.all()) for kept in masks.values()):
+        notes.append("no unit scores below the threshold, so nothing goes: a smaller `objective.weight` prunes more")
+    if file.data.holdout == file.data.split:
+        notes.append(f"accuracy is that on the `{file.data.split}` split, which holds the images of the program too")
+    return tuple(notes)

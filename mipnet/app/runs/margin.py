@@ -1,0 +1,37 @@
+"""The run of `mipnet margin`."""
+
+from __future__ import annotations
+
+from mipnet.app.files.margin_file import MarginFile
+from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, solver_settings
+from mipnet.app.runs.inputs import read_network, read_region
+from mipnet.app.runs.listener import RunListener
+from mipnet.app.runs.result import TaskResult, task_record
+from mipnet.verification.margin import maximum_margin
+
+
+def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskResult:
+    """Certify the largest lead of another class over the class of the image, over the region of a file."""
+    given, settings, network = file.solve, solver_settings(file), read_network(file)
+    region, own = read_region(file, file.region, network)
+    classes = classes_of(file, own)
+    with file.blame("robust"):
+        found = maximum_margin(
+            network, region, classes, gap=given.tolerance, time_limit=given.time_limit, backend=settings, seed=given.seed
+        )
+    line = (
+        f"{found.lower:.6g} (attained, class {found.target}) <= largest margin over class {classes.label} <= {found.upper:.6g},"
+        f" {found.seconds:.1f} s"
+    )
+    record = {
+        "lower": found.lower,
+        "upper": found.upper,
+        "label": classes.label,
+        "target": found.target,
+        "uppers": {str(each): end for each, end in found.uppers.items()},
+        "point": found.point.tolist(),
+        "outputs": found.output.tolist(),
+        "seconds": found.seconds,
+        "nodes": found.nodes,
+    }
+    return TaskResult(file, task_record(file, record), [line], found.gap <= ENDS_TOLERANCE_FACTOR * given.tolerance)

@@ -1,0 +1,50 @@
+"""A network as plain data: its nodes and gates, and the program if there is one, for `mipnet inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from mipnet.app.runs.result import plain
+from mipnet.backend import Backend
+from mipnet.model.encoding import Encoding
+from mipnet.model.explanation import explain
+from mipnet.model.to_program import from_model
+from mipnet.network.gates import find_gates
+from mipnet.network.graph import Network, Node
+from mipnet.pruning.importance.reduced_program import ReducedProgram
+
+
+def describe(network: Network, problem: Encoding | ReducedProgram | None = None, backend: Backend | None = None) -> dict[str, Any]:
+    """Return a network as plain data: its nodes and gates, and of a program its size, unstable units, and the formulation of each node.
+
+    With a ``backend``, the data says how the backend rewrites the program.
+    """
+    gates = problem.gates if problem else find_gates(network)
+    unstable = problem.bounds.unstable() if isinstance(problem, Encoding) else {}
+    data: dict[str, Any] = {
+        "input_shape": list(network.input_shape),
+        "output_shape": list(network.output_shape),
+        "parameters": network.parameters,
+        "nodes": [_node(node) | ({"unstable": unstable[node.name]} if node.name in unstable else {}) for node in network.nodes],
+        "gates": [{"name": g.name, "units": g.units, "nodes": list(g.nodes), "sites": list(g.sites)} for g in gates],
+        "notes": list(network.notes),
+    }
+    if isinstance(problem, Encoding):
+        size = from_model(problem.model, problem.convex).size
+        data["program"] = {"size": size, "samples": problem.region.samples, "bounds": problem.bounds.mode, "unstable": unstable}
+        data["explanation"] = plain(asdict(explain(problem, backend)))
+    elif problem is not None:
+        data["program"] = {"size": problem.program.size, "samples": len(problem.frozen.images), "bounds": "paper", "unstable": {}}
+    return data
+
+
+def _node(node: Node) -> dict[str, Any]:
+    parameters = sum(w.numel() for w in node.layer.weights().values())
+    return {
+        "name": node.name,
+        "layer": node.layer.label,
+        "inputs": list(node.inputs),
+        "shape": list(node.shape),
+        "parameters": parameters,
+    }

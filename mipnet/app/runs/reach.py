@@ -1,0 +1,50 @@
+"""The run of `mipnet reach`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mipnet.app.files.reach_file import ReachFile
+from mipnet.app.runs.certify import read_input_set, solver_settings
+from mipnet.app.runs.inputs import read_network
+from mipnet.app.runs.listener import RunListener
+from mipnet.app.runs.result import TaskResult, as_list, task_record
+from mipnet.verification.reach import Extreme, reach
+
+
+def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResult:
+    """Certify the smallest and the largest value of each output, or of each direction, over the input set of a file."""
+    given, settings, network = file.solve, solver_settings(file), read_network(file)
+    region = read_input_set(file, network)
+    with file.blame("directions"):
+        found = reach(
+            network,
+            region,
+            file.directions,
+            backend=settings,
+            time_limit=given.time_limit,
+            tolerance=given.tolerance,
+            seed=given.seed,
+        )
+    ends = list(zip(found.lowest, found.highest, strict=True))
+    lines = [f"{k}: {_line(low, high)}" for k, (low, high) in enumerate(ends)]
+    lines.append(f"{'closed' if found.closed else 'not closed'} to a gap of {found.tolerance:g} in {found.seconds:.1f} s")
+    record = {
+        "closed": found.closed,
+        "gap": found.gap,
+        "directions": as_list(found.directions),
+        "functions": [{"least": _end(low), "largest": _end(high)} for low, high in ends],
+        "seconds": found.seconds,
+        "nodes": found.nodes,
+        "parts": found.parts,
+    }
+    return TaskResult(file, task_record(file, record), lines, found.closed, found.interrupted)
+
+
+def _line(low: Extreme, high: Extreme) -> str:
+    smallest, largest = f"{low.bound:.6g} <= smallest <= {low.value:.6g}", f"{high.value:.6g} <= largest <= {high.bound:.6g}"
+    return f"{smallest}, {largest} ({low.method}, {high.method})"
+
+
+def _end(end: Extreme) -> dict[str, Any]:
+    return {"bound": end.bound, "value": end.value, "method": end.method, "point": as_list(end.point)}

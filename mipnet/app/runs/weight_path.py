@@ -1,0 +1,93 @@
+"""A run along a path: one importance question at many loss weights, each evaluated by its masks at the file's threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import xarray as xr
+
+from mipnet.app.files.solve_file import SolveFile
+from mipnet.app.runs.evaluation import count_layers, holdout_accuracy, notes_on
+from mipnet.app.runs.importance_run import Accuracy, EvaluatedPath, EvaluatedPoint, Evaluation, ImportanceRun, SolvedProgram
+from mipnet.app.runs.inputs import ImportanceInputs, limits_of
+from mipnet.app.runs.listener import RunListener, logging_to
+from mipnet.backend import Status
+from mipnet.errors import InputError, UnsupportedError
+from mipnet.pruning.importance.program import Scores
+from mipnet.pruning.importance.solve_settings import SolveSettings
+from mipnet.pruning.importance.weight_path import PathPoint, spaced_weights, stacked, weight_path
+from mipnet.pruning.smaller.masks import make_masks
+from mipnet.pruning.smaller.parameter_counts import pruned_share
+from mipnet.solving.engine import Result
+
+
+def run_path(file: SolveFile, inputs: ImportanceInputs, listener: RunListener) -> ImportanceRun:
+    """Solve the question along the path of a file, and evaluate each point; Ctrl-C ends the path at the best point so far."""
+    given, log, points = file.solve, list[str](), list[EvaluatedPoint]()
+    assert given.path is not None
+    with file.blame("solve", "path", only=InputError):
+        weights = spaced_weights(*given.path.ends, given.path.points)
+
+    def on_point(point: PathPoint) -> None:
+        log.append(f"--- lambda {point.value:g}: {point.found.result.status.value} ---")
+        points.append(_evaluated(file, inputs, point))
+        listener.point_done("lambda", points[-1])
+
+    with file.blame("formulation", only=UnsupportedError):
+        path = weight_path(
+            inputs.question,
+            weights,
+            backend=SolveSettings(given.backend, given.options, given.start),
+            limits=limits_of(file),
+            on_event=logging_to(log, listener),
+            on_point=on_point,
+        )
+    result = summed_result([point.result for point in points], path.scores)
+    found = Scores(path.gates, path.scores, replace(result, status=Status.INTERRUPTED) if path.interrupted else result)
+    return ImportanceRun(
+        file=file,
+        program=SolvedProgram(found.result, path.build_seconds, len(inputs.images), tuple(log)),
+        scores=path.scores,
+        masks=stacked(path.along, [(point.value, point.masks) for point in points]),
+        evaluation=Evaluation(
+            layers=count_layers(inputs.network, path.gates, None),
+            accuracy=Accuracy(holdout_accuracy(inputs, path.gates, None)),
+            images=0 if inputs.holdout is None else len(inputs.holdout),
+        ),
+        notes=notes_on(file, inputs.network, found, None),
+        path=EvaluatedPath(path.along, tuple(points)),
+    )
+
+
+def _evaluated(file: SolveFile, inputs: ImportanceInputs, point: PathPoint) -> EvaluatedPoint:
+    found = point.found
+    if found.scores is None:
+        return EvaluatedPoint(point.value, found.result, None, None, None)
+    masks = make_masks(inputs.network, found.gates, found.scores, file.prune.value)
+    pruned = 100.0 * pruned_share(inputs.network, found.gates, masks)
+    return EvaluatedPoint(point.value, found.result, masks, pruned, holdout_accuracy(inputs, found.gates, masks))
+
+
+def summed_result(results: Sequence[Result], scores: xr.Dataset | None) -> Result:
+    """Return one result for a path: the sums of all work, and the worst status.
+
+    Each point has an objective and a bound of its own, so the path has none.
+    """
+    errors = [r.max_error for r in results if r.max_error is not None]
+    work = {name: sum(getattr(r, name) for r in results) for name in ("runtime", "nodes", "iterations", "rounds", "cuts")}
+    return replace(
+        results[-1],
+        **work,
+        status=next((r.status for r in reversed(results) if r.status is not Status.OPTIMAL), Status.OPTIMAL),
+        x=scores,
+        point=None,
+        objective=None,
+        bound=math.nan,
+        gap=math.nan,
+        max_error=max(errors, default=None),
+        verified=all(r.verified for r in results),
+        trace=(),
+        message="",
+    )

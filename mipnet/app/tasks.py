@@ -1,0 +1,159 @@
+"""The table of tasks: one row for each value of the key ``task`` in a YAML file.
+
+A task consists of a typed file class, a run function and a row here.  The row gives the command of the task with its help, the JSON
+schema of its files, the message for a file of another task, and the run folder.  Rows hold import paths, ``"module:name"``, which are
+imported on first use, so that ``mipnet --help`` loads neither pydantic nor torch.  `register_task` adds a row from outside.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from mipnet.errors import InputError
+
+COMMANDS_WITHOUT_TASK = ("inspect", "bounds", "backends", "init", "schema")
+"""Commands that do not run a task; a task cannot have their names."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    ``name`` is the value of the key ``task`` in the YAML file, and ``command`` the name of the command (``name`` if left out).
+    ``file`` is the class of the YAML file, a subclass of `mipnet.app.files.base.SpecFile`, or its import path ``"module:name"``.
+    ``run`` is the run function, or its import path: it takes the file and a `mipnet.app.runs.listener.RunListener` and returns a
+    `mipnet.app.runs.result.RunResult`.  ``help`` is one line about the command, and ``success`` says what exit status 0 means.
+    ``folder`` lists the files that a run folder may hold, the YAML file first (``NAME.yaml`` and ``result.json`` if left out).
+    ``save`` writes the run folder of a result.
+    """
+
+    name: str
+    file: str | type[Any]
+    run: str | Callable[..., Any]
+    help: str
+    success: str
+    command: str = ""
+    folder: tuple[str, ...] = ()
+    save: str | Callable[..., Any] = "mipnet.app.runs.folder:save_result"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "command", self.command or self.name)
+        object.__setattr__(self, "folder", self.folder or (f"{self.command}.yaml", "result.json"))
+
+    def file_class(self) -> type[Any]:
+        """Return the class of the task's YAML files."""
+        found: type[Any] = _imported(self.file)
+        return found
+
+    def run_function(self) -> Callable[..., Any]:
+        """Return the run function."""
+        found: Callable[..., Any] = _imported(self.run)
+        return found
+
+    def save_function(self) -> Callable[..., Any]:
+        """Return the function that writes the run folder."""
+        found: Callable[..., Any] = _imported(self.save)
+        return found
+
+
+def _imported(given: Any) -> Any:
+    """Return the object at an import path ``"module:name"``; an object is returned as it is."""
+    if not isinstance(given, str):
+        return given
+    module, name = given.split(":")
+    return getattr(import_module(module), name)
+
+
+TASKS_BY_NAME: dict[str, Task] = {}
+"""The tasks by name, in the order of `mipnet --help`."""
+
+
+def register_task(task: Task) -> Task:
+    """Add a task to the table and return it; raises `InputError` if its name or its command is taken."""
+    taken = {*COMMANDS_WITHOUT_TASK, *(word for each in TASKS_BY_NAME.values() for word in (each.name, each.command))}
+    for word in (task.name, task.command):
+        if word in taken:
+            raise InputError(f"there is a task or a command `{word}` already; choose another name")
+    TASKS_BY_NAME[task.name] = task
+    return task
+
+
+def find_task(word: str) -> Task:
+    """Return the task of this name or command; raises `InputError` with a suggestion if there is none."""
+    by_word = {word: task for task in TASKS_BY_NAME.values() for word in (task.name, task.command)}
+    if word not in by_word:
+        close = difflib.get_close_matches(word, by_word, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(task.command for task in TASKS_BY_NAME.values())}"
+        raise InputError(f"there is no task `{word}`; {hint}")
+    return by_word[word]
+
+
+for _task in (
+    Task(
+        name="importance",
+        command="solve",
+        file="mipnet.app.files.solve_file:SolveFile",
+        run="mipnet.app.runs.solve:run_importance",
+        save="mipnet.app.runs.solve:save_importance",
+        help="Compute importance scores, prune by them, and evaluate the smaller network.",
+        success="a verified solution",
+        folder=("model.yaml", "result.json", "scores.nc", "masks.nc", "parts.nc", "curve.svg", "solver.log"),
+    ),
+    Task(
+        name="verify",
+        file="mipnet.app.files.verify_file:VerifyFile",
+        run="mipnet.app.runs.verify:run_verification",
+        help="Decide whether some input satisfies a property.",
+        success="sat, unsat, unknown or timeout (of many instances: no error)",
+        folder=("verify.yaml", "result.json", "result.txt"),
+    ),
+    Task(
+        name="compare",
+        file="mipnet.app.files.compare_file:CompareFile",
+        run="mipnet.app.runs.compare:run_comparison",
+        save="mipnet.app.runs.compare:save_comparison",
+        help="Compare importance scores with rivals at the same share of pruned parameters.",
+        success="a verified solution",
+        folder=("compare.yaml", "result.json", "scores.nc", "table.md", "curve.svg", "curve.png"),
+    ),
+    Task(
+        name="reach",
+        file="mipnet.app.files.reach_file:ReachFile",
+        run="mipnet.app.runs.reach:run_reach",
+        help="Certify lower and upper bounds of the outputs over an input set, with inputs that attain them.",
+        success="found to the tolerance",
+    ),
+    Task(
+        name="agree",
+        file="mipnet.app.files.agree_file:AgreeFile",
+        run="mipnet.app.runs.agree:run_agreement",
+        help="Certify the largest difference of two networks over an input set, or that they name the same class.",
+        success="proven",
+    ),
+    Task(
+        name="compress",
+        file="mipnet.app.files.compress_file:CompressFile",
+        run="mipnet.app.runs.compress:run_compression",
+        help="Make a smaller network with equal outputs over an input set, and prove it.",
+        success="proven equal",
+    ),
+    Task(
+        name="distortion",
+        file="mipnet.app.files.distortion_file:DistortionFile",
+        run="mipnet.app.runs.distortion:run_distortion",
+        help="Certify the smallest distance from an image at which the class changes, with the nearest such input found.",
+        success="found to the tolerance",
+    ),
+    Task(
+        name="margin",
+        file="mipnet.app.files.margin_file:MarginFile",
+        run="mipnet.app.runs.margin:run_margin",
+        help="Certify the largest lead of another class over an input set, with an input that attains it.",
+        success="found to the tolerance",
+    ),
+):
+    register_task(_task)
