@@ -1,1 +1,1 @@
-"""From scores to masks and smaller networks."""
+"""Importance scores, masks, smaller networks, and rivals."""

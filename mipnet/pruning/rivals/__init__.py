@@ -1,1 +1,1 @@
-"""Other ways to score."""
+"""Other methods that score units, and comparisons with them."""

@@ -1,1 +1,1 @@
-"""Masks, and the smaller network."""
+"""Masks and smaller networks."""

@@ -1,1 +1,1 @@
-"""Masks step by step."""
+"""Masks made step by step."""
