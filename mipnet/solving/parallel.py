@@ -11,7 +11,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -179,11 +179,16 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         yield client
 
 
-def _cluster(workers: int) -> Any:
-    """Return a local cluster of spawned processes with one thread each, without dashboard or memory limit."""
+@contextmanager
+def _cluster(workers: int) -> Iterator[Any]:
+    """Yield a local cluster of spawned processes with one thread each, without dashboard or memory limit, and close it at the end.
+
+    Closing raises AssertionError if distributed is just about to start a worker again in place of one that died.  Then the cluster is
+    closed once more, and the error that ended the programs stays the one that is raised.
+    """
     from distributed import LocalCluster
 
-    return LocalCluster(
+    cluster = LocalCluster(
         n_workers=workers,
         processes=True,
         threads_per_worker=1,
@@ -194,6 +199,14 @@ def _cluster(workers: int) -> Any:
         silence_logs=logging.CRITICAL,
         preload="mipnet.solving.parallel",
     )
+    try:
+        yield cluster
+    finally:
+        try:
+            cluster.close()
+        except AssertionError:
+            with suppress(AssertionError):
+                cluster.close()
 
 
 def dask_setup(worker: Any) -> None:
