@@ -141,7 +141,12 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "epsilon": (solve("formulation.epsilon=-1e-5"), "formulation.epsilon"),
     "bounds": (solve("formulation.bounds=loose"), "`paper`, `sound`, `interval`, `crown` or `alpha`"),
     "parts of nothing": (solve("formulation.parts=2"), "`parts` is for formulation `partition`, and no layer has it"),
-    "unknown formulation": (solve("formulation.relu=magic"), "formulation: layer `relu` has no formulation `magic`; it offers"),
+    "unknown formulation": (solve("formulation.relu=magic"), "formulation.relu: got 'magic'; expected one of big-m, sos1"),
+    "misspelt formulation": (solve("formulation.relu=bigm"), "formulation.relu: got 'bigm'; did you mean `big-m`?"),
+    "formulation of no layer": (solve("formulation.rellu=big-m"), "formulation.rellu: unknown key; did you mean `relu`?"),
+    "formulation of a layer without one": (solve("formulation.linear=big-m"), "formulation.linear: unknown key; expected one of relu,"),
+    "formulation of another layer": (solve("formulation.maxpool2d=sos1"), "formulation.maxpool2d: got 'sos1'; expected one of big-m,"),
+    "formulation a number": (solve("formulation.relu=3"), "formulation.relu: got 3; expected a string that is not empty"),
     "unknown gate layer": (solve("gates.layers=[fc9]"), "gates: gates asked for ['fc9']; the layers that can carry gates are"),
     "gate on the output": (solve("gates.layers=[fc3]"), "the layers that can carry gates are ['fc1', 'fc2']"),
     "no gates": (solve("gates.layers=[]"), "expected `all` or a list of layer names"),
@@ -235,7 +240,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     ),
     "decoupled formulation": (
         decoupled("--set", "formulation.relu=magic"),
-        "formulation: program 0: layer `relu` has no formulation `magic`",
+        "formulation.relu: got 'magic'; expected one of big-m",
     ),
     # paths
     "path of two words": (path("0.5:20"), "--path 0.5:20: expected NAME=FIRST:LAST or NAME=FIRST:LAST:POINTS, such as lambda=0.5:20"),
@@ -255,7 +260,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
         "`path` is for a question that is solved as one program, and `decouple` makes many; leave one of them out",
     ),
     "path and resume": (path("lambda=1:2", "--resume"), "--resume takes up the parts of a decoupled run, and"),
-    "path with a formulation of no kind": (path("lambda=1:2", "--set", "formulation.relu=magic"), "formulation: layer `relu` has no"),
+    "path with a formulation of no kind": (path("lambda=1:2", "--set", "formulation.relu=magic"), "formulation.relu: got 'magic'"),
     # the run folder
     "output is a file": (file("runs", b"", "solve", "model.yaml", "--output", "runs"), "`runs` is a file"),
     "output below a file": (file("mine", b"", "solve", "model.yaml", "--output", "mine/run"), "`mine/run` cannot be made"),
