@@ -1,4 +1,4 @@
-"""Programs for tests/test_parallel.py, where a spawned process can import them."""
+"""Programs for tests/solving/test_parallel.py, where a spawned process can import them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def square(folder: Path, number: int, victim: int | None = None) -> int:
     if number == victim and not pid.exists():
         pid.with_suffix(".new").write_text(str(os.getpid()))
         pid.with_suffix(".new").rename(pid)
-        time.sleep(60)
+        time.sleep(600)
     (folder / f"done-{number}-{time.time_ns()}").touch()
     return number * number
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import queue
 import threading
@@ -121,6 +122,27 @@ _idle_threads: list[_SolverThread] = []
 """Threads are reused: SCIP's library for derivatives supports 64 threads per process and crashes at the next one."""
 
 
+_running_solves: dict[threading.Event, Callable[[], None]] = {}
+"""The functions that interrupt the solves under way, by the event that is set when a solve ends."""
+
+EXIT_SECONDS_MAX = 10.0
+"""Longest wait for each solve under way when the interpreter exits, in seconds."""
+
+
+_exiting = threading.Event()
+
+
+@atexit.register
+def _interrupt_running_solves() -> None:
+    """End the solves under way when the interpreter exits: a solver that calls Python after that aborts the process."""
+    _exiting.set()
+    running = list(_running_solves.items())
+    for _, interrupt in running:
+        interrupt()
+    for done, _ in running:
+        done.wait(EXIT_SECONDS_MAX)
+
+
 def run_in_thread(work: Callable[[], object], interrupt: Callable[[], None]) -> None:
     """Run a solver in another thread, so that Ctrl-C can call ``interrupt``; raises the exception of ``work``.
 
@@ -142,12 +164,16 @@ def run_in_thread(work: Callable[[], object], interrupt: Callable[[], None]) -> 
     except IndexError:
         thread = _SolverThread()
     thread.run(run)
-    ended = False
-    while not ended:
+    _running_solves[done] = interrupt
+    while not done.is_set():
         try:
-            ended = done.wait(0.1)
+            while not done.wait(0.1):
+                pass
         except KeyboardInterrupt:
             interrupt()
+    del _running_solves[done]
+    if _exiting.is_set() and threading.current_thread().daemon:
+        threading.Event().wait()  # forever: compiled code that waits for the interpreter lock during the exit aborts the process
     _idle_threads.append(thread)
     if failed:
         raise failed[0]

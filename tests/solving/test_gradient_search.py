@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import threading
+import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import linopy
 import numpy as np
@@ -20,9 +19,11 @@ from mipnet.backend import Feature
 from mipnet.model.losses import Loss, add_loss
 from mipnet.pruning.importance.objective import Objective
 from mipnet.pruning.importance.program import Importance
+from mipnet.solving import gradient_search, start_points
 from mipnet.solving.gradient_search import GradientSearch
 from mipnet.solving.problem import Modelled
 from mipnet.solving.start_points import StartPoints
+from tests.interrupts import CtrlC
 from tests.nets import SEEDS, dense, make, sample
 
 BACKENDS = ("highs", "scip")
@@ -187,13 +188,22 @@ def test_a_search_before_the_solve_gives_it_a_better_start(backend):
     assert found.start_accepted
 
 
+@pytest.fixture
+def no_time_passes(monkeypatch):
+    """To searches no time passes: each takes all of its steps, and every request is answered."""
+    now = time.perf_counter() + 1e6
+    for module in (start_points, gradient_search):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_solver_that_asks_gets_points_that_it_does_not_find(backend, monkeypatch):
+def test_a_solver_that_asks_gets_points_that_it_does_not_find(backend, monkeypatch, no_time_passes):
+    """At the root, where solvers ask first, by 0.1 better than what the solver finds there by itself."""
     monkeypatch.setattr(StartPoints, "before_solve", lambda self: iter(()))
-    encoding, limits = boxed(), mn.Limits(time=1.5)
-    alone = mn.solve(encoding, backend, limits=limits)
-    told = mn.solve(encoding, backend, limits=limits, start="search")
-    assert told.objective < alone.objective - 0.1
+    encoding = boxed((12, 20, 20, 20, 4))
+    alone = mn.solve(encoding, backend, limits=mn.Limits(nodes=1))
+    told = mn.solve(encoding, backend, limits=mn.Limits(nodes=1, objective_stop=alone.objective - 0.1), start="search")
+    assert told.objective <= alone.objective - 0.1
     assert told.verified
     assert told.trace[0].objective == pytest.approx(encoding.network.forward(encoding.region.centre).sum())
     objectives = [event.objective for event in told.trace if event.objective is not None]
@@ -222,11 +232,7 @@ def test_an_exception_in_a_search_during_the_solve_is_raised(backend, monkeypatc
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ctrl_c_ends_a_solve_that_is_searched_with_its_best_point(backend):
-    encoding = boxed()
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    result = mn.solve(encoding, backend, start="search", time_limit=60)
-    timer.join()
+    result = mn.solve(boxed(), backend, start="search", time_limit=60, on_event=CtrlC())
     assert result.status is mn.Status.INTERRUPTED
     assert result.verified
 
@@ -258,7 +264,7 @@ def test_solvers_that_do_not_ask_are_given_the_search_before():
 
 
 SCRIPT = """
-import threading, time
+import threading
 import numpy as np
 import mipnet as mn
 from tests.solving.test_gradient_search import boxed, scored
@@ -270,12 +276,15 @@ for backend in ("highs", "scip"):
         opened = mn.open_problem(problem, backend)
         opened.solve(time_limit=0.3, start="search")
         kept.append(opened)
-threading.Thread(target=lambda: kept[3].solve(time_limit=30, start="search"), daemon=True).start()
-time.sleep(0.5)
+for opened in (kept[0], kept[3]):
+    begun = threading.Event()
+    hear = lambda event, begun=begun: begun.set() if event.kind == "log" else None
+    threading.Thread(target=lambda opened=opened, hear=hear: opened.solve(start="search", on_event=hear), daemon=True).start()
+    assert begun.wait(240)
 print("the end")
 """
 
 
-def test_an_interpreter_that_ends_with_sessions_open_ends_in_peace():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+def test_an_interpreter_that_ends_with_sessions_open_and_solves_under_way_ends_in_peace():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")

@@ -19,6 +19,8 @@ from mipnet.solving.parallel import Workers, run_all
 from tests.programs import die, fail, square
 
 ROOT = Path(__file__).parents[2]
+SECONDS_MAX = 240
+"""Seconds until something that hangs is given up: many times what it takes on a busy machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +32,15 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def finishes(folder: Path) -> list[int]:
     """Which programs were finished, as often as they were."""
     return sorted(int(path.name.split("-")[1]) for path in folder.glob("done-*"))
+
+
+def process_of_the_victim(folder: Path) -> int:
+    """The process that runs the program that waits, once it does."""
+    until = time.monotonic() + SECONDS_MAX
+    while not (folder / "pid").exists():
+        assert time.monotonic() < until, "no program waits"
+        time.sleep(0.02)
+    return int((folder / "pid").read_text())
 
 
 def programs(folder: Path, victim: int | None = None) -> dict[str, partial[int]]:
@@ -52,15 +63,12 @@ def test_what_is_finished_does_not_run(tmp_path: Path, workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_program_runs_again_and_a_finished_one_does_not(tmp_path: Path, workers: int) -> None:
     def kill() -> None:
-        until = time.monotonic() + 30
-        while not (tmp_path / "pid").exists() and time.monotonic() < until:
-            time.sleep(0.02)
-        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        os.kill(process_of_the_victim(tmp_path), signal.SIGKILL)
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     assert run_all(programs(tmp_path, victim=2), workers=workers) == SQUARES
-    killer.join(5)
+    killer.join(SECONDS_MAX)
     assert finishes(tmp_path) == [0, 1, 2, 3, 4]
 
 
@@ -97,12 +105,9 @@ def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(code)
     process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stderr=subprocess.PIPE, text=True, start_new_session=True)
-    until = time.monotonic() + 30
-    while not (tmp_path / "pid").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    worker = int((tmp_path / "pid").read_text())
+    worker = process_of_the_victim(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
-    error = process.communicate(timeout=30)[1]
+    error = process.communicate(timeout=SECONDS_MAX)[1]
     assert error.rstrip().endswith("KeyboardInterrupt")
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
@@ -111,4 +116,4 @@ def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
 def test_in_this_process_distributed_is_not_needed() -> None:
     code = "import sys; from mipnet.solving.parallel import run_all; assert run_all({1: int}, workers=0) == {1: 0}"
     check = "; assert 'distributed' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code + check], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code + check], check=True, timeout=SECONDS_MAX)

@@ -10,9 +10,10 @@ import pytest
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.pruning.importance.weight_path import spaced_weights, weight_path
+from tests.interrupts import CtrlC
 from tests.pruning.importance.questions import changed
 from tests.pruning.importance.test_frozen_network import question, relu_cnn, relu_mlp
-from tests.solving.test_open_problem import Counting, ctrl_c_after
+from tests.solving.test_open_problem import Counting
 
 BACKENDS = ("highs", "scip")
 WEIGHTS = (0.5, 1.5, 5.0, 20.0)
@@ -67,10 +68,10 @@ def test_a_small_linear_program_forgets_the_cuts_that_no_longer_bind():
 def test_ctrl_c_in_a_solve_keeps_its_best_point():
     g = np.random.default_rng(0)
     task = replace(question(relu_mlp, 0), images=g.uniform(0, 1, (40, 8)), labels=g.integers(0, 4, 40), kind="binary", bounds="sound")
-    with ctrl_c_after(4.0):
-        path = weight_path(task, (0.5, 3.0, 4.0), mip_gap=0.0)
+    ctrl_c = CtrlC(armed=False)
+    path = weight_path(task, (0.0, 3.0, 4.0), mip_gap=0.0, on_event=ctrl_c, on_point=lambda point: ctrl_c.arm())
     assert path.interrupted
-    assert [point.value for point in path.points] == [0.5, 3.0]
+    assert [point.value for point in path.points] == [0.0, 3.0]
     assert path.points[-1].found.result.status is mn.Status.INTERRUPTED
     assert path.points[-1].found.scores is not None
 

@@ -23,8 +23,8 @@ from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.solve import run_importance
-from mipnet.backend import Event
 from mipnet.arrays import Array
+from mipnet.backend import Event
 from mipnet.errors import MipnetError
 from mipnet.readers.data import load
 from mipnet.readers.files import build_module
