@@ -174,7 +174,7 @@ CASES: dict[str, tuple[str, str]] = {
     "no shares": (GOOD.replace("[0.2, 0.3, 0.4, 0.5, 0.6]", "0.5"), "compare.shares: got 0.5; expected a list of shares"),
     "a share out of reach": (
         GOOD.replace("0.6]", "0.999]"),
-        "line 23: compare.shares: a share of 0.999 cannot be pruned: with one unit a layer",
+        "line 23: compare.shares: a share of 0.999 cannot be pruned: with one unit per layer",
     ),
     "normalize": (GOOD.replace("repeats: 5", "normalize: median"), "compare.normalize: got 'median'; expected `none`, `mean`"),
     "no repeats": (GOOD.replace("repeats: 5", "repeats: 0"), "compare.repeats: got 0; expected a whole number of at least 1"),
