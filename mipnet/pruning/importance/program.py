@@ -110,7 +110,7 @@ class Importance:
 
     def pose_weighted(self) -> tuple[Encoding | ReducedProgram, Callable[[float], Any]]:
         """Return the program, and a function from a loss weight to its objective, as `mipnet.OpenProblem.set_objective` takes it."""
-        self._warn_if_on_edge()
+        self._warn_of_small_epsilon()
         gates = find_gates(self.network, self.gates)
         if not gates:
             raise InputError("the network has no layer that can carry gates: all its dense and convolution layers feed the output directly")
@@ -136,12 +136,12 @@ class Importance:
         labels = check_labels(self.labels, *frozen.logits.shape)
         return reduced_program(frozen, labels, self.objective, self.paper or PaperBounds(), binary=self.kind == "binary")
 
-    def _warn_if_on_edge(self) -> None:
+    def _warn_of_small_epsilon(self) -> None:
         paper = self.paper
         if self.kind == "binary" and paper is not None and paper.epsilon < 1e-3 and (not self.frozen or paper.pattern != "free"):
             warnings.warn(
-                f"binary scores under the paper's bounds with epsilon {paper.epsilon:g}: rows of the pattern are then below solvers'"
-                " tolerances, and two solvers may answer differently; take `bounds: sound`, or epsilon of at least 1e-3",
+                f"binary scores under the paper's bounds with epsilon {paper.epsilon:g}: rows of the pattern then differ by less than"
+                " solvers' tolerances, and two solvers may answer differently; take `bounds: sound`, or epsilon of at least 1e-3",
                 RuntimeWarning,
                 stacklevel=4,
             )
