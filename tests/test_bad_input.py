@@ -226,12 +226,12 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "workers not a number": (decoupled("--workers", "all"), "Invalid value for '--workers'"),
     "boolean workers": (solve("solve.decouple=class", "solve.workers=true"), "solve.workers: got True"),
     "scheduler of no kind": (decoupled("--scheduler", "nonsense://x"), "the scheduler at `nonsense://x` cannot be used"),
-    "resume of one program": (lambda: ["solve", "model.yaml", "--resume"], "--resume takes up the parts of a decoupled run, and"),
+    "resume of one program": (lambda: ["solve", "model.yaml", "--resume"], "--resume keeps the parts of a decoupled run, and"),
     "resume without output": (decoupled("--resume", "--set", "output=null"), "no `output` is given; name it, or leave --resume out"),
-    "parts of before": (file("runs/digits.parts/x/part-1.json", b"{}", *DECOUPLED), "has not come to its end; continue it with --resume"),
+    "parts of before": (file("runs/digits.parts/x/part-1.json", b"{}", *DECOUPLED), "was not finished; continue it with --resume"),
     "parts not ours": (
         file("runs/digits.parts/x", b"", *DECOUPLED, "--resume"),
-        "line 23: output: `runs/digits.parts` holds `x`, which no run of mipnet left there: move it away, or remove that folder",
+        "line 23: output: `runs/digits.parts` holds `x`, which mipnet did not write: move it away, or remove that folder",
     ),
     "parts a file": (file("runs/digits.parts", b"", *DECOUPLED, "--resume"), "`runs/digits.parts` is a file"),
     "no place to cut": (
@@ -257,9 +257,9 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "path along nothing": (solve("solve.path={points: 3}"), "solve.path: got {'points': 3}; expected one parameter, such as `lambda"),
     "path of many programs": (
         path("lambda=1:2", "--set", "solve.decouple=class"),
-        "`path` is for a question that is solved as one program, and `decouple` makes many; leave one of them out",
+        "`path` is for a task that is solved as one program, and `decouple` makes many; leave one of them out",
     ),
-    "path and resume": (path("lambda=1:2", "--resume"), "--resume takes up the parts of a decoupled run, and"),
+    "path and resume": (path("lambda=1:2", "--resume"), "--resume keeps the parts of a decoupled run, and"),
     "path with a formulation of no kind": (path("lambda=1:2", "--set", "formulation.relu=magic"), "formulation.relu: got 'magic'"),
     # the run folder
     "output is a file": (file("runs", b"", "solve", "model.yaml", "--output", "runs"), "`runs` is a file"),

@@ -107,7 +107,7 @@ for _task in (
         name="verify",
         file="mipnet.app.files.verify_file:VerifyFile",
         run="mipnet.app.runs.verify:run_verification",
-        help="Decide whether some input satisfies a property.",
+        help="Decide whether some input of an input set satisfies a property.",
         success="sat, unsat, unknown or timeout (of many instances: no error)",
         folder=("verify.yaml", "result.json", "result.txt"),
     ),
@@ -152,7 +152,7 @@ for _task in (
         name="margin",
         file="mipnet.app.files.margin_file:MarginFile",
         run="mipnet.app.runs.margin:run_margin",
-        help="Certify the largest lead of another class over an input set, with an input that attains it.",
+        help="Certify the largest margin of another class over an input set, with an input that attains it.",
         success="found to the tolerance",
     ),
 ):

@@ -330,7 +330,7 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     (tmp_path / "run.parts" / "notes.txt").write_text("mine")
     save_importance(run)
     assert [path.name for path in (tmp_path / "run.parts").iterdir()] == ["notes.txt"]
-    with pytest.raises(InputError, match=r"holds `notes\.txt`, which no run of mipnet left there"):
+    with pytest.raises(InputError, match=r"holds `notes\.txt`, which mipnet did not write"):
         again(tmp_path)
 
 

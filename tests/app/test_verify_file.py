@@ -116,7 +116,7 @@ BAD = {
     "label": (edited("robust: {}", "robust: {label: 10}"), "line 14: robust: there is no class 10; the network has 10 outputs"),
     "targets": (edited("robust: {}", "robust: {label: 3, targets: [3]}"), "line 14: robust: the targets are [3] and the label is 3"),
     "targets empty": (edited("robust: {}", "robust: {targets: []}"), "robust.targets: got []; expected a list of classes"),
-    "both": (edited("robust: {}", "property: p.vnnlib"), "line 13: region: `property` says what is asked of which inputs"),
+    "both": (edited("robust: {}", "property: p.vnnlib"), "line 13: region: `property` contains the input set already"),
     "neither": ("mipnet: 1\ntask: verify\nnetwork: {file: net.onnx}\n", "property: this key is missing"),
     "no region": ("mipnet: 1\ntask: verify\nnetwork: {file: net.onnx}\nrobust: {}\n", "region: this key is missing"),
     "no property": ("mipnet: 1\ntask: verify\nnetwork: {file: net.onnx}\nproperty: q.vnnlib\n", "line 4: property: no file"),

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mipnet.app.cli import other_commands
+from mipnet.app.cli import commands_without_task
 from mipnet.app.cli.options import task_help
 from mipnet.app.cli.solve import solve
 from mipnet.app.cli.task_commands import task_command
@@ -33,11 +33,11 @@ def command_line() -> typer.Typer:
     app.callback(invoke_without_command=True)(top)
     for task in TASKS_BY_NAME.values():
         app.command(task.command, help=task_help(task))(OWN_COMMANDS.get(task.name) or task_command(task))
-    app.command()(other_commands.inspect)
-    app.command()(other_commands.bounds)
-    app.command("backends")(other_commands.list_backends)
-    app.command()(other_commands.init)
-    app.command()(other_commands.schema)
+    app.command()(commands_without_task.inspect)
+    app.command()(commands_without_task.bounds)
+    app.command("backends")(commands_without_task.list_backends)
+    app.command()(commands_without_task.init)
+    app.command()(commands_without_task.schema)
     return app
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -22,6 +22,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no t
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the file, such as solve.mip_gap=1e-3. May be repeated.")
 ]
+
+
+class Printing(NamedTuple):
+    """What a command prints: one JSON object, nothing, or tables (neither)."""
+
+    as_json: bool
+    quiet: bool
 
 
 def print_json(data: Any) -> None:
@@ -45,19 +52,19 @@ def option_overrides(options: Mapping[str, Any], names: Mapping[str, str] | None
     return found
 
 
-def finish(task: Task, result: RunResult, *, as_json: bool, quiet: bool) -> int:
+def finish(task: Task, result: RunResult, printing: Printing) -> int:
     """Print a result, save its run folder, and return the exit status; the folder is saved even if nobody reads the output any more."""
     from mipnet.app.screen.report import show_result
     from mipnet.app.screen.tables import make_console
 
     try:
-        if as_json:
+        if printing.as_json:
             print_json(result.record)
-        elif not quiet:
+        elif not printing.quiet:
             show_result(result, make_console())
     finally:
         folder = task.save_function()(result)
-    if folder is not None and not as_json and not quiet:
+    if folder is not None and not printing.as_json and not printing.quiet:
         print(f"written to {folder}")
     return result.status
 

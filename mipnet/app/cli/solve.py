@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mipnet.app.cli.options import Json, Output, Quiet, Set, Solver, TimeLimit, finish, option_overrides
+from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimit, finish, option_overrides
 from mipnet.app.tasks import TASKS_BY_NAME
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def solve(
     except KeyboardInterrupt:
         print(f"error: interrupted{kept_parts_text(spec)}", file=sys.stderr)
         return 130
-    return finish(task, result, as_json=as_json, quiet=quiet)
+    return finish(task, result, Printing(as_json, quiet))
 
 
 def _progress(file: SolveFile) -> LiveProgress:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mipnet.app.cli.options import Json, Output, Quiet, Set, Solver, TimeLimit, finish, option_overrides
+from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimit, finish, option_overrides
 from mipnet.app.tasks import Task
 
 TaskFile = Annotated[Path, typer.Argument(metavar="FILE.YAML", help="A YAML file of this task; `mipnet schema` prints its keys.")]
@@ -41,6 +41,6 @@ def task_command(task: Task) -> Callable[..., int]:
         else:
             with LineProgress(make_console(stderr=True), f"{task.command} {file}") as progress:
                 result = run(spec, progress)
-        return finish(task, result, as_json=as_json, quiet=quiet)
+        return finish(task, result, Printing(as_json, quiet))
 
     return command

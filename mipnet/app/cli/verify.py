@@ -1,4 +1,4 @@
-"""``mipnet verify``: one question of two files, one of a YAML file, or many of an instances file."""
+"""``mipnet verify``: one property, from two files or from a YAML file, or many from an instances file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.app.cli.options import Json, Quiet, Set, finish, option_overrides, print_json
+from mipnet.app.cli.options import Json, Printing, Quiet, Set, finish, option_overrides, print_json
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError, MipnetError
 
@@ -20,18 +20,16 @@ if TYPE_CHECKING:
     from mipnet.verification.verdict import Verdict
 
 VERIFY_SECONDS_DEFAULT = 60.0
-"""The time limit of one question of two files."""
+"""The time limit of one property, in seconds."""
 
 
 def verify(
     network: Annotated[Path | None, typer.Argument(metavar="[NET.ONNX|VERIFY.YAML]", help="A network, or a YAML file.")] = None,
-    question: Annotated[
-        Path | None, typer.Argument(metavar="[PROP.VNNLIB]", help="The property, which describes outputs that must not occur.")
-    ] = None,
+    property_file: Annotated[Path | None, typer.Argument(metavar="[PROP.VNNLIB]", help="The property: what must not happen.")] = None,
     timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Per question, including the time to read its files; 60 if left out.")
+        float | None, typer.Option(metavar="SECONDS", help="Per property, including the time to read its files; 60 if left out.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="The solver for questions that bounds leave open, such as highs or scip.")] = None,
+    backend: Annotated[str | None, typer.Option(help="The solver for what bounds cannot decide, such as highs or scip.")] = None,
     cross_check: Annotated[str | None, typer.Option(metavar="BACKEND", help="A second solver that has to refute as well.")] = None,
     results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result in the format of VNN-COMP.")] = None,
     instances: Annotated[list[Path] | None, typer.Option(metavar="CSV", help="Lines of network,property,seconds. May be repeated.")] = None,
@@ -48,12 +46,13 @@ def verify(
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InputError(f"--timeout {timeout:g}: expected a positive number of seconds")
     settings = VerifySettings(backend or "highs", cross_check, timeout, seed or 0)
+    printing = Printing(as_json, quiet)
     if network is not None and network.suffix.lower() in (".yaml", ".yml"):
-        if question or instances or workers:
+        if property_file or instances or workers:
             raise InputError(f"`{network}` names its own network and property; leave other files, --instances and --workers out")
         given = {"solve.time_limit": timeout, "solve.backend": backend, "solve.cross_check": cross_check, "solve.seed": seed}
         overrides = option_overrides(given | {"output": None if output is None else str(output)}, names={"solve.time_limit": "timeout"})
-        return _verify_yaml(network, [*(set_ or []), *overrides], results_file, as_json, quiet)
+        return _verify_yaml(network, [*(set_ or []), *overrides], results_file, printing)
     if set_:
         raise InputError("--set changes keys of a YAML file, and none is given; leave it out")
     if instances:
@@ -61,12 +60,12 @@ def verify(
             raise InputError("--instances brings its own networks, properties and results; leave the other files out")
         if output is None:
             raise InputError("--instances needs --output DIR, the folder for results.csv")
-        return _verify_instances(instances, output, settings, workers, as_json, quiet)
-    if network is None or question is None:
+        return _verify_instances(instances, output, settings, workers, printing)
+    if network is None or property_file is None:
         raise InputError("expected NET.ONNX and PROP.VNNLIB, or VERIFY.YAML, or --instances CSV")
     if output or workers:
-        raise InputError(f"--{'output' if output else 'workers'} is for --instances; a single question takes --results-file")
-    return _verify_files(network, question, settings, results_file, as_json, quiet)
+        raise InputError(f"--{'output' if output else 'workers'} is for --instances; a single property takes --results-file")
+    return _verify_files(network, property_file, settings, results_file, printing)
 
 
 def _progress(quiet: bool, *, many: bool = False) -> AbstractContextManager[StageProgress | None]:
@@ -76,7 +75,7 @@ def _progress(quiet: bool, *, many: bool = False) -> AbstractContextManager[Stag
     return nullcontext() if quiet else StageProgress(make_console(stderr=True), quiet_stages=many)
 
 
-def _verify_files(network: Path, question: Path, settings: VerifySettings, results_file: Path | None, as_json: bool, quiet: bool) -> int:
+def _verify_files(network: Path, property_file: Path, settings: VerifySettings, results_file: Path | None, printing: Printing) -> int:
     from mipnet.app.runs.folder import check_writable
     from mipnet.app.runs.instances import verify_files
     from mipnet.app.runs.vnncomp import result_word, verdict_record
@@ -87,22 +86,22 @@ def _verify_files(network: Path, question: Path, settings: VerifySettings, resul
     if results_file is not None:
         check_writable(results_file)
     try:
-        with _progress(quiet) as progress:
-            verdict = verify_files(network, question, settings, limit, progress.stage if progress else None)
+        with _progress(printing.quiet) as progress:
+            verdict = verify_files(network, property_file, settings, limit, progress.stage if progress else None)
     except (MipnetError, MemoryError):
         _write(results_file, "error", None)
         raise
     word = result_word(verdict, limit)
     _write(results_file, word, verdict)
-    record = {"network": str(network), "property": str(question)} | verdict_record(verdict, word)
-    if as_json:
+    record = {"network": str(network), "property": str(property_file)} | verdict_record(verdict, word)
+    if printing.as_json:
         print_json(record)
-    elif not quiet:
+    elif not printing.quiet:
         print_verdict(record, make_console())
     return 130 if verdict.interrupted else 0
 
 
-def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path | None, as_json: bool, quiet: bool) -> int:
+def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path | None, printing: Printing) -> int:
     from mipnet.app.files.base import load_as
     from mipnet.app.runs.folder import check_writable
 
@@ -111,13 +110,13 @@ def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path
     if results_file is not None:
         check_writable(results_file)
     try:
-        with _progress(quiet) as progress:
+        with _progress(printing.quiet) as progress:
             result = task.run_function()(file, progress)
     except (MipnetError, MemoryError):
         _write(results_file, "error", None)
         raise
     _write(results_file, result.word, result.verdict)
-    return finish(task, result, as_json=as_json, quiet=quiet)
+    return finish(task, result, printing)
 
 
 def _write(results_file: Path | None, word: str, verdict: Verdict | None) -> None:
@@ -128,14 +127,14 @@ def _write(results_file: Path | None, word: str, verdict: Verdict | None) -> Non
         write_whole(results_file, result_text(word, verdict))
 
 
-def _verify_instances(files: list[Path], output: Path, settings: VerifySettings, workers: int, as_json: bool, quiet: bool) -> int:
+def _verify_instances(files: list[Path], output: Path, settings: VerifySettings, workers: int, printing: Printing) -> int:
     from mipnet.app.runs.instances import read_instances, run_instances
     from mipnet.app.runs.results_table import result_record, summary
     from mipnet.app.screen.tables import make_console
     from mipnet.app.screen.verify_tables import summary_report
 
     lines = [line for path in files for line in read_instances(path)]
-    with _progress(quiet, many=True) as progress:
+    with _progress(printing.quiet, many=True) as progress:
         callbacks: dict[str, Any] = {}
         if progress is not None:
             callbacks = {"on_begin": progress.instances_begin, "on_done": progress.instance_done, "on_stage": progress.stage}
@@ -145,9 +144,9 @@ def _verify_instances(files: list[Path], output: Path, settings: VerifySettings,
             print(f"error: interrupted; the results so far are kept in `{output}`: the same command goes on from there", file=sys.stderr)
             return 130
     found = summary(results)
-    if as_json:
+    if printing.as_json:
         print_json({"output": str(output), "summary": found, "answers": [result_record(result) for result in results]})
-    elif not quiet:
+    elif not printing.quiet:
         make_console().print(summary_report(found))
         print(f"written to {output}")
     return 1 if any(result.verdict == "error" for result in results) else 0

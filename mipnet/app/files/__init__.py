@@ -1,1 +1,1 @@
-"""YAML files as typed objects."""
+"""YAML files as typed, frozen objects."""

@@ -10,7 +10,7 @@ from mipnet.app.files.values import NotNegative, Positive, Section, SolverOption
 
 
 class CertifySolveSpec(Section):
-    """The solver for the questions that bounds leave open, seconds for everything, and the gap up to which bounds are tightened."""
+    """The solver for what bounds cannot decide, seconds for everything, and the gap up to which the result is tightened."""
 
     backend: Text = "highs"
     time_limit: Positive = 60.0
@@ -20,7 +20,7 @@ class CertifySolveSpec(Section):
 
 
 class CertifyFile(NetworkFile):
-    """A file about a network over an input set, which is answered by a certificate."""
+    """A file about a network over an input set, whose result is certified."""
 
     solve: CertifySolveSpec = CertifySolveSpec()
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field
 
 from mipnet.app.files.base import SpecFile
-from mipnet.app.files.sections import DataSpec, FormulationSpec, GatesSpec, NetworkSpec, ObjectiveSpec, SolveSpec
+from mipnet.app.files.formulation_section import FormulationSpec
+from mipnet.app.files.sections import DataSpec, GatesSpec, NetworkSpec, ObjectiveSpec, SolveSpec
 from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.files.values import Count, ListAsTuple, NameList, Section, Text, Whole, choice, expects, value_error
 from mipnet.errors import InputError

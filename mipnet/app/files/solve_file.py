@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from mipnet.app.files.base import NetworkFile, load_as
-from mipnet.app.files.sections import DataSpec, FormulationSpec, GatesSpec, ObjectiveSpec, PruneSpec, SolveSpec
+from mipnet.app.files.formulation_section import FormulationSpec
+from mipnet.app.files.sections import DataSpec, GatesSpec, ObjectiveSpec, PruneSpec, SolveSpec
 from mipnet.app.files.values import choice
 from mipnet.app.files.yaml_source import Override
 

@@ -13,7 +13,7 @@ from mipnet.errors import InputError
 
 
 class VerifySolveSpec(Section):
-    """The solver for the questions that bounds leave open, seconds for everything, and a second solver that has to refute as well."""
+    """The solver for what bounds cannot decide, seconds for everything, and a second solver that has to refute as well."""
 
     backend: Text = "highs"
     time_limit: Positive = 60.0
@@ -38,7 +38,7 @@ class VerifyFile(NetworkFile):
         for name in ("region", "robust"):
             with self.blame(name):
                 if self.property_file is not None and getattr(self, name) is not None:
-                    raise InputError("`property` says what is asked of which inputs; leave this out, or leave `property` out")
+                    raise InputError("`property` contains the input set already; leave this out, or leave `property` out")
         with self.blame("property" if self.robust is None else "region"):
             if self.property_file is None and self.region is None:
                 raise InputError("this key is missing; expected the path of a .vnnlib file, or `region` (and `robust`)")

@@ -1,1 +1,1 @@
-"""What a file makes happen."""
+"""The runs: from a YAML file to its result and its run folder."""

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from mipnet.app.files.certify_file import CertifyFile, ImageFile, InputSetFile
-from mipnet.app.runs.inputs import read_box, read_region, try_options
+from mipnet.app.runs.inputs import checked_backend, read_box, read_region
 from mipnet.app.runs.result import as_list
-from mipnet.backend import get_backend
 from mipnet.network.graph import Network
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MipSettings
@@ -22,11 +21,7 @@ ENDS_TOLERANCE_FACTOR = 2.0
 
 def solver_settings(file: CertifyFile) -> MipSettings:
     """Return the solver of a file with its options, after it took them."""
-    with file.blame("solve", "backend"):
-        backend = get_backend(file.solve.backend)
-    with file.blame("solve", "options"):
-        try_options(backend, file.solve.options)
-    return MipSettings(backend, file.solve.options or None)
+    return MipSettings(checked_backend(file, file.solve.backend, file.solve.options), file.solve.options or None)
 
 
 def read_input_set(file: InputSetFile, network: Network) -> Box:

@@ -58,9 +58,9 @@ class ComparisonRun:
     def notes(self) -> tuple[str, ...]:
         """What a reader of the table should know."""
         if self.table is None:
-            return ("no point was found, so there is nothing to compare: give it more time, or fewer images",)
+            return ("no point was found, so there is nothing to compare: set a longer time limit, or use fewer images",)
         data = self.solve_file.data
-        same_split = f"the held-out images are of the `{data.split}` split, which holds those of the scores too"
+        same_split = f"the held-out images are of the `{data.split}` split, which contains the images of the scores"
         return (
             *((same_split,) if data.holdout == data.split else ()),
             *(() if self.run["verified"] else ("the scores come from a point that did not survive its replay: do not trust them",)),

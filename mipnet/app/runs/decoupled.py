@@ -59,9 +59,9 @@ def check_resume(file: SolveFile, resume: bool) -> None:
     """Raise `InputError` if there is nothing to resume, or if there are parts to resume and ``resume`` is False."""
     decoupled = file.solve.decouple != "none"
     if resume and not decoupled:
-        raise InputError("--resume takes up the parts of a decoupled run, and `solve.decouple` is `none`; leave it out")
+        raise InputError("--resume keeps the parts of a decoupled run, and `solve.decouple` is `none`; leave it out")
     if resume and file.output is None:
-        raise InputError("--resume takes up the parts beside the run folder, and no `output` is given; name it, or leave --resume out")
+        raise InputError("--resume keeps the parts beside the run folder, and no `output` is given; name it, or leave --resume out")
     if decoupled and file.output_folder is not None:
         with file.blame("output"):
             check_parts(parts_folder(file.output_folder), resume)

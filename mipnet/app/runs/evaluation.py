@@ -31,9 +31,9 @@ def check_agree(file: SolveFile, inputs: ImportanceInputs) -> None:
         return
     with file.blame("prune", "agree"):
         if inputs.holdout is None:
-            raise InputError("it is asked around held-out images, and `data.holdout` is `none`; name a split, or leave one of them out")
+            raise InputError("it is about held-out images, and `data.holdout` is `none`; name a split, or leave one of them out")
         if file.solve.path is not None:
-            raise InputError("it is asked of one mask, and `solve.path` makes many; leave one of them out")
+            raise InputError("it is about one mask per layer, and `solve.path` makes many; leave one of them out")
         if inputs.network.output_shape[0] < 2:
             raise InputError("it is about classes, and the network returns one number; leave it out")
         if given.clip is not None:
@@ -83,11 +83,11 @@ def _agreement_notes(file: SolveFile, found: BallAgreements | None) -> tuple[str
     if file.prune.agree is None:
         return ()
     if found is None:
-        return ("`prune.agree` was not asked: that takes a point that survives its replay, and no Ctrl-C",)
+        return ("`prune.agree` was not proven: the solve has to end with a verified solution, and without Ctrl-C",)
     if found.interrupted:
-        return (f"`prune.agree` was interrupted: {len(found.balls)} of {found.asked} images were asked",)
+        return (f"`prune.agree` was interrupted: {len(found.balls)} of {found.asked} images are done",)
     wanted = file.prune.agree.count
-    return () if found.asked == wanted else (f"`prune.agree` asks around {wanted} images; both networks classify {found.asked} alike",)
+    return () if found.asked == wanted else (f"`prune.agree` is about {wanted} images; both networks classify only {found.asked} alike",)
 
 
 def count_layers(network: Network, gates: Sequence[Gate], masks: xr.Dataset | None) -> tuple[PrunedLayer, ...]:
@@ -129,11 +129,11 @@ def notes_on(file: SolveFile, network: Network, found: Scores, masks: xr.Dataset
     """Return what a reader of the scores should know."""
     notes, result = list(network.notes), found.result
     if found.scores is None:
-        notes.append("no point was found, so there are no scores: give it more time, or fewer images")
+        notes.append("no point was found, so there are no scores: set a longer time limit, or use fewer images")
     elif not result.verified:
         notes.append(f"the point does not survive its replay (it differs by {result.max_error:.1g}): do not use these scores")
     elif masks is not None and all(bool(kept.all()) for kept in masks.values()):
-        notes.append("no unit scores below the threshold, so nothing goes: a smaller `objective.weight` prunes more")
+        notes.append("no unit scores below the threshold, so nothing is pruned: a smaller `objective.weight` prunes more")
     if file.data.holdout == file.data.split:
-        notes.append(f"accuracy is that on the `{file.data.split}` split, which holds the images of the program too")
+        notes.append(f"accuracy is measured on the `{file.data.split}` split, which contains the images of the program")
     return tuple(notes)

@@ -82,21 +82,22 @@ def limits_of(file: SolveFile) -> Limits:
 
 
 def find_backend(file: SolveFile) -> Backend:
-    """Return the backend, after it took the limits, and the options on a program of one variable, so that mistakes are found early."""
-    with file.blame("solve", "backend"):
-        backend = get_backend(file.solve.backend)
+    """Return the backend of a solve file, after it took the options and the limits, so that mistakes are found early."""
+    backend = checked_backend(file, file.solve.backend, file.solve.options)
     with file.blame("solve"):
         check_limits(backend, limits_of(file))
-    with file.blame("solve", "options"):
-        try_options(backend, file.solve.options)
     return backend
 
 
-def try_options(backend: Backend, options: Options) -> None:
-    """Raise `OptionError` unless the backend takes these options, on a program of one variable."""
+def checked_backend(file: SpecFile, name: str, options: Options) -> Backend:
+    """Return the backend ``solve.backend`` of a file, after it took ``solve.options`` on a program of one variable."""
+    with file.blame("solve", "backend"):
+        backend = get_backend(name)
     none = np.zeros(0)
     tiny = Program(np.ones(1), Rows(Csr((0, 1)), none, none), np.zeros(1), np.ones(1), np.ones(1, dtype=np.bool_))
-    backend.open(tiny, options).close()
+    with file.blame("solve", "options"):
+        backend.open(tiny, options).close()
+    return backend
 
 
 def installed_backend(file: SolveFile) -> Backend | None:

@@ -69,7 +69,7 @@ class VerifySettings:
         return self.seconds or instance.seconds
 
     def digest(self, instance: Instance) -> str:
-        """Return twelve hexadecimal digits that identify the question."""
+        """Return twelve hexadecimal digits that identify the files, the seconds and the settings."""
         found = hashlib.sha256(repr((replace(self, seconds=None), self.limit(instance), instance.network, instance.question)).encode())
         for path in instance.files:
             found.update(path.read_bytes() if path.is_file() else b"missing")
@@ -144,10 +144,10 @@ def run_instances(
     return [done[one] for one in instances]
 
 
-def verify_files(network: Path, question: Path, settings: VerifySettings, limit: float, on_stage: OnStage | None = None) -> Verdict:
+def verify_files(network: Path, property_file: Path, settings: VerifySettings, limit: float, on_stage: OnStage | None = None) -> Verdict:
     """Return the verdict on the property of two files; its seconds and the limit include the time to read them."""
     began = time.monotonic()
-    found = read_question(network, question)
+    found = read_question(network, property_file)
     verdict = verify(
         found.network,
         found.property,

@@ -11,7 +11,7 @@ from mipnet.verification.margin import maximum_margin
 
 
 def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskResult:
-    """Certify the largest lead of another class over the class of the image, over the region of a file."""
+    """Certify the largest margin of another class over the class of the image, over the region of a file."""
     given, settings, network = file.solve, solver_settings(file), read_network(file)
     region, own = read_region(file, file.region, network)
     classes = classes_of(file, own)

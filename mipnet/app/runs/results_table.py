@@ -36,7 +36,7 @@ class InstanceResult:
     """A line of ``results.csv``.
 
     ``refuted`` counts clauses by stage, such as ``crown:8 mip:1``.  ``point`` is the path of the counterexample's file.  ``asked`` is
-    the digest of the question.
+    the digest of files, seconds and settings.
     """
 
     benchmark: str

@@ -92,9 +92,9 @@ def parts_folder(output: Path) -> Path:
 def check_parts(folder: Path, resume: bool) -> None:
     """Raise `InputError` if there are parts and ``resume`` is False."""
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"`{folder}` is a file, and parts of the run are to be kept there; move it away, or name another output")
+        raise InputError(f"`{folder}` is a file, and the parts of the run have to be written there; move it away, or name another output")
     if folder.exists() and not resume:
-        raise InputError(f"`{folder}` holds parts of a run that has not come to its end; continue it with --resume, or remove that folder")
+        raise InputError(f"`{folder}` holds parts of a run that was not finished; continue it with --resume, or remove that folder")
 
 
 def kept_parts_text(file: SolveFile) -> str:
@@ -102,7 +102,7 @@ def kept_parts_text(file: SolveFile) -> str:
     if file.solve.decouple == "none":
         return ""
     if file.output_folder is None:
-        return ", and nothing is kept, as there is no `output`"
+        return ", and nothing is kept, because there is no `output`"
     folder = parts_folder(file.output_folder)
     count = len(list(folder.glob("*/part-*.json")))
     return f"; {count} finished parts are kept in `{folder}`: the same command with --resume goes on from there" if count else ""
@@ -181,7 +181,7 @@ def _difference(found: Path, question: Mapping[str, Any]) -> str:
     try:
         other = _flat(json.loads((found / "question.json").read_bytes()))
     except (OSError, ValueError, AttributeError):
-        return f"`{found.name}`, which no run of mipnet left there: move it away"
+        return f"`{found.name}`, which mipnet did not write: move it away"
     own = _flat(question)
     changed = [name for name in sorted(own.keys() | other.keys()) if own.get(name) != other.get(name)]
     keys = [name.removeprefix("spec.") for name in changed if name.startswith("spec.")] or changed

@@ -10,10 +10,10 @@ from typing import Any
 from mipnet.app.files.sections import RegionSpec, RobustSpec
 from mipnet.app.files.verify_file import VerifyFile
 from mipnet.app.runs.folder import check_output
-from mipnet.app.runs.inputs import read_network, read_region, try_options
+from mipnet.app.runs.inputs import checked_backend, read_network, read_region
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import exit_status
-from mipnet.app.runs.vnncomp import VerificationQuestion, check_last, result_text, result_word, verdict_record
+from mipnet.app.runs.vnncomp import VerificationQuestion, check_removed_softmax, result_text, result_word, verdict_record
 from mipnet.backend import Backend, get_backend
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
@@ -62,8 +62,9 @@ def run_verification(file: VerifyFile, listener: RunListener | None = None) -> V
     """Verify the property of a file; mistakes in the file are found before the verification."""
     began, listener = time.monotonic(), listener or RunListener()
     check_output(file)
-    backend, second = find_backend(file), find_second_backend(file)
-    question, given = read_verification(file), file.solve
+    given = file.solve
+    backend, second = checked_backend(file, given.backend, given.options), find_second_backend(file)
+    question = read_verification(file)
     verdict = verify(
         question.network,
         question.property,
@@ -76,15 +77,6 @@ def run_verification(file: VerifyFile, listener: RunListener | None = None) -> V
     )
     verdict = replace(verdict, seconds=time.monotonic() - began)
     return VerifyRun(file, verdict, result_word(verdict, given.time_limit))
-
-
-def find_backend(file: VerifyFile) -> Backend:
-    """Return the solver of a file, after it took its options."""
-    with file.blame("solve", "backend"):
-        backend = get_backend(file.solve.backend)
-    with file.blame("solve", "options"):
-        try_options(backend, file.solve.options)
-    return backend
 
 
 def find_second_backend(file: VerifyFile) -> Backend | None:
@@ -100,7 +92,7 @@ def read_verification(file: VerifyFile) -> VerificationQuestion:
         with file.blame("property"):
             found = read_vnnlib(file.path(file.property_file))
             found.check(size(network.input_shape), size(network.output_shape))
-            check_last(network, found)
+            check_removed_softmax(network, found)
     else:
         assert file.region is not None
         found = robustness_of(file, file.region, network)

@@ -1,4 +1,4 @@
-"""Verification questions in files, and results in the format of VNN-COMP: a word, and for ``sat`` the counterexample as an s-expression."""
+"""Networks and properties in files, and results in the format of VNN-COMP: a word, and for ``sat`` the counterexample."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def read_question(network_file: str | Path, property_file: str | Path) -> Verifi
     """Read a network and a property, such as net.onnx and prop.vnnlib; raises `InputError` unless they fit."""
     network = read(network_file)
     found = read_vnnlib(property_file)
-    check_last(network, found)
+    check_removed_softmax(network, found)
     return VerificationQuestion(network, found, Oracle.of_file(network_file, network))
 
 
-def check_last(network: Network, question: Property) -> None:
+def check_removed_softmax(network: Network, question: Property) -> None:
     """Raise `UnsupportedError` if a reader removed a final softmax and the property does more than compare outputs with each other."""
     taken = [note for note in network.notes if note in SOFTMAX_NOTES.values()]
     rows = [row for case in question.cases for clause in case.clauses for row in np.column_stack([clause.matrix, clause.rhs])]

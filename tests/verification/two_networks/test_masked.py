@@ -237,8 +237,8 @@ def test_the_tables_and_json_tell(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("prune.agree={radius: 0.1, cout: 3}", "prune.agree.cout: unknown key; did you mean `count`?"),
         ("prune.agree={radius: 0.1, count: 0}", "prune.agree.count: got 0; expected a whole number of at least 1"),
         ("prune.agree={radius: 0.1, clip: [-3, -2]}", "prune.agree: the ball misses the valid range [-3.0, -2.0]"),
-        ("data.holdout=none", "prune.agree: it is asked around held-out images, and `data.holdout` is `none`"),
-        ("solve.path={lambda: [1, 2]}", "prune.agree: it is asked of one mask, and `solve.path` makes many"),
+        ("data.holdout=none", "prune.agree: it is about held-out images, and `data.holdout` is `none`"),
+        ("solve.path={lambda: [1, 2]}", "prune.agree: it is about one mask per layer, and `solve.path` makes many"),
     ],
 )
 def test_bad_keys_give_one_clear_line_before_the_work(given: str, says: str) -> None:
