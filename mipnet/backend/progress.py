@@ -149,9 +149,12 @@ def run_in_thread(work: Callable[[], object], interrupt: Callable[[], None]) -> 
     ``work`` has to release the interpreter lock.  Event handlers are called in its thread.
     """
     failed: list[BaseException] = []
-    done = threading.Event()  # after Ctrl-C, `Thread.join` treats a running thread as finished
+    begun, done = threading.Event(), threading.Event()  # after Ctrl-C, `Thread.join` treats a running thread as finished
 
     def run() -> None:
+        if begun.is_set():
+            return
+        begun.set()
         try:
             work()
         except BaseException as error:  # raised in the calling thread
@@ -163,10 +166,10 @@ def run_in_thread(work: Callable[[], object], interrupt: Callable[[], None]) -> 
         thread = _idle_threads.pop()
     except IndexError:
         thread = _SolverThread()
-    thread.run(run)
     _running_solves[done] = interrupt
     while not done.is_set():
         try:
+            thread.run(run)  # again after Ctrl-C, without effect unless Ctrl-C came before it
             while not done.wait(0.1):
                 pass
         except KeyboardInterrupt:

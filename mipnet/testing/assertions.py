@@ -15,6 +15,20 @@ BackendCheck = Callable[[Backend], None]
 EXACT_LIMITS = Limits(gap=0.0)
 """Solve to optimality."""
 
+LONG_LIMITS = Limits(time=120.0, gap=0.0)
+"""Limits that end a solve only if the backend ignores what should stop it."""
+
+STOP_SECONDS_MAX = 60.0
+"""Longest time that a solve may take after something should have stopped it, in seconds: wide, because the machine may be busy."""
+
+OVERTIME_SECONDS_MAX = 30.0
+"""Longest time by which a solve may exceed its time limit, in seconds."""
+
+
+def root_limits(backend: Backend) -> Limits:
+    """Return limits that end a search after its first node, or after ten seconds if the backend has no node limit."""
+    return Limits(nodes=1, gap=0.0) if Feature.NODE_LIMIT in backend.features else Limits(time=10.0, gap=0.0)
+
 
 @dataclass(frozen=True)
 class RegisteredCheck:

@@ -8,7 +8,7 @@
     def test_backend(name, check):                                   # one test per clause
         check()
 
-Checks that need other features than those of the backend are left out.  All checks take about 20 seconds on one core.
+Checks that need other features than those of the backend are left out.  All checks take about 15 seconds on one core.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, LazyRows, Limits, Program, Rows, Session, Status
 from mipnet.errors import InputError
-from mipnet.testing.assertions import EXACT_LIMITS, check, expect, expect_raises, optimum, sound
+from mipnet.testing.assertions import EXACT_LIMITS, LONG_LIMITS, STOP_SECONDS_MAX, check, expect, expect_raises, optimum, root_limits, sound
 from mipnet.testing.limits import PlannedError
 from mipnet.testing.programs import brute_force, hard_knapsack, knapsack, market_split, program, rows
 
@@ -29,7 +29,7 @@ def suggested_point(backend: Backend) -> None:
 
     with backend.open(p) as session:
         session.suggest(source)
-        outcome = sound(p, session.solve(Limits(time=1.0)))
+        outcome = sound(p, session.solve(root_limits(backend)))
         limit = p.objective(point) + 1e-6
         expect(outcome.objective is not None and outcome.objective <= limit, f"the objective is at most the suggestion's, {limit}", outcome)
         shown = [x for x in given if x is not None]
@@ -37,7 +37,7 @@ def suggested_point(backend: Backend) -> None:
             all(x.shape == (p.columns,) and np.isfinite(x).all() for x in shown), "a source gets a point with a value per column, or None"
         )
         count = len(given)
-        session.solve(Limits(time=0.2))
+        session.solve(root_limits(backend))
         expect(count > 0 and len(given) == count, "a source is used in one solve only")
 
 
@@ -77,8 +77,8 @@ def _raises(backend: Backend, ask: Callable[[Session], None], kind: type[Excepti
     with backend.open(p) as session:
         ask(session)
         begin = perf_counter()
-        expect_raises(kind, lambda: session.solve(Limits(time=20.0, gap=0.0)), "what a user's function raises is raised by solve")
-        expect(perf_counter() - begin < 10.0, "what a user's function raises stops the solve")
+        expect_raises(kind, lambda: session.solve(LONG_LIMITS), "what a user's function raises is raised by solve")
+        expect(perf_counter() - begin < STOP_SECONDS_MAX, "what a user's function raises stops the solve")
         outcome = sound(p, session.solve(Limits(gap=0.2)), Limits(gap=0.2))
         expect(outcome.status is Status.OPTIMAL, "the session is usable after an exception", outcome)
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 
 from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Session, Status, relative_gap
-from mipnet.testing.assertions import check, expect, expect_raises, noise, optimum, ordered, solve, sound
+from mipnet.testing.assertions import (
+    LONG_LIMITS,
+    OVERTIME_SECONDS_MAX,
+    STOP_SECONDS_MAX,
+    check,
+    expect,
+    expect_raises,
+    noise,
+    optimum,
+    ordered,
+    root_limits,
+    solve,
+    sound,
+)
 from mipnet.testing.programs import brute_force, hard_knapsack, knapsack, market_split
 
 STEP_EVENTS = (Feature.INCUMBENT_EVENTS, Feature.BOUND_EVENTS)
@@ -18,24 +32,27 @@ STEP_EVENTS = (Feature.INCUMBENT_EVENTS, Feature.BOUND_EVENTS)
 def time_limit_without_point(backend: Backend) -> None:
     """A time limit before any point was found returns None, never zeros."""
     p, _ = market_split()
-    for limit in (1e-3, 0.5):
+    for limit in (1e-3, 0.2):
         outcome = solve(backend, p, Limits(time=limit))
         expect(outcome.status is Status.TIME_LIMIT or outcome.x is not None, "the status is time limit", outcome)
-        expect(outcome.runtime <= limit + 1.0, f"a time limit of {limit} s is kept within a second", outcome)
+        kept = outcome.runtime <= limit + OVERTIME_SECONDS_MAX
+        expect(kept, f"a time limit of {limit} s is kept within {OVERTIME_SECONDS_MAX:g} s", outcome)
 
 
 @check(Feature.INTEGER, Feature.TIME_LIMIT)
 def time_limit_each_solve(backend: Backend) -> None:
-    """The time limit applies to each solve of a session separately, and is kept within two seconds."""
+    """The time limit applies to each solve of a session separately, and is kept within 30 seconds, as the machine may be busy."""
     p = hard_knapsack()
     with backend.open(p) as session:
         for _ in range(2):
+            events: list[Event] = []
             begin = perf_counter()
-            outcome = sound(p, session.solve(Limits(time=0.7, gap=0.0)))
+            outcome = sound(p, session.solve(Limits(time=0.5, gap=0.0), events.append))
             took = perf_counter() - begin
             expect(outcome.status is Status.TIME_LIMIT, "the status is time limit", outcome)
-            expect(0.3 <= took <= 2.7, f"0.7 s for every solve (this one took {took:.2f} s)", outcome)
-            expect(outcome.x is not None, "the best point so far is returned", outcome)
+            expect(0.2 <= took <= 0.5 + OVERTIME_SECONDS_MAX, f"0.5 s for every solve (this one took {took:.2f} s)", outcome)
+            seen = any(event.kind == "incumbent" for event in events)
+            expect(outcome.x is not None or not seen, "the best point so far is returned", outcome)
 
 
 @check(Feature.INTEGER, Feature.NODE_LIMIT)
@@ -45,6 +62,7 @@ def node_limit(backend: Backend) -> None:
     outcome = solve(backend, p, Limits(nodes=10, gap=0.0))
     expect(outcome.status is Status.NODE_LIMIT, "the status is node limit", outcome)
     expect(outcome.nodes <= 200, "a limit of 10 nodes stops the search near that number", outcome)
+    expect(outcome.x is not None, "the best point so far is returned", outcome)
 
 
 @check(Feature.INTEGER, Feature.GAP_LIMIT)
@@ -97,9 +115,9 @@ def handler_raises(backend: Backend) -> None:
 
     with backend.open(p) as session:
         begin = perf_counter()
-        limits = Limits(time=20.0, gap=0.0) if Feature.TIME_LIMIT in backend.features else Limits()
+        limits = LONG_LIMITS if Feature.TIME_LIMIT in backend.features else Limits()
         expect_raises(PlannedError, lambda: session.solve(limits, fail), "the handler's exception is raised by solve")
-        expect(perf_counter() - begin < 10.0, "the handler's exception stops the solve")
+        expect(perf_counter() - begin < STOP_SECONDS_MAX, "the handler's exception stops the solve")
         outcome = sound(p, session.solve(Limits(gap=0.2)), Limits(gap=0.2))
         expect(outcome.status is Status.OPTIMAL, "the session is usable after the handler's exception", outcome)
 
@@ -110,8 +128,9 @@ def interrupt_from_handler(backend: Backend) -> None:
     p = hard_knapsack()
     with backend.open(p) as session:
         session.interrupt()  # no effect: there is no current solve
-        outcome = session.solve(Limits(time=20.0, gap=0.0), lambda event: session.interrupt() if event.kind == "incumbent" else None)
-        _interrupted(sound(p, outcome))
+        outcome = sound(p, session.solve(LONG_LIMITS, lambda event: session.interrupt() if event.kind == "incumbent" else None))
+        _interrupted(outcome)
+        expect(outcome.x is not None, "the best point so far is returned", outcome)
         again = session.solve(Limits(gap=0.2))
         expect(again.status is Status.OPTIMAL, "an interrupt does not affect the next solve", again)
 
@@ -120,26 +139,39 @@ def interrupt_from_handler(backend: Backend) -> None:
 def interrupt_from_thread(backend: Backend) -> None:
     """An interrupt from another thread ends the solve; the interpreter runs other threads during the solve."""
     p = hard_knapsack()
+    found, ended = threading.Event(), threading.Event()
+    reported = Feature.INCUMBENT_EVENTS in backend.features
+
+    def interrupt() -> None:
+        found.wait(STOP_SECONDS_MAX if reported else 0.5)
+        while not ended.wait(0.1):  # a backend that reports no incumbent may not have begun to solve
+            session.interrupt()
+
     with backend.open(p) as session:
-        timer = threading.Timer(0.5, session.interrupt)
-        timer.start()
-        _interrupted(sound(p, session.solve(Limits(time=20.0, gap=0.0))))
-        timer.join()
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            outcome = sound(p, session.solve(LONG_LIMITS, lambda event: found.set() if event.kind == "incumbent" else None))
+        finally:
+            found.set()
+            ended.set()
+            thread.join()
+        _interrupted(outcome)
+        expect(outcome.x is not None or not reported, "the best point so far is returned", outcome)
 
 
 def _interrupted(outcome: Outcome) -> None:
     expect(outcome.status is Status.INTERRUPTED, "the status is interrupted", outcome)
-    expect(outcome.runtime < 10.0, "an interrupt stops the solve soon", outcome)
-    expect(outcome.x is not None, "the best point so far is returned", outcome)
+    expect(outcome.runtime < STOP_SECONDS_MAX, "an interrupt stops the solve", outcome)
 
 
 @check(Feature.INTEGER, Feature.BOUND_STOP, Feature.TIME_LIMIT)
 def bound_stop(backend: Backend) -> None:
     """A bound stop ends the solve with `target reached` once the bound reaches it; an unreachable one has no effect."""
     p = hard_knapsack()
-    root = solve(backend, p, Limits(time=1.0, gap=0.0))
-    outcome = solve(backend, p, Limits(time=20.0, gap=0.0, bound_stop=root.bound - 0.01 * abs(root.bound)))
-    expect(outcome.status is Status.TARGET and outcome.runtime < 10, "the status is target reached", outcome)
+    root = solve(backend, p, root_limits(backend))
+    outcome = solve(backend, p, replace(LONG_LIMITS, bound_stop=root.bound - 0.01 * abs(root.bound)))
+    expect(outcome.status is Status.TARGET and outcome.runtime < STOP_SECONDS_MAX, "the status is target reached", outcome)
     small = knapsack()
     best = brute_force(small)
     optimum(small, solve(backend, small, Limits(gap=0.0, bound_stop=best + 1.0)), best, Limits(gap=0.0))
@@ -152,8 +184,8 @@ def objective_stop(backend: Backend) -> None:
     rough = solve(backend, p, Limits(gap=0.05)).objective
     expect(rough is not None, "a solve to a gap of 5 % has a point")
     target = 0.9 * (rough or 0.0)
-    outcome = solve(backend, p, Limits(time=20.0, gap=0.0, objective_stop=target))
-    expect(outcome.status is Status.TARGET and outcome.runtime < 10, "the status is target reached", outcome)
+    outcome = solve(backend, p, replace(LONG_LIMITS, objective_stop=target))
+    expect(outcome.status is Status.TARGET and outcome.runtime < STOP_SECONDS_MAX, "the status is target reached", outcome)
     expect(outcome.objective is not None and outcome.objective <= target, f"the point is at most {target}", outcome)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mipnet.backend import Backend, Feature, Limits, Status
 from mipnet.errors import BackendError, InputError
-from mipnet.testing.assertions import EXACT_LIMITS, check, expect, expect_raises, optimum, sound
+from mipnet.testing.assertions import EXACT_LIMITS, check, expect, expect_raises, optimum, root_limits, sound
 from mipnet.testing.programs import brute_force, knapsack, market_split, program, rows
 
 
@@ -19,7 +19,7 @@ def start_accepted(backend: Backend) -> None:
     p, point = market_split()
     with backend.open(p) as session:
         session.start(point)
-        outcome = sound(p, session.solve(Limits(time=0.5)))
+        outcome = sound(p, session.solve(root_limits(backend)))
         expect(outcome.start_accepted is True, "start_accepted is True", outcome)
         limit = p.objective(point) + 1e-6
         expect(outcome.objective is not None and outcome.objective <= limit, f"the objective is at most the start's, {limit}", outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from mipnet_scip import SCIP, plugins
 
 from mipnet.backend import Limits, OnEvent, Options, Outcome, Program, Session, Status
 from mipnet.backend.helpers import DEFAULT_LIMITS
-from mipnet.testing import backend_checks, check_backend
+from mipnet.testing import backend_checks, check_backend, limits
 
 
 class Bent(HiGHS):
@@ -90,19 +91,19 @@ BROKEN = {
     "bounds forgotten": (Bent(deaf="set_bounds"), "changed_bounds"),
     "start ignored": (Bent(deaf="start"), "start_accepted"),
     "suggestions ignored": (Bent(deaf="suggest"), "suggested_point"),
-    "interrupt ignored": (Bent(deaf="interrupt", limits=lambda given: replace(given, time=min(given.time, 2.0))), "interrupt_from_thread"),
-    "time limit too long": (Bent(limits=lambda given: replace(given, time=given.time + 2.0)), "time_limit_each_solve"),
-    "node limit ignored": (Bent(limits=lambda given: replace(given, nodes=None, time=1.0)), "node_limit"),
+    "interrupt ignored": (Bent(deaf="interrupt", limits=lambda given: replace(given, time=min(given.time, 0.5))), "interrupt_from_thread"),
+    "time limit too long": (Bent(outcome=lambda p, o: replace(o, runtime=o.runtime + 60.0)), "time_limit_without_point"),
+    "node limit ignored": (Bent(limits=lambda given: replace(given, nodes=None, time=0.3)), "node_limit"),
     "the incumbent for a bound": (
         Bent(outcome=lambda p, o: o if o.objective is None else replace(o, bound=o.objective)),
         "bound_of_stopped_solve",
     ),
     "a bound kept from before": (Bent(outcome=keep_best_bound()), "bound_of_another_objective"),
     "targets ignored": (
-        Bent(limits=lambda given: replace(given, objective_stop=None, bound_stop=None, time=min(given.time, 1.0))),
+        Bent(limits=lambda given: replace(given, objective_stop=None, bound_stop=None, time=min(given.time, 0.5))),
         "objective_stop",
     ),
-    "exceptions swallowed": (Bent(handler=swallow, limits=lambda given: replace(given, time=min(given.time, 1.0))), "handler_raises"),
+    "exceptions swallowed": (Bent(handler=swallow, limits=lambda given: replace(given, time=min(given.time, 0.3))), "handler_raises"),
     "bounds that fall": (Bent(handler=backwards), "events_in_order"),
     "no events": (Bent(handler=lambda handler: None), "events_in_order"),
     "never closed": (Bent(deaf="close"), "closed_twice"),
@@ -113,6 +114,13 @@ BROKEN = {
 def test_a_broken_backend_is_found_out(backend: Bent, clause: str) -> None:
     with pytest.raises(AssertionError, match="contract: "):
         dict(backend_checks(backend))[clause]()
+
+
+def test_a_time_limit_that_is_not_kept_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which every solve takes a minute; the time that the backend reports plays no part."""
+    monkeypatch.setattr(limits, "perf_counter", itertools.count(step=60.0).__next__)
+    with pytest.raises(AssertionError, match=r"contract: 0\.5 s for every solve \(this one took 60\.00 s\)"):
+        dict(backend_checks(HiGHS()))["time_limit_each_solve"]()
 
 
 class Forgetful(SCIP):
