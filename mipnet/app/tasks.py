@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from mipnet.errors import InputError
+from mipnet.errors import InputError, suggest_keywords
 
 COMMANDS_WITHOUT_TASK = ("inspect", "bounds", "backends", "init", "schema")
 """Commands that do not run a task; a task cannot have their names."""
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Task:
     """One task.

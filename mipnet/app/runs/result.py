@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from mipnet.app.files.base import NetworkFile, SpecFile
 from mipnet.arrays import Array
+from mipnet.errors import suggest_keywords
 from mipnet.version import __version__
 
 
@@ -36,6 +37,7 @@ class RunResult(Protocol):
         """Write the files of the run folder other than the YAML file and ``result.json``."""
 
 
+@suggest_keywords
 @dataclass(frozen=True, eq=False)
 class TaskResult:
     """The result of a task that has no further files and no tables: a record, lines to print, and whether it succeeded."""
