@@ -11,7 +11,7 @@ import typer
 from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimit, finish, option_overrides
 from mipnet.app.tasks import Task
 
-TaskFile = Annotated[Path, typer.Argument(metavar="FILE.YAML", help="A YAML file of this task; `mipnet schema` prints its keys.")]
+TaskFile = Annotated[Path, typer.Argument(metavar="FILE.YAML", help="A YAML file of this task; `mipnet schema TASK` prints its keys.")]
 
 
 def task_command(task: Task) -> Callable[..., int]:
