@@ -77,9 +77,10 @@ class LineProgress(LiveProgress):
         self._show()
 
     def activity(self, text: str) -> None:
-        """Show what the run does next in place of the solve."""
+        """Show what the run does next in place of the solve; without a terminal, print a line about it."""
         self.current = text
-        self._show()
+        if not self.terminal:
+            self.print_line(text)
 
     def point_done(self, parameter: str, point: EvaluatedPoint) -> None:
         """Print a line that stays about a point of a path."""
