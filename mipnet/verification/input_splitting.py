@@ -39,7 +39,7 @@ SPLIT_WIDTH_MIN_RELATIVE = 1e-9
 WAITING_BOXES_MAX = 200_000
 """Largest number of boxes that are stored."""
 
-INFINITY = torch.tensor(torch.inf, dtype=torch.float64)
+INFINITE_BOUND = torch.tensor(torch.inf, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ class InputSplitting:
         """Return the same boxes with tighter bounds of nodes and clauses, and with the effect of each input on the bound."""
         self.boxes += len(boxes)
         network, box = self.excess.network, Box(boxes.box.lower.numpy(), boxes.box.upper.numpy(), self.ball(len(boxes)))
-        start = Bounds(network, box, {**{node.name: Interval(-INFINITY, INFINITY) for node in network.nodes}, **boxes.known})
+        start = Bounds(network, box, {**{node.name: Interval(-INFINITE_BOUND, INFINITE_BOUND) for node in network.nodes}, **boxes.known})
         found = sweep(BoundsQuestion(network, box, start=start), [self.refine], "crown")
         read = {node.inputs[0] for node in network.nodes if node.layer.activation}
         lower, slopes = self.row_bounds(KnownBounds(network, frozenset(), dict(found.after), ball=box.ball), len(boxes))

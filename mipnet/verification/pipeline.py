@@ -20,7 +20,7 @@ from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.stages import CaseTrial, StageSettings
-from mipnet.verification.verdict import STAGES, Status, Verdict
+from mipnet.verification.verdict import STAGE_NAMES, Verdict, VerdictStatus
 
 
 @suggest_keywords
@@ -81,10 +81,10 @@ def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
     """Combine the verdicts of the cases: ``sat`` if one is ``sat``, ``unsat`` if all are ``unsat``."""
     last = verdicts[-1]
     statuses = {verdict.status for verdict in verdicts}
-    status: Status = "sat" if "sat" in statuses else "unsat" if statuses == {"unsat"} and len(verdicts) == cases else "unknown"
+    status: VerdictStatus = "sat" if "sat" in statuses else "unsat" if statuses == {"unsat"} and len(verdicts) == cases else "unknown"
     findings = tuple(finding for verdict in verdicts for finding in verdict.findings)
     stages = [verdict.stage for verdict in verdicts if verdict.stage is not None]
-    stage = last.stage if status == "sat" else max(stages, key=STAGES.index, default=None) if status == "unsat" else None
+    stage = last.stage if status == "sat" else max(stages, key=STAGE_NAMES.index, default=None) if status == "unsat" else None
     parts, nodes = sum(verdict.parts for verdict in verdicts), sum(verdict.nodes for verdict in verdicts)
     return replace(last, status=status, stage=stage, findings=findings, seconds=seconds, parts=parts, nodes=nodes)
 

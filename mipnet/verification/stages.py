@@ -22,7 +22,7 @@ from mipnet.verification.input_splitting import SPLITTING_INPUTS_MAX, InputSplit
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.self_check import check_bounds, check_points
 from mipnet.verification.sign_branching import SignBranching
-from mipnet.verification.verdict import Finding, Status, Verdict
+from mipnet.verification.verdict import Finding, Verdict, VerdictStatus
 
 REFUTATION_MARGIN = 1e-9
 """A bound computed in float64, rounded outwards, refutes a clause if it is above this."""
@@ -92,7 +92,7 @@ class CaseTrial:
 
     def verdict_so_far(self) -> Verdict:
         """Return the verdict that follows from the stages so far."""
-        status: Status = "sat" if self.found is not None else "unknown" if self.open.any() else "unsat"
+        status: VerdictStatus = "sat" if self.found is not None else "unknown" if self.open.any() else "unsat"
         findings = tuple(Finding(self.number, k, stage, float(self.bound[k])) for k, stage in enumerate(self.stage))
         x, y = self.found or (None, None)
         by = self.settings.oracle.name if self.found else None

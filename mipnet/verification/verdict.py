@@ -9,9 +9,9 @@ from typing import Literal
 
 from mipnet.arrays import Array
 
-Status = Literal["sat", "unsat", "unknown"]
+VerdictStatus = Literal["sat", "unsat", "unknown"]
 
-STAGES = ("interval", "crown", "search", "alpha", "splitting", "branching", "mip")
+STAGE_NAMES = ("interval", "crown", "search", "alpha", "splitting", "branching", "mip")
 """The names of all stages in order of cost; `splitting` halves boxes of inputs, `branching` decides signs of ReLUs."""
 
 
@@ -34,7 +34,7 @@ class Verdict:
     the solver's nodes.
     """
 
-    status: Status
+    status: VerdictStatus
     stage: str | None
     findings: tuple[Finding, ...]
     counterexample: Array | None
@@ -56,4 +56,4 @@ class Verdict:
     def refuted(self) -> Mapping[str, int]:
         """The number of clauses that each stage refuted, in order of stages."""
         counted = Counter(finding.stage for finding in self.findings if finding.stage is not None)
-        return {stage: counted[stage] for stage in STAGES if stage in counted}
+        return {stage: counted[stage] for stage in STAGE_NAMES if stage in counted}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from mipnet.app.runs.folder import write_whole
 from mipnet.app.runs.vnncomp import VNNCOMP_WORDS
 from mipnet.errors import InputError
-from mipnet.verification.verdict import STAGES
+from mipnet.verification.verdict import STAGE_NAMES
 
 RESULTS_FILE = "results.csv"
 """The table of results in the folder of a run."""
@@ -124,7 +124,7 @@ def summary(results: Sequence[InstanceResult]) -> dict[str, dict[str, Any]]:
         found[benchmark] = {
             "instances": len(own),
             **{word: len(group) for word, group in words.items()},
-            "stages": {stage: {w: sum(a.stage == stage for a in words[w]) for w in ("unsat", "sat")} for stage in STAGES},
+            "stages": {stage: {w: sum(a.stage == stage for a in words[w]) for w in ("unsat", "sat")} for stage in STAGE_NAMES},
             "median_s": (seconds[middle] + seconds[-1 - middle]) / 2,
             "total_s": sum(seconds),
         }
