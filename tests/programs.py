@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from mipnet.solving.parallel import run_all
 
 
 def square(folder: Path, number: int, victim: int | None = None) -> int:
@@ -16,6 +22,16 @@ def square(folder: Path, number: int, victim: int | None = None) -> int:
         time.sleep(600)
     (folder / f"done-{number}-{time.time_ns()}").touch()
     return number * number
+
+
+def run_pickled(programs: Mapping[Any, Callable[[], Any]], *, workers: Any, **how: Any) -> dict[Any, Any]:
+    """`run_all` in this process, with programs and values that are pickled as on their way to another process and back."""
+    return run_all({key: partial(call_pickled, pickle.dumps(program)) for key, program in programs.items()}, workers=0, **how)
+
+
+def call_pickled(program: bytes) -> Any:
+    """Unpickle and call a function; its value is pickled and unpickled, too."""
+    return pickle.loads(pickle.dumps(pickle.loads(program)()))
 
 
 def fail(error: Exception) -> None:

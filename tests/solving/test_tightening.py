@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +15,13 @@ from scipy.optimize import linprog
 import mipnet as mn
 from mipnet.backend import Feature, Outcome, Status
 from mipnet.errors import InputError, SolverFailure
+from mipnet.solving import extremes as solver_extremes
 from mipnet.solving import tightening
 from tests.bounds.search import activations, everything, first_outside, gate_acts
 from tests.bounds.test_crown import relu_net
 from tests.nets import SEEDS, make
+from tests.programs import run_pickled
+from tests.sweep import marked
 
 BACKENDS = ("highs", "scip")
 CLOSE = 1e-4
@@ -155,11 +158,22 @@ def test_they_hold_and_are_at_least_as_tight_as_what_they_start_from(family, see
     assert encoding.bounds is found[-1]
 
 
-def test_samples_are_bounded_each_on_its_own_and_in_parts_by_workers():
+@pytest.mark.parametrize("real", [False, marked(True)], ids=["pickled", "processes"])
+def test_samples_are_bounded_each_on_its_own_and_in_parts_by_workers(real, monkeypatch):
+    """In other processes, or in this one with programs that were pickled as for another one."""
+
+    def run(programs, *, workers):
+        assert workers.count == 3
+        assert list(programs) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        return run_pickled(programs, workers=workers)
+
     g = np.random.default_rng(1)
     network = relu_net(g, (3, 8, 2))
     region = mn.LInf(g.normal(size=(2, 3)), 0.8)
-    together = mn.tighten(network, region, time_limit=60, run=mn.TighteningRun(workers=3))
+    with monkeypatch.context() as patched:
+        if not real:
+            patched.setattr(tightening, "run_all", run)
+        together = mn.tighten(network, region, time_limit=60, run=mn.TighteningRun(workers=3))
     for k in range(2):
         alone = mn.tighten(network, mn.Box(region.lower[k : k + 1], region.upper[k : k + 1]), time_limit=60)
         for name, box in alone.after.items():
@@ -215,15 +229,34 @@ def test_an_interrupt_keeps_what_is_proven():
     assert bounds.width()["fc3"] <= mn.propagate(network, region, method="alpha").width()["fc3"] + 1e-9
 
 
-def test_a_time_limit_is_kept():
+def test_a_time_limit_is_kept(monkeypatch):
+    """By a clock that moves by a twentieth of a second per solve, so that there is time for 120 solves of 480."""
+    now, asked = 0.0, []
+
+    class Limited(HiGHS):
+        def open(self, program, options=None):
+            session = super().open(program, options)
+            plain = session.solve
+
+            def solve(limits):
+                nonlocal now
+                asked.append((limits.time, max(0.01, 6 - now)))
+                now += 0.05
+                return plain(mn.Limits(nodes=0) if program.integer.any() else mn.Limits())
+
+            session.solve = solve
+            return session
+
+    for module in (tightening, solver_extremes):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     g = np.random.default_rng(0)
     network = relu_net(g, (20, 40, 40, 40, 10))
     region = mn.LInf(g.normal(size=(1, 20)), 0.5)
     start = mn.propagate(network, region, method="crown")
-    began = time.monotonic()
     told = []
-    bounds = mn.tighten(network, region, start=start, time_limit=6, run=mn.TighteningRun(on_layer=told.append))
-    assert time.monotonic() - began < 10
+    bounds = mn.tighten(network, region, start=start, backend=Limited(), time_limit=6, run=mn.TighteningRun(on_layer=told.append))
+    assert 100 < len(asked) <= 126  # one solve may begin at the end of each of six shares
+    assert all(given <= left for given, left in asked)
     assert bounds.width()["fc2"] < start.width()["fc2"]
     assert [line.partition(":")[0] for line in told] == ["fc2", "fc3", "fc4"]
 

@@ -19,6 +19,7 @@ from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.input_splitting import InputSplitting
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.sign_branching import SignBranching
+from tests.sweep import sweep
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")
@@ -50,7 +51,7 @@ def asked(region, *clauses):
     return Property((Case(region, tuple(clauses)),))
 
 
-CASES = [(seed, rows) for seed in range(4) for rows in (1, 2)]
+CASES = sweep([(seed, rows) for seed in range(4) for rows in (1, 2)], every=3)
 
 
 @pytest.mark.parametrize(("seed", "rows"), CASES)
@@ -74,7 +75,7 @@ def test_verdicts_on_both_sides_of_the_true_extreme(seed, rows, backend):
 @pytest.mark.parametrize(("seed", "rows"), CASES)
 def test_every_stage_proves_it_alone(seed, rows):
     net, region, matrix, edge = problem(seed, rows)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     for shift, proven in ((-1e-3, True), (1e-3, False)):
         clause = Clause(matrix, edge + shift)
         excess = Excess.of(net, [clause])
@@ -98,14 +99,14 @@ def test_every_stage_proves_it_alone(seed, rows):
             assert branching.bound <= -shift + 1e-9
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", sweep(range(8), every=2))
 def test_branching_proves_what_linear_bounds_do_not(seed):
     net, region, matrix, edge = problem(seed, 1)
     span = np.ptp(net.forward(region.lower + np.random.default_rng(0).uniform(size=(4000, INPUTS)) * 1.4) @ matrix[0])
     excess = Excess.of(net, [Clause(matrix, edge - 0.3 * span)])
     bounds = mn.propagate(excess.network, region, method="crown")
     branching = SignBranching(excess, bounds, 0, 1e-9, lambda x: None)
-    assert branching.run(time.monotonic() + 60) == (True, None)
+    assert branching.run(time.monotonic() + 600) == (True, None)
     assert 0 < branching.bound <= 0.3 * span + 1e-9
     assert branching.branches > 1 or bounds.after["excess"].lower.item() > -0.3 * span
 
@@ -134,7 +135,7 @@ def test_a_second_backend_has_to_agree():
 def test_no_point_is_sat_that_the_oracle_does_not_confirm():
     net, region, matrix, edge = problem(2, 1)
     stubborn = Oracle("stubborn", lambda x: net.forward(x) + 10.0 * matrix)
-    verdict = mn.verify(net, asked(region, Clause(matrix, edge + 1e-3)), oracle=stubborn, time_limit=10)
+    verdict = mn.verify(net, asked(region, Clause(matrix, edge + 1e-3)), oracle=stubborn, time_limit=120)
     assert verdict.status == "unknown"
     assert verdict.counterexample is None
 
@@ -165,7 +166,7 @@ def test_without_undecided_units_nothing_is_left_to_branch_on():
     region, clause = mn.Box(np.zeros((1, 2)), np.ones((1, 2))), Clause(np.array([[1.0, 0.0]]), np.array([1.0]))
     excess = Excess.of(net, [clause])
     branching = SignBranching(excess, mn.propagate(excess.network, region, method="crown"), 0, 1e-9, lambda x: None)
-    assert branching.run(time.monotonic() + 10) == (False, None)
+    assert branching.run(time.monotonic() + 600) == (False, None)
     assert mn.verify(net, asked(region, clause)).status == "sat"  # the row is met with equality, and that counts
 
 

@@ -182,10 +182,10 @@ def test_forward_passes_catch_it_and_so_does_a_second_backend(kind, seed, monkey
     only_the_solver(monkeypatch)
     question = mn.Property((mn.Case(region, (clause,)),))
     plant(monkeypatch, kind, error, only_first=True)
-    if mn.verify(net, question, backend=backend, time_limit=20).status == "sat":
+    if mn.verify(net, question, backend=backend, time_limit=120).status == "sat":
         return  # the point that the solver ends at, replayed, is a counterexample although its bound says that there is none
     plant(monkeypatch, kind, error, only_first=True)
-    verdict = mn.verify(net, question, backend=backend, cross_check=other, time_limit=20)
+    verdict = mn.verify(net, question, backend=backend, cross_check=other, time_limit=120)
     assert verdict.status == "sat"
     assert f"{other} found a counterexample" in verdict.note
 
@@ -208,7 +208,7 @@ def test_a_plain_solve_says_nothing_false_of_a_point(kind, seed, monkeypatch):
     planted = plant(monkeypatch, kind, error)
     encoding = planted.encode(excess.network, region, bounds=mn.propagate(excess.network, region, method="crown"))
     encoding.model.add_objective(1 * encoding.output)
-    result = mn.solve(encoding, BACKENDS[seed % 2], time_limit=20)
+    result = mn.solve(encoding, BACKENDS[seed % 2], time_limit=120)
     if result.verified:
         value = net.forward(encoding.value("input", result.point)) @ clause.matrix.T - clause.rhs
         assert result.objective == pytest.approx(value.item(), abs=1e-4)

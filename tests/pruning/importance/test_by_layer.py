@@ -12,15 +12,18 @@ import xarray as xr
 import mipnet as mn
 from mipnet.backend import Status
 from mipnet.errors import DataError, InputError
+from mipnet.pruning.importance import by_layer as by_layer_module
 from mipnet.pruning.importance.auxiliary_heads import HeadTraining, make_head, train_heads
 from mipnet.pruning.importance.by_layer import by_layer, stage_question
 from mipnet.pruning.importance.network_cuts import between, chained, find_cuts, find_stages
 from mipnet.pruning.importance.program import Importance
 from tests import nets
 from tests.nets import dense
+from tests.programs import run_pickled
 from tests.pruning.importance.questions import changed
 from tests.pruning.modules import Residual
 from tests.pruning.nets import cnn, mlp, residual
+from tests.sweep import marked
 
 BACKENDS = ("highs", "scip")
 FROZEN = {"relu": "frozen"}
@@ -179,9 +182,13 @@ def test_units_that_say_nothing_of_the_label_go_and_those_that_do_stay(backend: 
     assert mn.accuracy(network, x, y, found.gates, masks) == 100.0
 
 
-def test_two_processes_find_the_same() -> None:
+@pytest.mark.parametrize("real", [False, marked(True)], ids=["pickled", "processes"])
+def test_two_processes_find_the_same(real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, or this one with programs that were pickled as for another one."""
     question, x, y = asked()
     here = by_layer(question, HeadTraining(x, y, epochs=2))
+    if not real:
+        monkeypatch.setattr(by_layer_module, "run_all", run_pickled)
     there = by_layer(question, HeadTraining(x, y, epochs=2), workers=2)
     xr.testing.assert_allclose(here.scores, there.scores, atol=1e-9)
     assert [part.label for part in there.parts] == ["conv1", "conv2", "fc1"]

@@ -16,6 +16,7 @@ from mipnet.pruning.importance.program import Importance
 from mipnet.pruning.importance.reduced_program import forward_logits
 from tests.nets import SEEDS, conv, dense, make
 from tests.pruning.importance.questions import ask, changed
+from tests.sweep import sweep
 
 NAMES = [f"{family.__name__}-{seed}" for family, seed in SEEDS]
 
@@ -62,7 +63,7 @@ def solve_frozen(task, pattern="free", backend="highs", **options):
 
 @pytest.mark.parametrize("backend", ["highs", "scip"])
 @pytest.mark.parametrize("layers", ["paper", "all"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", sweep(range(3), every=3))
 @pytest.mark.parametrize("make_net", [relu_mlp, relu_cnn, residual])
 def test_the_paper_pattern_has_the_optimum_of_the_full_program(make_net, seed, layers, backend):
     task = question(make_net, seed, epsilon=0.0, weight=3.0, layers=layers)

@@ -16,6 +16,7 @@ from mipnet.pruning.importance.program import Importance
 from mipnet.pruning.importance.sparsity import layer_sizes
 from tests.nets import conv, dense
 from tests.pruning.importance.questions import ask, changed
+from tests.sweep import sweep
 
 BACKENDS = ("highs", "scip")
 
@@ -86,10 +87,12 @@ def test_binary_gates_find_what_enumeration_of_all_masks_finds(make, backend, lo
     assert true_objective(task, encoding, {name: scores[name].values.round() for name in scores}) == pytest.approx(best, abs=1e-5)
 
 
-@pytest.mark.parametrize("make", NETS)
-@pytest.mark.parametrize("bounds", ["paper", "sound"])
-@pytest.mark.parametrize("layers", ["paper", "all"])
-@pytest.mark.parametrize("normalize", ["units", "parameters", "paper"])
+CHOICES = list(itertools.product(["units", "parameters", "paper"], ["paper", "all"], ["paper", "sound"], NETS))
+
+
+@pytest.mark.parametrize(
+    ("normalize", "layers", "bounds", "make"), sweep(CHOICES, every=5), ids=["-".join((*words, make.__name__)) for *words, make in CHOICES]
+)
 def test_both_backends_agree_and_the_objective_is_the_stated_one(make, bounds, layers, normalize):
     task = posed(make, 5, bounds=bounds, layers=layers, normalize=normalize)
     found = {}

@@ -16,6 +16,7 @@ from mipnet.pruning.smaller.parameter_counts import remaining_parameters
 from mipnet.pruning.smaller.surgery import cut
 from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
 from tests.pruning.modules import ALL, read
+from tests.sweep import marked, sweep
 
 
 def size(module) -> int:
@@ -47,31 +48,32 @@ def test_a_masked_module_is_the_masked_network(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_smaller_module_is_the_masked_network(name):
-    for seed in range(3):
-        module, network, gates, masks, x = read(name, seed)
-        before = copy.deepcopy(module.state_dict())
-        wanted = network.forward(x, mask_actions(gates, masks))
-        small = mn.prune(module.double(), masks, x)
-        assert np.abs(run(small, x) - wanted).max() < 1e-10
-        module.float()
-        single = mn.prune(module, masks, x)
-        scale = max(1.0, np.abs(wanted).max())
-        assert np.abs(run(single, x.float()) - wanted).max() < 2e-6 * scale
-        assert {p.dtype for p in single.parameters()} == {torch.float32}
-        assert size(single) < size(module) or name == "grouped"
-        assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+@pytest.mark.parametrize("seed", sweep(range(3), every=3))
+def test_a_smaller_module_is_the_masked_network(seed, name):
+    module, network, gates, masks, x = read(name, seed)
+    before = copy.deepcopy(module.state_dict())
+    wanted = network.forward(x, mask_actions(gates, masks))
+    small = mn.prune(module.double(), masks, x)
+    assert np.abs(run(small, x) - wanted).max() < 1e-10
+    module.float()
+    single = mn.prune(module, masks, x)
+    scale = max(1.0, np.abs(wanted).max())
+    assert np.abs(run(single, x.float()) - wanted).max() < 2e-6 * scale
+    assert {p.dtype for p in single.parameters()} == {torch.float32}
+    assert size(single) < size(module) or name == "grouped"
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_smaller_module_has_the_parameters_that_are_counted(name):
-    for seed in range(5):
-        module, network, gates, masks, _ = read(name, seed)
-        assert size(cut(module, network, gates, masks)) == sum(remaining_parameters(network, gates, masks).values())
+@pytest.mark.parametrize("seed", sweep(range(5), every=5))
+def test_a_smaller_module_has_the_parameters_that_are_counted(seed, name):
+    module, network, gates, masks, _ = read(name, seed)
+    assert size(cut(module, network, gates, masks)) == sum(remaining_parameters(network, gates, masks).values())
 
 
-def test_units_drawn_at_random_over_many_seeds():
-    for seed in range(60):
+@pytest.mark.parametrize("seeds", [range(15), marked(range(15, 60))], ids=["few", "many"])
+def test_units_drawn_at_random_over_many_seeds(seeds):
+    for seed in seeds:
         name = list(ALL)[seed % len(ALL)]
         module, network, gates, masks, x = read(name, seed, share=[0.15, 0.4, 0.8][seed % 3])
         small = cut(module.double(), network, gates, masks)
