@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,16 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are part of a checkout")
 
 
-def run(name: str) -> str:
+def run(name: str, capfd: pytest.CaptureFixture[str]) -> str:
+    """What a script prints in this process, where warnings are errors, too."""
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    out, err = capfd.readouterr()
+    assert not err
+    return out
+
+
+def run_apart(name: str) -> str:
+    """What a script prints in a process of its own."""
     done = subprocess.run([sys.executable, "-W", "error", str(EXAMPLES / name)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
@@ -24,19 +34,19 @@ def run(name: str) -> str:
 
 
 def test_own_layer() -> None:
-    said = re.fullmatch(r"the largest output .* is (\S+), proven to (\S+), verified: True\n", run("own_layer.py"))
+    said = re.fullmatch(r"the largest output .* is (\S+), proven to (\S+), verified: True\n", run_apart("own_layer.py"))
     assert said is not None
     assert float(said[1]) == pytest.approx(float(said[2]), abs=1e-3)
 
 
-def test_own_backend() -> None:
-    assert run("own_backend.py") == "SciPy's milp keeps the contract of a backend\n"
+def test_own_backend(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("own_backend.py", capfd) == "SciPy's milp keeps the contract of a backend\n"
 
 
-def test_own_property() -> None:
+def test_own_property(capfd: pytest.CaptureFixture[str]) -> None:
     said = re.fullmatch(
         r"digit (\d): with two free pixels (\d) leads by at most (\S+)\nattained (\S+) at pixels \[(.*)\]\noptimal, verified: True\n",
-        run("own_property.py"),
+        run("own_property.py", capfd),
     )
     assert said is not None
     assert said[1] != said[2]

@@ -78,7 +78,7 @@ def test_equal_tables_are_equal_files_and_pyplot_is_not_loaded(table: Comparison
     code = "import sys, mipnet.app.figures, mipnet.app.runs.compare; assert 'matplotlib' not in sys.modules\n"
     code += "from matplotlib.figure import Figure\nfrom mipnet.pruning.rivals.comparison import *\n"
     code += "mipnet.app.figures.curve(ComparisonTable((ComparisonRow('mip', 'given', .5, .5, 9, 0, 0),), 'mip', 9, 0, 9))"
-    subprocess.run([sys.executable, "-c", f"{code}\nassert 'matplotlib.pyplot' not in sys.modules"], check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", f"{code}\nassert 'matplotlib.pyplot' not in sys.modules"], check=True, timeout=240)
 
 
 def test_without_matplotlib_the_remedy_is_named(table: ComparisonTable, monkeypatch: pytest.MonkeyPatch) -> None:

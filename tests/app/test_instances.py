@@ -15,6 +15,8 @@ import pytest
 from mipnet.app.cli.main import main
 from mipnet.app.runs import instances
 from mipnet.app.runs import results_table as table
+from tests.programs import run_pickled
+from tests.sweep import marked
 from tests.verification.questions import asked, distance, hard, listed, outputs_of, point_of
 
 Capture = pytest.CaptureFixture[str]
@@ -107,7 +109,7 @@ def test_it_goes_on_after_a_kill(how: signal.Signals) -> None:
     assert any("2 of 4" in line for line in command.stderr)
     before = Path("out/results.csv").read_bytes()
     os.kill(command.pid, how)
-    err = command.communicate(timeout=60)[1]
+    err = command.communicate(timeout=240)[1]
     assert command.returncode == (130 if how is signal.SIGINT else -how), err
     assert "Traceback" not in err
     assert how is signal.SIGKILL or "error: interrupted; the results so far are kept in `out`" in err
@@ -119,12 +121,13 @@ def test_it_goes_on_after_a_kill(how: signal.Signals) -> None:
     assert [row["verdict"] for row in rows()] == ["sat", "error", "unsat"]
 
 
-def test_side_by_side() -> None:
+@pytest.mark.parametrize("real", [False, marked(True)], ids=["pickled", "processes"])
+def test_side_by_side(real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two processes, or in this one with questions that were pickled as for another one."""
     pytest.importorskip("distributed")
-    code = f"from mipnet.app.cli.main import main\nif __name__ == '__main__':\n    raise SystemExit(main({[*RUN, '--workers', '2']!r}))"
-    Path("run.py").write_text(code)
-    done = subprocess.run([sys.executable, "run.py"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1, done.stderr
+    if not real:
+        monkeypatch.setattr(instances, "run_all", run_pickled)
+    assert main([*RUN, "--workers", "2"]) == 1
     found = {row["question"]: row["verdict"] for row in rows()}
     assert found == {"far.vnnlib": "sat", "none.vnnlib": "error", "farther.vnnlib": "unsat", "wide.vnnlib": "error"}
 

@@ -86,12 +86,12 @@ def test_timeout_is_a_verdict(capsys: Capture) -> None:
 def test_ctrl_c(elsewhere: Path) -> None:
     hard(Path("hard.onnx"))
     asked(Path("p.vnnlib"), "(>= Y_0 60)", inputs=30, outputs=1, low=-1)
-    words = [sys.executable, "-m", "mipnet", "verify", "hard.onnx", "p.vnnlib", "--timeout", "100", "--results-file", "out.txt"]
+    words = [sys.executable, "-m", "mipnet", "verify", "hard.onnx", "p.vnnlib", "--timeout", "1000", "--results-file", "out.txt"]
     command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert command.stderr is not None
     assert any("branching" in line for line in command.stderr)
     os.kill(command.pid, signal.SIGINT)
-    out, err = command.communicate(timeout=60)
+    out, err = command.communicate(timeout=240)
     assert command.returncode == 130, err
     assert Path("out.txt").read_text() == "unknown\n"
     assert "(interrupted)" in out

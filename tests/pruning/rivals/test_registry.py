@@ -105,5 +105,5 @@ def test_a_file_in_the_package_is_found(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "mipnet", tmp_path / "mipnet", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "mipnet" / "pruning" / "rivals" / "scores" / "position.py").write_text(FILE)
     code = "import sys; sys.path.insert(0, sys.argv[1]); import mipnet as mn; assert mn.__file__.startswith(sys.argv[1]); print(*mn.RIVALS)"
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.stdout.split() == [*NAMES, "position"], done.stderr

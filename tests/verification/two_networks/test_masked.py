@@ -190,7 +190,8 @@ def test_ctrl_c_ends_it_with_what_is_known(monkeypatch):
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of the digits example, with agreement around four images."""
     folder = tmp_path_factory.mktemp("agree") / "run"
-    assert main(["solve", str(DIGITS), "--output", str(folder), "--set", "prune.agree={radius: 0.05, count: 4}", "--quiet"]) == 0
+    agree = "prune.agree={radius: 0.05, count: 4, time_limit: 120}"
+    assert main(["solve", str(DIGITS), "--output", str(folder), "--set", agree, "--quiet"]) == 0
     return folder
 
 
