@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Status
-from mipnet.backend.helpers import (
+from mipnet.backend.checks import (
     DEFAULT_LIMITS,
     RawOutcome,
     check_limits,

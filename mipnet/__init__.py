@@ -120,7 +120,6 @@ if TYPE_CHECKING:
     from mipnet.verification.margin import Margin as Margin
     from mipnet.verification.margin import maximum_margin as maximum_margin
     from mipnet.verification.oracle import Oracle as Oracle
-    from mipnet.verification.pipeline import verify as verify
     from mipnet.verification.reach import Reached as Reached
     from mipnet.verification.reach import reach as reach
     from mipnet.verification.robustness import Classes as Classes
@@ -132,6 +131,7 @@ if TYPE_CHECKING:
     from mipnet.verification.two_networks.compression import Compressed as Compressed
     from mipnet.verification.two_networks.compression import compress as compress
     from mipnet.verification.verdict import Verdict as Verdict
+    from mipnet.verification.verify import verify as verify
 
 _HOME = {
     "mipnet.backend.contract": "Backend Event Feature Limits Outcome Session Status backends get_backend",
@@ -183,7 +183,7 @@ _HOME = {
     "mipnet.verification.expressions": "property_of",
     "mipnet.verification.margin": "Margin maximum_margin",
     "mipnet.verification.oracle": "Oracle",
-    "mipnet.verification.pipeline": "verify",
+    "mipnet.verification.verify": "verify",
     "mipnet.verification.robustness": "Classes robustness robustness_property",
     "mipnet.verification.verdict": "Verdict",
 }

@@ -14,7 +14,7 @@ import numpy as np
 
 from mipnet.arrays import Array, Columns
 from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, PointSource, Program, Rows, Session, Status
-from mipnet.backend.helpers import (
+from mipnet.backend.checks import (
     DEFAULT_LIMITS,
     RawOutcome,
     canonical,

@@ -7,7 +7,7 @@ from typing import Any
 import highspy
 
 from mipnet.backend import Options
-from mipnet.backend.helpers import unknown_option
+from mipnet.backend.checks import unknown_option
 from mipnet.errors import OptionError, SolverFailure
 
 HIGHS_LIMIT_OPTIONS = {

@@ -26,7 +26,7 @@ from linopy.solvers import Solver
 
 from mipnet.arrays import Array, Columns, Csr
 from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Status
-from mipnet.backend.helpers import (
+from mipnet.backend.checks import (
     DEFAULT_LIMITS,
     POINT_TOLERANCE,
     RawOutcome,
@@ -42,7 +42,7 @@ from mipnet.backend.helpers import (
 )
 from mipnet.backend.progress import SolveProgress
 from mipnet.errors import BackendError, MipnetError, OptionError, SolverFailure
-from mipnet_linopy.commands import find_command
+from mipnet_linopy.command_solvers import find_command
 from mipnet_linopy.interface import SolverInterface, SolverOutput
 from mipnet_linopy.linopy_model import BuiltModel, build_model
 

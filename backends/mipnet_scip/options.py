@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mipnet.backend import Limits, Options, Status
-from mipnet.backend.helpers import unknown_option
+from mipnet.backend.checks import unknown_option
 from mipnet.errors import OptionError
 from mipnet_scip.native import SCIP_INFINITY
 

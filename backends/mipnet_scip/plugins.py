@@ -14,7 +14,7 @@ from pyscipopt.scip import PY_SCIP_HEURTIMING
 
 from mipnet.arrays import Array
 from mipnet.backend import LazyRows, Limits, PointSource, Program, Rows
-from mipnet.backend.helpers import check_rows, checked_source
+from mipnet.backend.checks import check_rows, checked_source
 from mipnet.backend.progress import SolveProgress
 from mipnet_scip import native
 from mipnet_scip.scip_problem import ScipVariables, add_rows

@@ -11,7 +11,7 @@ from pyscipopt.scip import Expr, ExprCons, Term
 
 from mipnet.arrays import Array
 from mipnet.backend import Indicators, LogSumExp, Program, Rows
-from mipnet.backend.helpers import canonical, warn_dropped
+from mipnet.backend.checks import canonical, warn_dropped
 from mipnet_scip import native
 
 

@@ -24,9 +24,9 @@ from mipnet.bounds.propagation import wanted_bounds
 from mipnet.errors import DataError, InputError, UnboundedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block, BlockBounds, Fill
-from mipnet.formulations.choice import Formulation as Formulation
-from mipnet.formulations.choice import NetworkFacts, check_formulation, has_other_binaries
 from mipnet.formulations.distance import DISTANCE_VARIABLE, Norm, Square, add_ball, add_distance
+from mipnet.formulations.formulation_choice import Formulation as Formulation
+from mipnet.formulations.formulation_choice import NetworkFacts, check_formulation, has_other_binaries
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, expression, value_range
 from mipnet.model.node_values import FormulationRequest, scores_of_elements, write_node
 from mipnet.network.gates import Gate, resolve_gates
@@ -164,7 +164,7 @@ def encode(
         The input set: `Box`, `LInf`, `L1`, `L2` or `Samples`, of shape ``(sample, *input_shape)``, with one set per sample.
     formulation
         Formulation name by lower-case layer name, ``{"relu": "big-m"}``.  A layer that is not listed gets its default, and ``"auto"``
-        chooses one per node; see `mipnet.formulations.choice`.
+        chooses one per node; see `mipnet.formulations.formulation_choice`.
     bounds
         ``"sound"``: bounds that are valid for every gate value, computed by CROWN.  ``"interval"``, ``"crown"`` or ``"alpha"``: the
         same, computed by the named method.  ``"paper"``: interval bounds of the network without gates over the region widened by

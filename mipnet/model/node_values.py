@@ -10,7 +10,7 @@ import torch
 from mipnet.arrays import Array, Ints
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block
-from mipnet.formulations.choice import Formulation, NetworkFacts, choose, choose_gate
+from mipnet.formulations.formulation_choice import Formulation, NetworkFacts, choose, choose_gate
 from mipnet.formulations.gated import gated, gated_relu, published_linear
 from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.layers.activations import ReLU

@@ -19,7 +19,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Event, Feature, LazyRows, Limits, OnEvent, Outcome, Program, Rows, Session, Status, relative_gap
 from mipnet.backend.program import stack_rows
-from mipnet.solving.open_program import OpenProgram
+from mipnet.solving.program_sessions import OpenProgram
 from mipnet.solving.separators import Separator
 from mipnet.solving.solve_state import BestKnown, PointFunctions, SolveCounts, SolveEvents
 

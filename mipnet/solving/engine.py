@@ -22,15 +22,15 @@ from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
 from mipnet.backend import Backend, Limits, OnEvent, Options, get_backend
-from mipnet.backend.helpers import with_bounds, with_cost
+from mipnet.backend.checks import with_bounds, with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.model.encoding import Encoding
 from mipnet.solving.cut_rounds import CutRounds
-from mipnet.solving.open_program import OpenProgram
 from mipnet.solving.problem import Modelled, if_feasible
 from mipnet.solving.problem import Problem as Problem
 from mipnet.solving.problem import Start as Start
+from mipnet.solving.program_sessions import OpenProgram
 from mipnet.solving.result import Result as Result
 from mipnet.solving.result import check_outcome, make_result
 from mipnet.solving.separators import Tangents

@@ -7,7 +7,7 @@ from typing import Self
 
 from mipnet.backend import Backend, Options, get_backend
 from mipnet.errors import suggest_keywords
-from mipnet.formulations.choice import Formulation
+from mipnet.formulations.formulation_choice import Formulation
 
 
 @suggest_keywords

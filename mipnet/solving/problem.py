@@ -1,4 +1,4 @@
-"""Problems that the engine solves, and the replay of their solutions by a forward pass.
+"""Problems that the engine solves.
 
 `Problem` is the interface: a program, the separators of constraints that it does not contain, and functions on its points.  `Modelled` is
 the problem of a linopy model.
@@ -7,14 +7,13 @@ the problem of a linopy model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, Literal
 
 import linopy
 import numpy as np
-import torch
 import xarray as xr
 
 from mipnet.arrays import Array, Columns
@@ -22,9 +21,9 @@ from mipnet.backend import Program
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import column_lookup, from_model
-from mipnet.network.gates import gated_value
 from mipnet.network.graph import INPUT_NODE
 from mipnet.solving.gradient_search import GradientSearch
+from mipnet.solving.replay import labelled, replay
 from mipnet.solving.separators import IdealCuts, Separator, Squares
 
 FEASIBILITY_ROUNDING = 1e-9
@@ -200,58 +199,3 @@ def _check_region(encoding: Encoding, program: Program) -> None:
 def if_feasible(program: Program, point: Array) -> Array | None:
     """Return the point if it has no NaN and violates no constraint by more than `FEASIBILITY_ROUNDING`, else None."""
     return None if np.isnan(point).any() or program.relative_violation(point) > FEASIBILITY_ROUNDING else point
-
-
-def labelled(model: linopy.Model, point: Array) -> xr.Dataset:
-    """Return a point by label as a Dataset with one array per variable; NaN where a variable is masked."""
-    values = {}
-    for name, variable in model.variables.items():
-        labels = variable.labels
-        data = np.where(labels.values >= 0, point[labels.values], np.nan)
-        values[name] = xr.DataArray(data, dims=labels.dims, coords=labels.coords)
-    return xr.Dataset(values)
-
-
-def replay(encoding: Encoding, program: Program, x: Array, *, compare: bool = True) -> tuple[Array, float]:
-    """Return a point recomputed by a forward pass of the network, and its largest difference from the solution ``x`` of a solver.
-
-    The input and the scores are those of ``x``, moved into their sets; binary scores are rounded.  Every variable of the encoding is
-    recomputed from them, and the others keep their values.  With ``compare``, the network also runs in torch, in float64, with gated values
-    by `mipnet.network.gates.gated_value`.  The difference is then the largest ``|a - b| / (1 + |b|)`` over all nodes, with a from ``x``
-    and b from torch; otherwise, it is 0.
-    """
-    point = np.full(encoding.model._xCounter, np.nan)
-    point[program.labels] = x
-    given = encoding.region.nearest(encoding.value(INPUT_NODE, point))
-    scores = {gate.name: _score(encoding, gate.name, point) for gate in encoding.gates}
-    recomputed = encoding.point(given, scores)
-    merged = np.where(np.isnan(recomputed), point, recomputed)
-    return merged[program.labels], _difference(encoding, point, given, scores) if compare else 0.0
-
-
-def _score(encoding: Encoding, gate: str, point: Array) -> Array:
-    """Return the scores of a gate at a point, clipped to [0, 1], and rounded if they are binary."""
-    variable = encoding.scores[gate]
-    score: Array = np.clip(point[variable.labels.values], 0.0, 1.0)
-    return np.round(score) if variable.attrs["binary"] else score
-
-
-def _difference(encoding: Encoding, point: Array, given: Array, scores: Mapping[str, Array]) -> float:
-    """Return the largest relative difference between the values of all nodes at a point and those of the network in torch."""
-    with torch.no_grad():
-        values = encoding.network.values(torch.tensor(given), after=gate_actions(encoding, scores))
-    error = 0.0
-    for name in encoding.blocks:
-        exact = values[name].numpy()
-        error = max(error, float((np.abs(encoding.value(name, point) - exact) / (1 + np.abs(exact))).max(initial=0.0)))
-    return error
-
-
-def gate_actions(encoding: Encoding, scores: Mapping[str, Array]) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    """Return, per gate site, a function from the value at the site to the gated value, as `Network.values` takes them."""
-    actions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
-    for gate in encoding.gates:
-        for site in gate.sites:
-            thresholds = encoding.blocks[site].notes.gate_thresholds
-            actions[site] = partial(gated_value, thresholds=thresholds, score=torch.tensor(scores[gate.name]))
-    return actions

@@ -13,9 +13,7 @@ from mipnet.backend import Event, Outcome, Status, relative_gap
 from mipnet.errors import SolverFailure
 from mipnet.solving.cut_rounds import CutRounds
 from mipnet.solving.problem import Problem
-
-REPLAY_TOLERANCE = 1e-5
-"""Largest difference of a replay for which `Result.verified` is True, relative to 1 + the absolute value."""
+from mipnet.solving.replay import REPLAY_TOLERANCE
 
 BOUND_CONTRADICTION_MIN = 1e-3
 """A bound contradicts a feasible point if it is above its objective by more than this, relative to the objective or 1 if that is larger."""

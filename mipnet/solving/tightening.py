@@ -3,8 +3,8 @@
 Layer by layer, the network up to that layer is written as a program with the bounds computed so far.  The program is passed to a solver
 once, and one unit after another is minimised and maximised on the open session (Tjeng, Xiao and Tedrake, "Evaluating Robustness of Neural
 Networks with Mixed Integer Programming", ICLR 2019, section 4).  The methods are applied in order of cost: linear backward bounds, LP, MIP,
-and only to units whose sign is not known yet.  A solve ends as soon as its bound settles the sign.  `mipnet.solving.extremes` solves one
-program and accounts for the solver's tolerances.
+and only to units whose sign is not known yet.  A solve ends as soon as its bound settles the sign.  `mipnet.solving.element_bounds`
+solves one program and accounts for the solver's tolerances.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mipnet.errors import InputError, SolverFailure, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node
 from mipnet.network.sets import Box
-from mipnet.solving.extremes import ElementJob, solve_job
+from mipnet.solving.element_bounds import ElementJob, solve_job
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.solving.parallel import Workers, run_all
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mipnet.backend import Backend, Event, Feature, Limits, OnEvent, Outcome, Program, Status, relative_gap
-from mipnet.backend.helpers import DEFAULT_LIMITS
+from mipnet.backend.checks import DEFAULT_LIMITS
 
 BackendCheck = Callable[[Backend], None]
 

@@ -16,8 +16,8 @@ from mipnet.arrays import Array
 from mipnet.backend import Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.model.encoding import encode
+from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
-from mipnet.solving.extremes import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.self_check import check_points, check_program

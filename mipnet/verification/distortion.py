@@ -21,15 +21,15 @@ from mipnet.model.to_program import from_model
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
+from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
 from mipnet.solving.engine import Start, open_problem
-from mipnet.solving.extremes import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import PROGRAM_CHECK_PASSES, TANGENT_VALUE_RANGE
 from mipnet.verification.counterexamples import CounterexampleSearch
-from mipnet.verification.pipeline import verify
 from mipnet.verification.robustness import Classes, ClipRange, class_differences, clipped_ball, image_and_classes
 from mipnet.verification.self_check import check_points, check_program
+from mipnet.verification.verify import verify
 
 RADIUS_HALVINGS = 8
 """How often the range of radii is halved, by linear bounds and again by whole verifications."""

@@ -60,7 +60,7 @@ def maximum_margin(
 
     First linear bounds are computed, then gradient search looks for a point.  Then one program is solved per class that may have a larger
     value than the best point.  A solve ends once the class cannot exceed the best point by more than ``gap``.  The upper bounds include the
-    solver's tolerances (`mipnet.solving.extremes.tolerance_margin`), so only a ``gap`` above these is reached.
+    solver's tolerances (`mipnet.solving.element_bounds.tolerance_margin`), so only a ``gap`` above these is reached.
 
     Raises `InputError` for a class that the network does not have.
     """

@@ -1,7 +1,7 @@
 """Reach: the smallest and the largest value of the outputs of a network, or of linear functions of them, over a box.
 
 The question is that of "Reachability Analysis of Deep Neural Networks with Provable Guarantees" (Ruan, Huang and Kwiatkowska, IJCAI 2018);
-`mipnet.verification.minimum` answers it for piecewise-linear networks.
+`mipnet.verification.certified_minimum` answers it for piecewise-linear networks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.minimum import MinimumSearch, MinimumSettings, OutputFunctions
+from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
 
 
 @dataclass(frozen=True, eq=False)

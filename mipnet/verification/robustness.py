@@ -16,8 +16,8 @@ from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import L1, L2, Box, LInf
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.pipeline import verify
 from mipnet.verification.verdict import Verdict
+from mipnet.verification.verify import verify
 
 BALL_SETS = {"linf": LInf, "l1": L1, "l2": L2}
 

@@ -21,7 +21,7 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.errors import SolverFailure
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import size
-from mipnet.solving.problem import replay
+from mipnet.solving.replay import replay
 from mipnet.verification.clause_network import Excess
 
 CHECK_POINTS_RANDOM = 64

@@ -36,7 +36,7 @@ STAGE_TIME_SHARES = {"search": 0.1, "splitting": 0.8, "branching": 0.6}
 
 @dataclass(frozen=True, eq=False)
 class StageSettings:
-    """How the stages decide a property: the arguments of `mipnet.verification.pipeline.verify`."""
+    """How the stages decide a property: the arguments of `mipnet.verification.verify.verify`."""
 
     mip: MipSettings
     oracle: Oracle

@@ -11,8 +11,11 @@ from mipnet.arrays import Array
 
 VerdictStatus = Literal["sat", "unsat", "unknown"]
 
-STAGE_NAMES = ("interval", "crown", "search", "alpha", "splitting", "branching", "mip")
-"""The names of all stages in order of cost; `splitting` halves boxes of inputs, `branching` decides signs of ReLUs."""
+STAGE_NAMES = ("interval", "crown", "search", "splitting", "alpha", "branching", "mip")
+"""The names of all stages, in the order in which `mipnet.verification.stages` runs them.
+
+`splitting` halves boxes of inputs, `branching` decides signs of ReLUs.
+"""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mipnet.app.cli.main import main
-from mipnet.app.runs import instances
 from mipnet.app.runs import results_table as table
+from mipnet.app.runs import vnncomp_instances
 from tests.programs import run_pickled
 from tests.sweep import marked
 from tests.verification.questions import asked, distance, hard, listed, outputs_of, point_of
@@ -126,7 +126,7 @@ def test_side_by_side(real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In two processes, or in this one with questions that were pickled as for another one."""
     pytest.importorskip("distributed")
     if not real:
-        monkeypatch.setattr(instances, "run_all", run_pickled)
+        monkeypatch.setattr(vnncomp_instances, "run_all", run_pickled)
     assert main([*RUN, "--workers", "2"]) == 1
     found = {row["question"]: row["verdict"] for row in rows()}
     assert found == {"far.vnnlib": "sat", "none.vnnlib": "error", "farther.vnnlib": "unsat", "wide.vnnlib": "error"}
@@ -165,4 +165,4 @@ def test_counts_of_a_summary() -> None:
 
 def test_instances_listed_twice_are_asked_once() -> None:
     listed(Path("bench/instances.csv"), *[("net.onnx", "far.vnnlib", 20.0)] * 3)
-    assert len(instances.read_instances("bench/instances.csv")) == 1
+    assert len(vnncomp_instances.read_instances("bench/instances.csv")) == 1

@@ -27,7 +27,7 @@ from mipnet.app.runs.inputs import read_inputs
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.solve import run_importance, save_importance
 from mipnet.errors import InputError
-from mipnet.pruning.importance.parts import PartLabel, SolvedPart
+from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 from tests.app.endless import BEGINS
 
 ROOT = Path(__file__).parents[2]

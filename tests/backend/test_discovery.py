@@ -76,5 +76,5 @@ def test_the_same_entry_point_twice_is_one(announce) -> None:
 
 def test_importing_the_contract_loads_no_adapter() -> None:
     adapters = "('mipnet_highs', 'mipnet_scip', 'pyscipopt')"
-    code = f"import sys, mipnet.backend, mipnet.backend.helpers; print([m for m in {adapters} if m in sys.modules])"
+    code = f"import sys, mipnet.backend, mipnet.backend.checks; print([m for m in {adapters} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mipnet_linopy import CBC, COPT, CPLEX, GLPK, MOSEK, Gurobi, Xpress
-from mipnet_linopy.commands import find_command, read_cbc, read_glpk
+from mipnet_linopy.command_solvers import find_command, read_cbc, read_glpk
 from mipnet_linopy.interface import SolverOutput, smallest_printed_as, strict_gap
 from mipnet_linopy.libraries import COPT_STOP_STATUSES, read_copt
 from mipnet_linopy.linopy_model import build_model

@@ -13,7 +13,7 @@ import mipnet as mn
 from mipnet.backend import Program, get_backend
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.choice import SOS1_UNSTABLE_MAX
+from mipnet.formulations.formulation_choice import SOS1_UNSTABLE_MAX
 from mipnet.formulations.registry import _OWN_FORMULATIONS
 from mipnet.formulations.relu import POSITIVE_PART, PositivePart, add_big_m_rows, link
 from mipnet.model.to_program import from_model

@@ -12,7 +12,7 @@ import mipnet as mn
 from mipnet.errors import DataError, InputError, NetworkError, UnboundedError, UnsupportedError
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import INPUT_NODE
-from mipnet.solving.problem import gate_actions
+from mipnet.solving.replay import gate_actions
 from tests.nets import NETWORKS, SEEDS, dense, make, mlp, sample
 
 BACKENDS = ("highs", "scip")

@@ -17,8 +17,8 @@ from mipnet.errors import BackendMissing, InputError, OptionError, UnboundedErro
 from mipnet.model.losses import Loss, add_loss
 from mipnet.model.to_program import from_model
 from mipnet.solving.cut_rounds import CutRounds
-from mipnet.solving.open_program import OpenProgram
-from mipnet.solving.problem import replay
+from mipnet.solving.program_sessions import OpenProgram
+from mipnet.solving.replay import replay
 from mipnet.solving.separators import Tangents
 from mipnet.solving.solve_state import SolveEvents
 from tests.nets import dense, make, mlp

@@ -14,7 +14,7 @@ from mipnet_highs import HiGHS
 from mipnet_scip import SCIP, plugins
 
 from mipnet.backend import Limits, OnEvent, Options, Outcome, Program, Session, Status
-from mipnet.backend.helpers import DEFAULT_LIMITS
+from mipnet.backend.checks import DEFAULT_LIMITS
 from mipnet.testing import backend_checks, check_backend, limits
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.verification import minimum
+from mipnet.verification import certified_minimum
 
 BACKENDS = ("highs", "scip")
 
@@ -111,8 +111,8 @@ def test_ranges_of_linear_functions_are_the_true_ones(seed, monkeypatch):
     row = np.array([1.0, -2.0])
     low, high = extreme(module, region, row), -extreme(module, region, -row)
     for few, easy, backend in ((0, 0, "highs"), (0, 0, "scip"), (10, 0, "highs"), (10, 64, "scip")):
-        monkeypatch.setattr(minimum, "SPLITTING_INPUTS_MAX", few)
-        monkeypatch.setattr(minimum, "SOLVER_FIRST_UNITS_MAX", easy)
+        monkeypatch.setattr(certified_minimum, "SPLITTING_INPUTS_MAX", few)
+        monkeypatch.setattr(certified_minimum, "SOLVER_FIRST_UNITS_MAX", easy)
         found = mn.reach(network, region, row, backend=backend)
         assert low - 1e-4 <= found.lower[0] <= low + 1e-9
         assert high + 1e-4 >= found.upper[0] >= high - 1e-9

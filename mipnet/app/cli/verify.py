@@ -15,7 +15,7 @@ from mipnet.errors import InputError, MipnetError
 
 if TYPE_CHECKING:
     from mipnet.app.files.yaml_source import Override
-    from mipnet.app.runs.instances import VerifySettings
+    from mipnet.app.runs.vnncomp_instances import VerifySettings
     from mipnet.app.screen.progress import StageProgress
     from mipnet.verification.verdict import Verdict
 
@@ -41,7 +41,7 @@ def verify(
     quiet: Quiet = False,
 ) -> int:
     """Run `mipnet verify`; the help is that of the task."""
-    from mipnet.app.runs.instances import VerifySettings
+    from mipnet.app.runs.vnncomp_instances import VerifySettings
 
     if timeout is not None and not 0 < timeout < float("inf"):
         raise InputError(f"--timeout {timeout:g}: expected a positive number of seconds")
@@ -77,8 +77,8 @@ def _progress(quiet: bool, *, many: bool = False) -> AbstractContextManager[Stag
 
 def _verify_files(network: Path, property_file: Path, settings: VerifySettings, results_file: Path | None, printing: Printing) -> int:
     from mipnet.app.runs.folder import check_writable
-    from mipnet.app.runs.instances import verify_files
     from mipnet.app.runs.vnncomp import result_word, verdict_record
+    from mipnet.app.runs.vnncomp_instances import verify_files
     from mipnet.app.screen.tables import make_console
     from mipnet.app.screen.verify_tables import print_verdict
 
@@ -128,8 +128,8 @@ def _write(results_file: Path | None, word: str, verdict: Verdict | None) -> Non
 
 
 def _verify_instances(files: list[Path], output: Path, settings: VerifySettings, workers: int, printing: Printing) -> int:
-    from mipnet.app.runs.instances import read_instances, run_instances
     from mipnet.app.runs.results_table import result_record, summary
+    from mipnet.app.runs.vnncomp_instances import read_instances, run_instances
     from mipnet.app.screen.tables import make_console
     from mipnet.app.screen.verify_tables import summary_report
 

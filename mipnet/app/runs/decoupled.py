@@ -18,8 +18,8 @@ from mipnet.network.gates import find_gates
 from mipnet.pruning.importance.auxiliary_heads import HeadTraining
 from mipnet.pruning.importance.by_class import ClassScores, by_class, split
 from mipnet.pruning.importance.by_layer import LayerScores, by_layer
+from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 from mipnet.pruning.importance.network_cuts import find_stages
-from mipnet.pruning.importance.parts import PartLabel, SolvedPart
 from mipnet.pruning.importance.program import Importance
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.readers.data import Dataset

@@ -12,7 +12,7 @@ from mipnet.app.figures import CurvePoint, save_path_curve
 from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.runs.result import as_list, exit_status, plain
 from mipnet.backend import Status
-from mipnet.pruning.importance.parts import PartLabel, SolvedPart
+from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 from mipnet.solving.engine import Result
 from mipnet.verification.two_networks.masked_agreement import BallAgreement, BallAgreements
 from mipnet.version import __version__

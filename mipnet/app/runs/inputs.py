@@ -13,7 +13,7 @@ from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.files.yaml_source import shown
 from mipnet.arrays import Array, Csr
 from mipnet.backend import Backend, Limits, Options, Program, Rows, get_backend
-from mipnet.backend.helpers import check_limits
+from mipnet.backend.checks import check_limits
 from mipnet.errors import BackendMissing, DataError, InputError, NetworkError, UnsupportedError
 from mipnet.model.encoding import Encoding
 from mipnet.model.losses import Loss, check_labels

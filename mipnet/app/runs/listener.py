@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mipnet.app.runs.importance_run import EvaluatedPoint
 from mipnet.backend import Event
-from mipnet.pruning.importance.parts import PartLabel, SolvedPart
+from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 
 
 class RunListener:

@@ -27,7 +27,7 @@ from mipnet.app.runs.folder import write_whole
 from mipnet.app.runs.result import plain
 from mipnet.backend import Status
 from mipnet.errors import InputError
-from mipnet.pruning.importance.parts import PartLabel, SolvedPart
+from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 from mipnet.readers.data import Dataset
 from mipnet.solving.engine import Result
 from mipnet.version import __version__

@@ -12,8 +12,8 @@ from mipnet.app.runs.folder import check_output, save_result
 from mipnet.app.runs.importance_run import ImportanceRun, SolvedProgram
 from mipnet.app.runs.inputs import ImportanceInputs, build_program, find_backend, limits_of, read_inputs
 from mipnet.app.runs.listener import RunListener, logging_to
+from mipnet.app.runs.path_run import run_path
 from mipnet.app.runs.resume import remove_parts
-from mipnet.app.runs.weight_path import run_path
 from mipnet.solving.engine import solve
 
 

@@ -20,9 +20,9 @@ from mipnet.network.properties import Property
 from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.pipeline import verify
 from mipnet.verification.robustness import Classes, class_change_property
 from mipnet.verification.verdict import Verdict
+from mipnet.verification.verify import verify
 
 VERIFY_SECONDS_MIN = 0.1
 """Seconds that a verification gets at least, however long it took to read the files."""

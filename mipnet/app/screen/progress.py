@@ -13,13 +13,13 @@ from rich.live import Live
 from rich.text import Text
 
 from mipnet.app.runs.importance_run import EvaluatedPoint
-from mipnet.app.runs.instances import Instance
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.results_table import InstanceResult
+from mipnet.app.runs.vnncomp_instances import Instance
 from mipnet.app.screen.tables import count_text, gap_text, make_table, number, percent, seconds
 from mipnet.app.screen.verify_tables import VERDICT_STYLES
 from mipnet.backend import Event, Status, relative_gap
-from mipnet.pruning.importance.parts import PartLabel, SolvedPart
+from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 
 SECONDS_BETWEEN_LINES = 1.0
 """Seconds between two lines of progress where there is no terminal."""

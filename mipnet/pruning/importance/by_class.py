@@ -18,7 +18,7 @@ import xarray as xr
 from mipnet.backend import Backend, Limits
 from mipnet.errors import suggest_keywords
 from mipnet.network.gates import find_gates
-from mipnet.pruning.importance.parts import PartLabel, SolvedPart, labelled_images, repeat_warnings, solve_part, summed_result
+from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart, labelled_images, repeat_warnings, solve_part, summed_result
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.solving.parallel import Workers, run_all

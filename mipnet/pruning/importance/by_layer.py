@@ -25,8 +25,8 @@ from mipnet.network.gates import find_gates
 from mipnet.network.graph import INPUT_NODE
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.auxiliary_heads import HEAD_IMAGES_PER_BATCH, Head, HeadTraining, train_heads
+from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart, labelled_images, repeat_warnings, solve_part, summed_result
 from mipnet.pruning.importance.network_cuts import Stage, between, chained, find_stages
-from mipnet.pruning.importance.parts import PartLabel, SolvedPart, labelled_images, repeat_warnings, solve_part, summed_result
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.solving.parallel import Workers, run_all

@@ -20,7 +20,7 @@ class PaperBounds:
     ----------
     pattern
         The rows of the activation pattern in the reduced-space program (``formulation={"relu": "frozen"}``): ``free``, ``upper`` or
-        ``paper``; see `mipnet.pruning.importance.frozen_separators`.  The full program always has all of them.
+        ``paper``; see `mipnet.pruning.importance.frozen_loss_rows`.  The full program always has all of them.
     epsilon
         The images are widened by this number before bounds are computed.
     """

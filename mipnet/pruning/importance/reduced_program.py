@@ -2,7 +2,7 @@
 
 The program of `mipnet.pruning.importance.program` holds every value of the gated network.  This one holds the scores, the sparsity of
 each layer and one loss variable per bundle of images, for networks and batches that are too large for the full program.  All other rows
-are written when a point violates them (`mipnet.pruning.importance.frozen_separators`).  A point is replayed by forward-mode derivatives,
+are written when a point violates them (`mipnet.pruning.importance.frozen_loss_rows`).  A point is replayed by forward-mode derivatives,
 which are independent of the Jacobians in the program.
 """
 
@@ -20,8 +20,8 @@ from mipnet.backend import Program, Rows
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
+from mipnet.pruning.importance.frozen_loss_rows import LossRows, pattern_rows
 from mipnet.pruning.importance.frozen_network import FrozenNetwork, derivative_along, frozen_actions, nominal
-from mipnet.pruning.importance.frozen_separators import LossRows, pattern_rows
 from mipnet.pruning.importance.objective import Objective
 from mipnet.pruning.importance.paper_bounds import PaperBounds
 from mipnet.pruning.importance.sparsity import layer_sizes

@@ -7,7 +7,7 @@ the scores, ``z(s) = z(m) + J (s - m)``, so the mean cross-entropy to targets q 
 
 and ``g (s - m) + (s - m)' H (s - m) / 2`` is its change to second order; H is the Gauss-Newton matrix of the network itself
 (Schraudolph, "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent", 2002).  Unlike the rows of
-`mipnet.pruning.importance.frozen_separators`, g and H do not grow with the number of images.  The masks m can be any: a unit that is
+`mipnet.pruning.importance.frozen_loss_rows`, g and H do not grow with the number of images.  The masks m can be any: a unit that is
 removed has a column, too.
 """
 

@@ -20,12 +20,12 @@ from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MipSettings
+from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.minimum import MinimumSearch, MinimumSettings, OutputFunctions
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.pipeline import verify
 from mipnet.verification.reach import check_numbers, one_box
 from mipnet.verification.two_networks.joint_network import JointNetwork, check_shapes, join_networks
+from mipnet.verification.verify import verify
 
 NEAREST_UNIT_TOLERANCE = 1e3
 """A tolerance, in place of `SAME_UNIT_TOLERANCE`, with which every unit is identified with its nearest unit."""

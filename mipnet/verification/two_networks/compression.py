@@ -21,11 +21,11 @@ from mipnet.network.graph import Network
 from mipnet.network.sets import Box
 from mipnet.readers.torch import from_torch
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.minimum import MinimumSettings
+from mipnet.verification.certified_minimum import MinimumSettings
 from mipnet.verification.reach import check_numbers, one_box
 from mipnet.verification.two_networks.agreement import Agreement, compare_outputs
 from mipnet.verification.two_networks.folding import DenseChain, ReluUnits
-from mipnet.verification.two_networks.stability import ReluStates, decide_states
+from mipnet.verification.two_networks.relu_stability import ReluStates, decide_states
 
 COMPRESSION_TIME_SHARES = {"search": 0.2, "program": 0.7}
 """Share of the remaining time that a stage may use; the check of the result uses the rest."""

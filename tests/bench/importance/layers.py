@@ -21,9 +21,9 @@ import mipnet as mn
 from mipnet.pruning.importance.auxiliary_heads import Head, HeadTraining, train_heads
 from mipnet.pruning.importance.by_class import by_class
 from mipnet.pruning.importance.by_layer import LayerScores, by_layer
+from mipnet.pruning.importance.decoupled_parts import SolvedPart
 from mipnet.pruning.importance.network_cuts import find_stages
 from mipnet.pruning.importance.objective import Objective
-from mipnet.pruning.importance.parts import SolvedPart
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.smaller.masks import critical_masks, random_masks
 from mipnet.pruning.smaller.ranking import at_share

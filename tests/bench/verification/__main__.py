@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from mipnet.app.runs.instances import Instance, VerifySettings, read_instances, run_instances
 from mipnet.app.runs.results_table import InstanceResult, open_table
+from mipnet.app.runs.vnncomp_instances import Instance, VerifySettings, read_instances, run_instances
 from mipnet.app.screen.progress import StageProgress
 from mipnet.app.screen.tables import make_console
 from tests.bench.measure import ROOT

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from mipnet.app.runs.instances import VerifySettings
 from mipnet.app.runs.results_table import InstanceResult
+from mipnet.app.runs.vnncomp_instances import VerifySettings
 from mipnet.verification.verdict import STAGES
 from tests.bench.measure import ROOT
 from tests.bench.registry import _where

@@ -11,9 +11,9 @@ import xarray as xr
 import mipnet as mn
 from mipnet.backend import Status
 from mipnet.errors import DataError
-from mipnet.pruning.importance import parts
+from mipnet.pruning.importance import decoupled_parts
 from mipnet.pruning.importance.by_class import by_class
-from mipnet.pruning.importance.parts import SolvedPart
+from mipnet.pruning.importance.decoupled_parts import SolvedPart
 from mipnet.pruning.importance.program import Importance
 from tests.pruning.importance.test_program import tiny_mlp
 
@@ -60,7 +60,7 @@ def test_one_bad_part_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not by_class(asked, finished=changed(verified=False)).result.verified
     pointless = by_class(asked, finished=changed(x=None, objective=None, verified=False, status=Status.TIME_LIMIT))
     assert (pointless.scores, pointless.result.objective, pointless.result.status) == (None, None, Status.TIME_LIMIT)
-    monkeypatch.setattr(parts, "solve", lambda *_, **__: replace(told[0].result, status=Status.INTERRUPTED))
+    monkeypatch.setattr(decoupled_parts, "solve", lambda *_, **__: replace(told[0].result, status=Status.INTERRUPTED))
     with pytest.raises(KeyboardInterrupt):
         by_class(asked)
 

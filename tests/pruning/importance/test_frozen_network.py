@@ -9,8 +9,8 @@ import torch
 import mipnet as mn
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.model.losses import Loss
+from mipnet.pruning.importance.frozen_loss_rows import PatternRows, pattern_rows
 from mipnet.pruning.importance.frozen_network import freeze
-from mipnet.pruning.importance.frozen_separators import PatternRows, pattern_rows
 from mipnet.pruning.importance.paper_bounds import PaperBounds
 from mipnet.pruning.importance.program import Importance
 from mipnet.pruning.importance.reduced_program import forward_logits

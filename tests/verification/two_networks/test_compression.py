@@ -11,7 +11,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import UnsupportedError
-from mipnet.verification.two_networks.stability import ReluStates
+from mipnet.verification.two_networks.relu_stability import ReluStates
 
 BACKENDS = ("highs", "scip")
 

@@ -24,8 +24,8 @@ from mipnet.layers import Concat, ReLU, Reshape
 from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
+from mipnet.solving.element_bounds import tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
-from mipnet.solving.extremes import tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import CounterexampleSearch

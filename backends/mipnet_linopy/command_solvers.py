@@ -23,7 +23,7 @@ import numpy as np
 
 from mipnet.arrays import Array
 from mipnet.backend import Options, Status
-from mipnet.backend.helpers import RawOutcome
+from mipnet.backend.checks import RawOutcome
 from mipnet.errors import OptionError, SolverFailure
 from mipnet_linopy.interface import LimitOptions, SolverInterface, SolverOutput, last_number, smallest_printed_as
 

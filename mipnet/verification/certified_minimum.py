@@ -2,7 +2,7 @@
 
 Bounds come from CROWN, from optimised slopes, from input splitting, which prunes boxes by the best value, and from a solver.  Values come
 from gradient search, from the centres of boxes, and from the solver's points.  Every bound is rounded outwards; that of a solver by its
-tolerances (`mipnet.solving.extremes.tolerance_margin`).
+tolerances (`mipnet.solving.element_bounds.tolerance_margin`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
+from mipnet.solving.element_bounds import tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
-from mipnet.solving.extremes import tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import CounterexampleSearch

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, widen
 from mipnet.backend import Feature, Limits, Program, Session, Status
-from mipnet.backend.helpers import with_cost
+from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import SolverFailure
 from mipnet.model.encoding import encode
 from mipnet.model.to_program import from_model
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.solving.open_program import OpenProgram
+from mipnet.solving.program_sessions import OpenProgram
 
 SOLVER_ROW_TOLERANCE = 1e-6
 """How far a solver may violate a row; HiGHS and SCIP use at most this."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mipnet.backend import Event, Limits, Status
-from mipnet.backend.helpers import RawOutcome, clean_point, finish, trivial_outcome
+from mipnet.backend.checks import RawOutcome, clean_point, finish, trivial_outcome
 from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import SolverFailure
 from mipnet.testing.programs import program

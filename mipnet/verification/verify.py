@@ -53,7 +53,7 @@ def verify(
         Called when a stage begins, with its name and the number of open clauses of the case.
 
     ``unsat`` rests on bounds that are rounded outwards, and on a solver's dual bound minus its tolerances
-    (`mipnet.solving.extremes.tolerance_margin`).  Before that verdict, bounds and programs are checked by forward passes
+    (`mipnet.solving.element_bounds.tolerance_margin`).  Before that verdict, bounds and programs are checked by forward passes
     (`mipnet.verification.self_check`); a contradiction raises `SolverFailure`.
     """
     question.check(size(network.input_shape), size(network.output_shape))

@@ -21,8 +21,8 @@ from mipnet.app.runs.vnncomp import read_question, result_text, result_word
 from mipnet.backend import get_backend
 from mipnet.errors import DataError, InputError
 from mipnet.solving.parallel import run_all
-from mipnet.verification.pipeline import verify
 from mipnet.verification.verdict import Verdict
+from mipnet.verification.verify import verify
 
 OnStage = Callable[[str, int], None]
 """A function that takes the stage that begins, and the number of clauses that are still open."""
