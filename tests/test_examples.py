@@ -7,46 +7,56 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+
+from tests.sweep import marked
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are part of a checkout")
 
 
-def run(name: str, capfd: pytest.CaptureFixture[str]) -> str:
-    """What a script prints in this process, where warnings are errors, too."""
-    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
-    out, err = capfd.readouterr()
-    assert not err
-    return out
+Run = Callable[[str], str]
+
+
+@pytest.fixture(params=["here", marked("apart")])
+def run(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Gives what a script prints: in this process, where warnings are errors, too, or in one of its own."""
+
+    def run_here(name: str) -> str:
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        out, err = capfd.readouterr()
+        assert not err
+        return out
+
+    return run_here if request.param == "here" else run_apart
 
 
 def run_apart(name: str) -> str:
-    """What a script prints in a process of its own."""
     done = subprocess.run([sys.executable, "-W", "error", str(EXAMPLES / name)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return done.stdout
 
 
-def test_own_layer() -> None:
-    said = re.fullmatch(r"the largest output .* is (\S+), proven to (\S+), verified: True\n", run_apart("own_layer.py"))
+def test_own_layer(run: Run) -> None:
+    said = re.fullmatch(r"the largest output .* is (\S+), proven to (\S+), verified: True\n", run("own_layer.py"))
     assert said is not None
     assert float(said[1]) == pytest.approx(float(said[2]), abs=1e-3)
 
 
-def test_own_backend(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("own_backend.py", capfd) == "SciPy's milp keeps the contract of a backend\n"
+def test_own_backend(run: Run) -> None:
+    assert run("own_backend.py") == "SciPy's milp keeps the contract of a backend\n"
 
 
-def test_own_property(capfd: pytest.CaptureFixture[str]) -> None:
+def test_own_property(run: Run) -> None:
     said = re.fullmatch(
         r"digit (\d): with two free pixels (\d) leads by at most (\S+)\nattained (\S+) at pixels \[(.*)\]\noptimal, verified: True\n",
-        run("own_property.py", capfd),
+        run("own_property.py"),
     )
     assert said is not None
     assert said[1] != said[2]

@@ -28,7 +28,7 @@ def record(capsys: pytest.CaptureFixture[str], *options: str) -> dict:
 
 def test_methods_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
     found = [
-        record(capsys, "--method", method, "--epsilon", "0.03", "--time-limit", "4", "--set", "data={source: digits, total: 1}")
+        record(capsys, "--method", method, "--epsilon", "0.03", "--time-limit", "1", "--set", "data={source: digits, total: 1}")
         for method in ("interval", "crown", "alpha", "lp", "mip")
     ]
     assert [each["method"] for each in found] == ["interval", "crown", "alpha", "lp", "mip"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,12 @@ from mipnet.app.runs.decoupled import parts_store, run_decoupled
 from mipnet.app.runs.inputs import read_inputs
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.solve import run_importance, save_importance
+from mipnet.backend import Event, OnEvent
 from mipnet.errors import InputError
+from mipnet.pruning.importance import by_class, decoupled_parts
 from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
-from tests.app.endless import BEGINS
+from tests.app.endless import BEGINS, run_some
+from tests.interrupts import CtrlC
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -116,21 +121,25 @@ def test_the_run_folder_has_every_part(whole: tuple[Path, dict[str, Any]]) -> No
     assert (folder / "solver.log").read_text().startswith("--- class 0 ---\n")
 
 
-def test_a_command_that_is_killed_and_then_interrupted_is_taken_up(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
-    """Killed after three programs, on two workers of which one is killed as well; interrupted after two more, in this process."""
+def test_a_command_that_is_interrupted_and_then_killed_is_taken_up(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
+    """Interrupted after three programs, on two workers of which one was killed; killed after two more, which it solved by itself."""
     command = start(tmp_path, 3, "--workers", "2")
     wait_for_parts(tmp_path, 1, command)
     workers = [p for p in psutil.Process(command.pid).children() if "multiprocessing.spawn" in " ".join(p.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
     wait_for_parts(tmp_path, 3, command)
-    kill(command)
+    assert command.stderr is not None
+    assert f"{BEGINS}\n" in iter(command.stderr.readline, "")
+    said = kill(command, signal.SIGINT)
+    assert command.returncode == 130, said
+    check_interrupted(tmp_path, said, 3)
     first = parts_in(tmp_path)
     assert keys(tmp_path) == {0, 1, 2}
 
     command = start(tmp_path, 5, "--workers", "0", "--resume")
     wait_for_parts(tmp_path, 5, command)
-    check_interrupted(tmp_path, command, 5)
+    kill(command)
     second = parts_in(tmp_path)
     assert keys(tmp_path) == {0, 1, 2, 3, 4}
     assert {path: second[path] for path in first} == first
@@ -146,24 +155,35 @@ def test_a_command_that_is_killed_and_then_interrupted_is_taken_up(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def check_interrupted(folder: Path, command: Command, count: int) -> None:
-    """Ctrl-C in the first program that does not end, after so many that do."""
-    assert command.stderr is not None
-    assert f"{BEGINS}\n" in iter(command.stderr.readline, "")
-    said = kill(command, signal.SIGINT)
-    assert command.returncode == 130, said
+def check_interrupted(folder: Path, said: str, count: int) -> None:
+    """The last line tells how many parts are kept."""
     assert "Traceback" not in said
     last, parts = said.strip().splitlines()[-1], folder / "run.parts"
     assert last == f"error: interrupted; {count} finished parts are kept in `{parts}`: the same command with --resume goes on from there"
 
 
-def test_ctrl_c_keeps_the_finished_parts_of_workers(tmp_path: Path) -> None:
-    command = start(tmp_path, 2, "--workers", "1")
-    wait_for_parts(tmp_path, 2, command)
-    check_interrupted(tmp_path, command, 2)
+def test_ctrl_c_in_a_solve_keeps_the_finished_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the third program, which never ends, at the first line of its log."""
+    numbers, plain, err = itertools.count(1), decoupled_parts.solve, io.StringIO()
+
+    def listened(*given: Any, on_event: OnEvent, **how: Any) -> Any:
+        ctrl_c = CtrlC(armed=next(numbers) == 3)
+
+        def hear(event: Event) -> None:
+            on_event(event)
+            ctrl_c(event)
+
+        return plain(*given, on_event=hear, **how)
+
+    monkeypatch.setattr(by_class, "run_all", partial(run_some, count=2))
+    monkeypatch.setattr(decoupled_parts, "solve", listened)
+    with redirect_stderr(err):
+        assert main(words(tmp_path, "--workers", "0")) == 130
+    check_interrupted(tmp_path, err.getvalue(), 2)
     assert keys(tmp_path) == {0, 1}
 
 
+@pytest.mark.sweep
 def test_a_scheduler_of_ones_own(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
     with scheduler(tmp_path / "dask") as address:
         (tmp_path / "here").mkdir()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -277,7 +277,7 @@ def sides(padding: tuple[int, int]) -> tuple[int, int, int, int]:
     return padding[0], padding[0], padding[1], padding[1]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(IMAGES, SMALL, PAIRS, PAIRS, st.tuples(st.integers(0, 2), st.integers(0, 2)), PAIRS, st.booleans())
 def test_any_convolution(image: Shape, outputs: int, kernel: Any, stride: Any, padding: Any, dilation: Any, depthwise: bool) -> None:
     assume(fits(kernel, dilation, padding, image))
@@ -290,7 +290,7 @@ def test_any_convolution(image: Shape, outputs: int, kernel: Any, stride: Any, p
     check_matrix(layer, (image,))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(IMAGES, PAIRS, PAIRS, st.tuples(st.integers(0, 1), st.integers(0, 1)), PAIRS, st.booleans())
 def test_any_max_pool(image: Shape, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> None:
     assume(fits(kernel, dilation, padding, image) and all(2 * p <= k for p, k in zip(padding, kernel, strict=True)))
@@ -305,7 +305,7 @@ def test_any_max_pool(image: Shape, kernel: Any, stride: Any, padding: Any, dila
     torch.testing.assert_close(layer.forward(x), wanted, rtol=0, atol=0)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(IMAGES, PAIRS, PAIRS, st.tuples(st.integers(0, 1), st.integers(0, 1)), st.booleans(), st.booleans(), st.none() | st.integers(1, 9))
 def test_any_average_pool(image: Shape, kernel: Any, stride: Any, padding: Any, ceil: bool, count: bool, divisor: int | None) -> None:
     assume(fits(kernel, (1, 1), padding, image) and all(2 * p <= k for p, k in zip(padding, kernel, strict=True)))
@@ -317,7 +317,7 @@ def test_any_average_pool(image: Shape, kernel: Any, stride: Any, padding: Any, 
     check_matrix(layer, (image,))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(IMAGES, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 def test_any_adaptive_pool(image: Shape, out: Any) -> None:
     layer = AdaptiveAvgPool2d(out)
@@ -325,7 +325,7 @@ def test_any_adaptive_pool(image: Shape, out: Any) -> None:
     assert layer.shape(image) == (image[0], *out)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.permutations(range(4)), st.tuples(SMALL, SMALL, SMALL, SMALL))
 def test_any_permutation(order: list[int], shape: Shape) -> None:
     layer = Permute(tuple(order))

@@ -15,6 +15,7 @@ from mipnet.model.losses import Loss, add_loss
 from mipnet.pruning.importance.program import Importance
 from tests.nets import dense
 from tests.pruning.importance.questions import ask
+from tests.sweep import sweep
 
 EXACT = {"mip_gap": 1e-6, "time_limit": 60}
 
@@ -70,7 +71,7 @@ def masks(*widths, seed, images=8, **options):
 
 
 @pytest.mark.parametrize("pattern", ["free", "upper"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", sweep(range(4), every=2))
 def test_every_mask_is_worse_or_cut_off(seed, pattern):
     """The optimum is the best of all 2^9 masks that satisfy the pattern rows, with its exact loss."""
     task = masks(5, 5, 4, 3, seed=seed, pattern=pattern)
@@ -90,7 +91,7 @@ def test_every_mask_is_worse_or_cut_off(seed, pattern):
 @pytest.mark.parametrize(
     "options", [{}, {"pattern": "upper"}, {"loss": Loss("margin")}, {"weight": 20.0}], ids=["", "upper", "margin", "20"]
 )
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", sweep(range(5), every=5))
 def test_one_tree_has_the_optimum_of_rounds_on_highs(seed, options):
     found = [mn.solve(masks(12, 14, 10, 4, seed=seed, images=20, **options).pose(), backend, **EXACT) for backend in ("scip", "highs")]
     assert [result.status for result in found] == [mn.Status.OPTIMAL] * 2
@@ -98,7 +99,7 @@ def test_one_tree_has_the_optimum_of_rounds_on_highs(seed, options):
     assert found[0].verified
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", sweep(range(4), every=4))
 @pytest.mark.parametrize("kind", ["box", "continuous", "binary"])
 def test_tangents_in_the_tree_have_the_optimum_of_the_native_log_sum_exp(seed, kind):
     def posed():

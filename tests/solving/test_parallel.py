@@ -95,6 +95,15 @@ def test_wrong_workers_and_schedulers_are_refused(monkeypatch: pytest.MonkeyPatc
             run_all({"p": die}, workers=Workers(scheduler=address))
 
 
+def test_a_scheduler_of_ones_own_runs_the_programs(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
+        found = run_all(programs(tmp_path), workers=Workers(scheduler=cluster.scheduler_address))
+        assert cluster.workers, "a scheduler of one's own stays"
+    assert found == SQUARES
+    assert finishes(tmp_path) == [0, 1, 2, 3, 4]
+
+
 def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
     code = (
         "import sys; from functools import partial; from pathlib import Path\n"

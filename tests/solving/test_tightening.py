@@ -15,8 +15,7 @@ from scipy.optimize import linprog
 import mipnet as mn
 from mipnet.backend import Feature, Outcome, Status
 from mipnet.errors import InputError, SolverFailure
-from mipnet.solving import extremes as solver_extremes
-from mipnet.solving import tightening
+from mipnet.solving import element_bounds, tightening
 from tests.bounds.search import activations, everything, first_outside, gate_acts
 from tests.bounds.test_crown import relu_net
 from tests.nets import SEEDS, make
@@ -247,7 +246,7 @@ def test_a_time_limit_is_kept(monkeypatch):
             session.solve = solve
             return session
 
-    for module in (tightening, solver_extremes):
+    for module in (tightening, element_bounds):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     g = np.random.default_rng(0)
     network = relu_net(g, (20, 40, 40, 40, 10))

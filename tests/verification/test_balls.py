@@ -12,6 +12,7 @@ from scipy.optimize import LinearConstraint, NonlinearConstraint, linprog, minim
 import mipnet as mn
 from mipnet.errors import DataError, InputError
 from mipnet.network.sets import Ball
+from tests.sweep import sweep
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")
@@ -67,7 +68,7 @@ def test_the_nearest_point(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", sweep(range(4), every=2))
 def test_bounds_hold_in_the_ball_and_are_tighter_than_those_of_its_box(norm, seed):
     rng, net = np.random.default_rng(seed), random_network(seed)
     region = MAKE[norm](rng.uniform(0.1, 0.9, (1, INPUTS)), 0.6, 0, 1)
@@ -96,7 +97,7 @@ def test_a_linear_function_of_a_ball_by_hand():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", sweep(range(2), every=2))
 def test_an_encoding_over_a_ball_has_its_extremes(norm, backend, seed):
     rng, net = np.random.default_rng(seed), random_network(seed)
     centre = rng.uniform(0.2, 0.8, INPUTS)

@@ -9,6 +9,7 @@ from scipy.optimize import linprog
 
 import mipnet as mn
 from mipnet.errors import InputError
+from tests.sweep import sweep
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")
@@ -67,7 +68,7 @@ def test_by_hand_the_nearest_change_is_on_the_diagonal(norm, truth, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("norm", ["linf", "l1"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", sweep(range(3), every=3))
 def test_the_least_distance_of_small_networks(seed, norm, backend):
     net, x = random_network(seed), np.random.default_rng(seed).uniform(0.2, 0.8, INPUTS)
     label = int(net.forward(x[None]).argmax())
@@ -102,7 +103,7 @@ def test_an_answer_that_is_wrong_already():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", sweep(range(4), every=2))
 def test_the_largest_margin_of_small_networks(seed, backend):
     net, g = random_network(seed), np.random.default_rng(seed)
     centre = g.normal(size=(1, INPUTS))

@@ -13,6 +13,7 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.verification import certified_minimum
+from tests.sweep import marked
 
 BACKENDS = ("highs", "scip")
 
@@ -65,7 +66,7 @@ def sampled(module, region, count=20_000):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, marked(2), marked(3)])
 def test_ranges_bracket_samples_and_are_attained(kind, seed):
     module, network, region = made(kind, seed)
     found = mn.reach(network, region, backend=BACKENDS[seed % 2], tolerance=1e-3)

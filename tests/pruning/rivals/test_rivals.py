@@ -318,7 +318,7 @@ def test_pfp_has_one_error_for_all_layers(share):
 def test_drawn_pfp_reaches_the_share_on_average(kind):
     network, gates, images, labels = case(mlp)
     s = pfp(network, gates, images, labels)
-    found = [allocate(network, gates, s, 0.5, kind=kind, seed=i) for i in range(40)]
+    found = [allocate(network, gates, s, 0.5, kind=kind, seed=i) for i in range(20)]
     shares = [pruned_share(network, gates, f.masks) for f in found]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.15)
     assert all(int(f.masks[g.name].sum()) >= 1 for f in found for g in gates)

@@ -12,6 +12,7 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import UnsupportedError
 from mipnet.verification.two_networks.relu_stability import ReluStates
+from tests.sweep import sweep
 
 BACKENDS = ("highs", "scip")
 
@@ -36,7 +37,7 @@ def samples(region, count=10_000):
     return region.lower + share * (region.upper - region.lower)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", sweep(range(3), every=3))
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_outputs_are_equal_on_the_box_and_units_go(seed, backend):
     module, region = deep(seed)
