@@ -15,10 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from mipnet.arrays import Array, Columns
 from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Status
 from mipnet.backend.checks import (
     DEFAULT_LIMITS,
@@ -35,9 +35,8 @@ from mipnet.backend.checks import (
 from mipnet.backend.progress import SolveProgress
 from mipnet.errors import BackendError
 
-Array = NDArray[np.float64]
-KNOWN = {"presolve"}
-STATUS = {0: Status.OPTIMAL, 1: Status.TIME_LIMIT, 2: Status.INFEASIBLE, 3: Status.UNBOUNDED}
+KNOWN_OPTIONS = {"presolve"}
+STATUS_BY_CODE = {0: Status.OPTIMAL, 1: Status.TIME_LIMIT, 2: Status.INFEASIBLE, 3: Status.UNBOUNDED}
 
 
 class SciPy(Backend):
@@ -53,8 +52,8 @@ class SciPy(Backend):
 
     def open(self, program: Program, options: Options | None = None) -> Session:
         check_program(self, program)
-        for name in set(options or {}) - KNOWN:
-            unknown_option("SciPy's milp", name, KNOWN)
+        for name in set(options or {}) - KNOWN_OPTIONS:
+            unknown_option("SciPy's milp", name, KNOWN_OPTIONS)
         return SciPySession(self, program, options or {})
 
 
@@ -79,7 +78,7 @@ class SciPySession(Session):
         if r.status == 4 and not stopped:  # it often cannot tell infeasible from unbounded: ask again without a cost
             again = _milp(p, np.zeros(p.columns), options)
             return RawOutcome({0: Status.UNBOUNDED, 2: Status.INFEASIBLE}.get(again.status, Status.STALLED))
-        status = Status.NODE_LIMIT if stopped else STATUS[r.status]
+        status = Status.NODE_LIMIT if stopped else STATUS_BY_CODE[r.status]
         bound = r.mip_dual_bound if p.integer.any() else (r.fun if status is Status.OPTIMAL else None)
         return RawOutcome(status, None if r.x is None else r.x[:-1], -math.inf if bound is None else bound, nodes, message=r.message)
 
@@ -92,7 +91,7 @@ class SciPySession(Session):
     def set_objective(self, cost: Array, offset: float = 0.0) -> None:
         self._program = with_cost(self._program, cost, offset)
 
-    def set_bounds(self, columns: NDArray[np.int64], lower: Array, upper: Array) -> None:
+    def set_bounds(self, columns: Columns, lower: Array, upper: Array) -> None:
         self._program = with_bounds(self._program, columns, lower, upper)
 
     def interrupt(self) -> None:

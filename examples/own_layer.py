@@ -12,7 +12,10 @@ from mipnet.testing import check_layer
 
 @dataclass(frozen=True, eq=False)
 class Abs(mn.Layer):
-    """``y = |x|``."""
+    """``y = |x|``: an activation, which acts on each element alone, so that a gate may act after it."""
+
+    unitwise = True
+    activation = True
 
     def shape(self, *inputs):
         return inputs[0]

@@ -81,6 +81,18 @@ def test_a_module_outside_the_contract_is_found(copy: Path, module: str, contrac
 
 
 @needs_checkout
+def test_every_backend_is_in_the_contracts_and_checked_for_types() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    packages = {path.parent.name for path in (ROOT / "backends").glob("*/__init__.py")}
+    contracts = {each["id"]: each for each in settings["importlinter"]["contracts"]}
+    assert packages <= set(settings["mypy"]["packages"])
+    assert packages <= set(settings["importlinter"]["root_packages"])
+    assert packages <= set(contracts["solvers"]["forbidden_modules"])
+    for name in ("facade", "backends"):
+        assert packages <= set(contracts[name]["source_modules"]), name
+
+
+@needs_checkout
 def test_the_rooms_are_few_and_so_are_the_modules_beside_them() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     assert len(next(each for each in contracts if each["id"] == "direction")["layers"]) <= 10

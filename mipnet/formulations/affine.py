@@ -71,11 +71,20 @@ class Affine:
             return Affine(self.terms if other.is_fixed else other.terms, self.constant + other.constant)
         return Affine(add_terms(self.terms, other.terms), self.constant + other.constant)
 
+    __radd__ = __add__
+    __array_ufunc__ = None  # so that numpy leaves ``array + value`` and ``array * value`` to this class
+
     def __neg__(self) -> Affine:
         return self * -1.0
 
     def __sub__(self, other: Affine | Array | float) -> Affine:
         return self + (-other)
+
+    def __rsub__(self, other: Array | float) -> Affine:
+        return -self + other
+
+    def __truediv__(self, divisor: Array | float) -> Affine:
+        return self * (1.0 / np.asarray(divisor, dtype=np.float64))
 
     def __mul__(self, factor: Array | float) -> Affine:
         """Multiply element by element; ``factor`` broadcasts against ``shape``."""

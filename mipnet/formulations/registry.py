@@ -13,7 +13,7 @@ from functools import singledispatch
 from typing import Any, TypeVar
 
 from mipnet.arrays import Csr, Shape
-from mipnet.errors import UnsupportedError, suggest_keywords
+from mipnet.errors import InputError, UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.network.graph import Layer
 
@@ -61,6 +61,7 @@ class Family:
         """Return a decorator that registers a function as a formulation of every layer type of this family."""
 
         def decorate(write: Writer) -> Writer:
+            _refuse_foreign(self.formulations, name, write)
             self.formulations[name] = RegisteredFormulation(name, write, relaxed, self)
             return write
 
@@ -94,10 +95,18 @@ def encoding(layer: type[Layer], formulation: str, *, relaxed: bool = False) -> 
     """
 
     def decorate(write: Writer) -> Writer:
-        _OWN_FORMULATIONS.setdefault(layer, {})[formulation] = RegisteredFormulation(formulation, write, relaxed)
+        known = _OWN_FORMULATIONS.setdefault(layer, {})
+        _refuse_foreign(known, formulation, write)
+        known[formulation] = RegisteredFormulation(formulation, write, relaxed)
         return write
 
     return decorate
+
+
+def _refuse_foreign(known: Mapping[str, RegisteredFormulation], name: str, write: Callable[..., Affine]) -> None:
+    """Raise `InputError` if another module has registered this name; a module may register its own again, as a notebook does."""
+    if name in known and known[name].write.__module__ != write.__module__:
+        raise InputError(f"formulation `{name}` is registered by `{known[name].write.__module__}` already; choose another name")
 
 
 def formulations(layer: type[Layer]) -> Mapping[str, RegisteredFormulation]:

@@ -20,7 +20,7 @@ from mipnet.model.encoding import encode
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import INPUT_NODE, Layer, Network, size
 from mipnet.network.sets import Box
-from mipnet.solving.engine import solve
+from mipnet.solving.engine import open_problem
 from mipnet.testing.assertions import expect
 
 LayerCheck = tuple[str, Callable[[], None]]
@@ -114,13 +114,17 @@ class _Case:
         off = float(np.abs(total - self.layer.forward(*x).reshape(3, -1).numpy()).max())
         expect(off < 1e-9, f"`linear_map` of `{self.layer.label}` is its forward pass without the constant; off by {off:.1e}")
 
-    def network(self) -> Network:
-        """Return a network in which the layer follows dense layers that select its inputs from one vector."""
+    def network(self, weight: Array | None = None) -> Network:
+        """Return a network in which the layer follows dense layers that compute its inputs from one vector.
+
+        They select the inputs, or multiply by ``weight``, of shape ``(all inputs of the layer, inputs of the network)``.
+        """
         sizes = [size(s) for s in self.shapes]
-        rows = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1])
+        weight = np.eye(sum(sizes)) if weight is None else weight
+        rows = np.split(weight, np.cumsum(sizes)[:-1])
         parts = [(f"part{i}", Dense(torch.tensor(row)), (INPUT_NODE,)) for i, row in enumerate(rows)]
         shaped = [(f"shaped{i}", Reshape(s), (f"part{i}",)) for i, s in enumerate(self.shapes)]
-        return Network.build((sum(sizes),), [*parts, *shaped, ("layer", self.layer, tuple(name for name, _, _ in shaped))])
+        return Network.build((weight.shape[1],), [*parts, *shaped, ("layer", self.layer, tuple(name for name, _, _ in shaped))])
 
     def feasible(self, name: str) -> None:
         network, x = self.network(), self.flat_inputs(4)
@@ -134,17 +138,29 @@ class _Case:
             expect(off < 1e-7, f"the encoded value of `{self.layer.label}` ({name}) is its forward pass; off by {off:.1e}")
 
     def optimum(self, name: str) -> None:
-        network, x = self.network(), self.flat_inputs(1)
-        region = Box(x - 1, x + 1)
+        """Compare the smallest and the largest value of a linear function of the output with samples.
+
+        All inputs of the layer are linear functions of two numbers, each with range ``[-reach, reach]``.  If they were independent, the
+        optimum of a monotone function would lie at a corner of their box, where many relaxations are exact.
+        """
+        weight = self.generator.normal(size=(sum(map(size, self.shapes)), 2))
+        network = self.network(weight * self.reach / np.abs(weight).sum(axis=1, keepdims=True))
+        region = Box(-np.ones((1, 2)), np.ones((1, 2)))
+        tried = network.forward(self.generator.uniform(-1.0, 1.0, (2000, 2))).reshape(2000, -1)
         weights = self.generator.normal(size=(1, *network.output_shape))
         encoding = encode(network, region, formulation={type(self.layer).__name__.lower(): name})
-        encoding.model.add_objective((encoding.output * encoding.labelled(weights, ("sample", *network.output.dims))).sum())
-        result = solve(encoding, self.backend, start="none", time_limit=60)
-        exact = result.status is Status.OPTIMAL and result.verified
-        expect(exact or bool(encoding.relaxed), f"`{self.layer.label}` ({name}) solves and replays: {result.status.value}")
-        tried = network.forward(self.generator.uniform(region.lower[0], region.upper[0], (2000, *network.input_shape)))
-        best = float((tried.reshape(len(tried), -1) @ weights.reshape(-1)).min())
-        expect(result.bound <= best + 1e-6, f"no input beats the bound of `{self.layer.label}` ({name}): {best} against {result.bound}")
+        value = (encoding.output * encoding.labelled(weights, ("sample", *network.output.dims))).sum()
+        with open_problem(encoding, self.backend) as opened:
+            for sign in (1.0, -1.0):
+                opened.set_objective(sign * value, sense="min")
+                result = opened.solve(start="none", time_limit=60)
+                exact = result.status is Status.OPTIMAL and result.verified
+                expect(exact or bool(encoding.relaxed), f"`{self.layer.label}` ({name}) solves and replays: {result.status.value}")
+                best = sign * float((sign * (tried @ weights.reshape(-1))).min())
+                bound = sign * result.bound
+                expect(
+                    sign * bound <= sign * best + 1e-6, f"no input beats the bound of `{self.layer.label}` ({name}): {best} against {bound}"
+                )
 
     def flat_inputs(self, count: int) -> Array:
         flat: Array = np.concatenate([v.reshape(count, -1).numpy() for v in self.inputs(count)], axis=1)

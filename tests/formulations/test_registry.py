@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import mipnet as mn
+from mipnet.errors import InputError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.maxpool import WINDOW_MAXIMUM, MaxWindows, maximum
 from mipnet.formulations.registry import _OWN_FORMULATIONS
@@ -60,6 +61,25 @@ def test_one_registration_serves_every_layer_of_positive_parts(mine: None, kind:
     assert own.objective == pytest.approx(largest(network(activation), {kind: "big-m"}, backend).objective, abs=1e-5)
     encoding = mn.encode(network(activation), mn.Box(-np.ones((1, 4)), np.ones((1, 4))), formulation={kind: "mine"})
     assert encoding.block("act").formulation == "mine"
+
+
+def test_a_name_of_another_module_is_refused() -> None:
+    with pytest.raises(InputError, match=r"formulation `big-m` is registered by `mipnet\.formulations\.relu` already; choose another name"):
+        link("big-m")(lambda part: part.split()[0])
+    assert POSITIVE_PART.formulations["big-m"].write.__module__ == "mipnet.formulations.relu"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_relaxation_that_is_not_marked_as_one_is_found_out(seed: int) -> None:
+    @link("unmarked")
+    def unmarked(part: PositivePart) -> Affine:
+        return part.split()[0]
+
+    try:
+        with pytest.raises(AssertionError, match="`ReLU` \\(unmarked\\) solves and replays"):
+            check_layer(mn.ReLU(), (4,), seed=seed)
+    finally:
+        del POSITIVE_PART.formulations["unmarked"]
 
 
 def test_gates_take_it_too(mine: None) -> None:

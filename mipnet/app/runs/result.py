@@ -45,7 +45,7 @@ class TaskResult:
     file: SpecFile
     record: Mapping[str, Any]
     lines: Sequence[str]
-    success: bool
+    success: bool = True
     interrupted: bool = False
 
     @property

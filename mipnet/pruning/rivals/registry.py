@@ -127,6 +127,8 @@ def register(rival: Rival) -> None:
 
     The same function under the same name replaces the one before, so that a cell of a notebook can be run again.
     """
+    if not _home(rival.score)[0].startswith(SCORES_PACKAGE):
+        Rivals._loaded()  # so that a name of mipnet's own rivals is refused here, and not when these are read
     known = _registered.get(rival.name)
     if known is not None and _home(known.score) != _home(rival.score):
         raise InputError(f"`{'.'.join(_home(known.score))}` is registered as rival `{rival.name}`; choose another name")

@@ -107,3 +107,17 @@ def test_a_file_in_the_package_is_found(tmp_path: Path) -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); import mipnet as mn; assert mn.__file__.startswith(sys.argv[1]); print(*mn.RIVALS)"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.stdout.split() == [*NAMES, "position"], done.stderr
+
+
+def test_the_name_of_a_rival_of_mipnet_is_refused_before_these_are_read() -> None:
+    code = (
+        "import mipnet as mn\n"
+        "try:\n"
+        "    mn.rival('magnitude', about='mine')(lambda network, gates, images, labels, *, seed=0: None)\n"
+        "except mn.MipnetError as error:\n"
+        "    print(error)\n"
+        "print('magnitude' in mn.RIVALS)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert "is registered as rival `magnitude`; choose another name" in done.stdout
+    assert done.stdout.endswith("True\n")
