@@ -179,7 +179,7 @@ def test_without_anything_free_there_is_nothing_to_search():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_search_before_the_solve_gives_it_a_better_start(backend):
+def test_a_search_before_the_solve_gives_it_a_better_start(backend, no_time_passes):
     encoding = boxed()
     plain = mn.solve(encoding, backend, limits=mn.Limits(nodes=0))
     found = mn.solve(encoding, backend, limits=mn.Limits(nodes=0), start="search")
@@ -238,7 +238,7 @@ def test_ctrl_c_ends_a_solve_that_is_searched_with_its_best_point(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_answer_that_is_good_enough_ends_the_rounds(backend, monkeypatch):
+def test_an_answer_that_is_good_enough_ends_the_rounds(backend, monkeypatch, no_time_passes):
     """HiGHS approximates cross-entropy by tangents in rounds, and a search during a round finds the point at which the solve stops."""
     monkeypatch.setattr(StartPoints, "before_solve", lambda self: iter(()))
     network, g = mlp((20, 30, 30, 30, 4), 0)
@@ -248,7 +248,7 @@ def test_an_answer_that_is_good_enough_ends_the_rounds(backend, monkeypatch):
     lowest = network.forward(search.descend(search.random(8, np.random.default_rng(1)), 40, 60.0)[:1])
     centre = network.forward(encoding.region.centre)
     target = 0.7 * loss.values(lowest, np.array([0]))[0] + 0.3 * loss.values(centre, np.array([0]))[0]
-    result = mn.solve(encoding, backend, start="search", limits=mn.Limits(time=20, gap=1e-6, objective_stop=target))
+    result = mn.solve(encoding, backend, start="search", limits=mn.Limits(time=200, gap=1e-6, objective_stop=target))
     assert result.status is mn.Status.TARGET
     assert result.objective <= target
     assert result.verified
