@@ -1,4 +1,4 @@
-"""Whatever is wrong with what a user gives is told in one line, with exit status 2 and nothing left behind."""
+"""Every mistake in the input of a user is reported in one line, with exit status 2, and no file is left."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ BEGINS = "an endless program begins"
 
 @dataclass(frozen=True)
 class Endless:
-    """A question with the labels of a class, and a program that never ends."""
+    """A question with the labels of one class, whose program is never solved."""
 
     labels: np.ndarray
 

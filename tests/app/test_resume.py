@@ -102,7 +102,7 @@ def same_scores(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The run folder of a command that nobody disturbs, and what it prints."""
+    """The run folder of a command that is not interrupted, and its output."""
     folder = tmp_path_factory.mktemp("whole")
     return folder / "run", solve(folder, "--workers", "0")[0]
 

@@ -72,7 +72,7 @@ def test_the_two_solvers_agree(done: dict[tuple[str, str], ImportanceRun], name:
 
 
 def test_accuracies_are_those_of_torch(done: dict[tuple[str, str], ImportanceRun]) -> None:
-    """The oracle: torch with the masks multiplied behind the activations."""
+    """The reference is torch, with the masks multiplied after the activations."""
     run = done["digits", "highs"]
     inline = yaml.safe_load((EXAMPLES / "digits.yaml").read_text())["network"]
     module = build_module(inline["layers"], EXAMPLES / inline["file"], [64]).double()

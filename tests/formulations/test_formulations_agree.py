@@ -97,7 +97,7 @@ def agreed(pose: Callable[[str], mn.Encoding]) -> float:
 
 
 Known = Callable[[torch.Tensor], torch.Tensor]
-"""From points, one a row, to the states of all units, and last the objective: all affine where no state changes its sign."""
+"""Takes points, one per row; returns the states of all units, and the objective last: affine where no state changes its sign."""
 
 
 def best_of_pieces(known: Known, points: Array, lower: Array, upper: Array, g: np.random.Generator) -> float:

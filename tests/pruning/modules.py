@@ -88,8 +88,8 @@ def stack(affine: bool = True) -> nn.Module:
     return nn.Sequential(*first, *second, nn.Dropout(), nn.Flatten(), nn.Linear(45, 3))
 
 
-def norm_behind(padding: int, bias: bool) -> nn.Module:
-    """Batch norm behind the activation: a silent channel is a constant other than 0."""
+def norm_after(padding: int, bias: bool) -> nn.Module:
+    """Batch norm after the activation: a silent channel is a constant other than 0."""
     first = [nn.Conv2d(2, 6, 3), nn.ReLU(), nn.BatchNorm2d(6), nn.Conv2d(6, 5, 3, padding=padding, bias=bias), nn.ReLU()]
     return nn.Sequential(*first, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(20, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 3))
 
@@ -120,9 +120,9 @@ PLAIN: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 OTHERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "residual": (Residual, IMAGE),
     "twice": (Twice, (5,)),
-    "norm-behind": (partial(norm_behind, 0, True), IMAGE),
-    "norm-behind-padded": (partial(norm_behind, 1, True), IMAGE),
-    "norm-behind-no-bias": (partial(norm_behind, 0, False), IMAGE),
+    "norm-after": (partial(norm_after, 0, True), IMAGE),
+    "norm-after-padded": (partial(norm_after, 1, True), IMAGE),
+    "norm-after-no-bias": (partial(norm_after, 0, False), IMAGE),
     "depthwise": (depthwise, IMAGE),
     "grouped": (grouped, IMAGE),
 }

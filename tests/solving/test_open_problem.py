@@ -122,7 +122,7 @@ def test_scores_may_be_held_down(backend):
     task = question(relu_mlp, 2, weight=3.0)
     frozen = changed(task, formulation={"relu": "frozen"}, pattern="paper", epsilon=0.0)
     full = changed(task, epsilon=0.0).pose()
-    gate = full.gates[-1]  # nothing behind it has a pattern to keep
+    gate = full.gates[-1]  # no layer after it has a pattern to keep
     columns = np.arange(-gate.units, 0) + sum(g.units for g in full.gates)
     with open_problem(frozen.pose(), backend) as small, open_problem(full, backend) as large:
         for top in (1.0, 0.3, 0.0, 1.0):

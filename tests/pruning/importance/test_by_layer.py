@@ -35,7 +35,7 @@ def read_residual(g: np.random.Generator) -> mn.Network:
 
 
 def bottleneck(g: np.random.Generator) -> mn.Network:
-    """Without an activation behind fc1, and with one module used twice."""
+    """Without an activation after fc1, and with one module used twice."""
     shared = dense(g, 4, 4)
     layers = [("fc1", dense(g, 4, 5)), ("fc2", shared), ("relu1", mn.ReLU()), ("fc3", shared), ("relu2", mn.ReLU())]
     return mn.Network.build((5,), [*layers, ("fc4", dense(g, 3, 4))], origins={"fc3": "fc2"})

@@ -178,7 +178,7 @@ def test_bad_questions_are_refused():
 
 @pytest.mark.parametrize("seed", [1, 2, 9, 11, 16])
 def test_forward_passes_that_miss_a_row_are_no_incumbents(seed):
-    """With a small epsilon some points miss pattern rows by about epsilon; they must not be held against the solver's bound."""
+    """With a small epsilon some points miss pattern rows by about epsilon; their objectives must not be compared with the bound."""
     g = np.random.default_rng(seed)
     layers = [("fc1", dense(g, 3, 4)), ("r1", mn.ReLU()), ("fc2", dense(g, 3, 3)), ("r2", mn.ReLU()), ("fc3", dense(g, 3, 3))]
     task = Importance(mn.Network.build((4,), layers), g.normal(size=(2, 4)), g.integers(0, 3, 2), kind="binary")

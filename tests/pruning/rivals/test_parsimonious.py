@@ -125,7 +125,7 @@ def test_without_settling_masks_are_the_nearer_end(digits):
     assert all(int(m.sum()) >= 1 for m in masks.values())
 
 
-def test_convolutions_with_batch_norm_and_an_activation_behind():
+def test_convolutions_with_batch_norm_and_an_activation_after_it():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 5), nn.ReLU())
     net.append(nn.Linear(5, 10))

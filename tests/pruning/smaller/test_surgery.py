@@ -140,7 +140,7 @@ def test_groups_of_a_convolution_go_as_a_whole():
 
 def test_constants_move_into_the_bias_or_stay():
     gone = {"conv1": [0, 1, 2]}
-    for name, left in {"norm-behind": 3, "norm-behind-padded": 6, "norm-behind-no-bias": 6}.items():
+    for name, left in {"norm-after": 3, "norm-after-padded": 6, "norm-after-no-bias": 6}.items():
         module, network, gates, _, _ = read(name)
         masks = keep(gates, **{gates[0].name: gone["conv1"]})
         small = cut(module, network, gates, masks)

@@ -1,4 +1,4 @@
-"""Masks along a path of shares: what each step says of itself is true, and they beat masks from one look at the full network."""
+"""Masks along a path of shares: the numbers of each step are true, and the masks beat those from one evaluation of the full network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def path(digits):
     return prune_stepwise(network, train.images, train.labels, shares=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), hard=0.6)
 
 
-def test_every_step_says_the_truth_of_itself(digits, path) -> None:
+def test_the_numbers_of_every_step_are_true(digits, path) -> None:
     network, train, _ = digits
     own = torch.tensor(network.forward(train.images)).softmax(1)
     targets = 0.4 * own + 0.6 * torch.nn.functional.one_hot(torch.tensor(train.labels), 10)
@@ -53,7 +53,7 @@ def test_every_step_says_the_truth_of_itself(digits, path) -> None:
         kept = {name: step.masks[name].values for name in kept}
 
 
-def test_small_steps_are_foretold(digits) -> None:
+def test_the_change_of_small_steps_is_predicted(digits) -> None:
     network, train, _ = digits
     steps = prune_stepwise(network, train.images, train.labels, shares=tuple(np.arange(0.02, 0.3, 0.02))).steps
     before = steps[0].loss
@@ -62,7 +62,7 @@ def test_small_steps_are_foretold(digits) -> None:
         before = step.loss
 
 
-def test_masks_beat_random_ones_and_one_look(digits, path) -> None:
+def test_masks_beat_random_ones_and_those_of_one_evaluation(digits, path) -> None:
     network, train, test = digits
     step = path.at(0.39)
 
