@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""The palette of Okabe and Ito, which is safe for colour-blind readers; black is for one's own method."""
+"""The palette of Okabe and Ito, which is safe for colour-blind readers; black is for the scores that are compared with rivals."""
 
 LINE_MARKERS, LINE_DASHES = "s^DvPX*<>hd", ("-", "--", "-.", ":")
 MATPLOTLIB_MISSING = "matplotlib is not installed: pip install mipnet[plots]"
@@ -30,9 +30,9 @@ OWN_STYLE: dict[str, Any] = {"color": "black", "marker": "o", "linewidth": 2.6, 
 def curve(table: ComparisonTable, *, lowest: float | None = None) -> Figure:
     """Draw accuracy against the share of parameters pruned: one line per method, by its better ranking at each share.
 
-    One's own method is thick and black.  A band shows mean ± standard deviation of a rival that draws random numbers.  The dashed line
-    is the network without masks.  Markers distinguish the lines in grey.  The legend lists the best method first.  ``lowest`` is the
-    smallest accuracy shown.  Raises `InputError` if matplotlib is missing.
+    The line of the compared scores, `table.name`, is thick and black.  A band shows mean ± standard deviation of a rival that draws
+    random numbers.  The dashed line is the network without masks.  Markers distinguish the lines in grey.  The legend lists the best
+    method first.  ``lowest`` is the smallest accuracy shown.  Raises `InputError` if matplotlib is missing.
     """
     figure, axes = _axes(table.reference, table.holdout)
     looks = dict(zip([name for name in table.methods if name != table.name], _looks(), strict=False)) | {table.name: OWN_STYLE}

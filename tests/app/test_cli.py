@@ -27,6 +27,7 @@ from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs import solve as runs
 from mipnet.app.screen import progress as progress_module
 from mipnet.app.screen.progress import LineProgress, ProgramsProgress
+from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.backend import Event, FoundBackend, Status
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -54,6 +55,20 @@ def test_help_loads_next_to_nothing() -> None:
     assert not set(loaded.split()) & HEAVY
     for command in ("solve", "inspect", "backends", "init", "schema"):
         assert command in said
+
+
+def test_no_line_of_the_help_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if line.endswith("...") and not line.startswith("Usage")]
+    assert all(0 < len(task.summary) <= 55 for task in TASKS_BY_NAME.values())
+
+
+def test_an_unknown_command_may_be_a_task_that_is_not_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["count", "x.yaml"]) == 2
+    assert "'count'" in (said := capsys.readouterr().err)
+    assert "one of your own must be imported in this process" in said
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

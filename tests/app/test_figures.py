@@ -1,4 +1,4 @@
-"""The curve: every method once, one's own in front, in colours and marks that all can tell apart, and without pyplot."""
+"""The curve: every method once, the compared scores in front, in colours and marks that all can tell apart, and without pyplot."""
 
 from __future__ import annotations
 

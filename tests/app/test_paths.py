@@ -26,9 +26,11 @@ DIGITS = str(EXAMPLES / "digits.yaml")
 FROZEN = ("formulation.relu=frozen", "output=null")
 
 
-@pytest.mark.parametrize(("backend", "relu"), [("highs", "big-m"), marked(("highs", "frozen")), ("scip", "big-m")])
-def test_every_point_is_a_run_of_its_own(backend: str, relu: str) -> None:
-    sets = (f"solve.backend={backend}", f"formulation.relu={relu}", "output=null", "solve.mip_gap=1e-6")
+@pytest.mark.parametrize("backend", ["highs", "scip"])
+@pytest.mark.parametrize("relu", ["big-m", "frozen"])
+@pytest.mark.parametrize("images", [1, marked(2)])
+def test_every_point_is_a_run_of_its_own(images: int, relu: str, backend: str) -> None:
+    sets = (f"solve.backend={backend}", f"formulation.relu={relu}", f"data.per_class={images}", "output=null", "solve.mip_gap=1e-6")
     run = run_importance(load_spec(DIGITS, [*sets, "solve.path={lambda: [20, 1], points: 2}"]))
     assert (run.verified, run.result.status, run.path.parameter) == (True, Status.OPTIMAL, "weight")
     assert [step.value for step in run.path.points] == list(spaced_weights(20, 1, 2))

@@ -314,9 +314,7 @@ def test_scores_without_numbers_are_no_part(tmp_path: Path, stopped: Path) -> No
 )
 def test_parts_of_another_question_are_refused(tmp_path: Path, stopped: Path, change: str, named: str) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run.parts").rglob("*")}
-    with pytest.raises(
-        InputError, match=f"holds parts of another run, with other {named}: give back what was changed, or remove that folder"
-    ):
+    with pytest.raises(InputError, match=f"holds parts of another run, with a different {named}: change it back, or remove that folder"):
         again(tmp_path, change)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run.parts").rglob("*")} == before
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -165,6 +166,82 @@ def test_a_name_is_taken_once(crossings: Path) -> None:
             register_task(Task(name, CrossingsFile, run_crossings, help="", success="", command=command))
 
 
+class PlainFile(NetworkFile):
+    """A file class that does not say of which task it is."""
+
+
+class TimedSolveSpec(Section):
+    """A section ``solve`` with one of the two keys that options set."""
+
+    time_limit: float = 1.0
+
+
+class TimedFile(NetworkFile):
+    """A file with a time limit and without a solver."""
+
+    task: Literal["timed"]
+    solve: TimedSolveSpec = TimedSolveSpec()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (CrossingsFile, "the file class `CrossingsFile` does not fit task `another`: `task` is 'crossings'; declare `task: Literal"),
+        (PlainFile, "the file class `PlainFile` does not fit task `another`: `task` is not declared"),
+        (dict, "the file class of task `another` is `dict`; expected a subclass of"),
+    ],
+)
+def test_a_file_class_takes_the_name_of_its_task(kind: type, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        register_task(Task("another", kind, run_crossings, help="", success=""))
+    assert "another" not in TASKS_BY_NAME
+
+
+def test_options_only_for_keys_of_the_file(crossings: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setitem(TASKS_BY_NAME, "timed", Task("timed", TimedFile, run_crossings, help="Timed.", success="always"))
+    for command, offered in (("crossings", ()), ("timed", ("--time-limit",)), ("reach", ("--time-limit", "--backend"))):
+        assert main([command, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert tuple(option for option in ("--time-limit", "--backend") if option in said) == offered
+        assert "--output" in said
+    assert main(["crossings", str(crossings), "--backend", "scip"]) == 2
+    assert "No such option: --backend" in capsys.readouterr().err
+
+
+def test_numpy_numbers_in_a_record(crossings: Path, capsys: Capture) -> None:
+    record = {"count": np.int64(2), "all": np.bool_(True), "x": np.array([1.0, np.inf]), "y": {"z": np.float32(0.5)}}
+    _run_instead(lambda file, listener: TaskResult(file, record, ["done"]))
+    assert main(["crossings", str(crossings), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"count": 2, "all": True, "x": [1.0, None], "y": {"z": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda file, listener: None, "the run function of task `crossings` returned None; expected a result"),
+        (lambda file, listener: {"count": 1}, "the run function of task `crossings` returned a `dict`; expected a result"),
+        (
+            lambda file, listener: TaskResult(file, {}, "done"),
+            "the result of task `crossings` has lines='done'; expected a list of str",
+        ),
+        (lambda file, listener: TaskResult(file, {}, [1]), "the result of task `crossings` has lines=[1]; expected a list of strings"),
+        (lambda file, listener: TaskResult(file, [], []), "the result of task `crossings` has record=[]; expected a dict"),
+        (lambda file, listener: TaskResult(file, {"a": {1}}, []), "the record of task `crossings` is not JSON data: Object of type set"),
+    ],
+)
+def test_wrong_results_are_one_line(run: Callable[..., Any], message: str, crossings: Path, capsys: Capture) -> None:
+    _run_instead(run)
+    assert main(["crossings", str(crossings), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {message}")
+    assert said.count("\n") == 1
+
+
+def _run_instead(run: Callable[..., Any]) -> None:
+    """Replace the run function of the task until the fixture `crossings` removes the task."""
+    TASKS_BY_NAME["crossings"] = replace(TASKS_BY_NAME["crossings"], run=run)
+
+
 # schemas
 
 
@@ -180,7 +257,16 @@ def test_a_schema_of_no_task(capsys: Capture) -> None:
     for words, message in (
         (["reech"], "there is no task `reech`; did you mean `reach`?"),
         (["dance"], "there is no task `dance`; expected one of solve, verify, compare, reach"),
+        (["dance"], "one of your own must be imported in this process"),
         (["agree", "--reach"], "got `agree` and `reach`; expected one task"),
     ):
         assert main(["schema", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_an_unknown_rival_may_be_one_that_is_not_imported(tmp_path: Path, capsys: Capture) -> None:
+    (path := tmp_path / "compare.yaml").write_text("mipnet: 1\ntask: compare\nscores: run\ncompare: {rivals: [mine]}\n")
+    assert main(["compare", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "no rival is called `mine`; expected one of random" in said
+    assert said.endswith("; one of your own must be imported in this process\n")

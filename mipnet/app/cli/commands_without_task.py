@@ -57,7 +57,10 @@ def bounds(
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Show the width of the bounds of every layer, and the number of unstable units."""
+    """Show the bounds of every layer.
+
+    The table has the number of units, of unstable units, and the mean width of the bounds.
+    """
     from mipnet.app.files.solve_file import load_spec
     from mipnet.app.runs.bounds import bounds_record, compute_bounds
     from mipnet.app.screen.network_tables import bounds_table
@@ -120,7 +123,10 @@ def schema(
     for_verify: Annotated[bool, typer.Option("--verify", help="The same as `mipnet schema verify`.")] = False,
     for_reach: Annotated[bool, typer.Option("--reach", help="The same as `mipnet schema reach`.")] = False,
 ) -> None:
-    """Print the JSON schema of the YAML file of a task, for editors."""
+    """Print the JSON schema of the YAML file of a task.
+
+    Editors use it to complete and to check the keys.
+    """
     given = [task] if task is not None else []
     given += [name for name, chosen in (("compare", for_compare), ("verify", for_verify), ("reach", for_reach)) if chosen]
     if len(given) > 1:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mipnet.app.cli import commands_without_task
 from mipnet.app.cli.options import task_help
 from mipnet.app.cli.solve import solve
-from mipnet.app.cli.task_commands import task_command
+from mipnet.app.cli.task_commands import TaskCommand, task_command
 from mipnet.app.cli.verify import verify
-from mipnet.app.tasks import TASKS_BY_NAME
+from mipnet.app.tasks import IMPORT_HINT, TASKS_BY_NAME
 from mipnet.errors import MipnetError
 from mipnet.version import __version__
 
@@ -32,7 +33,9 @@ def command_line() -> typer.Typer:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback(invoke_without_command=True)(top)
     for task in TASKS_BY_NAME.values():
-        app.command(task.command, help=task_help(task))(OWN_COMMANDS.get(task.name) or task_command(task))
+        own = OWN_COMMANDS.get(task.name)
+        kind = TyperCommand if own else TaskCommand
+        app.command(task.command, cls=kind, help=task_help(task), short_help=task.summary)(own or task_command(task))
     app.command()(commands_without_task.inspect)
     app.command()(commands_without_task.bounds)
     app.command("backends")(commands_without_task.list_backends)
@@ -62,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             if not hasattr(error, "format_message"):  # every usage error of typer has one
                 raise
-            return _fail(f"{error.format_message()} (see `mipnet --help`)")
+            said = error.format_message()
+            hint = f"; {IMPORT_HINT}" if said.startswith("No such command") else ""
+            return _fail(f"{said} (see `mipnet --help`{hint})")
 
 
 def _fail(message: str, status: int = 2) -> int:

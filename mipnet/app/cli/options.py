@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from mipnet.app.tasks import Task
+from mipnet.errors import InputError
 
 if TYPE_CHECKING:
     from mipnet.app.files.yaml_source import Override
@@ -22,6 +24,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no t
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the file, such as solve.mip_gap=1e-3. May be repeated.")
 ]
+
+
+RESULT_ATTRIBUTES = ("file", "status", "record", "lines", "write_files")
+"""The attributes of a `mipnet.app.runs.result.RunResult`."""
 
 
 class Printing(NamedTuple):
@@ -53,10 +59,14 @@ def option_overrides(options: Mapping[str, Any], names: Mapping[str, str] | None
 
 
 def finish(task: Task, result: RunResult, printing: Printing) -> int:
-    """Print a result, save its run folder, and return the exit status; the folder is saved even if nobody reads the output any more."""
+    """Print a result, save its run folder, and return the exit status; the folder is saved even if standard output is closed.
+
+    Raises `InputError` if the run function of the task did not return a result.
+    """
     from mipnet.app.screen.report import show_result
     from mipnet.app.screen.tables import make_console
 
+    _check_result(task, result)
     try:
         if printing.as_json:
             print_json(result.record)
@@ -67,6 +77,14 @@ def finish(task: Task, result: RunResult, printing: Printing) -> int:
     if folder is not None and not printing.as_json and not printing.quiet:
         print(f"written to {folder}")
     return result.status
+
+
+def _check_result(task: Task, result: Any) -> None:
+    if any(getattr_static(result, name, _check_result) is _check_result for name in RESULT_ATTRIBUTES):
+        raise InputError(
+            f"the run function of task `{task.name}` returned {'None' if result is None else f'a `{type(result).__name__}`'};"
+            " expected a result, such as `TaskResult(file, record, lines)`"
+        )
 
 
 def task_help(task: Task) -> str:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimit, finish, option_overrides
-from mipnet.app.tasks import Task
+from mipnet.app.tasks import Task, find_task
 
 TaskFile = Annotated[Path, typer.Argument(metavar="FILE.YAML", help="A YAML file of this task; `mipnet schema TASK` prints its keys.")]
+
+SOLVE_OPTIONS = ("time_limit", "backend")
+"""The options that set a key of the section ``solve``."""
+
+
+class TaskCommand(TyperCommand):
+    """The command of a task; it has ``--time-limit`` and ``--backend`` only if the files of the task have these keys."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters of the command; reads the file class, which ``mipnet --help`` does not need."""
+        from mipnet.app.files.key_errors import known_keys
+
+        keys = known_keys(find_task(str(self.name)).file_class(), ("solve",))
+        return [each for each in super().get_params(ctx) if each.name not in SOLVE_OPTIONS or each.name in keys]
 
 
 def task_command(task: Task) -> Callable[..., int]:

@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from mipnet.app.files.base import NetworkFile
 from mipnet.app.files.sections import BoxSpec, RegionSpec, RobustSpec
 from mipnet.app.files.values import NotNegative, Positive, Section, SolverOptions, Text, Whole, value_error
+from mipnet.errors import InputError
+
+INPUT_SET_EXPECTED = "expected either `region`, around an image, or `box`, with `lower` and `upper`"
 
 
 class CertifySolveSpec(Section):
@@ -34,8 +37,16 @@ class InputSetFile(CertifyFile):
     @model_validator(mode="after")
     def _one_input_set(self) -> InputSetFile:
         if (self.region is None) == (self.box is None):
-            raise value_error("expected either `region`, around an image, or `box`, with `lower` and `upper`")
+            raise value_error(INPUT_SET_EXPECTED)
         return self
+
+    @property
+    def input_set(self) -> RegionSpec | BoxSpec:
+        """The ``region`` or the ``box``."""
+        given = self.box if self.region is None else self.region
+        if given is None:
+            raise InputError(INPUT_SET_EXPECTED)
+        return given
 
 
 class ImageFile(CertifyFile):

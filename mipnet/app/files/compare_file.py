@@ -11,6 +11,7 @@ from mipnet.app.files.formulation_section import FormulationSpec
 from mipnet.app.files.sections import DataSpec, GatesSpec, NetworkSpec, ObjectiveSpec, SolveSpec
 from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.files.values import Count, ListAsTuple, NameList, Section, Text, Whole, choice, expects, value_error
+from mipnet.app.tasks import IMPORT_HINT
 from mipnet.errors import InputError
 from mipnet.pruning.rivals.registry import RIVALS, get_rival
 from mipnet.pruning.smaller.ranking import ScoreNormalization
@@ -22,6 +23,8 @@ SOLVE_SECTIONS = ("network", "data", "gates", "formulation", "objective", "solve
 def _known_rivals(names: Any) -> Any:
     try:
         for name in () if names == "all" else names:
+            if name not in RIVALS:
+                raise InputError(f"no rival is called `{name}`; expected one of {', '.join(RIVALS)}; {IMPORT_HINT}")
             get_rival(name).check()
     except InputError as error:
         raise value_error(str(error)) from None

@@ -9,6 +9,7 @@ from pydantic_core import CoreSchema, InitErrorDetails
 
 from mipnet.app.files.key_errors import suggestion
 from mipnet.app.files.values import Count, NotNegative, Section, Text, choice, value_error
+from mipnet.app.tasks import IMPORT_HINT
 
 
 class FormulationSpec(Section):
@@ -38,7 +39,9 @@ class FormulationSpec(Section):
             if kind not in offered:
                 errors.append(InitErrorDetails(type="extra_forbidden", loc=(kind,), input=name))
             elif name is not None and name not in offered[kind]:
-                errors.append(InitErrorDetails(type=value_error(suggestion(name, offered[kind])), loc=(kind,), input=name))
+                known = suggestion(name, offered[kind])
+                message = known if known.endswith("?") else f"{known}; {IMPORT_HINT}"
+                errors.append(InitErrorDetails(type=value_error(message), loc=(kind,), input=name))
         if self.parts is not None and "partition" not in given.values():
             idle = value_error("`parts` is for formulation `partition`, and no layer has it; leave it out")
             errors.append(InitErrorDetails(type=idle, loc=("parts",), input=self.parts))

@@ -24,6 +24,7 @@ from mipnet.app.files.values import (
     expects,
     value_error,
 )
+from mipnet.errors import InputError
 
 
 class NetworkSpec(Section):
@@ -120,6 +121,8 @@ PathEnds = Annotated[
     expects("two different numbers greater than 0, such as [0.5, 20]"),
 ]
 
+PATH_PARAMETER_EXPECTED = "expected one parameter, such as `lambda: [0.5, 20]`"
+
 
 class PathSpec(Section):
     """A path of ``points`` loss weights from the first to the last value of ``lambda``, spaced by equal factors."""
@@ -130,13 +133,14 @@ class PathSpec(Section):
     @model_validator(mode="after")
     def _one_parameter(self) -> PathSpec:
         if self.lambda_ is None:
-            raise value_error("expected one parameter, such as `lambda: [0.5, 20]`")
+            raise value_error(PATH_PARAMETER_EXPECTED)
         return self
 
     @property
     def ends(self) -> tuple[float, float]:
         """The first and the last loss weight."""
-        assert self.lambda_ is not None
+        if self.lambda_ is None:
+            raise InputError(PATH_PARAMETER_EXPECTED)
         return self.lambda_
 
 

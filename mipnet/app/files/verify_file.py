@@ -33,6 +33,14 @@ class VerifyFile(NetworkFile):
     robust: RobustSpec | None = None
     solve: VerifySolveSpec = VerifySolveSpec()
 
+    @property
+    def property_source(self) -> str | RegionSpec:
+        """The path of a .vnnlib file, or the ``region``; raises `InputError` if both are missing."""
+        given = self.region if self.property_file is None else self.property_file
+        if given is None:
+            raise InputError("this key is missing; expected the path of a .vnnlib file, or `region` (and `robust`)")
+        return given
+
     def check(self) -> None:
         """Raise `InputError` unless there is either ``property`` or ``region``."""
         for name in ("region", "robust"):
@@ -40,5 +48,4 @@ class VerifyFile(NetworkFile):
                 if self.property_file is not None and getattr(self, name) is not None:
                     raise InputError("`property` contains the input set already; leave this out, or leave `property` out")
         with self.blame("property" if self.robust is None else "region"):
-            if self.property_file is None and self.region is None:
-                raise InputError("this key is missing; expected the path of a .vnnlib file, or `region` (and `robust`)")
+            self.property_source  # noqa: B018  (raises if both are missing)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mipnet.app.files.certify_file import CertifyFile, ImageFile, InputSetFile
+from mipnet.app.files.sections import RegionSpec
 from mipnet.app.runs.inputs import checked_backend, read_box, read_region
 from mipnet.app.runs.result import as_list
 from mipnet.network.graph import Network
@@ -20,16 +21,14 @@ ENDS_TOLERANCE_FACTOR = 2.0
 
 
 def solver_settings(file: CertifyFile) -> MipSettings:
-    """Return the solver of a file with its options, after it took them."""
+    """Return the solver of a file with its options; raises if the solver does not accept them."""
     return MipSettings(checked_backend(file, file.solve.backend, file.solve.options), file.solve.options or None)
 
 
 def read_input_set(file: InputSetFile, network: Network) -> Box:
     """Return the input set of a file: its ``region`` or its ``box``."""
-    if file.region is not None:
-        return read_region(file, file.region, network)[0]
-    assert file.box is not None
-    return read_box(file, file.box, network)
+    given = file.input_set
+    return read_region(file, given, network)[0] if isinstance(given, RegionSpec) else read_box(file, given, network)
 
 
 def classes_of(file: ImageFile, own: int) -> Classes:

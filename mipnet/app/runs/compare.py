@@ -27,6 +27,7 @@ from mipnet.errors import InputError
 from mipnet.network.gates import Gate, find_gates
 from mipnet.pruning.rivals.comparison import ComparisonSettings, ComparisonTable, compare
 from mipnet.pruning.smaller.ranking import at_share, check_scores
+from mipnet.readers.data import Dataset
 from mipnet.version import __version__
 
 
@@ -56,7 +57,7 @@ class ComparisonRun:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the table should know."""
+        """The notes: why there is no table, or why its numbers may mislead."""
         if self.table is None:
             return ("no point was found, so there is nothing to compare: set a longer time limit, or use fewer images",)
         data = self.solve_file.data
@@ -75,9 +76,9 @@ class ComparisonRun:
         return {key: plain(value) for key, value in record.items()} | {"output": self.file.output}
 
     def write_files(self, folder: Path) -> None:
-        """Write the table, the scores and the curve."""
-        assert self.table is not None
-        assert self.scores is not None
+        """Write the table, the scores and the curve; nothing without a solution."""
+        if self.table is None or self.scores is None:
+            return
         (folder / "table.md").write_text(self.table.to_markdown())
         self.scores.to_netcdf(folder / "scores.nc", engine="netcdf4")
         save_curve(self.table, folder / "curve.svg", folder / "curve.png")
@@ -100,13 +101,13 @@ def run_comparison(file: CompareFile, listener: RunListener | None = None) -> Co
             raise InputError("a comparison is about one set of scores, and a path has many; leave it out")
     inputs = read_inputs(solve_file)
     gates = find_gates(inputs.network, solve_file.gates.layers)
-    _check(file, solve_file, inputs, gates)
+    holdout = _checked_holdout(file, solve_file, inputs, gates)
     if stored is None:
         done = run_importance(solve_file, listener)
         found = ScoresWithRecord(done.scores, done.record)
     else:
         found = _stored_scores(file, stored, gates)
-    table = None if found.scores is None else _table(file, inputs, gates, found.scores, listener)
+    table = None if found.scores is None else _table(file, inputs, holdout, gates, found.scores, listener)
     return ComparisonRun(file, solve_file, found.scores, table, found.run)
 
 
@@ -136,8 +137,8 @@ def _stored_scores(file: CompareFile, folder: Path, gates: tuple[Gate, ...]) -> 
     return ScoresWithRecord(scores, run | needed)
 
 
-def _check(file: CompareFile, solve_file: SolveFile, inputs: ImportanceInputs, gates: tuple[Gate, ...]) -> None:
-    """Raise for mistakes that would otherwise be found only after the solve."""
+def _checked_holdout(file: CompareFile, solve_file: SolveFile, inputs: ImportanceInputs, gates: tuple[Gate, ...]) -> Dataset:
+    """Return the held-out images; raises for mistakes that would otherwise be found only after the solve."""
     blamed = file if file.scores is None else solve_file
     with blamed.blame("data", "holdout"):
         if inputs.holdout is None:
@@ -145,13 +146,13 @@ def _check(file: CompareFile, solve_file: SolveFile, inputs: ImportanceInputs, g
     with file.blame("compare", "shares"):
         equal = xr.Dataset({gate.name: (gate.dim, np.ones(gate.units)) for gate in gates})
         at_share(inputs.network, gates, equal, max(file.compare.shares))
+    return inputs.holdout
 
 
 def _table(
-    file: CompareFile, inputs: ImportanceInputs, gates: tuple[Gate, ...], scores: xr.Dataset, listener: RunListener
+    file: CompareFile, inputs: ImportanceInputs, holdout: Dataset, gates: tuple[Gate, ...], scores: xr.Dataset, listener: RunListener
 ) -> ComparisonTable:
-    given, holdout = file.compare, inputs.holdout
-    assert holdout is not None
+    given = file.compare
     with file.blame("compare"):
         return compare(
             inputs.network,

@@ -28,7 +28,8 @@ def run_compression(file: CompressFile, listener: RunListener | None = None) -> 
     with file.blame("network"):
         found = compress(network, region, backend=settings, time_limit=given.time_limit, seed=given.seed)
     lines = [
-        f"{each.name}: {each.units} units, {each.silent} silent, {each.active} active, {each.changing} changing, {each.kept} kept"
+        f"{each.name}: {each.units} units, {each.silent} always inactive, {each.active} always active,"
+        f" {each.changing} unstable, {each.kept} kept"
         for each in found.layers
     ]
     lines += [f"{network.parameters:,} parameters became {found.network.parameters:,}", agreement_line(found.agreement)]

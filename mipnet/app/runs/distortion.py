@@ -28,8 +28,13 @@ def run_distortion(file: DistortionFile, listener: RunListener | None = None) ->
             backend=DistortionSettings(solver.backend, solver.options, gap=given.tolerance, seed=given.seed),
         )
     attained = math.isfinite(found.upper)
-    end = f"{found.upper:.6g} (attained)" if attained else f"beyond the radius of {region.radius:g}"
-    line = f"{found.lower:.6g} <= smallest distance in {found.norm} <= {end}, label {found.label}, {found.seconds:.1f} s"
+    if attained:
+        distance = f"{found.lower:.6g} <= smallest distance in {found.norm} <= {found.upper:.6g} (attained)"
+    else:
+        classes = "other class" if file.robust.targets is None else "target class"
+        open_ = "" if found.lower >= region.radius else f", not decided from there to {region.radius:g}"
+        distance = f"no {classes} within {min(found.lower, region.radius):.6g} in {found.norm}{open_}"
+    line = f"{distance}, label {found.label}, {found.seconds:.1f} s"
     record = {
         "lower": found.lower,
         "upper": found.upper if attained else None,

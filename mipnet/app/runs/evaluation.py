@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import xarray as xr
 
@@ -17,6 +18,7 @@ from mipnet.network.sets import LInf
 from mipnet.pruning.importance.program import Scores
 from mipnet.pruning.smaller.masks import accuracy, critical_masks, make_masks, random_masks
 from mipnet.pruning.smaller.parameter_counts import remaining_parameters
+from mipnet.readers.data import Dataset
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.two_networks.masked_agreement import BallAgreements, ImageBalls, agree_around
 
@@ -105,28 +107,27 @@ def count_layers(network: Network, gates: Sequence[Gate], masks: xr.Dataset | No
 
 
 def _accuracies(inputs: ImportanceInputs, found: Scores, masks: xr.Dataset | None, seed: int) -> Accuracy:
-    reference = holdout_accuracy(inputs, found.gates, None)
-    if reference is None or found.scores is None or masks is None:
+    if inputs.holdout is None:
+        return Accuracy(None)
+    percent = partial(_percent, inputs.network, inputs.holdout, found.gates)
+    reference = percent(None)
+    if found.scores is None or masks is None:
         return Accuracy(reference)
-    drawn = [_percent(inputs, found.gates, random_masks(masks, seed + draw)) for draw in range(RANDOM_MASK_DRAWS)]
-    critical = critical_masks(masks, found.scores)
-    return Accuracy(
-        reference, _percent(inputs, found.gates, masks), sum(drawn) / RANDOM_MASK_DRAWS, _percent(inputs, found.gates, critical)
-    )
+    drawn = [percent(random_masks(masks, seed + draw)) for draw in range(RANDOM_MASK_DRAWS)]
+    return Accuracy(reference, percent(masks), sum(drawn) / RANDOM_MASK_DRAWS, percent(critical_masks(masks, found.scores)))
 
 
 def holdout_accuracy(inputs: ImportanceInputs, gates: Sequence[Gate], masks: xr.Dataset | None) -> float | None:
     """Return percent right on the held-out images with these masks; None if there are no held-out images."""
-    return None if inputs.holdout is None else _percent(inputs, gates, masks)
+    return None if inputs.holdout is None else _percent(inputs.network, inputs.holdout, gates, masks)
 
 
-def _percent(inputs: ImportanceInputs, gates: Sequence[Gate], masks: xr.Dataset | None) -> float:
-    assert inputs.holdout is not None
-    return accuracy(inputs.network, inputs.holdout.images, inputs.holdout.labels, gates, masks)
+def _percent(network: Network, holdout: Dataset, gates: Sequence[Gate], masks: xr.Dataset | None) -> float:
+    return accuracy(network, holdout.images, holdout.labels, gates, masks)
 
 
 def notes_on(file: SolveFile, network: Network, found: Scores, masks: xr.Dataset | None) -> tuple[str, ...]:
-    """Return what a reader of the scores should know."""
+    """Return the notes of a run: why there are no scores, or why scores, masks or accuracies may mislead."""
     notes, result = list(network.notes), found.result
     if found.scores is None:
         notes.append("no point was found, so there are no scores: set a longer time limit, or use fewer images")

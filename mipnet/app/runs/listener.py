@@ -1,4 +1,4 @@
-"""What a run tells while it is under way: the base class of everything that shows progress."""
+"""The listener of a run: the base class of everything that shows progress."""
 
 from __future__ import annotations
 

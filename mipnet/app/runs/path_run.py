@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import xarray as xr
 
+from mipnet.app.files.sections import PathSpec
 from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.runs.evaluation import count_layers, holdout_accuracy, notes_on
 from mipnet.app.runs.importance_run import Accuracy, EvaluatedPath, EvaluatedPoint, Evaluation, ImportanceRun, SolvedProgram
@@ -23,12 +24,11 @@ from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.solving.engine import Result
 
 
-def run_path(file: SolveFile, inputs: ImportanceInputs, listener: RunListener) -> ImportanceRun:
+def run_path(file: SolveFile, weight_range: PathSpec, inputs: ImportanceInputs, listener: RunListener) -> ImportanceRun:
     """Solve the question along the path of a file, and evaluate each point; Ctrl-C ends the path at the best point so far."""
     given, log, points = file.solve, list[str](), list[EvaluatedPoint]()
-    assert given.path is not None
     with file.blame("solve", "path", only=InputError):
-        weights = spaced_weights(*given.path.ends, given.path.points)
+        weights = spaced_weights(*weight_range.ends, weight_range.points)
 
     def on_point(point: PathPoint) -> None:
         log.append(f"--- lambda {point.value:g}: {point.found.result.status.value} ---")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from mipnet.app.files.base import NetworkFile, SpecFile
 from mipnet.arrays import Array
-from mipnet.errors import suggest_keywords
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.version import __version__
 
 
@@ -23,7 +26,7 @@ class RunResult(Protocol):
 
     @property
     def status(self) -> int:
-        """The exit status: 0 success, 1 none, 130 after Ctrl-C."""
+        """The exit status: 0 success, 1 no success, 130 after Ctrl-C."""
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -40,7 +43,11 @@ class RunResult(Protocol):
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
 class TaskResult:
-    """The result of a task that has no further files and no tables: a record, lines to print, and whether it succeeded."""
+    """The result of a task that has no further files and no tables: a record, lines to print, and whether it succeeded.
+
+    NumPy numbers and arrays in the record become numbers and lists.  Raises `InputError` if something else in it is not JSON data, or
+    if ``lines`` is one string.
+    """
 
     file: SpecFile
     record: Mapping[str, Any]
@@ -48,17 +55,28 @@ class TaskResult:
     success: bool = True
     interrupted: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.lines, str) or not all(isinstance(line, str) for line in self.lines):
+            raise InputError(f"the result of task `{self.file.task}` has lines={self.lines!r}; expected a list of strings")
+        if not isinstance(self.record, Mapping):
+            raise InputError(f"the result of task `{self.file.task}` has record={self.record!r}; expected a dict")
+        object.__setattr__(self, "record", plain(self.record))
+        try:
+            json.dumps(self.record, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the record of task `{self.file.task}` is not JSON data: {error}") from None
+
     @property
     def status(self) -> int:
-        """The exit status: 0 success, 1 none, 130 after Ctrl-C."""
+        """The exit status: 0 success, 1 no success, 130 after Ctrl-C."""
         return exit_status(self.success, self.interrupted)
 
     def write_files(self, folder: Path) -> None:
-        """Write nothing: the YAML file and ``result.json`` are all there is."""
+        """Write nothing: the run folder has only the YAML file and ``result.json``."""
 
 
 def exit_status(success: bool, interrupted: bool = False) -> int:
-    """Return the exit status: 0 success, 1 none, 130 after Ctrl-C."""
+    """Return the exit status: 0 success, 1 no success, 130 after Ctrl-C."""
     return 130 if interrupted else 0 if success else 1
 
 
@@ -69,8 +87,10 @@ def task_record(file: NetworkFile, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return the value as plain JSON data, with null for every number that JSON does not have."""
-    if isinstance(value, dict):
+    """Return the value as plain JSON data: NumPy numbers and arrays become numbers and lists, infinite numbers and NaN become null."""
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]

@@ -163,7 +163,7 @@ def _part(label: PartLabel, record: Mapping[str, Any], scores: Path) -> SolvedPa
     x, given = None, record["result"]
     if record["scores"] is not None:
         if _digest(scores.read_bytes()) != record["scores"]:
-            raise ValueError("the scores are others")
+            raise ValueError(f"the SHA-256 of `{scores.name}` is not the one that was written with its numbers")
         with xr.open_dataset(scores, engine="netcdf4") as written:
             x = written.load()
     known = {
@@ -185,7 +185,7 @@ def _difference(found: Path, question: Mapping[str, Any]) -> str:
     own = _flat(question)
     changed = [name for name in sorted(own.keys() | other.keys()) if own.get(name) != other.get(name)]
     keys = [name.removeprefix("spec.") for name in changed if name.startswith("spec.")] or changed
-    return f"parts of another run, with other {' and '.join(f'`{key}`' for key in keys[:3])}: give back what was changed"
+    return f"parts of another run, with a different {' and '.join(f'`{key}`' for key in keys[:3])}: change it back"
 
 
 def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:

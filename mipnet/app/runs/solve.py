@@ -30,7 +30,7 @@ def run_importance(file: SolveFile, listener: RunListener | None = None, *, resu
     inputs = read_inputs(file)
     check_agree(file, inputs)
     if file.solve.path is not None:
-        return run_path(file, inputs, listener)
+        return run_path(file, file.solve.path, inputs, listener)
     return _run_whole(file, inputs, listener) if file.solve.decouple == "none" else run_decoupled(file, inputs, listener)
 
 

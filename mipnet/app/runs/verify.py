@@ -87,15 +87,14 @@ def find_second_backend(file: VerifyFile) -> Backend | None:
 
 def read_verification(file: VerifyFile) -> VerificationQuestion:
     """Read the network and the property of a file."""
-    network = read_network(file)
-    if file.property_file is not None:
+    network, source = read_network(file), file.property_source
+    if isinstance(source, RegionSpec):
+        found = robustness_of(file, source, network)
+    else:
         with file.blame("property"):
-            found = read_vnnlib(file.path(file.property_file))
+            found = read_vnnlib(file.path(source))
             found.check(size(network.input_shape), size(network.output_shape))
             check_removed_softmax(network, found)
-    else:
-        assert file.region is not None
-        found = robustness_of(file, file.region, network)
     return VerificationQuestion(network, found, Oracle.of_file(file.path(file.network.file), network))
 
 

@@ -12,7 +12,7 @@ from mipnet.pruning.rivals.comparison import ComparisonTable
 
 
 def comparison_report(run: ComparisonRun) -> RenderableType:
-    """Return, per share, the better ranking of every method, best first; and how many rivals one's own method equals or beats."""
+    """Return the better ranking of every method per share, best first, and the number of rivals that the compared scores equal or beat."""
     notes = note_lines(run.notes)
     if (found := run.table) is None:
         return Group(*notes)

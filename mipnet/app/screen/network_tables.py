@@ -35,7 +35,7 @@ def network_report(description: Mapping[str, Any]) -> RenderableType:
 
 def _written(explanation: Mapping[str, Any]) -> RenderableType:
     """Return a table with the formulation of each node and its size; below it why it was chosen, and how the backend rewrites it."""
-    table = make_table("node", "formulation", "undecided", "variables", "binaries", "rows", "nonlinear", left=2)
+    table = make_table("node", "formulation", "unstable", "variables", "binaries", "rows", "nonlinear", left=2)
     notes: list[Text] = []
     for each in [*explanation["nodes"], explanation["rest"]]:
         parts, size = each["phases"].values(), each["size"]
