@@ -1,4 +1,4 @@
-"""The house keeps its rules: imports go one way, the core knows no solver, and `import mipnet` is light."""
+"""Imports keep the contracts of pyproject.toml, and `import mipnet` loads neither a solver nor other heavy packages."""
 
 from __future__ import annotations
 

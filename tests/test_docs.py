@@ -83,7 +83,7 @@ def test_links_resolve(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_files_and_modules_that_are_named_exist(page: Path) -> None:
+def test_files_that_are_named_exist(page: Path) -> None:
     text = page.read_text()
     for file in re.findall(r"`((?:mipnet|backends|examples|tests|docs)/[\w/.]+)`", text):
         assert (ROOT / file).exists(), f"{name_of(page)} names {file}"

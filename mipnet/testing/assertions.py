@@ -11,6 +11,8 @@ from mipnet.backend import Backend, Event, Feature, Limits, OnEvent, Outcome, Pr
 from mipnet.backend.checks import DEFAULT_LIMITS
 
 BackendCheck = Callable[[Backend], None]
+TimedCheck = Callable[[Backend, float], None]
+"""A check of a backend and the seconds by which a solve may exceed its time limit."""
 
 EXACT_LIMITS = Limits(gap=0.0)
 """Solve to optimality."""
@@ -21,8 +23,8 @@ LONG_LIMITS = Limits(time=120.0, gap=0.0)
 STOP_SECONDS_MAX = 60.0
 """Longest time that a solve may take after something should have stopped it, in seconds: wide, because the machine may be busy."""
 
-OVERTIME_SECONDS_MAX = 30.0
-"""Longest time by which a solve may exceed its time limit, in seconds."""
+OVERTIME_SECONDS = 2.0
+"""Default of the time by which a solve may exceed its time limit, in seconds."""
 
 
 def root_limits(backend: Backend) -> Limits:
@@ -37,7 +39,7 @@ class RegisteredCheck:
     name: str
     clause: str
     needs: frozenset[Feature]
-    run: BackendCheck
+    run: TimedCheck
 
 
 BACKEND_CHECKS: list[RegisteredCheck] = []
@@ -47,10 +49,24 @@ def check(*needs: Feature) -> Callable[[BackendCheck], BackendCheck]:
     """Register a check; its docstring is the clause of the contract."""
 
     def register(function: BackendCheck) -> BackendCheck:
-        BACKEND_CHECKS.append(RegisteredCheck(function.__name__, (function.__doc__ or "").strip().rstrip("."), frozenset(needs), function))
+        _register(function, needs, lambda backend, overtime: function(backend))
         return function
 
     return register
+
+
+def timed_check(*needs: Feature) -> Callable[[TimedCheck], TimedCheck]:
+    """Register a check of a time limit, which also takes the seconds by which a solve may exceed it."""
+
+    def register(function: TimedCheck) -> TimedCheck:
+        _register(function, needs, function)
+        return function
+
+    return register
+
+
+def _register(function: BackendCheck | TimedCheck, needs: tuple[Feature, ...], run: TimedCheck) -> None:
+    BACKEND_CHECKS.append(RegisteredCheck(function.__name__, (function.__doc__ or "").strip().rstrip("."), frozenset(needs), run))
 
 
 def solve(backend: Backend, program: Program, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:

@@ -21,26 +21,37 @@ from mipnet.errors import suggest_keywords
 
 # importing a module registers its checks
 from mipnet.testing import callbacks, limits, optima, sessions
-from mipnet.testing.assertions import BACKEND_CHECKS
+from mipnet.testing.assertions import BACKEND_CHECKS, OVERTIME_SECONDS
 
 __all__ = ["backend_checks", "callbacks", "check_backend", "limits", "optima", "sessions"]
 
 
 @suggest_keywords
-def backend_checks(backend: Backend) -> list[tuple[str, Callable[[], None]]]:
-    """Return the name and the function of every check that applies to the features of the backend."""
-    return [(c.name, partial(c.run, backend)) for c in BACKEND_CHECKS if c.needs <= backend.features]
+def backend_checks(backend: Backend, *, overtime: float = OVERTIME_SECONDS) -> list[tuple[str, Callable[[], None]]]:
+    """Return the name and the function of every check that applies to the features of the backend.
+
+    ``overtime`` is the number of seconds by which a solve may exceed its time limit; raise it on a busy machine.
+    """
+    return [(c.name, partial(c.run, backend, overtime)) for c in BACKEND_CHECKS if c.needs <= backend.features]
 
 
 @suggest_keywords
-def check_backend(backend: Backend) -> None:
-    """Run every check; raises one AssertionError that lists all clauses of the contract that do not hold."""
+def check_backend(backend: Backend, *, overtime: float = OVERTIME_SECONDS) -> None:
+    """Run every check; raises one AssertionError that lists all clauses of the contract that do not hold.
+
+    Parameters
+    ----------
+    backend
+        An instance of the backend.
+    overtime
+        Seconds by which a solve may exceed its time limit; raise it on a busy machine.
+    """
     failures: list[str] = []
     for check in BACKEND_CHECKS:
         if not check.needs <= backend.features:
             continue
         try:
-            check.run(backend)
+            check.run(backend, overtime)
         except Exception as error:  # a broken backend may raise anything
             failures.append(f"{check.name} ({check.clause}): {type(error).__name__}: {error}")
     if failures:

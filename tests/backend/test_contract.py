@@ -21,6 +21,8 @@ from mipnet.testing import backend_checks
 from mipnet.testing.programs import hard_knapsack, knapsack, market_split, program
 
 BOTH = ["highs", "scip"]
+OVERTIME_SECONDS = 30.0
+"""Seconds by which a solve may exceed its time limit here, where other tests run at the same time."""
 MANY_SOLVES = {"bound_of_stopped_solve", "deterministic", "gap_limit", "integer_optimum", "solved_again_and_again"}
 MANY_SOLVES |= {"time_limit_each_solve", "time_limit_without_point"}
 """Checks that take long with a solver that is a program of its own, and that others stand in for in `make test`."""
@@ -28,7 +30,7 @@ CLAUSES = [
     pytest.param(check, id=f"{found.name}-{name}", marks=[pytest.mark.sweep] if found.name not in BOTH and name in MANY_SOLVES else [])
     for found in backends()
     if found.backend is not None and not found.problem
-    for name, check in backend_checks(found.backend)
+    for name, check in backend_checks(found.backend, overtime=OVERTIME_SECONDS)
 ]
 
 
@@ -158,7 +160,7 @@ def test_scip_without_its_library(monkeypatch: pytest.MonkeyPatch, capfd: pytest
 
     monkeypatch.setattr(native, "library", lambda: None)
     backend = get_backend("scip")
-    for name, check in backend_checks(backend):
+    for name, check in backend_checks(backend, overtime=OVERTIME_SECONDS):
         if name in {"linear_program", "empty_and_fixed", "integer_optimum", "log_events", "added_rows", "indicators"}:
             check()
     assert capfd.readouterr().out == ""

@@ -7,7 +7,7 @@ from statistics import median
 
 from mipnet.app.runs.results_table import InstanceResult
 from mipnet.app.runs.vnncomp_instances import VerifySettings
-from mipnet.verification.verdict import STAGES
+from mipnet.verification.verdict import STAGE_NAMES
 from tests.bench.measure import ROOT
 from tests.bench.registry import _where
 from tests.bench.verification.judge import Key
@@ -44,7 +44,7 @@ def _benchmark(name: str, answers: Answers, settings: VerifySettings, wanted: Ma
     for answer in answers:
         groups.setdefault(_group(answer), []).append(answer)
     rows = [*groups.items(), ("all", answers)]
-    used = [stage for stage in STAGES if any(answer.stage == stage for answer in answers)]
+    used = [stage for stage in STAGE_NAMES if any(answer.stage == stage for answer in answers)]
     heads = ["", "instances", "decided", "asked for", *used, "unsat", "sat", "median s", "total s"]
     limit = f"{settings.seconds:g} s per instance, solver {settings.backend}."
     return "\n".join(

@@ -13,6 +13,7 @@ from mipnet.pruning.importance.weight_path import spaced_weights, weight_path
 from tests.interrupts import CtrlC
 from tests.pruning.importance.questions import changed
 from tests.pruning.importance.test_frozen_network import question, relu_cnn, relu_mlp
+from tests.pruning.importance.test_program import tiny_mlp
 from tests.solving.test_open_problem import Counting
 from tests.sweep import marked
 
@@ -28,13 +29,11 @@ KINDS = {
 }
 
 
-EVERY = [(name, backend) for name in KINDS for backend in BACKENDS]
-FEW = [("free", "highs"), ("paper", "scip"), ("binary", "highs"), ("full", "scip"), ("full binary", "highs"), ("margin", "scip")]
-
-
-@pytest.mark.parametrize(("kind", "backend"), [each if each in FEW else marked(each) for each in EVERY])
-def test_every_point_is_the_optimum_at_its_weight(kind, backend):
-    task = question(relu_mlp, 3, **KINDS[kind])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [tiny_mlp, marked(relu_mlp)])
+def test_every_point_is_the_optimum_at_its_weight(make, kind, backend):
+    task = question(make, 3, **KINDS[kind])
     path = weight_path(task, WEIGHTS, backend=backend, mip_gap=1e-6, time_limit=60)
     assert [point.value for point in path.points] == list(WEIGHTS)
     for point in path.points:
