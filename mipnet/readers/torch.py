@@ -20,7 +20,8 @@ from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import one_line
-from mipnet.readers.torch_graph import TorchReader, reads, supported
+from mipnet.readers.torch_call import reads, supported
+from mipnet.readers.torch_graph import TorchReader
 
 __all__ = ["from_torch", "reads", "supported"]
 

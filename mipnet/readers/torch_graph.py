@@ -1,130 +1,36 @@
-"""From a torch.export graph to a `Network`: one rule per operator, one or more nodes per rule.
-
-A rule gets the `TorchCall` and the operator's arguments in the order of its schema, with defaults filled in: a `Value` for an
-argument that depends on the network's input, a `TorchConstant` for weights, buffers and values computed from them, and plain
-numbers and lists otherwise.  It returns the value of its last layer.  To read another operator, write a rule for it::
-
-    @reads("aten.abs.default")
-    def _(call, x):
-        return call.emit(MyAbs(), x)
-"""
+"""From a torch.export graph to a `Network`: one rule per operator (`mipnet.readers.torch_call`), one or more nodes per rule."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from mipnet.arrays import Shape
-from mipnet.errors import NetworkError, UnsupportedError
-from mipnet.network.graph import INPUT_NODE, Layer, Network, constant
+from mipnet.errors import UnsupportedError
+from mipnet.network.graph import INPUT_NODE, Network, constant
 from mipnet.readers.conversion import SOFTMAX_NOTES, Value, one_line
 from mipnet.readers.node_names import NodeNames
-
-TorchRule = Callable[..., "Value"]
-
-TORCH_RULES: dict[str, TorchRule] = {}
-"""The conversion rule of each operator, by the operator's name in the exported graph."""
-
-ALIASING_OPERATORS: set[str] = set()
-"""Operators whose result may share memory with their first argument."""
+from mipnet.readers.torch_call import (
+    ALIASING_OPERATORS,
+    TORCH_RULES,
+    NamedLayer,
+    TorchCall,
+    TorchConstant,
+    calling_module,
+    place,
+    reads,
+    supported,
+)
 
 TORCH_SOFTMAXES = {"aten.softmax.int": "softmax", "aten._softmax.default": "softmax"}
 TORCH_SOFTMAXES |= {"aten.log_softmax.int": "log_softmax", "aten._log_softmax.default": "log_softmax"}
 """Operators that are taken off the end of a graph, with the key of their note."""
-
-IntOrPair = int | list[int]
-"""An argument of a window: one number for rows and columns, or one for each."""
-
-
-def reads(*operators: str, alias: bool = False) -> Callable[[TorchRule], TorchRule]:
-    """Register a function as the rule of operators; set ``alias`` if their result may be a view of the first argument."""
-
-    def register(rule: TorchRule) -> TorchRule:
-        TORCH_RULES.update(dict.fromkeys(operators, rule))
-        ALIASING_OPERATORS.update(operators if alias else ())
-        return rule
-
-    return register
-
-
-@dataclass(frozen=True, eq=False)
-class TorchConstant:
-    """A tensor that does not depend on the input, and the paths of the parameters and buffers that went into it."""
-
-    tensor: Tensor
-    paths: frozenset[str] = frozenset()
-
-
-@dataclass(eq=False)
-class TorchCall:
-    """One operator of the graph, as its rule sees it."""
-
-    reader: TorchReader
-    node: fx.Node
-    paths: frozenset[str] = frozenset()
-
-    @property
-    def operator(self) -> str:
-        """The operator's name, under which its rule is registered."""
-        return str(self.node.target)
-
-    @property
-    def shape(self) -> Shape:
-        """Shape of one sample of the result, as recorded by torch."""
-        return tuple(int(n) for n in self.node.meta["val"].shape[1:])
-
-    def emit(self, layer: Layer, *inputs: Value) -> Value:
-        """Add a node that computes ``layer`` from ``inputs``, and return its value."""
-        try:
-            shape = layer.shape(*(value.shape for value in inputs))
-        except NetworkError as error:
-            self.refuse(str(error))
-        name = self.reader.names.give(calling_module(self.node), self.paths, layer)
-        self.reader.layers.append((name, layer, tuple(value.name for value in inputs)))
-        return Value(name, shape)
-
-    def refuse(self, why: str) -> NoReturn:
-        """Raise `UnsupportedError` that names the operator, its node and its module."""
-        raise UnsupportedError(f"{_place(self.node)} cannot be read: {why}")
-
-    def array(self, given: Any, what: str) -> Tensor:
-        """Return a constant or a number as a float64 tensor; refuses values that depend on the input."""
-        if isinstance(given, TorchConstant):
-            return constant(given.tensor, f"{what} of {_place(self.node)}")
-        if isinstance(given, int | float):
-            return constant(torch.tensor(given, dtype=torch.float64), f"{what} of {_place(self.node)}")
-        return self.refuse(f"{what} depends on the network's input; expected a constant")
-
-    def value(self, given: Any, what: str = "its input") -> Value:
-        """Return an argument that must depend on the network's input."""
-        return given if isinstance(given, Value) else self.refuse(f"{what} is a constant; expected what depends on the network's input")
-
-
-def calling_module(node: fx.Node) -> tuple[str, str]:
-    """Return ``(call, path)`` of the innermost module that contains a node; two calls of one module have the same path."""
-    modules: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
-    if not modules:
-        return "", ""
-    key, (path, _) = list(modules.items())[-1]
-    return key, path.split("@")[0]
-
-
-def _place(node: fx.Node) -> str:
-    path = calling_module(node)[1]
-    return f"operator `{node.target}` (node `{node.name}`" + (f", module `{path}`)" if path else ")")
-
-
-def supported() -> str:
-    """Return the operators that can be read, in one line."""
-    names = {name.split(".")[1].strip("_") for name in TORCH_RULES if name.startswith("aten.")}
-    return f"{', '.join(sorted(names))}; softmax and log_softmax as the last operation"
 
 
 @dataclass(eq=False)
@@ -133,7 +39,7 @@ class TorchReader:
 
     program: ExportedProgram
     values: dict[fx.Node, Any] = field(default_factory=dict)
-    layers: list[tuple[str, Layer, tuple[str, ...]]] = field(default_factory=list)
+    layers: list[NamedLayer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     softmax: tuple[str, int] | None = None
     names: NodeNames = field(default_factory=NodeNames)
@@ -200,10 +106,10 @@ class TorchReader:
             return self._fold(node, [a for a in flat if isinstance(a, TorchConstant)])
         rule = TORCH_RULES.get(str(node.target))
         if rule is None or node.op != "call_function":
-            raise UnsupportedError(f"{_place(node)} cannot be read; mipnet reads {supported()}")
+            raise UnsupportedError(f"{place(node)} cannot be read; mipnet reads {supported()}")
         paths = frozenset[str]().union(*(a.paths for a in flat if isinstance(a, TorchConstant)))
         self._check_paths(flat)
-        return self._checked(node, rule(TorchCall(self, node, paths), *arguments))
+        return self._checked(node, rule(TorchCall(node, self.layers, self.names, paths), *arguments))
 
     def _check_paths(self, arguments: list[Any]) -> None:
         for argument in arguments:
@@ -214,14 +120,14 @@ class TorchReader:
         """Return the value; raises `UnsupportedError` unless torch recorded a batch of such samples."""
         found = node.meta["val"] if isinstance(node.meta["val"], Tensor) else node.meta["val"][0]
         if not found.is_floating_point():
-            raise UnsupportedError(f"{_place(node)} cannot be read: its result is of type {found.dtype}; expected real numbers")
+            raise UnsupportedError(f"{place(node)} cannot be read: its result is of type {found.dtype}; expected real numbers")
         if not found.ndim or str(found.shape[0]) != self._batch:
             raise UnsupportedError(
-                f"{_place(node)} cannot be read: it mixes samples, its result has shape {tuple(found.shape)};"
+                f"{place(node)} cannot be read: it mixes samples, its result has shape {tuple(found.shape)};"
                 f" expected the sample axis first, {self._batch} samples"
             )
         if value.shape != tuple(found.shape[1:]):
-            raise UnsupportedError(f"{_place(node)} cannot be read: torch gives {tuple(found.shape[1:])} for one sample, not {value.shape}")
+            raise UnsupportedError(f"{place(node)} cannot be read: torch gives {tuple(found.shape[1:])} for one sample, not {value.shape}")
         return value
 
     def _fold(self, node: fx.Node, constants: list[TorchConstant]) -> TorchConstant:
@@ -231,9 +137,9 @@ class TorchReader:
         try:
             result = node.target(*args, **kwargs)  # type: ignore[operator]
         except Exception as error:
-            raise UnsupportedError(f"{_place(node)} cannot be read: torch says {one_line(error)}") from None
+            raise UnsupportedError(f"{place(node)} cannot be read: torch says {one_line(error)}") from None
         if not isinstance(result, Tensor):
-            raise UnsupportedError(f"{_place(node)} cannot be read: it returns a {type(result).__name__} for constants; expected a tensor")
+            raise UnsupportedError(f"{place(node)} cannot be read: it returns a {type(result).__name__} for constants; expected a tensor")
         return TorchConstant(result.detach(), frozenset[str]().union(*(c.paths for c in constants)))
 
 

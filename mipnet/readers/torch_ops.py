@@ -1,4 +1,4 @@
-"""Conversion rules of torch's linear, arithmetic and activation operators; see `mipnet.readers.torch_graph`."""
+"""Conversion rules of torch's linear, arithmetic and activation operators; see `mipnet.readers.torch_call`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from mipnet.layers import Add, Conv2d, Dense, ReLU, Scale
 from mipnet.layers.window import Sides, pair
 from mipnet.readers.conversion import NormStatistics, Value, convert_batch_norm, convert_clip, convert_leaky_relu
-from mipnet.readers.torch_graph import IntOrPair, TorchCall, TorchConstant, reads
+from mipnet.readers.torch_call import IntOrPair, TorchCall, TorchConstant, reads
 
 # Affine layers with weights
 

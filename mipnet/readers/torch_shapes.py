@@ -1,4 +1,4 @@
-"""Conversion rules of torch's pooling, reshaping and joining operators; see `mipnet.readers.torch_graph`."""
+"""Conversion rules of torch's pooling, reshaping and joining operators; see `mipnet.readers.torch_call`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from mipnet.layers import AdaptiveAvgPool2d, AvgPool2d, Concat, MaxPool2d, Permute, Reshape, Window
 from mipnet.layers.window import Pair, pair
 from mipnet.readers.conversion import Value
-from mipnet.readers.torch_graph import IDENTITY_OPERATORS, IntOrPair, TorchCall, reads
+from mipnet.readers.torch_call import IntOrPair, TorchCall, reads
+from mipnet.readers.torch_graph import IDENTITY_OPERATORS
 
 # Pooling
 

@@ -16,7 +16,7 @@ from mipnet.layers import Add, Clip, Concat, Conv2d, Dense, LeakyReLU, MaxPool2d
 from mipnet.network.graph import Layer, Network
 from mipnet.readers.conversion import Value
 from mipnet.readers.torch import from_torch
-from mipnet.readers.torch_graph import TORCH_RULES, TorchCall, reads
+from mipnet.readers.torch_call import TORCH_RULES, TorchCall, reads
 
 
 class Fn(nn.Module):
