@@ -15,7 +15,7 @@ import xarray as xr
 
 from mipnet.arrays import Array, Ints, Mask, Shape
 from mipnet.bounds.interval import Interval
-from mipnet.errors import UnboundedError
+from mipnet.errors import InputError, UnboundedError, UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import Sense, add_rows, add_variables, binary_data, coordinates, expression
 from mipnet.formulations.registry import Family, RegisteredFormulation
@@ -144,6 +144,36 @@ class Block:
         """Return the chosen formulation that belongs to a family, or None."""
         return next((c for c in (self.choice, self.gate_choice) if c is not None and c.formulation.family is family), None)
 
+    def write_with(self, family: Family, condition: object) -> Affine:
+        """Write a condition of a family with the formulation of that family that was chosen for this block, and return its value.
+
+        Raises `UnsupportedError` if none was chosen, and `InputError` if the formulation does not return a value.
+        """
+        chosen = self.chosen_of(family)
+        if chosen is None:
+            raise UnsupportedError(
+                f"node `{self.node.name}` has formulation `{self.formulation}`, and none for {family.condition};"
+                f" use {', '.join(family.formulations)}"
+            )
+        return self.checked(family.formulations[chosen.formulation.name].write(condition))
+
+    def checked(self, value: object) -> Affine:
+        """Return the value that a formulation of this block returned; raises `InputError` unless it is an `Affine`."""
+        if not isinstance(value, Affine):
+            raise InputError(
+                f"formulation `{self.formulation}` of layer `{self.node.layer.label}` (node `{self.node.name}`) returned"
+                f" {type(value).__name__}; expected the layer's value: is its `return` missing?"
+            )
+        return value
+
+    def _check_suffix(self, suffix: str, taken: bool, kind: str) -> None:
+        if taken:
+            raise InputError(
+                f"formulation `{self.formulation}` of node `{self.node.name}` adds {kind} with the suffix `{suffix}` twice;"
+                " give each its own suffix"
+            )
+
+    @suggest_keywords
     def finite(self, index: int = 0) -> tuple[Array, Array]:
         """Return the lower and upper bounds of an input as arrays of shape ``(samples, *shape)``.
 
@@ -159,6 +189,7 @@ class Block:
             )
         return lower, upper
 
+    @suggest_keywords
     def variable(
         self,
         suffix: str,
@@ -175,6 +206,7 @@ class Block:
 
         ``value(point)`` returns their values, of the same shape, at a point where all earlier variables are known.
         """
+        self._check_suffix(suffix, suffix in self.variables, "variables")
         name = f"{self.name}_{suffix}" if suffix else self.name
         coords = coordinates(dims or self.dims, shape or self.shape, self.samples)
         made = add_variables(self.model, name, lower, upper, coords, where=where, binary=binary)
@@ -183,6 +215,7 @@ class Block:
         self.fills.append((labels, value))
         return Affine.of(labels)
 
+    @suggest_keywords
     def sets(
         self,
         suffix: str,
@@ -201,9 +234,11 @@ class Block:
         self._count(SOS1_SETS, int(((variable.labels.values >= 0).sum(axis=-1) > 1).sum()))
         return made
 
+    @suggest_keywords
     def rows_if(self, suffix: str, switch: Affine, active: int, value: Affine, sense: Sense, right: Array | float = 0.0) -> None:
         """Add indicator rows: where a binary of ``switch`` equals ``active``, the row ``value sense right`` must hold.  Both are flat."""
         name = f"{self.name}_{suffix}"
+        self._check_suffix(suffix, name in self.constraints, "rows")
         dim = f"{name}_0"
         binary = linopy.Variable(binary_data(switch, dim), self.model, name, skip_broadcast=True)
         bound = xr.DataArray(np.broadcast_to(np.asarray(right, dtype=np.float64), value.shape), dims=dim, coords=binary.coords)
@@ -215,11 +250,13 @@ class Block:
     def _count(self, kind: str, number: int) -> None:
         self.notes.special_constraints[kind] = self.notes.special_constraints.get(kind, 0) + number
 
+    @suggest_keywords
     def rows(self, suffix: str, value: Affine, sense: Sense, right: Array | float = 0.0, *, dims: tuple[str, ...] | None = None) -> None:
         """Add rows ``value sense right``, one per element.  A value of the block's shape gets the block's dimensions by default."""
         name = f"{self.name}_{suffix}"
         if not value.constant.size:
             return
+        self._check_suffix(suffix, name in self.constraints, "rows")
         dims = dims or (self.dims if value.shape == self.shape else tuple(f"{name}_{i}" for i in range(value.constant.ndim)))
         add_rows(self.model, name, value, sense, right, dims, self.samples)
         self.constraints.append(name)

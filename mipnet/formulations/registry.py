@@ -20,6 +20,9 @@ from mipnet.network.graph import Layer
 Encoder = Callable[..., Affine]
 """``(layer, block, *inputs) -> value``: writes a layer into a block and returns its value."""
 
+RESERVED_FORMULATION_NAMES = frozenset({"auto", "frozen"})
+"""Names with a meaning of their own: `auto` chooses a formulation, `frozen` asks for the importance program in reduced space."""
+
 Writer = TypeVar("Writer", bound=Callable[..., Affine])
 
 
@@ -61,7 +64,7 @@ class Family:
         """Return a decorator that registers a function as a formulation of every layer type of this family."""
 
         def decorate(write: Writer) -> Writer:
-            _refuse_foreign(self.formulations, name, write)
+            _check_name(self.formulations, name, write)
             self.formulations[name] = RegisteredFormulation(name, write, relaxed, self)
             return write
 
@@ -96,15 +99,20 @@ def encoding(layer: type[Layer], formulation: str, *, relaxed: bool = False) -> 
 
     def decorate(write: Writer) -> Writer:
         known = _OWN_FORMULATIONS.setdefault(layer, {})
-        _refuse_foreign(known, formulation, write)
+        _check_name(known, formulation, write)
         known[formulation] = RegisteredFormulation(formulation, write, relaxed)
         return write
 
     return decorate
 
 
-def _refuse_foreign(known: Mapping[str, RegisteredFormulation], name: str, write: Callable[..., Affine]) -> None:
-    """Raise `InputError` if another module has registered this name; a module may register its own again, as a notebook does."""
+def _check_name(known: Mapping[str, RegisteredFormulation], name: str, write: Callable[..., Affine]) -> None:
+    """Raise `InputError` if the name is reserved, or if another module has registered it.
+
+    A module may register its own name again, as a notebook does.
+    """
+    if name in RESERVED_FORMULATION_NAMES:
+        raise InputError(f"the name `{name}` is reserved and cannot be registered; choose another name for the formulation")
     if name in known and known[name].write.__module__ != write.__module__:
         raise InputError(f"formulation `{name}` is registered by `{known[name].write.__module__}` already; choose another name")
 

@@ -142,13 +142,12 @@ def _write(part: PositivePart, ceiling: Affine | None) -> Affine:
         return part.split()[0]
     if not (np.isfinite(part.lower[undecided]).all() and np.isfinite(part.upper[undecided]).all()):
         raise UnboundedError(f"node `{name}` needs a finite big-M and has none: give the network's input finite bounds")
-    chosen = part.block.chosen_of(POSITIVE_PART)
-    if chosen is None:
+    if part.block.chosen_of(POSITIVE_PART) is None:
         raise UnsupportedError(
             f"node `{name}` has a gate, which formulation `{part.block.formulation}` does not support;"
             f" use {', '.join(POSITIVE_PART.formulations)}"
         )
-    h = POSITIVE_PART.formulations[chosen.formulation.name].write(part)
+    h = part.block.write_with(POSITIVE_PART, part)
     if ceiling is not None and not part.block.bounds.paper:
         part.rows("ceiling", h - ceiling, "<=")
     return h

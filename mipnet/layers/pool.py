@@ -185,9 +185,7 @@ def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
     value = x[np.take_along_axis(candidates, best, -1)[..., 0][single]].place(single)
     if not single.all():
         keep &= ~single[..., None]
-        chosen = block.chosen_of(WINDOW_MAXIMUM)
-        assert chosen is not None
-        maxima = WINDOW_MAXIMUM.formulations[chosen.formulation.name].write(MaxWindows(block, x[candidates[keep]], keep, lower, upper))
+        maxima = block.write_with(WINDOW_MAXIMUM, MaxWindows(block, x[candidates[keep]], keep, lower, upper))
         value = value + maxima.reshape(*single.shape)
     value = value.reshape(*block.shape)
     if block.bounds.paper:

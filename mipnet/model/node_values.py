@@ -46,7 +46,7 @@ def write_node(block: Block, inputs: list[Affine], score: Affine | None, request
 def _layer_value(block: Block, inputs: list[Affine], request: FormulationRequest) -> Affine:
     node = block.node
     if not is_affine(node.layer):
-        return choose(block, request.formulation, request.facts)(node.layer, block, *inputs)
+        return block.checked(choose(block, request.formulation, request.facts)(node.layer, block, *inputs))
     constant = _forward(node.layer, inputs)
     maps = linear_map(node.layer, *(x.shape[1:] for x in inputs))
     parts = [x.through(m, np.zeros(constant.shape)) for x, m in zip(inputs, maps, strict=True)]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from mipnet.backend import Backend
-from mipnet.errors import suggest_keywords
+from mipnet.errors import InputError, suggest_keywords
 
 # importing a module registers its checks
 from mipnet.testing import callbacks, limits, optima, sessions
@@ -46,6 +46,8 @@ def check_backend(backend: Backend, *, overtime: float = OVERTIME_SECONDS) -> No
     overtime
         Seconds by which a solve may exceed its time limit; raise it on a busy machine.
     """
+    if isinstance(backend, type):
+        raise InputError(f"`{backend.__name__}` is a class; expected a backend, that is an instance: `{backend.__name__}()`")
     failures: list[str] = []
     for check in BACKEND_CHECKS:
         if not check.needs <= backend.features:

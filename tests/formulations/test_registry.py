@@ -169,3 +169,71 @@ def test_the_registration_says_what_is_relaxed_and_not_the_name(absolute: None, 
 def test_a_gate_after_an_own_layer_is_written_as_relu_is(absolute: None) -> None:
     encoding = mn.encode(network(Absolute()), mn.Samples(np.full((1, 4), 0.5)), gates="all", formulation={"absolute": "triangle"})
     assert encoding.relaxed == ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Faulty(mn.Layer):
+    def shape(self, *inputs):
+        return inputs[0]
+
+    def forward(self, *inputs):
+        return inputs[0]
+
+
+def _without_return(layer, block, x):
+    block.variable("", 0.0, 1.0, value=x.evaluate)
+
+
+def _suffix_twice(layer, block, x):
+    for _ in range(2):
+        block.variable("half", 0.0, 1.0, value=x.evaluate)
+    return x
+
+
+def _rows_twice(layer, block, x):
+    for _ in range(2):
+        block.rows("half", x, ">=")
+    return x
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (_without_return, r"formulation `own` of layer `_?\w*`.* returned NoneType; expected .*: is its `return` missing\?"),
+        (_suffix_twice, "adds variables with the suffix `half` twice"),
+        (_rows_twice, "adds rows with the suffix `half` twice"),
+    ],
+)
+def test_a_faulty_formulation_is_named(write, message):
+    mn.interval.register(_Faulty, lambda layer, x: x)
+    mn.encoding(_Faulty, "own")(write)
+    network = mn.Network.build((2,), [("faulty", _Faulty())])
+    try:
+        with pytest.raises(InputError, match=message):
+            mn.encode(network, mn.Box(np.zeros((1, 2)), np.ones((1, 2))), bounds="interval")
+    finally:
+        del _OWN_FORMULATIONS[_Faulty]
+
+
+def test_a_formulation_of_a_family_without_return_is_named():
+    link("nothing")(lambda part: None)
+    try:
+        network = mn.Network.build(
+            (2,), [("fc", dense(np.random.default_rng(0), 3, 2)), ("act", mn.ReLU()), ("out", mn.Dense(np.ones((1, 3))))]
+        )
+        with pytest.raises(InputError, match=r"formulation `nothing` of layer `.*` .* returned NoneType"):
+            mn.encode(network, mn.Box(-np.ones((1, 2)), np.ones((1, 2))), formulation={"relu": "nothing"})
+    finally:
+        del POSITIVE_PART.formulations["nothing"]
+
+
+@pytest.mark.parametrize("name", ["auto", "frozen"])
+def test_reserved_names_are_refused(name):
+    for register in (mn.encoding(mn.MaxPool2d, name), link(name), WINDOW_MAXIMUM.register(name)):
+        with pytest.raises(InputError, match=f"the name `{name}` is reserved"):
+            register(lambda *given: None)
+
+
+def test_a_class_is_not_a_layer():
+    with pytest.raises(InputError, match="`ReLU` is a class; expected a layer"):
+        check_layer(mn.ReLU, (2,))

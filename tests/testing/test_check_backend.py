@@ -13,8 +13,9 @@ import pytest
 from mipnet_highs import HiGHS
 from mipnet_scip import SCIP, plugins
 
-from mipnet.backend import Limits, OnEvent, Options, Outcome, Program, Session, Status
+from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, Program, Session, Status
 from mipnet.backend.checks import DEFAULT_LIMITS
+from mipnet.errors import InputError
 from mipnet.testing import backend_checks, check_backend, limits
 
 
@@ -158,3 +159,8 @@ def test_all_failures_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Bent(outcome=lambda p, o: replace(o, bound=math.nan))
     with pytest.raises(AssertionError, match=r"`highs` breaks 2 clauses of the contract:\n  linear_program .*\n  no_rows "):
         check_backend(broken)
+
+
+def test_a_class_is_not_a_backend() -> None:
+    with pytest.raises(InputError, match="`Backend` is a class; expected a backend"):
+        check_backend(Backend)  # type: ignore[arg-type]
