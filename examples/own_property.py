@@ -26,8 +26,8 @@ def digits_network():
     return mn.from_torch(module, np.zeros((1, 64)))
 
 
-def largest_lead(net, image, label, other, free_pixels):
-    """The largest ``y[other] - y[label]`` when any ``free_pixels`` pixels may take any value in [0, 1], and the image that attains it."""
+def largest_margin(net, image, label, other, free_pixels):
+    """The largest margin ``y[other] - y[label]`` if any ``free_pixels`` pixels take any value in [0, 1], and the image that attains it."""
     encoding = mn.encode(net, mn.Box(np.zeros((1, 64)), np.ones((1, 64))))
     model, x, y = encoding.model, encoding.model.variables["input"], encoding.output
     moved = model.add_variables(binary=True, coords=x.coords, name="moved")
@@ -44,8 +44,8 @@ if __name__ == "__main__":
     data = mn.load("digits", split="test")
     image, label = data.images[0], int(data.labels[0])
     runner_up = int(np.argsort(net.forward(image[None])[0])[-2])
-    result = largest_lead(net, image, label, runner_up, free_pixels=2)
+    result = largest_margin(net, image, label, runner_up, free_pixels=2)
     pixels = np.flatnonzero(np.abs(result.x["input"].values[0] - image) > 1e-6)
-    print(f"digit {label}: with two free pixels {runner_up} leads by at most {result.bound:.4f}")
+    print(f"digit {label}: with two free pixels the margin of {runner_up} is at most {result.bound:.4f}")
     print(f"attained {result.objective:.4f} at pixels {pixels.tolist()}")
     print(f"{result.status.value}, verified: {result.verified}")

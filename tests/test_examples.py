@@ -55,7 +55,8 @@ def test_own_backend(run: Run) -> None:
 
 def test_own_property(run: Run) -> None:
     said = re.fullmatch(
-        r"digit (\d): with two free pixels (\d) leads by at most (\S+)\nattained (\S+) at pixels \[(.*)\]\noptimal, verified: True\n",
+        r"digit (\d): with two free pixels the margin of (\d) is at most (\S+)\n"
+        r"attained (\S+) at pixels \[(.*)\]\noptimal, verified: True\n",
         run("own_property.py"),
     )
     assert said is not None

@@ -30,7 +30,7 @@ HIGHS_STATUSES: dict[Any, Status | None] = {
     ModelStatus.kInterrupt: None,
     ModelStatus.kHighsInterrupt: None,
 }
-"""The status for each model status of HiGHS; None for a solve that was told to stop."""
+"""The status for each model status of HiGHS; None for a solve that was interrupted."""
 
 
 class CsrArrays(NamedTuple):

@@ -38,7 +38,7 @@ SCIP_STATUSES: dict[str, Status | None] = {
     "restartlimit": Status.STALLED,
     "userinterrupt": None,
 }
-"""The status for each status of SCIP; None for a solve that was told to stop."""
+"""The status for each status of SCIP; None for a solve that was interrupted."""
 
 TARGET_UNSET = 1e99
 """SCIP's default of limits/dual and limits/primal, which means no limit."""

@@ -126,7 +126,7 @@ def with_bounds(program: Program, columns: Columns, lower: Array, upper: Array) 
 
 @dataclass(frozen=True, eq=False)
 class RawOutcome:
-    """The result of one solve as the solver reports it; ``status`` is None if the solver was told to stop."""
+    """The result of one solve as the solver reports it; ``status`` is None if the solve was interrupted."""
 
     status: Status | None
     x: Array | None = None

@@ -58,7 +58,8 @@ def _counted(count: int, noun: str) -> str:
 
 def indicators_to_rows(program: Program) -> Program:
     """Replace ``b = a -> lo <= r @ x <= hi`` by ``r @ x <= hi + (max r@x - hi) [b != a]``, and likewise from below."""
-    assert program.indicators is not None
+    if program.indicators is None:
+        return program
     rows, column, active = program.indicators.rows, program.indicators.column, program.indicators.active
     smallest, largest = activity(rows.matrix, program.lower, program.upper)
     parts = []

@@ -18,7 +18,7 @@ from mipnet.backend import Feature, Limits, Program, Session, Status
 from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.bounds.boxes import Bounds
-from mipnet.errors import SolverFailure
+from mipnet.errors import InputError, SolverFailure
 from mipnet.model.encoding import encode
 from mipnet.model.to_program import from_model
 from mipnet.solving.mip_settings import MipSettings
@@ -98,7 +98,8 @@ class _ElementProgram:
     @property
     def labels(self) -> Ints:
         """The label of each column."""
-        assert self.program.labels is not None
+        if self.program.labels is None:
+            raise InputError("the program has no labels; expected one that was made from an encoding")
         return self.program.labels
 
     def improve_all(self, relaxed: bool, end: float) -> None:

@@ -67,8 +67,7 @@ class Oracle:
         above = np.where(above.astype(np.float64) > high, np.nextafter(above, self.dtype(-np.inf)), above)
         near = x.astype(self.dtype)
         if case.region.ball is not None:  # closer to the centre by the largest rounding error
-            ball = case.region.reshape((1, *x.shape[1:])).ball
-            assert ball is not None
+            ball = replace(case.region.ball, centre=case.region.ball.centre.reshape((1, *x.shape[1:])))
             lost = 2 * ball.distance(near.astype(np.float64) - x + ball.centre).max()
             near = replace(ball, radius=max(ball.radius - lost, ball.radius / 2)).nearest(x).astype(self.dtype)
         return np.where(below <= above, np.clip(near, below, np.maximum(below, above)), near).astype(self.dtype)

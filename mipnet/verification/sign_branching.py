@@ -232,8 +232,7 @@ class SignBranching:
         found = []
         for name in self.before:
             box = self.bounds.after[name]
-            total = sum(seen[each.name].flatten(1) for each in self.excess.network.consumers[name] if each.name in seen)
-            assert isinstance(total, Tensor)
+            total = torch.stack([seen[each.name].flatten(1) for each in self.excess.network.consumers[name] if each.name in seen]).sum(0)
             low, high = box.lower.flatten(1).clamp(max=0), box.upper.flatten(1).clamp(min=0)
             height = -low * high / (high - low).clamp(min=1e-12)
             found.append(torch.stack([-total.clamp(max=0) * height, total.clamp(min=0) * torch.minimum(-low, high)]))

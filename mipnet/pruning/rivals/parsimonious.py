@@ -147,8 +147,8 @@ def learn(
             optimizer = torch.optim.Adam(ours.parameters(), lr)
             history = _train(switches, x, check_classes(network, labels, len(x)), optimizer, epochs, settings)
     switches.settle()
-    masks = xr.Dataset({g.name: (g.dim, switches.thetas[g.name].numpy() > 0.5) for g in gates}, attrs={"title": "True stays, False goes"})
-    _silence(ours, network, gates, masks)
+    masks = xr.Dataset({g.name: (g.dim, switches.thetas[g.name].numpy() > 0.5) for g in gates}, attrs={"title": "True = kept"})
+    _apply_masks(ours, network, gates, masks)
     return Learned(ours.eval(), masks, history)
 
 
@@ -200,7 +200,7 @@ def _step(module: nn.Module, switches: UnitSwitches, x: Tensor, y: Tensor, optim
     return cost.detach()
 
 
-def _silence(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> None:
+def _apply_masks(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> None:
     """Set to zero the weights and biases of the removed units, and their batch norms."""
     parts = dict(module.named_modules())
     for gate in gates:

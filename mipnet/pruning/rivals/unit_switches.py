@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from mipnet.errors import UnsupportedError
+from mipnet.errors import InputError, UnsupportedError
 from mipnet.network.gates import Gate, mask_actions
 from mipnet.network.graph import Network
 
@@ -72,7 +72,8 @@ class UnitSwitches:
     def slope(self, name: str, images: int) -> Tensor:
         """Return ``dC + ln(g) / N`` of a gate, from the gradients of the mean cross-entropy of one minibatch."""
         found = self.drawn[name].grad
-        assert found is not None
+        if found is None:
+            raise InputError(f"gate `{name}` has no gradient; expected a loss that depends on its switches")
         return found.sum(dim=0) + self.prices[name] / images
 
     def move(self, images: int, step: float) -> None:

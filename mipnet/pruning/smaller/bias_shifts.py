@@ -31,7 +31,7 @@ class BiasShifts:
         network: Network,
         constants: ConstantElements,
         kept: Mapping[str, Tensor],
-        silent: Mapping[str, Tensor],
+        masked: Mapping[str, Tensor],
         owned: Callable[[Node], bool],
     ):
         self.shifts: dict[str, Tensor] = {}
@@ -43,8 +43,8 @@ class BiasShifts:
             if isinstance(node.layer, Dense | Conv2d) and owned(node):
                 gone = constants.value[node.inputs[0]].masked_fill(kept[node.inputs[0]], 0.0)
                 shift = node.layer.forward(gone[None])[0] - node.layer.forward(torch.zeros_like(gone)[None])[0]
-                if node.name in silent:
-                    shift[silent[node.name]] = 0.0
+                if node.name in masked:
+                    shift[masked[node.name]] = 0.0
                 uses.setdefault(path_of(network, node), []).append((node, shift.flatten(1) if shift.ndim > 1 else shift[:, None]))
         for path, found in uses.items():
             self._fold(path, found)

@@ -1,6 +1,6 @@
 """The elements of each node that masks make constant, and their values.
 
-A silenced unit is 0 after its activation.  A node that reads only constants is constant too, but not always 0: a batch norm after the
+A masked unit is 0 after its activation.  A node that reads only constants is constant too, but not always 0: a batch norm after the
 activation adds its shift, a depthwise convolution its bias.  Weights that happen to be 0 make nothing constant.
 """
 
@@ -38,17 +38,17 @@ def unitwise(node: Node, shape: tuple[int, ...]) -> bool:
     return node.layer.unitwise and node.shape == shape
 
 
-def find_constants(network: Network, silent: Mapping[str, Tensor]) -> ConstantElements:
-    """Return the constants of a network in which the units ``silent[node]`` are 0 at that node."""
+def find_constants(network: Network, masked: Mapping[str, Tensor]) -> ConstantElements:
+    """Return the constants of a network in which the units ``masked[node]`` are 0 at that node."""
     vary = {INPUT_NODE: torch.ones(network.input_shape, dtype=torch.bool)}
     value = {INPUT_NODE: torch.zeros(network.input_shape, dtype=torch.float64)}
     for node in network.nodes:
         reads = [vary[name] for name in node.inputs]
         changed = _varies(node, reads)
         found = node.layer.forward(*(value[name][None] for name in node.inputs))[0]
-        if node.name in silent:
-            quiet = silent[node.name].reshape(-1, *[1] * (len(node.shape) - 1))
-            changed, found = changed & ~quiet, found.masked_fill(quiet, 0.0)
+        if node.name in masked:
+            off = masked[node.name].reshape(-1, *[1] * (len(node.shape) - 1))
+            changed, found = changed & ~off, found.masked_fill(off, 0.0)
         vary[node.name], value[node.name] = changed, found.masked_fill(changed, 0.0)
     return ConstantElements(vary, value)
 
@@ -105,7 +105,7 @@ def places(layer: Layer, shapes: list[tuple[int, ...]]) -> Tensor:
     return layer.forward(*ids)[0]
 
 
-def silent_units(network: Network, gates: tuple[Gate, ...], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def masked_units(network: Network, gates: tuple[Gate, ...], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return, for every node on the path from a gated node to its site, which units the masks silence."""
     return {
         name: ~kept[gate.name]

@@ -1,6 +1,6 @@
 """Masks: which units stay.  A masked unit is silenced after its activation, and its bias with it.
 
-Masks are Datasets of booleans with one variable per gate, labelled like the scores; True stays, False is removed.
+Masks are Datasets of booleans with one variable per gate, labelled like the scores; True units are kept, False ones are removed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _keep(scores: xr.Dataset, limits: dict[str, float]) -> xr.Dataset:
         stays = values >= limit
         return stays if bool(stays.any()) else values == values.max()
 
-    return xr.Dataset({name: one(scores[name], limit) for name, limit in limits.items()}, attrs={"title": "True stays, False goes"})
+    return xr.Dataset({name: one(scores[name], limit) for name, limit in limits.items()}, attrs={"title": "True = kept"})
 
 
 def _for_share(network: Network, gates: Sequence[Gate], scores: xr.Dataset, threshold: dict[str, float]) -> xr.Dataset:

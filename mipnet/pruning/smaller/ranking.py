@@ -52,7 +52,7 @@ def same_counts(gates: Sequence[Gate], scores: xr.Dataset, like: xr.Dataset) -> 
         kept = np.zeros(gate.units, dtype=bool)
         kept[np.argsort(-values, kind="stable")[: max(1, int(like[gate.name].values.astype(bool).sum()))]] = True
         masks[gate.name] = (gate.dim, kept)
-    return xr.Dataset(masks, attrs={"title": "True stays, False goes"})
+    return xr.Dataset(masks, attrs={"title": "True = kept"})
 
 
 def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: ScoreNormalization) -> xr.Dataset:

@@ -28,9 +28,9 @@ from mipnet.pruning.smaller.constant_elements import (
     REARRANGING_LAYERS,
     find_constants,
     find_needed,
+    masked_units,
     path_of,
     places,
-    silent_units,
     unitwise,
 )
 
@@ -50,9 +50,9 @@ class RemovalPlan:
 
 
 def plan_removal(network: Network, gates: tuple[Gate, ...], masks: Mapping[str, Tensor], owned: Callable[[Node], bool]) -> RemovalPlan:
-    """Return the plan for masks (True stays) by gate; ``owned`` returns whether a node's weights belong to a module that can be cut."""
-    silent = silent_units(network, gates, masks)
-    constants = find_constants(network, silent)
+    """Return the plan for masks (True: kept) by gate; ``owned`` returns whether a node's weights belong to a module that can be cut."""
+    masked = masked_units(network, gates, masks)
+    constants = find_constants(network, masked)
     needed = find_needed(network, constants)
     elements = NetworkElements.of(network)
     groups = _groups(network, elements, owned)
@@ -61,7 +61,7 @@ def plan_removal(network: Network, gates: tuple[Gate, ...], masks: Mapping[str, 
     while True:
         stays = np.bincount(groups, weights=~free | fixed) > 0
         kept = elements.split(stays[groups])
-        found = BiasShifts(network, constants, kept, silent, owned)
+        found = BiasShifts(network, constants, kept, masked, owned)
         refused = [elements.ids[name][(~kept[name] & (constants.value[name] != 0)).numpy()] for name in found.refused]
         more = np.concatenate([np.zeros(0, dtype=np.int64), *_not_a_box(elements, kept), *refused])
         if not len(more):

@@ -1,4 +1,4 @@
-"""A smaller module: units and channels that masks silence are cut out of every module that makes or reads them.
+"""A smaller module: masked units and channels are removed from every module that computes or reads them.
 
 `mipnet.pruning.smaller.removal_plan` determines which elements are removed.  Here the parameters of Linear, Conv2d and BatchNorm modules
 are cut accordingly.  The result is compared with the masked network before it is returned.

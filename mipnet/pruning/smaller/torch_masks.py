@@ -1,8 +1,8 @@
-"""Masks on a torch module, in the form of `torch.nn.utils.prune`: a masked unit is silent, and so is its bias.
+"""Masks on a torch module, in the form of `torch.nn.utils.prune`: the weights and the bias of a masked unit are 0.
 
 The weights and bias of a removed unit are masked, and so is the batch norm on the path to where its gate acts (`Gate.sites`).
-A batch norm without weights has nothing to mask; its running mean for that channel is set to 0, which is that of a silent
-channel.  Training leaves masked units silent, because torch multiplies by the mask in every forward pass.
+A batch norm without weights has nothing to mask; its running mean for that channel is set to 0, which is that of a masked
+channel.  Masked units stay 0 in training, because torch multiplies by the mask in every forward pass.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def silenced(module: nn.Module, network: Network, gates: Sequence[Gate], kept: M
                 path = network.modules[network[name].origin]
                 found[path] = found.get(path, torch.zeros(gate.units, dtype=torch.bool)) | kept[gate.name]
     for gate, node in _gated(network, gates, kept):
-        _check_silent(network, gate, node, kept[gate.name], found)
+        _check_zero_output(network, gate, node, kept[gate.name], found)
     return found
 
 
@@ -107,7 +107,7 @@ def _gated(network: Network, gates: Sequence[Gate], kept: Mapping[str, Tensor]) 
             yield from ((gate, network[name]) for name in gate.nodes)
 
 
-def _check_silent(network: Network, gate: Gate, node: Node, kept: Tensor, masks: Mapping[str, Tensor]) -> None:
+def _check_zero_output(network: Network, gate: Gate, node: Node, kept: Tensor, masks: Mapping[str, Tensor]) -> None:
     """Raise unless zeros at the gated node are zeros at its site, for the removed units."""
     if network.modules.get(node.origin) not in masks:
         raise UnsupportedError(f"the weights of `{gate.name}` belong to no plain Linear or Conv2d module; its units cannot be masked")

@@ -93,8 +93,8 @@ def prune_stepwise(
 ) -> PruningPath:
     """Return masks for rising ``shares`` of the parameters, each made from the one before.
 
-    A step ends near its share: units of two layers share weights, which the prices of both count.  A share that cannot be reached, because
-    one unit of each layer stays, ends the path.  `StepwisePruner` takes the steps one at a time.
+    A step ends near its share, not at it: two layers share weights, and the parameter counts of both include them.  A share that cannot
+    be reached, because one unit of each layer stays, ends the path.  `StepwisePruner` takes the steps one at a time.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ class StepwisePruner:
     def _masks(self, kept: Array) -> xr.Dataset:
         parts = np.split(kept > 0.5, np.cumsum([gate.units for gate in self.gates])[:-1])
         found = {gate.name: (gate.dim, part) for gate, part in zip(self.gates, parts, strict=True)}
-        return xr.Dataset(found, coords={g.dim: np.arange(g.units) for g in self.gates}, attrs={"title": "True stays, False goes"})
+        return xr.Dataset(found, coords={g.dim: np.arange(g.units) for g in self.gates}, attrs={"title": "True = kept"})
 
     def _vector(self, masks: xr.Dataset) -> Array:
         return np.concatenate([masks[gate.name].values.astype(np.float64) for gate in self.gates])

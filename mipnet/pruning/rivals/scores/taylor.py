@@ -1,4 +1,4 @@
-"""First-order Taylor scores: the change of the loss if a unit were silenced, to first order."""
+"""First-order Taylor scores: the change of the loss if a unit were masked, to first order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def taylor(
     variant: str = "mean-abs",
     batch: int = 32,
 ) -> xr.Dataset:
-    """Return the first-order change of the loss if a unit were silenced.
+    """Return the first-order change of the loss if a unit were masked.
 
     ``mean-abs`` (default)  ``mean_n |g[n, k]|``, with l2-normalised layers the criterion of Molchanov et al., "Pruning Convolutional
                             Neural Networks for Resource Efficient Inference" (ICLR 2017): their mean over positions in place of
