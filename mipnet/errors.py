@@ -19,10 +19,10 @@ Each message says what was given, what was expected and what to do.  The command
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from inspect import Parameter, signature
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 
 class MipnetError(Exception):
@@ -76,8 +76,29 @@ class SolverFailure(BackendError):
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def suggest_keywords(target: Decorated) -> Decorated:
-    """Decorate a public function, method or class: an unknown keyword argument raises `ArgumentError` with the closest known name."""
+SUGGESTION_CUTOFF = 0.75
+"""Least similarity of a known name that is suggested for an unknown one, as of `difflib.get_close_matches`."""
+
+
+@overload
+def suggest_keywords(target: Decorated) -> Decorated: ...
+
+
+@overload
+def suggest_keywords(*, moved: Mapping[str, str]) -> Callable[[Decorated], Decorated]: ...
+
+
+def suggest_keywords(target: Any = None, *, moved: Mapping[str, str] | None = None) -> Any:
+    """Decorate a public function, method or class: an unknown keyword argument raises `ArgumentError` with the closest known name.
+
+    ``moved`` maps the name of an argument that an earlier version had to what to do instead, such as
+    ``{"kind": "write `mn.Importance(..., kind=...)`"}``.
+    """
+    hints = moved or {}
+    return partial(_checking_keywords, hints=hints) if target is None else _checking_keywords(target, hints)
+
+
+def _checking_keywords(target: Any, hints: Mapping[str, str]) -> Any:
     function: Any = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     keyword_kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     known = [name for name, each in signature(function).parameters.items() if each.kind in keyword_kinds and name != "self"]
@@ -86,12 +107,18 @@ def suggest_keywords(target: Decorated) -> Decorated:
     def call(*arguments: Any, **keywords: Any) -> Any:
         for name in keywords:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(known)}"
-                raise ArgumentError(f"`{target.__qualname__}` has no argument `{name}`; {hint}")
+                raise ArgumentError(f"`{target.__qualname__}` has no argument `{name}`; {_remedy(name, known, hints)}")
         return function(*arguments, **keywords)
 
     if isinstance(target, type):
         target.__init__ = call  # type: ignore[misc]
         return target
-    return call  # type: ignore[return-value]
+    return call
+
+
+def _remedy(name: str, known: list[str], hints: Mapping[str, str]) -> str:
+    """Return what to write in place of an unknown argument."""
+    if name in hints:
+        return hints[name]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=SUGGESTION_CUTOFF)
+    return f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(known)}"

@@ -1,6 +1,7 @@
 """The contract between mipnet and a solver: everything that a backend imports.  It loads neither torch nor linopy nor xarray."""
 
 from mipnet.backend.contract import Backend as Backend
+from mipnet.backend.contract import BackendSettings as BackendSettings
 from mipnet.backend.contract import Event as Event
 from mipnet.backend.contract import Feature as Feature
 from mipnet.backend.contract import FoundBackend as FoundBackend

@@ -59,7 +59,7 @@ class Feature(Enum):
 
 
 class Status(Enum):
-    """Why a solve stopped.  Whether there is a feasible point is told by ``x``, not by the status."""
+    """Why a solve stopped.  There may be a feasible point with any status; `Outcome.x` is None if there is none."""
 
     OPTIMAL = "optimal"
     INFEASIBLE = "infeasible"
@@ -278,11 +278,23 @@ def _load(name: str, point: EntryPoint) -> FoundBackend:
     return FoundBackend(name, backend, "" if backend.available else f"`{backend.module}` is not installed: {backend.install}")
 
 
+class BackendSettings:
+    """Base class of settings that some functions take in place of a backend; ``taken_by`` lists these functions."""
+
+    taken_by: ClassVar[str] = "some functions"
+
+    def refused(self, expected: str) -> InputError:
+        """Return the error of a function that does not take these settings but what is ``expected``."""
+        return InputError(f"`backend` is `{type(self).__name__}`, which is for {self.taken_by}; this function takes {expected}")
+
+
 @suggest_keywords
 def get_backend(which: str | Backend) -> Backend:
     """Return the backend with this name, or the instance itself; raises `BackendMissing` with the command that installs it."""
     if isinstance(which, Backend):
         return which
+    if isinstance(which, BackendSettings):
+        raise which.refused("the name of a backend, or an instance of `Backend`")
     if not isinstance(which, str):
         raise BackendMissing(f"the backend is {which!r}; expected a name ({', '.join(_announced())}) or an instance of `Backend`")
     if which not in _announced():

@@ -54,6 +54,7 @@ class Bounds:
     mode: Literal["sound", "paper"] = "sound"
     method: str = "interval"
 
+    @suggest_keywords
     def before_gate(self, name: str) -> Interval:
         """Return the bounds of a node before its gate acts."""
         return self.ungated.get(name, self.after[name])
@@ -86,6 +87,7 @@ class Bounds:
         rows = [*read, (output, self.before_gate(output), None)]
         return [LayerBounds(name, box.lower.numel(), count, float(box.width.mean())) for name, box, count in rows]
 
+    @suggest_keywords
     def check(self, network: Network, region: Box, gates: Sequence[Gate] = ()) -> None:
         """Raise `InputError` unless these bounds hold for that network over that set, with those gates."""
         if network is not self.network and network_hash(network) != network_hash(self.network):
@@ -96,6 +98,7 @@ class Bounds:
         if missing:
             raise InputError(f"the bounds do not know of gates after {', '.join(missing)}; compute them with `gates`")
 
+    @suggest_keywords
     def save(self, path: str | Path) -> None:
         """Write the bounds to an .npz file, with hashes of the network and the input set; `load_bounds` reads it."""
         about = {

@@ -31,7 +31,7 @@ AUTO_COEFFICIENTS_MAX = 2 * 10**9
 """With `auto` a node keeps its interval bounds if CROWN would need more coefficients than this, which takes some seconds."""
 
 
-@suggest_keywords
+@suggest_keywords(moved={"replace": "write `given=mn.UserBounds(..., replace=True)`"})
 def propagate(
     network: Network,
     region: Box,

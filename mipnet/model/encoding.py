@@ -96,10 +96,12 @@ class Encoding:
         """The input of the network as a labelled expression."""
         return self[INPUT_NODE]
 
+    @suggest_keywords
     def labelled(self, array: Array, dims: tuple[str, ...]) -> xr.DataArray:
         """Return an array with dimension names and the coordinates of this encoding's variables, for use in linopy expressions."""
         return xr.DataArray(np.array(array, dtype=np.float64), dims=dims, coords=coordinates(dims, array.shape, self.samples))
 
+    @suggest_keywords
     def point(self, x: Array, scores: Mapping[str, Array] | None = None) -> Array:
         """Return the value of every variable by label at input ``x``, computed by a forward pass; NaN where it is unknown.
 
@@ -117,6 +119,7 @@ class Encoding:
             point[labels[present]] = fill(point)[present]
         return point
 
+    @suggest_keywords
     def derive(self, labels: Ints, function: Derived) -> None:
         """Define variables of the model, by label, as a function of the input, the output, the scores and variables derived before.
 
@@ -126,10 +129,12 @@ class Encoding:
         self.derived.append((labels, function))
         self.fills.append((labels, lambda point: function(torch.as_tensor(point)[None])[0].numpy()))
 
+    @suggest_keywords
     def value(self, name: str, point: Array) -> Array:
         """Return the value of a node at a point by label, shape ``(sample, *shape)``."""
         return self.values[name].evaluate(point)
 
+    @suggest_keywords
     def distance(self, centre: Array, radius: float, norm: Norm) -> linopy.Variable:
         """Add variables whose sum is the distance of the input from ``centre``, in units of ``radius``, and return them.
 

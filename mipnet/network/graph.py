@@ -114,6 +114,7 @@ class Network:
     modules: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
+    @suggest_keywords
     def build(
         input_shape: Sequence[int],
         layers: Iterable[tuple[str, Layer] | tuple[str, Layer, Sequence[str]]],
@@ -201,10 +202,12 @@ class Network:
         owned = {(n.origin, key): w.numel() for n in self.nodes for key, w in n.layer.weights().items()}
         return sum(owned.values())
 
+    @suggest_keywords
     def shape_of(self, name: str) -> Shape:
         """Return the shape of one sample at a node, or at the input."""
         return self.input_shape if name == INPUT_NODE else self[name].shape
 
+    @suggest_keywords
     def values(self, x: Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None) -> dict[str, Tensor]:
         """Return the value of every node, and of the input, for a batch ``x`` of shape ``(sample, *input_shape)``.
 
@@ -218,6 +221,7 @@ class Network:
             values[node.name] = after[node.name](value) if after and node.name in after else value
         return values
 
+    @suggest_keywords
     def forward(self, x: ArrayLike | Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None, batch: int = 1024) -> Array:
         """Return the network's output in float64 for inputs ``(samples, *input_shape)``, computed ``batch`` samples at a time."""
         inputs = torch.as_tensor(x).detach().to("cpu", torch.float64)
@@ -227,6 +231,7 @@ class Network:
             ]
         return torch.cat(parts).numpy() if parts else np.empty((0, *self.output_shape))
 
+    @suggest_keywords
     def with_notes(self, *notes: str) -> Network:
         """Return the same network with further notes."""
         return replace(self, notes=(*self.notes, *notes))

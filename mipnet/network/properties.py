@@ -58,6 +58,7 @@ class Case:
         if len(widths := {clause.matrix.shape[1] for clause in self.clauses}) > 1:
             raise DataError(f"the clauses of a case are written for {sorted(widths)} outputs; expected the same number in each")
 
+    @suggest_keywords
     def contains(self, x: Array, tolerance: float = 0.0) -> Mask:
         """Return which inputs, of shape ``(samples, *input_shape)``, lie in the region, up to ``tolerance``."""
         flat = x.reshape(len(x), -1)
@@ -104,6 +105,7 @@ class Property:
             if given not in (None, there):
                 raise InputError(f"the property is written for {given} {what}; the network has {there}")
 
+    @suggest_keywords
     def holds_at(self, x: Array, y: Array, tolerance: float = 0.0) -> Mask:
         """Return whether each input ``(samples, *input_shape)`` with its output ``(samples, *output_shape)`` satisfies the property.
 

@@ -105,6 +105,7 @@ class Box:
         """The centre of each box, or of each ball if there is one."""
         return (self.lower + self.upper) / 2 if self.ball is None else self.ball.centre
 
+    @suggest_keywords
     def fit(self, shape: Shape) -> Box:
         """Return the same set with a leading sample axis; raises `DataError` unless the other axes have the given ``shape``."""
         if self.lower.shape == shape:
@@ -113,27 +114,32 @@ class Box:
             raise DataError(f"the input set has shape {self.lower.shape}; the network takes (samples, {', '.join(map(str, shape))})")
         return self
 
+    @suggest_keywords
     def only(self, k: int) -> Box:
         """Return the set of sample ``k``."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre[k : k + 1])
         return Box(self.lower[k : k + 1], self.upper[k : k + 1], ball)
 
+    @suggest_keywords
     def reshape(self, shape: Shape) -> Box:
         """Return the same set for inputs of another shape, samples first."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre.reshape(shape))
         return Box(self.lower.reshape(shape), self.upper.reshape(shape), ball)
 
+    @suggest_keywords
     def widen(self, epsilon: float) -> Box:
         """Return all points within ``epsilon`` of the box in the maximum norm; a ball is kept only if ``epsilon`` is 0."""
         return self if epsilon == 0 else Box(self.lower - epsilon, self.upper + epsilon)
 
+    @suggest_keywords
     def contains(self, x: Array, tolerance: float = 1e-6) -> bool:
         """Return True if every sample of ``x`` lies in the set, up to ``tolerance`` in each coordinate and in the ball's norm."""
         inside = bool((x >= self.lower - tolerance).all() and (x <= self.upper + tolerance).all())
         return inside and (self.ball is None or bool((self.ball.distance(x) <= self.ball.radius + tolerance).all()))
 
+    @suggest_keywords
     def within(self, other: Box) -> bool:
-        """Return True if the other set contains this one, judged by ends, centres and radii."""
+        """Return True if the other set contains this one.  Balls are compared only if norm and centre are equal."""
         if self.lower.shape != other.lower.shape or (self.lower < other.lower).any() or (self.upper > other.upper).any():
             return False
         if other.ball is None:

@@ -65,6 +65,7 @@ class TrainingSettings:
         if self.optimizer not in get_args(Optimizer):
             raise InputError(f"no optimizer is called `{self.optimizer}`; expected one of {', '.join(get_args(Optimizer))}")
 
+    @suggest_keywords
     def changed(self, *, epochs: int | None = None, lr: float | None = None, seed: int | None = None) -> TrainingSettings:
         """Return these settings with the values that are given."""
         given = {name: value for name, value in (("epochs", epochs), ("lr", lr), ("seed", seed)) if value is not None}
@@ -74,8 +75,11 @@ class TrainingSettings:
 TRAINING_DEFAULTS = TrainingSettings()
 FINE_TUNING_DEFAULTS = TrainingSettings(epochs=1)
 
+MOVED_TO_TRAINING_SETTINGS = {name: f"write `settings=mn.TrainingSettings({name}=...)`" for name in ("optimizer", "batch", "on_epoch")}
+"""What to write instead of arguments that are now fields of `TrainingSettings`; see `mipnet.errors.suggest_keywords`."""
 
-@suggest_keywords
+
+@suggest_keywords(moved=MOVED_TO_TRAINING_SETTINGS)
 def train(
     module: nn.Module,
     images: ArrayLike | Tensor,
@@ -190,7 +194,7 @@ def evaluate(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | 
     return float(F.cross_entropy(logits, y)), 100.0 * float((logits.argmax(dim=1) == y).double().mean())
 
 
-@suggest_keywords
+@suggest_keywords(moved=MOVED_TO_TRAINING_SETTINGS)
 def fine_tune(
     module: nn.Module,
     images: ArrayLike | Tensor,

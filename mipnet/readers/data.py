@@ -90,7 +90,7 @@ def _whole_labels(labels: NDArray[Any], classes: int, name: str) -> Ints:
     return labels.astype(np.int64)
 
 
-@suggest_keywords
+@suggest_keywords(moved={"classes": "write `dataclasses.replace(mn.load(...), classes=...)`"})
 def load(
     source: str,
     root: PathLike | None = None,

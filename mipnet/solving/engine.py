@@ -127,6 +127,7 @@ class OpenProblem:
         """Free the solver's memory.  A later solve opens the problem again."""
         self._opened.close()
 
+    @suggest_keywords
     def set_objective(self, objective: Any, offset: float = 0.0, *, sense: Literal["min", "max"] | None = None) -> None:
         """Replace the objective for all later solves.
 
@@ -153,6 +154,7 @@ class OpenProblem:
             changed = with_cost(each.program, padded[: each.program.columns], sign * (constant + offset))
             each.program = replace(changed, maximise=maximise)
 
+    @suggest_keywords
     def set_bounds(self, variables: Any, lower: ArrayLike | None = None, upper: ArrayLike | None = None) -> None:
         """Replace the bounds of a linopy variable, or of columns given by number, for all later solves; None keeps the current bounds.
 

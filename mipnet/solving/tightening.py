@@ -31,7 +31,7 @@ from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node
 from mipnet.network.sets import Box
 from mipnet.solving.element_bounds import ElementJob, solve_job
-from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.solving.parallel import Workers, run_all
 
 PARTS_PER_SAMPLE_ON_SCHEDULER = 4
@@ -56,7 +56,15 @@ class TighteningRun:
     on_layer: Callable[[str], None] | None = None
 
 
-@suggest_keywords
+MOVED_TO_TIGHTENING_RUN = {
+    "workers": "write `run=mn.TighteningRun(workers=...)`",
+    "scheduler": "write `run=mn.TighteningRun(workers=Workers(scheduler=...))`, with `mipnet.solving.parallel.Workers`",
+    "tell": "write `run=mn.TighteningRun(on_layer=...)`",
+}
+"""What to write instead of arguments that are now fields of `TighteningRun`; see `mipnet.errors.suggest_keywords`."""
+
+
+@suggest_keywords(moved=MOVED_TO_MIP_SETTINGS | MOVED_TO_TIGHTENING_RUN)
 def tighten(
     network: Network,
     region: Box,

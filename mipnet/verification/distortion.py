@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import PROGRAM_CHECK_PASSES, TANGENT_VALUE_RANGE
 from mipnet.verification.counterexamples import CounterexampleSearch
-from mipnet.verification.robustness import Classes, ClipRange, class_differences, clipped_ball, image_and_classes
+from mipnet.verification.robustness import TARGETS_HINT, Classes, ClipRange, class_differences, clipped_ball, image_and_classes
 from mipnet.verification.self_check import check_points, check_program
 from mipnet.verification.verify import verify
 
@@ -41,6 +42,11 @@ PROGRAM_TIME_SHARE = 0.3
 """Share of the remaining time that the programs may use; halving by whole verifications uses the rest."""
 
 NORM_ORDERS = {"linf": math.inf, "l1": 1.0, "l2": 2.0}
+
+MOVED_ARGUMENTS_OF_DISTORTION = {
+    name: f"write `backend=mn.DistortionSettings(..., {name}=...)`" for name in ("options", "formulation", "gap", "seed")
+} | {"targets": TARGETS_HINT}
+"""What to write instead of arguments that `minimum_distortion` does not have any more; see `mipnet.errors.suggest_keywords`."""
 
 EXTENSIONS_RELATIVE = np.concatenate([[0.0], np.geomspace(1e-10, 1e-2, 33)])
 """A solver's point on the boundary of two classes is moved away from the input by these shares of its distance until the class changes."""
@@ -85,8 +91,15 @@ class DistortionSettings(MipSettings):
     gap: float = 1e-3
     seed: int = 0
 
+    taken_by: ClassVar[str] = "`minimum_distortion`"
 
-@suggest_keywords
+    @property
+    def mip(self) -> MipSettings:
+        """The settings without the gap and the seed."""
+        return MipSettings(self.backend, self.options, self.formulation)
+
+
+@suggest_keywords(moved=MOVED_ARGUMENTS_OF_DISTORTION)
 def minimum_distortion(
     network: Network,
     x: ArrayLike,
@@ -96,7 +109,7 @@ def minimum_distortion(
     norm: Norm = "linf",
     clip: ClipRange = (0.0, 1.0),
     time_limit: float = 60.0,
-    backend: str | Backend | MipSettings = "highs",
+    backend: str | Backend | MipSettings | DistortionSettings = "highs",
 ) -> Distortion:
     """Bound the smallest distance from ``x`` at which another class (or one of the targets) is at least as high as the label.
 
@@ -118,8 +131,7 @@ def minimum_distortion(
     began = time.monotonic()
     settings = DistortionSettings.of(backend)
     image, classes = image_and_classes(network, x, label)
-    count, own = size(network.output_shape), classes.label
-    assert own is not None
+    count, own = size(network.output_shape), classes.winner
     clauses = tuple(Clause(class_differences(count, c, [own]), np.zeros(1)) for c in classes.others(count))
     search = _DistortionSearch(Excess.of(network, clauses), image, norm, clip, upper, began + time_limit, settings)
     search.learn(image)
@@ -259,7 +271,7 @@ class _DistortionSearch:
                 return
             middle = (low + high) / 2
             case = Case(self.region(middle).reshape((1, self.image.size)), clauses)
-            verdict = verify(network, Property((case,)), time_limit=share, backend=self.settings, seed=self.settings.seed + k)
+            verdict = verify(network, Property((case,)), time_limit=share, backend=self.settings.mip, seed=self.settings.seed + k)
             self.nodes += verdict.nodes
             if verdict.counterexample is not None:
                 self.learn(verdict.counterexample[None])

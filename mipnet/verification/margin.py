@@ -11,15 +11,15 @@ import torch
 from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
-from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.counterexamples import CounterexampleSearch
-from mipnet.verification.robustness import Classes, class_differences
+from mipnet.verification.robustness import TARGETS_HINT, Classes, class_differences
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Margin:
         return self.upper - self.lower
 
 
-@suggest_keywords
+@suggest_keywords(moved=MOVED_TO_MIP_SETTINGS | {"targets": TARGETS_HINT})
 def maximum_margin(
     network: Network,
     region: Box,
@@ -65,11 +65,9 @@ def maximum_margin(
     Raises `InputError` for a class that the network does not have.
     """
     began, count, classes = time.monotonic(), size(network.output_shape), Classes.of(label)
-    if classes.label is None:
-        raise InputError("`label` names no class that should win; expected its number, or `Classes` with a label")
     others, settings = classes.others(count), MipSettings.of(backend)
     region = region.fit(network.input_shape)
-    excess = Excess.of(network, [Clause(class_differences(count, c, [classes.label]), np.zeros(1)) for c in others])
+    excess = Excess.of(network, [Clause(class_differences(count, c, [classes.winner]), np.zeros(1)) for c in others])
     bounds = propagate(excess.network, region, method="alpha")
     lower = bounds.after[excess.network.output.name].lower[0].numpy().copy()  # of y_label - y_c, per class c
     best = _BestMargin(excess, region)

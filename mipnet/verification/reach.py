@@ -19,7 +19,7 @@ from mipnet.backend import Backend
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
-from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
 
 
@@ -80,7 +80,7 @@ class Reached:
         return self.gap <= self.tolerance
 
 
-@suggest_keywords
+@suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
 def reach(
     network: Network,
     region: Box,

@@ -15,11 +15,19 @@ from mipnet.formulations.distance import Norm
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import L1, L2, Box, LInf
-from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.verdict import Verdict
 from mipnet.verification.verify import verify
 
 BALL_SETS = {"linf": LInf, "l1": L1, "l2": L2}
+
+TARGETS_HINT = "write `mn.Classes(label, targets)` as the label"
+
+MOVED_ARGUMENTS_OF_ROBUSTNESS = MOVED_TO_MIP_SETTINGS | {"targets": TARGETS_HINT}
+MOVED_ARGUMENTS_OF_ROBUSTNESS |= {
+    name: f"write `mn.verify(network, mn.robustness_property(...), {name}=...)`" for name in ("oracle", "cross_check", "seed")
+}
+"""What to write instead of arguments that `robustness` does not have any more; see `mipnet.errors.suggest_keywords`."""
 
 ClipRange = tuple[float, float] | None
 """The smallest and the largest valid number of an input, or None for all numbers."""
@@ -46,16 +54,23 @@ class Classes:
         """Return the classes for an argument ``label``."""
         return given if isinstance(given, Classes) else Classes(given)
 
+    @property
+    def winner(self) -> int:
+        """The label; raises `InputError` if there is none."""
+        if self.label is None:
+            raise InputError("`label` names no class that should win; expected its number, or `Classes` with a label")
+        return self.label
+
     def others(self, count: int) -> list[int]:
         """Return the targets, or every class but the label, of ``count`` classes; raises `InputError` unless they exist and differ."""
-        assert self.label is not None
-        others = [c for c in range(count) if c != self.label] if self.targets is None else list(self.targets)
-        if not others or self.label in others or not all(0 <= c < count for c in (self.label, *others)):
-            raise InputError(f"the label is {self.label} and the other classes are {others}; expected different ones from 0 to {count - 1}")
+        label = self.winner
+        others = [c for c in range(count) if c != label] if self.targets is None else list(self.targets)
+        if not others or label in others or not all(0 <= c < count for c in (label, *others)):
+            raise InputError(f"the label is {label} and the other classes are {others}; expected different ones from 0 to {count - 1}")
         return others
 
 
-@suggest_keywords
+@suggest_keywords(moved=MOVED_ARGUMENTS_OF_ROBUSTNESS)
 def robustness(
     network: Network,
     x: ArrayLike,
@@ -95,7 +110,7 @@ def robustness(
     return verify(network, question, time_limit=time_limit, backend=backend)
 
 
-@suggest_keywords
+@suggest_keywords(moved={"targets": TARGETS_HINT})
 def robustness_property(
     network: Network,
     x: ArrayLike,
@@ -118,8 +133,7 @@ def class_change_property(region: Box, count: int, classes: Classes) -> Property
 
     With targets: where one of the targets is at least as high as every other class.
     """
-    label, targets = classes.label, classes.targets
-    assert label is not None
+    label, targets = classes.winner, classes.targets
     unknown = [c for c in (label, *(targets or ())) if not 0 <= c < count]
     if unknown:
         raise InputError(f"there is no class {unknown[0]}; the network has {count} outputs, counted from 0")

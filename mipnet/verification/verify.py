@@ -15,7 +15,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
-from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.oracle import Oracle
@@ -23,7 +23,7 @@ from mipnet.verification.stages import CaseTrial, StageSettings
 from mipnet.verification.verdict import STAGE_NAMES, Verdict, VerdictStatus
 
 
-@suggest_keywords
+@suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
 def verify(
     network: Network,
     question: Property,

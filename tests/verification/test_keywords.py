@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -87,3 +88,58 @@ def test_the_property_of_robustness_is_what_robustness_verifies():
         assert mn.robustness(NETWORK, x, radius=radius).status == status
         question = mn.robustness_property(NETWORK, x, radius=radius)
         assert mn.verify(NETWORK, question, cross_check="scip", seed=1).status == status
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "message"),
+    [
+        (
+            "verify",
+            mn.DistortionSettings(gap=0.5),
+            "`DistortionSettings`, which is for `minimum_distortion`; this function takes .*`mn.MipSettings`",
+        ),
+        ("verify", mn.SolveSettings(), "`SolveSettings`, which is for `weight_path`, .*; this function takes .*`mn.MipSettings`"),
+        (
+            "minimum_distortion",
+            mn.SolveSettings(),
+            "`SolveSettings`, which is for `weight_path`, .*; this function takes .*`mn.DistortionSettings`",
+        ),
+    ],
+)
+def test_settings_that_a_function_does_not_use_are_refused(function, settings, message):
+    given, upper = {"verify": ((NETWORK, QUESTION), {}), "minimum_distortion": ((NETWORK, [0.3, 0.1]), {"upper": 0.5})}[function]
+    with pytest.raises(InputError, match=message):
+        getattr(mn, function)(*given, backend=settings, **upper)
+
+
+def test_functions_that_take_a_solver_refuse_settings():
+    model = mn.encode(NETWORK, REGION).model
+    with pytest.raises(InputError, match=r"`MipSettings`, which is for `verify`, .*; this function takes the name of a backend"):
+        mn.solve(model, backend=mn.MipSettings())
+    with pytest.raises(InputError, match=r"`MipSettings`, which is for `verify`, .*; this function takes .*`mn.SolveSettings`"):
+        mn.SolveSettings.of(mn.MipSettings())
+
+
+MOVED = {
+    "verify": ("options", "mn.MipSettings(..., options=...)"),
+    "reach": ("formulation", "mn.MipSettings(..., formulation=...)"),
+    "agree": ("known", "leave it out"),
+    "robustness": ("oracle", "mn.verify(network, mn.robustness_property(...), oracle=...)"),
+    "robustness_property": ("targets", "mn.Classes(label, targets)"),
+    "minimum_distortion": ("gap", "mn.DistortionSettings(..., gap=...)"),
+    "maximum_margin": ("targets", "mn.Classes(label, targets)"),
+    "tighten": ("workers", "mn.TighteningRun(workers=...)"),
+    "load": ("classes", "dataclasses.replace(mn.load(...), classes=...)"),
+    "importance": ("kind", "mn.Importance(..., kind=...)"),
+    "weight_path": ("start", "mn.SolveSettings(..., start=...)"),
+    "Importance": ("normalize", "mn.Objective(normalize=...)"),
+    "train": ("batch", "mn.TrainingSettings(batch=...)"),
+    "compare": ("repeats", "mn.ComparisonSettings(repeats=...)"),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_an_argument_that_moved_is_answered_with_what_to_write(name):
+    moved, hint = MOVED[name]
+    with pytest.raises(ArgumentError, match=re.escape(f"`{name}` has no argument `{moved}`; ") + ".*" + re.escape(hint)):
+        getattr(mn, name)(**{moved: 1})

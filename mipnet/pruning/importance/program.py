@@ -37,8 +37,14 @@ from mipnet.pruning.importance.reduced_program import ReducedProgram, reduced_pr
 from mipnet.pruning.importance.sparsity import add_sparsity
 from mipnet.solving.engine import Result, Start, solve
 
+MOVED_ARGUMENTS_OF_QUESTION = {
+    **{name: f"write `objective=mn.Objective({name}=...)`" for name in ("weight", "loss", "normalize", "layers")},
+    **{name: f"write `bounds=mn.PaperBounds({name}=...)`" for name in ("epsilon", "pattern")},
+}
+"""What to write instead of arguments that `Importance` does not have any more; see `mipnet.errors.suggest_keywords`."""
 
-@suggest_keywords
+
+@suggest_keywords(moved=MOVED_ARGUMENTS_OF_QUESTION)
 @dataclass(frozen=True, eq=False)
 class Importance:
     """The importance question: a network, a few labelled images, and the objective.
@@ -86,6 +92,7 @@ class Importance:
             return self.bounds
         return PaperBounds() if self.bounds == "paper" else None
 
+    @suggest_keywords
     def solve(
         self,
         backend: str | Backend = "highs",
@@ -163,7 +170,16 @@ class Scores:
     result: Result
 
 
-@suggest_keywords
+MOVED_ARGUMENTS_OF_IMPORTANCE = {
+    **{name: f"write `mn.Importance(..., {name}=...).solve(...)`" for name in ("gates", "kind")},
+    **{name: f"write `mn.Importance(..., mn.Objective(..., {name}=...)).solve(...)`" for name in ("loss", "normalize", "layers")},
+    **{name: f"write `bounds=mn.PaperBounds({name}=...)`" for name in ("epsilon", "pattern")},
+    **{name: f"write `mn.Importance(...).solve(..., {name}=...)`" for name in ("mip_gap", "limits", "options", "start", "on_event")},
+}
+"""What to write instead of arguments that `importance` does not have any more; see `mipnet.errors.suggest_keywords`."""
+
+
+@suggest_keywords(moved=MOVED_ARGUMENTS_OF_IMPORTANCE)
 def importance(
     network: Network,
     images: ArrayLike,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from mipnet.backend import Backend, Options
+from mipnet.backend import Backend, BackendSettings, Options
 from mipnet.errors import suggest_keywords
 from mipnet.solving.engine import Start
 
 
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
-class SolveSettings:
+class SolveSettings(BackendSettings):
     """The solver, the solver's own options, and the start of every solve.
 
     `weight_path`, `by_class` and `by_layer` take these settings in place of the name of a backend, for example
@@ -31,7 +32,13 @@ class SolveSettings:
     options: Options | None = None
     start: Start = "forward"
 
+    taken_by: ClassVar[str] = "`weight_path`, `by_class` and `by_layer`"
+
     @classmethod
     def of(cls, given: str | Backend | SolveSettings) -> SolveSettings:
-        """Return settings as they are, and a backend or its name as settings."""
-        return given if isinstance(given, SolveSettings) else cls(given)
+        """Return settings as they are, and a backend or its name as settings; raises `InputError` for settings of another class."""
+        if isinstance(given, SolveSettings):
+            return given
+        if isinstance(given, BackendSettings):
+            raise given.refused("the name of a backend, an instance of `Backend`, or `mn.SolveSettings`")
+        return cls(given)

@@ -89,7 +89,7 @@ def solve_points(
     return SolvedPoints(tuple(points), False)
 
 
-@suggest_keywords
+@suggest_keywords(moved={name: f"write `backend=mn.SolveSettings(..., {name}=...)`" for name in ("options", "start")})
 def weight_path(
     question: Importance,
     weights: Sequence[float],

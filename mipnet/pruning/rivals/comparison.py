@@ -1,6 +1,6 @@
-"""Comparison of one's own masks or scores with rivals, at the same share of pruned parameters.
+"""Comparison of masks or scores with rivals, at the same share of pruned parameters.
 
-Each rival makes masks in two ways, at the share of parameters that one's own mask prunes: with the layer counts of that mask
+Each rival makes masks in two ways, at the share of parameters that the compared mask prunes: with the layer counts of that mask
 (``layers``), and by one ranking of its own over all layers (``global``).  Rivals see the images of the program; accuracy is measured on
 held-out images.
 """
@@ -47,7 +47,7 @@ class ComparisonRow:
 class ComparisonTable:
     """The rows of a comparison.
 
-    ``name`` is the name of one's own method, ``reference`` the accuracy without masks in percent, ``holdout`` the number of its images.
+    ``name`` is the name of the compared method, ``reference`` the accuracy without masks in percent, ``holdout`` the number of its images.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -74,7 +74,7 @@ class ComparisonTable:
         return max(found, key=lambda row: row.accuracy)
 
     def beaten(self, target: float) -> dict[str, bool]:
-        """Return, for each rival, whether one's own mask is at least as accurate as the rival's better ranking."""
+        """Return, for each rival, whether the compared mask is at least as accurate as the rival's better ranking."""
         own = self.best(self.name, target).accuracy
         return {rival: own >= self.best(rival, target).accuracy for rival in self.methods if rival != self.name}
 
@@ -116,9 +116,9 @@ class ComparisonSettings:
     Parameters
     ----------
     name
-        The name of one's own method in the table; no rival may have it.
+        The name of the compared method in the table; no rival may have it.
     normalize
-        How one's own scores are divided per layer before they are ranked over all layers; see `mipnet.pruning.smaller.ranking`.
+        How the compared scores are divided per layer before they are ranked over all layers; see `mipnet.pruning.smaller.ranking`.
     options
         Further arguments of rivals by their names, such as ``{"snip": {"at": network_before_training}}``.
     repeats, seed
@@ -147,7 +147,15 @@ class ComparisonSettings:
         return range(self.seed, self.seed + (self.repeats if rival.drawn else 1))
 
 
-@suggest_keywords
+MOVED_ARGUMENTS_OF_COMPARE = {
+    **{name: f"write `settings=mn.ComparisonSettings({name}=...)`" for name in (each.name for each in fields(ComparisonSettings))},
+    "labels": "write `mn.LabelledImages(images, labels)` as the images",
+    **{name: "write `mn.LabelledImages(images, labels)` as the holdout" for name in ("holdout_images", "holdout_labels")},
+}
+"""What to write instead of arguments that `compare` does not have any more; see `mipnet.errors.suggest_keywords`."""
+
+
+@suggest_keywords(moved=MOVED_ARGUMENTS_OF_COMPARE)
 def compare(
     network: Network,
     gates: Sequence[Gate],
@@ -159,7 +167,7 @@ def compare(
     shares: Sequence[float] = (),
     settings: ComparisonSettings | None = None,
 ) -> ComparisonTable:
-    """Compare one's own masks or scores with rivals, at the same share of pruned parameters.
+    """Compare masks or scores with rivals, at the same share of pruned parameters.
 
     Parameters
     ----------
@@ -191,7 +199,7 @@ def compare(
 def _own_masks(
     network: Network, gates: Sequence[Gate], ours: xr.Dataset, shares: Sequence[float], normalize: ScoreNormalization
 ) -> Iterator[tuple[float, xr.Dataset]]:
-    """Yield each target share with one's own masks for it."""
+    """Yield each target share with the compared masks for it."""
     boolean = [ours[gate.name].dtype == bool for gate in gates]
     if any(boolean) != all(boolean) or all(boolean) == bool(len(shares)):
         raise InputError("expected masks (booleans) and no shares, or scores (numbers) and at least one share")
@@ -230,7 +238,7 @@ class _Contest:
         return Measured(pruned_share(self.network, self.gates, masks), right)
 
     def rows(self, rival: Rival, how: ComparisonSettings, own: Sequence[OwnMasks]) -> list[ComparisonRow]:
-        """Return the rows of one rival: for each of one's own masks, one row per ranking."""
+        """Return the rows of one rival: for each of the compared masks, one row per ranking."""
         began, seeds, options = time.perf_counter(), how.seeds(rival), how.options.get(rival.name)
         given = self.images.images, self.images.labels
         prepared = {seed: rival.prepared(self.network, self.gates, *given, seed=seed, options=options) for seed in seeds}
@@ -238,7 +246,7 @@ class _Contest:
         return [self._row(rival, ranking, prepared, one, spent) for one in own for ranking in RIVAL_RANKINGS]
 
     def _row(self, rival: Rival, ranking: str, prepared: Mapping[int, xr.Dataset], own: OwnMasks, spent: float) -> ComparisonRow:
-        """Return the row of one rival and ranking, at least at the share of one's own masks; its scores took ``spent`` seconds."""
+        """Return the row of one rival and ranking, at least at the share of the compared masks; its scores took ``spent`` seconds."""
         began, share = time.perf_counter(), own.measured.share
         made = [
             rival.masks(self.network, self.gates, scores, ranking=ranking, like=own.masks, share=share, seed=seed)

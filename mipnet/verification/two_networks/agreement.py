@@ -19,7 +19,7 @@ from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
-from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.oracle import Oracle
@@ -57,7 +57,7 @@ class Agreement:
     interrupted: bool
 
 
-@suggest_keywords
+@suggest_keywords(moved=MOVED_TO_MIP_SETTINGS | {"known": "leave it out: the bounds are computed"})
 def agree(
     first: Network,
     second: Network,
@@ -139,7 +139,7 @@ def _nearest_unit_bound(first: Network, second: Network, region: Box, bounds: tu
     return float((np.maximum(-box.lower.numpy(), box.upper.numpy())[0] + joined.slack).max())
 
 
-@suggest_keywords
+@suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
 def agree_on_class(
     first: Network,
     second: Network,

@@ -20,7 +20,7 @@ from mipnet.layers import Dense, ReLU
 from mipnet.network.graph import Network
 from mipnet.network.sets import Box
 from mipnet.readers.torch import from_torch
-from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.certified_minimum import MinimumSettings
 from mipnet.verification.reach import check_numbers, one_box
 from mipnet.verification.two_networks.agreement import Agreement, compare_outputs
@@ -65,6 +65,7 @@ class Compressed:
     nodes: int
     seconds: float
 
+    @suggest_keywords
     def module(self, dtype: torch.dtype = torch.float32) -> nn.Sequential:
         """Return the smaller network as a torch module of Linear and ReLU layers; float64 is exact, other types round the weights."""
         parts: dict[str, nn.Module] = {}
@@ -72,10 +73,9 @@ class Compressed:
             layer = node.layer
             if isinstance(layer, Dense):
                 linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[0], dtype=dtype)
-                assert layer.bias is not None
                 with torch.no_grad():
                     linear.weight.copy_(layer.weight)
-                    linear.bias.copy_(layer.bias)
+                    linear.bias.copy_(torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias)
                 parts[node.name] = linear
             else:
                 parts[node.name] = nn.ReLU() if isinstance(layer, ReLU) else nn.Flatten()
@@ -85,7 +85,7 @@ class Compressed:
         return module.eval()
 
 
-@suggest_keywords
+@suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
 def compress(
     network: Network | nn.Module,
     region: Box,
