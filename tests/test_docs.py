@@ -40,7 +40,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     space = {"__name__": page.stem}
     for number, block in enumerate(blocks(page, "python"), start=1):
-        exec(compile(block, f"{name_of(page)}, block {number}", "exec"), space)
+        exec(compile(block, f"{name_of(page)}, block {number}", "exec", dont_inherit=True), space)
 
 
 def test_formulations_shows_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
