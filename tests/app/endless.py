@@ -6,6 +6,7 @@ dask.distributed, where that would only take time from other tests, a wait until
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from mipnet.app.cli.main import main
 from mipnet.pruning.importance import by_class
 from tests.nets import dense
 
-BEGINS = "an endless program begins"
+BEGINS = "an endless program begins in process"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Endless:
         network = mn.Network.build((30,), [part for name, layer in layers for part in ((name, layer), (f"relu{name}", mn.ReLU()))])
         encoding = mn.encode(network, mn.LInf(np.zeros((1, 30)), 1.0))
         encoding.model.add_objective(encoding.output.sum(), sense="max")
-        print(BEGINS, file=sys.stderr, flush=True)
+        print(BEGINS, os.getpid(), file=sys.stderr, flush=True)
         return encoding
 
 
@@ -49,7 +50,7 @@ def wait_in_worker() -> None:
         worker = get_worker()
     except ValueError:
         return
-    print(BEGINS, file=sys.stderr, flush=True)
+    print(BEGINS, os.getpid(), file=sys.stderr, flush=True)
     while worker.status is Status.running:
         time.sleep(0.02)
     raise RuntimeError("the worker is closed")

@@ -78,6 +78,17 @@ def wait_for_parts(folder: Path, count: int, command: Command) -> None:
         time.sleep(0.02)
 
 
+def wait_for_endless(command: Command, killed: int) -> None:
+    """Wait until both workers are in a program that does not end, and none is still starting in place of the one that was killed."""
+    begun: set[str] = set()
+    assert command.stderr is not None
+    for line in iter(command.stderr.readline, ""):
+        begun |= {line.removeprefix(BEGINS).strip()} if line.startswith(BEGINS) else set()
+        if len(begun - {str(killed)}) == 2:
+            return
+    raise AssertionError("the command ended")
+
+
 def kill(command: Command, sent: signal.Signals = signal.SIGKILL) -> str:
     os.killpg(command.pid, sent)
     return command.communicate(timeout=SECONDS_MAX)[1]
@@ -129,8 +140,7 @@ def test_a_command_that_is_interrupted_and_then_killed_is_taken_up(tmp_path: Pat
     assert len(workers) == 2
     workers[0].kill()
     wait_for_parts(tmp_path, 3, command)
-    assert command.stderr is not None
-    assert f"{BEGINS}\n" in iter(command.stderr.readline, "")
+    wait_for_endless(command, killed=workers[0].pid)
     said = kill(command, signal.SIGINT)
     assert command.returncode == 130, said
     check_interrupted(tmp_path, said, 3)
