@@ -30,7 +30,7 @@ FROZEN = ("formulation.relu=frozen", "output=null")
 @pytest.mark.parametrize("relu", ["big-m", "frozen"])
 @pytest.mark.parametrize("images", [1, marked(2)])
 def test_every_point_is_a_run_of_its_own(images: int, relu: str, backend: str) -> None:
-    sets = (f"solve.backend={backend}", f"formulation.relu={relu}", f"data.per_class={images}", "output=null", "solve.mip_gap=1e-6")
+    sets = (f"solve.backend={backend}", f"formulation.relu={relu}", f"data.per_class={images}", "output=null", "solve.mip_gap=1e-5")
     run = run_importance(load_spec(DIGITS, [*sets, "solve.path={lambda: [20, 1], points: 2}"]))
     assert (run.verified, run.result.status, run.path.parameter) == (True, Status.OPTIMAL, "weight")
     assert [step.value for step in run.path.points] == list(spaced_weights(20, 1, 2))
