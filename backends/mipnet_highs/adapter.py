@@ -162,7 +162,7 @@ class HighsSession(Session):
         begun = 0.0 if self._mip else self._highs.getRunTime()
         set_option(self._highs, "time_limit", begun + max(0.0, time))
         set_option(self._highs, "mip_rel_gap", limits.gap)
-        set_option(self._highs, "mip_abs_gap", limits.gap)  # so that the gap is relative to max(1, |objective|)
+        set_option(self._highs, "mip_abs_gap", limits.gap_abs)
         set_option(self._highs, "mip_max_nodes", HIGHS_NODES_MAX if limits.nodes is None else min(limits.nodes, HIGHS_NODES_MAX))
         target = -math.inf if limits.objective_stop is None else limits.objective_stop
         set_option(self._highs, "objective_target", target)

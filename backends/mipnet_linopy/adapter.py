@@ -228,8 +228,7 @@ def _checked(program: Program, built: BuiltModel, raw: RawOutcome, limits: Limit
         x = x if scaled_violation(program, clipped) <= POINT_TOLERANCE else None
     if x is not None and status is Status.OPTIMAL:
         objective = float(program.cost @ x) + program.offset
-        gap = limits.gap if program.integer.any() else 0.0
-        bound = max(bound, objective - gap * max(1.0, abs(objective)))
+        bound = max(bound, objective - (limits.tolerated(objective) if program.integer.any() else 0.0))
     return replace(raw, status=status, x=x, bound=bound)
 
 

@@ -60,14 +60,14 @@ class LimitOptions:
     @property
     def names(self) -> dict[str, str]:
         """The field of `Limits` that sets each option, by the option's name."""
-        names = {self.time: "time", self.relative_gap: "gap", self.absolute_gap: "gap", self.nodes: "nodes"}
+        names = {self.time: "time", self.relative_gap: "gap", self.absolute_gap: "gap_abs", self.nodes: "nodes"}
         return {name: limit for name, limit in names.items() if name is not None}
 
     def values(self, limits: Limits, seconds: float) -> dict[str, object]:
         """Return the options for these limits, with ``seconds`` left."""
         options: dict[str, object] = {self.relative_gap: strict_gap(limits.gap)}
         if self.absolute_gap is not None:
-            options[self.absolute_gap] = min(limits.gap, 1e20)
+            options[self.absolute_gap] = min(limits.gap_abs, 1e20)
         if seconds < math.inf:
             options[self.time] = seconds if not self.whole_seconds else math.ceil(seconds) if seconds > 0.5 else 0
         if self.nodes is not None and limits.nodes is not None:

@@ -12,7 +12,7 @@ from mipnet_scip.native import SCIP_INFINITY
 SCIP_LIMIT_PARAMETERS = {
     "limits/time": "time",
     "limits/gap": "gap",
-    "limits/absgap": "gap",
+    "limits/absgap": "gap_abs",
     "limits/nodes": "nodes",
     "limits/totalnodes": "nodes",
     "limits/memory": "memory",
@@ -88,7 +88,7 @@ def set_limits(model: Any, limits: Limits, time: float, memory: float) -> None:
         "limits/time": max(0.0, min(time, SCIP_INFINITY)),
         # SCIP divides by the smaller of the two bounds, which is never looser than our gap; `SolveProgress` stops exactly at ours
         "limits/gap": min(limits.gap, SCIP_INFINITY),
-        "limits/absgap": min(limits.gap, SCIP_INFINITY),
+        "limits/absgap": min(limits.gap_abs, SCIP_INFINITY),
         "limits/totalnodes": -1 if limits.nodes is None else limits.nodes,
         "limits/memory": memory if limits.memory is None else limits.memory,
         "limits/dual": TARGET_UNSET if limits.bound_stop is None else limits.bound_stop,

@@ -16,7 +16,7 @@ from typing import NoReturn
 import numpy as np
 
 from mipnet.arrays import Array, Columns, Csr
-from mipnet.backend.contract import Backend, Feature, Limits, Outcome, PointSource, Status, relative_gap
+from mipnet.backend.contract import Backend, Feature, Limits, Outcome, PointSource, Status
 from mipnet.backend.program import Program, Rows
 from mipnet.backend.progress import SolveProgress
 from mipnet.errors import BackendError, InputError, OptionError, SolverFailure
@@ -161,7 +161,7 @@ def finish(program: Program, progress: SolveProgress, raw: RawOutcome) -> Outcom
         raw.status or Status.STALLED, max(raw.bound, progress.best_bound)
     )
     if objective is not None:
-        bound = _valid_bound(bound, objective, progress.limits.gap, claimed)
+        bound = _valid_bound(bound, objective, progress.limits, claimed)
         progress.incumbent(objective, raw.nodes)
     progress.bound(bound, raw.nodes)
     progress.log("\n")
@@ -172,11 +172,11 @@ def finish(program: Program, progress: SolveProgress, raw: RawOutcome) -> Outcom
     return Outcome(status, x, objective, bound, progress.time, nodes, iterations, raw.start_accepted, raw.message, progress.interrupted)
 
 
-def _valid_bound(bound: float, objective: float, gap: float, optimal: bool) -> float:
+def _valid_bound(bound: float, objective: float, limits: Limits, optimal: bool) -> float:
     """Return the bound, at most the objective; a claim of optimality is accepted within `OBJECTIVE_NOISE`."""
-    scale = max(1.0, abs(objective))
-    if optimal and objective - (gap + OBJECTIVE_NOISE) * scale <= bound:
-        bound = max(bound, objective - gap * scale * (1 - 1e-9))
+    tolerated = limits.tolerated(objective)
+    if optimal and objective - tolerated - OBJECTIVE_NOISE * max(1.0, abs(objective)) <= bound:
+        bound = max(bound, objective - tolerated * (1 - 1e-9))
     return min(bound, objective)
 
 
@@ -184,8 +184,7 @@ def _status(claim: Status | None, objective: float | None, bound: float, progres
     """Return why the solve stopped; the gap decides what is optimal, whatever the solver claims."""
     if claim in (Status.INFEASIBLE, Status.UNBOUNDED):
         return claim
-    # one ulp is lost when the bound is computed from the gap
-    if objective is not None and relative_gap(objective, bound) <= progress.limits.gap + 1e-12:
+    if objective is not None and progress.limits.closed(objective, bound):
         return Status.OPTIMAL
     if progress.target_reached or claim is Status.TARGET:
         return Status.TARGET

@@ -5,7 +5,7 @@ also be passed wherever a name is accepted.  `mipnet.testing.check_backend` test
 
 * ``x`` is None if the solver has no feasible point, and never a point of zeros instead.
 * Infinite bounds are IEEE infinities; ``bound`` is never above the optimal objective.
-* `Status.OPTIMAL` means ``gap <= limits.gap`` with ``gap`` as defined by `relative_gap`, for every backend.
+* `Status.OPTIMAL` means that `Limits.closed` holds for objective and bound, for every backend.
 * An unknown option, or an invalid value, raises `OptionError` before anything is solved.
 * The objective includes the program's offset and refers to the minimisation that `Program` stores.
 """
@@ -77,6 +77,8 @@ class Status(Enum):
 class Limits:
     """The limits of a solve: ``time`` in seconds, ``gap`` as in `relative_gap`, ``nodes``, and ``memory`` in MiB.
 
+    A solve is optimal once the gap of objective and bound is at most ``gap``, relative to the objective, or their difference is at most
+    ``gap_abs``, in the units of the objective.
     The solve stops once the dual bound reaches ``bound_stop``, or an incumbent reaches ``objective_stop``; in `mipnet.solve` both are
     given in the sense of the model.  A backend raises `BackendError` for a limit that is not among its features.
     """
@@ -87,16 +89,27 @@ class Limits:
     memory: float | None = None
     bound_stop: float | None = None
     objective_stop: float | None = None
+    gap_abs: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value, minimum in (
             ("time", self.time, 0.0),
             ("gap", self.gap, 0.0),
+            ("absolute gap", self.gap_abs, 0.0),
             ("nodes", self.nodes, 0),
             ("memory", self.memory, 1),
         ):
             if value is not None and not (isinstance(value, int | float) and value >= minimum):
                 raise InputError(f"the {name} limit is {value}; expected a number of at least {minimum}")
+
+    def tolerated(self, objective: float) -> float:
+        """Return the largest difference of an objective and a bound at which the solve is optimal."""
+        return max(self.gap * abs(objective), self.gap_abs)
+
+    def closed(self, objective: float, bound: float) -> bool:
+        """Return True if objective and bound are within one of the two gaps."""
+        rounding = 1e-12 * max(abs(objective), abs(bound)) if math.isfinite(bound) else 0.0
+        return objective - bound <= self.tolerated(objective) + rounding
 
 
 @dataclass(frozen=True)
@@ -162,8 +175,9 @@ class Outcome:
 
 
 def relative_gap(objective: float, bound: float) -> float:
-    """Return ``max(0, objective - bound) / max(1, |objective|)``, the definition of the gap for every backend."""
-    return max(0.0, objective - bound) / max(1.0, abs(objective))
+    """Return ``max(0, objective - bound) / |objective|``, the gap of every backend; infinite for an objective of 0 with a bound below."""
+    missing = max(0.0, objective - bound)
+    return 0.0 if missing == 0.0 else missing / abs(objective) if objective else math.inf
 
 
 class Session(ABC):

@@ -92,6 +92,17 @@ class LogSumExp:
 
 
 @dataclass(frozen=True, eq=False)
+class UserUnits:
+    """The rows and columns that keep the units in which the user wrote them (True); all others may be scaled.
+
+    Rows and columns that are appended to the program later may be scaled.
+    """
+
+    rows: Mask
+    columns: Mask
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """A mixed-integer program, see the docstring of the module.  ``labels[j]`` is the linopy label of column j."""
 
@@ -106,11 +117,24 @@ class Program:
     sos1: tuple[Columns, ...] = ()
     indicators: Indicators | None = None
     convex: tuple[LogSumExp, ...] = ()
+    user_units: UserUnits | None = None
 
     @property
     def columns(self) -> int:
         """Number of variables."""
         return len(self.cost)
+
+    @property
+    def column_sizes(self) -> Array:
+        """The largest absolute value of each column within its bounds; 1 for columns without bounds, fixed at 0, or integer ones."""
+        largest = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        known = np.isfinite(largest) & (largest > 0) & ~self.integer
+        return np.where(known, largest, 1.0)
+
+    @property
+    def objective_size(self) -> float:
+        """The largest contribution of one column to the objective: the natural unit of the objective; 1 without costs."""
+        return float(np.abs(self.cost * self.column_sizes).max(initial=0.0)) or 1.0
 
     @property
     def size(self) -> dict[str, int]:
@@ -140,9 +164,15 @@ class Program:
         return max((float(p.max(initial=0.0)) for p in parts), default=0.0)
 
     def relative_violation(self, x: Array) -> float:
-        """Return `violation` with that of a row divided by ``1 + |row| @ |x|``, and that of a bound by ``1 + |x|`` of its column."""
-        size = 1.0 + abs(self.rows.matrix) @ np.abs(x)
-        parts = [self.rows.violation(x) / size, np.maximum(self.lower - x, x - self.upper) / (1.0 + np.abs(x))]
+        """Return `violation` relative to the size of what is violated, whatever its unit.
+
+        The violation of a bound is divided by ``min(1, s) + |x|``, where s is the size of its column (`column_sizes`), and that of a
+        row by ``min(1, max_j |row_j| s_j) + |row| @ |x|``.
+        """
+        sizes, rows = np.minimum(self.column_sizes, 1.0), abs(self.rows.matrix)
+        units = rows.multiply(self.column_sizes[None, :]).max(axis=1).toarray().reshape(-1) if rows.nnz else np.zeros(len(self.rows))
+        size = np.where(units > 0, np.minimum(units, 1.0), 1.0) + rows @ np.abs(x)
+        parts = [self.rows.violation(x) / size, np.maximum(self.lower - x, x - self.upper) / (sizes + np.abs(x))]
         rest = replace(
             self,
             rows=Rows(Csr((0, self.columns)), np.empty(0), np.empty(0)),

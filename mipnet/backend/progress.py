@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Literal, TypeVar
 
 from mipnet.arrays import Array
-from mipnet.backend.contract import Event, Limits, OnEvent, relative_gap
+from mipnet.backend.contract import Event, Limits, OnEvent
 
 CallArgument = TypeVar("CallArgument")
 CallResult = TypeVar("CallResult")
@@ -52,7 +52,7 @@ class SolveProgress:
     @property
     def gap_closed(self) -> bool:
         """True once objective and bound are within the gap limit."""
-        return self.objective < math.inf and relative_gap(self.objective, self.best_bound) <= self.limits.gap
+        return self.objective < math.inf and self.limits.closed(self.objective, self.best_bound)
 
     @property
     def should_stop(self) -> bool:

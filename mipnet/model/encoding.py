@@ -73,6 +73,24 @@ class Encoding:
     convex: list[tuple[Ints, Ints]] = field(default_factory=list)
     derived: list[tuple[Ints, Derived]] = field(default_factory=list)
     squares: list[Square] = field(default_factory=list)
+    owns_input: bool = False
+    output_rows: str = ""
+
+    @property
+    def own_labels(self) -> Ints:
+        """The labels of the variables that the network brought into the model; the variable that `add_network` read is the user's."""
+        variables = [v for block in self.blocks.values() for v in block.variables.values()] + [self.output, *self.scores.values()]
+        labels = [variable.labels.values.reshape(-1) for variable in variables]
+        if self.owns_input:
+            labels.append(np.asarray(self.values[INPUT_NODE].terms.indices, dtype=np.int64))
+        every = np.concatenate(labels)
+        return np.asarray(every[every >= 0])
+
+    @property
+    def own_constraints(self) -> tuple[str, ...]:
+        """The names of the constraints that the network brought into the model."""
+        written = [name for block in self.blocks.values() for name in block.constraints]
+        return (*written, self.output_rows) if self.output_rows else tuple(written)
 
     def block(self, name: str) -> Block:
         """Return the variables and rows of a node; raises `NetworkError` for an unknown name."""
@@ -188,6 +206,7 @@ def encode(
     known = wanted_bounds(network, region, chosen, bounds, epsilon)
     samples = xr.DataArray(np.arange(region.samples), dims="sample")
     enc = Encoding(network, linopy.Model(), region, known, chosen, samples)
+    enc.owns_input = not region.fixed
     enc.values[INPUT_NODE] = Affine.fixed(region.lower) if region.fixed else _input_variable(enc)
     _write(enc, formulation or {}, binary_gates=binary_gates)
     if region.ball is not None and not region.fixed:
@@ -294,4 +313,5 @@ def _add_output(enc: Encoding, prefix: str) -> None:
     enc.output = add_variables(enc.model, f"{prefix}output", np.minimum(lower, upper), np.maximum(lower, upper), coords)
     labels = enc.output.labels.values
     enc.fills.append((labels, value.evaluate))
-    add_rows(enc.model, f"{prefix}output_is", value - Affine.of(labels), "=", 0.0, dims, enc.samples)
+    enc.output_rows = f"{prefix}output_is"
+    add_rows(enc.model, enc.output_rows, value - Affine.of(labels), "=", 0.0, dims, enc.samples)

@@ -19,6 +19,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Event, Feature, LazyRows, Limits, OnEvent, Outcome, Program, Rows, Session, Status, relative_gap
 from mipnet.backend.program import stack_rows
+from mipnet.solving.integral_point import integral_point
 from mipnet.solving.program_sessions import OpenProgram
 from mipnet.solving.separators import Separator
 from mipnet.solving.solve_state import BestKnown, PointFunctions, SolveCounts, SolveEvents
@@ -83,7 +84,7 @@ class CutRounds:
     @property
     def closed(self) -> bool:
         """True once objective and bound are within the gap limit."""
-        return self.best.x is not None and relative_gap(self.best.objective, self.best.bound) <= self.limits.gap
+        return self.best.x is not None and self.limits.closed(self.best.objective, self.best.bound)
 
     def solve(self, starts: Iterable[Array] = ()) -> Outcome:
         """Run all rounds, and return the outcome of the last one.
@@ -107,6 +108,16 @@ class CutRounds:
         except BaseException:
             self.opened.close()
             raise
+
+    def make_integral(self) -> bool:
+        """Replace the best point by one whose integers are integers; return False if there is none near, and keep the point."""
+        if self.best.x is None or not self.program.integer.any():
+            return True
+        seconds = max(0.0, self.limits.time - self.events.elapsed)
+        found = integral_point(self.opened, self.separators, self.best.x, seconds)
+        if found is not None:
+            self.best.x, self.best.objective = found, self._objective(found)
+        return found is not None
 
     def _outcome(self, status: Status, message: str) -> Outcome:
         return Outcome(status, None, None, self.best.bound, self.events.elapsed, message=message)

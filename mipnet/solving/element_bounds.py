@@ -17,6 +17,7 @@ from mipnet.arrays import Array, Ints, widen
 from mipnet.backend import Feature, Limits, Program, Session, Status
 from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
+from mipnet.backend.scaling import Scales, column_scales, objective_scale, scaled
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import InputError, SolverFailure
 from mipnet.model.encoding import encode
@@ -26,6 +27,9 @@ from mipnet.solving.program_sessions import OpenProgram
 
 SOLVER_ROW_TOLERANCE = 1e-6
 """How far a solver may violate a row; HiGHS and SCIP use at most this."""
+
+ELEMENT_GAP = 1e-4
+"""The gap at which a bound of an element is tight enough, relative to it or to the size of its program's objective."""
 
 SOLVER_REDUCED_COST_TOLERANCE = 1e-7
 """How far a reduced cost may have the wrong sign; HiGHS and SCIP use at most this."""
@@ -93,6 +97,7 @@ class _ElementProgram:
         self.lowered = rewrite(self.program, settings.solver.features)
         self.opened = OpenProgram(self.lowered.program, settings.solver, settings.options)
         self.value = self.encoding.values[bounds.network.output.name][job.elements]
+        self.margin = ToleranceMargin.of(self.lowered.program)
         self.x, self.passes = _forward_passes(job)
 
     @property
@@ -141,13 +146,14 @@ class _ElementProgram:
         program, constant = self.lowered.program, sign * float(self.value.constant[k])
         cost = np.zeros(program.columns)
         cost[: self.program.columns] = sign * widen(self.value.terms[[k]], self.encoding.model._xCounter).toarray()[0, self.labels]
-        off = tolerance_margin(program, cost, constant)
+        off = self.margin(cost, constant)
         self.opened.program = with_cost(program, cost, constant)
         session = self.opened.session(relaxed=relaxed)
         stop = off if settles and not relaxed and Feature.BOUND_STOP in self.job.settings.solver.features else None
         if not relaxed:
             self.set_start(session, int((sign * self.passes[:, k]).argmin()))
-        outcome = session.solve(Limits(time=max(seconds, 0.01), bound_stop=stop))
+        gap_abs = ELEMENT_GAP * min(1.0, program.objective_size)
+        outcome = session.solve(Limits(time=max(seconds, 0.01), gap=ELEMENT_GAP, gap_abs=gap_abs, bound_stop=stop))
         if outcome.status is Status.INFEASIBLE:
             raise SolverFailure("the solver says that no input reaches this layer; the bounds that it was given cannot hold")
         self.interrupted = outcome.interrupted or outcome.status is Status.INTERRUPTED
@@ -168,15 +174,37 @@ def _forward_passes(job: ElementJob) -> tuple[Array, Array]:
     return x, job.bounds.network.forward(x).reshape(START_PASSES, -1)[:, job.elements]
 
 
-def tolerance_margin(program: Program, cost: Array, constant: float) -> float:
-    """Return how far a solver's bound on ``cost @ x + constant`` may be wrong because of its tolerances.
+@dataclass(frozen=True, eq=False)
+class ToleranceMargin:
+    """How far a solver's bound may be wrong because of its tolerances, for any objective of one program.
 
-    If reduced costs have the wrong sign by at most d, the dual bound is wrong by at most d times the sum of the ranges of all columns and
-    inequality rows.  The tolerance of rows, times the size of the objective, is added.
+    The solver works in the units of the equilibrated program (`mipnet.backend.scaling`), and so do its tolerances.  If reduced costs have
+    the wrong sign by at most d, the dual bound is wrong by at most d times the sum of the ranges of all columns and inequality rows.  The
+    tolerance of rows, times the size of the objective, is added.
     """
-    reach = np.where(np.isfinite(program.lower) & np.isfinite(program.upper), program.upper - program.lower, 0.0)
-    inequality = program.rows.lower != program.rows.upper
-    slack = float((abs(program.rows.matrix) @ reach)[inequality].sum())
-    largest = np.maximum(np.abs(program.lower), np.abs(program.upper))
-    size = 1.0 + abs(constant) + float((np.abs(cost) * np.where(np.isfinite(largest), largest, 0.0)).sum())
-    return SOLVER_REDUCED_COST_TOLERANCE * (float(reach.sum()) + slack) + SOLVER_ROW_TOLERANCE * size
+
+    columns: Array
+    ranges: float
+    largest: Array
+
+    @staticmethod
+    def of(program: Program) -> ToleranceMargin:
+        """Return the margin of a program."""
+        columns = column_scales(program)
+        p = scaled(program, Scales(columns, 1.0))
+        reach = np.where(np.isfinite(p.lower) & np.isfinite(p.upper), p.upper - p.lower, 0.0)
+        inequality = p.rows.lower != p.rows.upper
+        slack = float((abs(p.rows.matrix) @ reach)[inequality].sum())
+        largest = np.maximum(np.abs(p.lower), np.abs(p.upper))
+        return ToleranceMargin(columns, float(reach.sum()) + slack, np.where(np.isfinite(largest), largest, 0.0))
+
+    def __call__(self, cost: Array, constant: float) -> float:
+        """Return the margin for the bound on ``cost @ x + constant``, in the units of the objective."""
+        q = objective_scale(cost, self.columns)
+        size = 1.0 + q * (abs(constant) + float((np.abs(cost * self.columns) * self.largest).sum()))
+        return (SOLVER_REDUCED_COST_TOLERANCE * self.ranges + SOLVER_ROW_TOLERANCE * size) / q
+
+
+def tolerance_margin(program: Program, cost: Array, constant: float) -> float:
+    """Return how far a solver's bound on ``cost @ x + constant`` may be wrong because of its tolerances: `ToleranceMargin`."""
+    return ToleranceMargin.of(program)(cost, constant)

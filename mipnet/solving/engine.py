@@ -64,9 +64,10 @@ def solve(
     time_limit
         Seconds.
     mip_gap
-        Relative gap at which the solve stops.
+        The gap at which the solve is optimal, relative to the objective: `mipnet.backend.relative_gap`, the gap of the solvers.
     limits
-        All limits together, in place of ``time_limit`` and ``mip_gap``.  ``bound_stop`` and ``objective_stop`` are in the sense of the
+        All limits together, in place of ``time_limit`` and ``mip_gap``.  ``gap_abs`` is a second gap, in the units of the objective: the
+        solve is optimal if one of the two is reached.  ``bound_stop and ``objective_stop`` are in the sense of the
         model: a maximisation stops with status `target reached` if its bound is at most ``bound_stop``, or the objective of a feasible
         point is at least ``objective_stop``.
     options
@@ -197,10 +198,11 @@ class OpenProblem:
         searched = () if start_points is None else start_points.before_solve()
         outcome = run.solve(chain(self._starts(start, self.problem.start(start)), searched))
         self._last_point = run.last_point
-        if run.best.x is not None:
-            self._points.append(run.best.x[: self.problem.program.columns])
         check_outcome(run, outcome)
-        return make_result(self.problem, run, outcome, self._rewritten.rewritten)
+        integral = run.make_integral()
+        if run.best.x is not None and integral:
+            self._points.append(run.best.x[: self.problem.program.columns])
+        return make_result(self.problem, run, outcome, self._rewritten.rewritten, integral=integral)
 
     def _starts(self, wanted: Start, first: Array | None) -> Iterator[Array]:
         found = [] if first is None else [self._lifted(first)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, Options, Program, Rows, Session
+from mipnet.backend.scaling import open_scaled
 
 BINDING_SLACK_MAX = 1e-6
 """Largest slack of a binding row."""
@@ -48,7 +49,7 @@ class OpenProgram:
         if opened is None:
             program = self.program.with_rows(*self.rows) if self.rows else self.program
             program = replace(program, integer=np.zeros_like(program.integer)) if relaxed else program
-            opened = self.opened[relaxed] = OpenSession(self.backend.open(program, self.options), self.program, len(self.rows))
+            opened = self.opened[relaxed] = OpenSession(open_scaled(self.backend, program, self.options), self.program, len(self.rows))
         self._update(opened)
         return opened.session
 

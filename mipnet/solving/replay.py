@@ -17,7 +17,7 @@ from mipnet.network.gates import gated_value
 from mipnet.network.graph import INPUT_NODE
 
 REPLAY_TOLERANCE = 1e-5
-"""Largest difference of a replay for which `Result.verified` is True, relative to 1 + the absolute value."""
+"""Largest difference of a replay for which `Result.verified` is True, relative to the size of the node or constraint."""
 
 
 def labelled(model: linopy.Model, point: Array) -> xr.Dataset:
@@ -35,8 +35,8 @@ def replay(encoding: Encoding, program: Program, x: Array, *, compare: bool = Tr
 
     The input and the scores are those of ``x``, moved into their sets; binary scores are rounded.  Every variable of the encoding is
     recomputed from them, and the others keep their values.  With ``compare``, the network also runs in torch, in float64, with gated values
-    by `mipnet.network.gates.gated_value`.  The difference is then the largest ``|a - b| / (1 + |b|)`` over all nodes, with a from ``x``
-    and b from torch; otherwise, it is 0.
+    by `mipnet.network.gates.gated_value`.  The difference is then the largest ``|a - b| / (s + |b|)`` over all nodes, with a from ``x``,
+    b from torch, and s the largest absolute bound of the node; otherwise, it is 0.
     """
     point = np.full(encoding.model._xCounter, np.nan)
     point[program.labels] = x
@@ -61,8 +61,16 @@ def _difference(encoding: Encoding, point: Array, given: Array, scores: Mapping[
     error = 0.0
     for name in encoding.blocks:
         exact = values[name].numpy()
-        error = max(error, float((np.abs(encoding.value(name, point) - exact) / (1 + np.abs(exact))).max(initial=0.0)))
+        size = _node_size(encoding, name) + np.abs(exact)
+        error = max(error, float((np.abs(encoding.value(name, point) - exact) / size).max(initial=0.0)))
     return error
+
+
+def _node_size(encoding: Encoding, name: str) -> float:
+    """Return the largest finite absolute bound of a node's value, its natural unit; 1 if all its bounds are infinite or 0."""
+    bounds = encoding.bounds.after[name]
+    ends = torch.stack([bounds.lower.abs(), bounds.upper.abs()])
+    return float(torch.where(ends.isfinite(), ends, 0.0).max()) or 1.0
 
 
 def gate_actions(encoding: Encoding, scores: Mapping[str, Array]) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:

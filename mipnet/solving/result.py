@@ -81,25 +81,29 @@ def check_outcome(run: CutRounds, outcome: Outcome) -> None:
         return
     if outcome.status is Status.INFEASIBLE:
         raise SolverFailure(f"{run.opened.backend.name} says infeasible, but a point with objective {run.best.objective:g} is known")
-    if run.best.bound - run.best.objective > BOUND_CONTRADICTION_MIN * max(1.0, abs(run.best.objective)):
+    if run.best.bound - run.best.objective > BOUND_CONTRADICTION_MIN * max(run.program.objective_size, abs(run.best.objective)):
         raise SolverFailure(
             f"{run.opened.backend.name} claims a bound of {run.best.bound:g}, but a point with objective {run.best.objective:g} is known"
         )
 
 
-def final_status(run: CutRounds, outcome: Outcome, gap: float) -> Status:
+def final_status(run: CutRounds, outcome: Outcome, objective: float) -> Status:
     """Return why the whole solve stopped: the gap decides about `optimal`, and the clock about `time limit`, not the last round."""
-    if gap <= run.limits.gap and outcome.status is not Status.INTERRUPTED:
+    missing = objective - run.best.bound - run.limits.tolerated(objective)
+    if missing <= 0 and outcome.status is not Status.INTERRUPTED:
         return Status.OPTIMAL
-    if outcome.status is Status.OPTIMAL and gap <= run.limits.gap + REPLAY_TOLERANCE:
+    if outcome.status is Status.OPTIMAL and missing <= REPLAY_TOLERANCE * max(run.program.objective_size, abs(objective)):
         return Status.OPTIMAL
     if outcome.status in (Status.OPTIMAL, Status.TIME_LIMIT):
         return Status.TIME_LIMIT if run.events.elapsed >= run.limits.time else Status.STALLED
     return outcome.status
 
 
-def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: tuple[str, ...]) -> Result:
-    """Replay the best point of a solve, and return the result in the sense of the model."""
+def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: tuple[str, ...], *, integral: bool) -> Result:
+    """Replay the best point of a solve, and return the result in the sense of the model.
+
+    Without ``integral``, the integers of the point cannot be rounded, and it is not verified.
+    """
     program, bound = problem.program, run.best.bound
     max_error: float | None = None
     objective, verified, x, point = math.inf, False, None, None
@@ -107,12 +111,12 @@ def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: t
         replayed, max_error = problem.replay(run.best.x[: program.columns])
         objective = float(program.cost @ replayed) + program.offset
         violation = max([program.relative_violation(replayed), *(math.inf for s in problem.separators if s.lift(replayed) is None)])
-        verified = (max_error is None or max_error <= REPLAY_TOLERANCE) and violation <= REPLAY_TOLERANCE
+        verified = integral and (max_error is None or max_error <= REPLAY_TOLERANCE) and violation <= REPLAY_TOLERANCE
         x, point = problem.labelled(replayed)
     gap = math.inf if run.best.x is None else relative_gap(objective, bound)
     sign = -1.0 if program.maximise else 1.0
     return Result(
-        status=final_status(run, outcome, gap),
+        status=final_status(run, outcome, objective),
         x=x,
         point=point,
         objective=None if run.best.x is None else sign * objective,

@@ -253,7 +253,7 @@ class MinimumSearch:
         program, level = problem.problem.program, float(self.level[self.functions.group[row]])
         tolerance = tolerance_margin(program, program.cost, program.offset)
         stop = level + tolerance if Feature.BOUND_STOP in self.settings.mip.solver.features else None
-        found = problem.solve(limits=Limits(time=max(0.01, end - time.monotonic()), gap=1e-9, bound_stop=stop), start=start)
+        found = problem.solve(limits=Limits(time=max(0.01, end - time.monotonic()), gap=1e-9, gap_abs=1e-9, bound_stop=stop), start=start)
         self.nodes += found.nodes
         self.interrupted = found.status is Status.INTERRUPTED
         self.improve("mip", np.array([row]), np.array([found.bound - tolerance]))

@@ -99,7 +99,7 @@ class ClauseProgram:
         """Minimise the excess of one clause, until the lower bound is above ``enough``; `confirm` is called with the solver's point."""
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
         stop = enough + 2 * self.tolerance if Feature.BOUND_STOP in self.settings.solver.features else None
-        result = self.problem.solve(limits=Limits(time=max(0.01, seconds), gap=1e-9, bound_stop=stop))
+        result = self.problem.solve(limits=Limits(time=max(0.01, seconds), gap=1e-9, gap_abs=1e-9, bound_stop=stop))
         self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
         found = None if result.point is None else self.confirm(self.encoding.value("input", result.point))
         return ClauseResult(result.bound - self.tolerance, found, result.nodes, result.status is Status.INTERRUPTED)
@@ -113,7 +113,11 @@ class ClauseProgram:
         target_known = Feature.OBJECTIVE_STOP in features
         while True:
             limits = Limits(
-                time=max(0.01, end - time.monotonic()), gap=1e-9, bound_stop=stop, objective_stop=target if target_known else None
+                time=max(0.01, end - time.monotonic()),
+                gap=1e-9,
+                gap_abs=1e-9,
+                bound_stop=stop,
+                objective_stop=target if target_known else None,
             )
             result = self.problem.solve(limits=limits)
             self.nodes += result.nodes

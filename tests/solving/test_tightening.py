@@ -237,7 +237,7 @@ def test_a_time_limit_is_kept(monkeypatch):
             session = super().open(program, options)
             plain = session.solve
 
-            def solve(limits):
+            def solve(limits, on_event=None):
                 nonlocal now
                 asked.append((limits.time, max(0.01, 6 - now)))
                 now += 0.05

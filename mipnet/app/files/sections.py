@@ -155,6 +155,7 @@ class SolveSpec(Section):
     backend: Text = "highs"
     time_limit: Positive | None = None
     mip_gap: NotNegative = 1e-4
+    mip_gap_abs: NotNegative = 0.0
     nodes: Whole | None = None
     memory: Annotated[float, Field(ge=1, allow_inf_nan=False), expects("a number of MiB, at least 1")] | None = None
     start: Annotated[Literal["forward", "search", "none"], choice("forward", "search", "none")] = "forward"

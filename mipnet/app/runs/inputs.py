@@ -78,7 +78,7 @@ def build_program(file: SolveFile, inputs: ImportanceInputs) -> Encoding | Reduc
 def limits_of(file: SolveFile) -> Limits:
     """Return the limits of the solver."""
     given = file.solve
-    return Limits(time=given.seconds, gap=given.mip_gap, nodes=given.nodes, memory=given.memory)
+    return Limits(time=given.seconds, gap=given.mip_gap, gap_abs=given.mip_gap_abs, nodes=given.nodes, memory=given.memory)
 
 
 def find_backend(file: SolveFile) -> Backend:

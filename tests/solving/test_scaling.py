@@ -1,0 +1,183 @@
+"""Units: the same function in other units has the same optimum on both solvers, and user rows keep the units that they are written in.
+
+The exact optimum of a network with two inputs is found by enumerating its linear regions: within one, the network is affine, and the
+largest value of a linear function lies at a corner of the region, which a linear program of scipy finds.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import linopy
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+import mipnet as mn
+from mipnet.backend import Limits, Program, Rows, get_backend, relative_gap
+from mipnet.backend.scaling import open_scaled
+
+BACKENDS = ("highs", "scip")
+HIDDEN = 4
+
+
+def weights(seed: int) -> list[np.ndarray]:
+    g = np.random.default_rng(seed)
+    first, second = g.normal(size=(HIDDEN, 2)), g.normal(size=(HIDDEN, HIDDEN)) / 2
+    return [first, 0.3 * g.normal(size=HIDDEN), second, 0.3 * g.normal(size=HIDDEN), g.normal(size=HIDDEN)]
+
+
+def scaled_network(w: list[np.ndarray], hidden: float, second: float, inputs: float, outputs: float) -> mn.Network:
+    """The same function of x / inputs, times outputs: positive factors pass through a ReLU."""
+    layers = [
+        ("fc1", mn.Dense(w[0] * hidden / inputs, w[1] * hidden)),
+        ("relu1", mn.ReLU()),
+        ("fc2", mn.Dense(w[2] * second / hidden, w[3] * second)),
+        ("relu2", mn.ReLU()),
+        ("fc3", mn.Dense(w[4][None] * outputs / second)),
+    ]
+    return mn.Network.build((2,), layers)
+
+
+def largest(w: list[np.ndarray]) -> float:
+    """The largest output over [-1, 1]^2, pattern by pattern."""
+    best = -np.inf
+    for first in itertools.product((0.0, 1.0), repeat=HIDDEN):
+        a, b = np.array(first)[:, None] * w[0], np.array(first) * w[1]
+        for second in itertools.product((0.0, 1.0), repeat=HIDDEN):
+            on = np.array(second)
+            z2, c2 = w[2] @ a, w[2] @ b + w[3]
+            slope, constant = (w[4] * on) @ z2, float((w[4] * on) @ c2)
+            signs1, signs2 = 2 * np.array(first) - 1, 2 * on - 1
+            rows = np.vstack([-signs1[:, None] * w[0], -signs2[:, None] * z2])
+            right = np.concatenate([signs1 * w[1], signs2 * c2])
+            found = linprog(-slope, A_ub=rows, b_ub=right, bounds=[(-1, 1)] * 2)
+            if found.status == 0:
+                best = max(best, constant - found.fun)
+    return best
+
+
+SCALES = [
+    (1e-6, 1, 1, 1),
+    (1e-9, 1, 1, 1),
+    (1e6, 1e-3, 1, 1),
+    (1e8, 1, 1, 1),
+    (1e-4, 1e4, 1, 1),
+    (1, 1, 1e5, 1),
+    (1, 1, 1e-6, 1),
+    (1, 1, 1, 1e6),
+    (1, 1, 1, 1e-6),
+    (1e3, 1e6, 1e-3, 1e-3),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*drops .* coefficients")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scales", SCALES, ids=str)
+def test_the_optimum_does_not_depend_on_units(scales: tuple[float, ...], backend: str) -> None:
+    for seed in (0, 1):
+        w = weights(seed)
+        exact = largest(w) * scales[3]
+        size = np.abs(w[4]).sum() * scales[3]
+        encoding = mn.encode(scaled_network(w, *scales), mn.Box(-scales[2] * np.ones((1, 2)), scales[2] * np.ones((1, 2))))
+        encoding.model.add_objective(encoding.output.sum(), sense="max")
+        result = mn.solve(encoding, backend, mip_gap=1e-6)
+        assert result.verified
+        assert result.objective == pytest.approx(exact, abs=1e-5 * size)
+        assert result.bound >= exact - 1e-5 * size
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_of_the_user_keep_their_units(backend: str) -> None:
+    """A price in euros with a bound of a million, and a row that asks for half a euro: no solver tolerance of a scaled row hides it."""
+    model = linopy.Model()
+    x = model.add_variables(0, 1e6, name="x")
+    on = model.add_variables(binary=True, name="on")
+    model.add_constraints(x - 1e6 * on <= 0)
+    model.add_constraints(x >= 0.5)
+    model.add_objective(x + 1000 * on)
+    result = mn.solve(model, backend)
+    assert result.verified
+    assert result.objective == pytest.approx(1000.5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_of_the_user_on_an_input_with_a_wide_range_is_kept(backend: str) -> None:
+    w = weights(0)
+    encoding = mn.encode(scaled_network(w, 1, 1, 1e5, 1), mn.Box(-1e5 * np.ones((1, 2)), 1e5 * np.ones((1, 2))))
+    x = encoding.model.variables["input"]
+    encoding.model.add_constraints(x.sum() >= 199_999.5, name="corner")
+    encoding.model.add_objective(encoding.output.sum(), sense="max")
+    result = mn.solve(encoding, backend)
+    assert result.verified
+    assert float(result.x["input"].sum()) >= 199_999.5 - 1e-3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_small_outputs_have_a_relative_gap(backend: str) -> None:
+    w = weights(1)
+    encoding = mn.encode(scaled_network(w, 1, 1, 1, 1e-5), mn.Box(-np.ones((1, 2)), np.ones((1, 2))))
+    encoding.model.add_objective(encoding.output.sum(), sense="max")
+    result = mn.solve(encoding, backend)
+    assert result.status.value == "optimal"
+    assert result.objective == pytest.approx(largest(w) * 1e-5, rel=2e-4)
+    assert result.gap <= 1e-4 + 1e-9
+
+
+def test_the_gap_is_that_of_the_solvers() -> None:
+    assert relative_gap(1e-3, 0.9e-3) == pytest.approx(0.1)
+    assert relative_gap(-2.0, -3.0) == 0.5
+    assert relative_gap(0.0, -1e-9) == np.inf
+    assert relative_gap(0.0, 0.0) == 0.0
+    assert Limits(gap=0.0, gap_abs=1e-6).closed(0.0, -1e-7)
+    assert not Limits(gap=0.0, gap_abs=1e-6).closed(0.0, -1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_scaled_session_speaks_in_the_units_of_the_program(backend: str) -> None:
+    """Points, bounds, objectives, rows and events of a program whose columns range over 1e-6 and 1e6."""
+    program = Program(
+        cost=np.array([-3e6, -1e-6]),
+        rows=Rows(_csr([[1e6, 1e-6]]), np.array([-np.inf]), np.array([1.5])),
+        lower=np.zeros(2),
+        upper=np.array([1e-6, 1e6]),
+        integer=np.zeros(2, dtype=np.bool_),
+    )
+    events = []
+    with open_scaled(get_backend(backend), program) as session:
+        outcome = session.solve(Limits(), events.append)
+        assert outcome.objective == pytest.approx(-3.5)
+        np.testing.assert_allclose(outcome.x, [1e-6, 0.5e6], rtol=1e-6)
+        session.add_rows(Rows(_csr([[0.0, 1.0]]), np.array([-np.inf]), np.array([0.25e6])))
+        assert session.solve().objective == pytest.approx(-3.25)
+        session.set_bounds(np.array([0]), np.zeros(1), np.array([0.5e-6]))
+        assert session.solve().objective == pytest.approx(-1.75)
+        session.set_objective(np.array([1e6, -1e-6]), 7.0)
+        outcome = session.solve()
+        assert outcome.objective == pytest.approx(6.75)
+        assert outcome.bound == pytest.approx(6.75)
+
+
+def _csr(rows: list[list[float]]):
+    from mipnet.arrays import Csr
+
+    return Csr(np.array(rows))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_binary_that_is_nearly_zero_lets_nothing_through(backend: str) -> None:
+    """``x <= 1e7 on`` with x >= 1 needs on = 1; a binary of 1e-7, an integer to every solver's tolerance, would do without."""
+    model = linopy.Model()
+    x = model.add_variables(0, 1e7, name="x")
+    on = model.add_variables(binary=True, name="on", coords=[range(3)])
+    other = model.add_variables(0, 1, name="other")
+    model.add_constraints(x - 1e7 * on.sum() <= 0)
+    model.add_constraints(x + other >= 1.5)
+    model.add_objective(on.sum() + 1e-3 * other)
+    result = mn.solve(model, backend, start="none")
+    if result.verified:
+        values = np.round(result.x["on"].values)
+        np.testing.assert_array_equal(result.x["on"].values, values)
+        assert float(result.x["x"]) <= 1e7 * values.sum() + 1e-6
+        assert float(result.x["x"] + result.x["other"]) >= 1.5 - 1e-4
+        assert result.objective >= 1.0
