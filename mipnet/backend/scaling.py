@@ -144,7 +144,8 @@ class ScaledSession(Session):
     def solve(self, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
         """Solve the scaled program, and return the outcome in the units of the program."""
         q = self.scales.objective
-        inner = replace(limits, bound_stop=_times(limits.bound_stop, q), objective_stop=_times(limits.objective_stop, q))
+        bound_stop, objective_stop = _times(limits.bound_stop, q), _times(limits.objective_stop, q)
+        inner = replace(limits, gap_abs=limits.gap_abs * q, bound_stop=bound_stop, objective_stop=objective_stop)
         outcome = self.session.solve(inner, None if on_event is None else self._unscaled(on_event))
         return replace(
             outcome,
@@ -177,21 +178,17 @@ class ScaledSession(Session):
 
     def lazy(self, rows: LazyRows) -> None:
         """Use these lazy rows in the next solve only."""
-        added: dict[int, Rows] = {}
 
         def separate(x: Array) -> Rows:
-            found = rows.separate(self.scales.point(x))
-            inner = self.scales.rows(found)
-            added[id(inner)] = found
-            return inner
+            return self.scales.rows(rows.separate(self.scales.point(x)))
 
         def written(inner: Rows) -> None:
-            known = added.pop(id(inner), None)
-            rows.written(self._unscaled_rows(inner) if known is None else known)
+            rows.written(self._unscaled_rows(inner))
 
         self.session.lazy(LazyRows(separate, rows.columns, written))
 
     def _unscaled_rows(self, rows: Rows) -> Rows:
+        """Return rows on the columns of the program; each may differ from the one that was scaled by a power of two."""
         matrix = Csr(rows.matrix.multiply(1.0 / self.scales.columns[None, :]).tocsr())
         return Rows(matrix, rows.lower, rows.upper)
 

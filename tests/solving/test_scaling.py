@@ -158,6 +158,18 @@ def test_a_scaled_session_speaks_in_the_units_of_the_program(backend: str) -> No
         assert outcome.bound == pytest.approx(6.75)
 
 
+def test_limits_in_the_units_of_the_objective_are_scaled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Program(
+        np.array([2.0**20]), Rows(_csr([[1.0]]), np.zeros(1), np.ones(1)), np.zeros(1), np.ones(1), np.ones(1, dtype=np.bool_)
+    )
+    with open_scaled(get_backend("highs"), program) as session:
+        seen, plain = [], session.session.solve
+        monkeypatch.setattr(session.session, "solve", lambda limits, on_event: seen.append(limits) or plain(limits, on_event))
+        session.solve(Limits(gap_abs=2.0**10, bound_stop=2.0**21, objective_stop=-(2.0**22)))
+    (limits,) = seen
+    assert (limits.gap, limits.gap_abs, limits.bound_stop, limits.objective_stop) == (1e-4, 2.0**-10, 2.0, -4.0)
+
+
 def _csr(rows: list[list[float]]):
     from mipnet.arrays import Csr
 
