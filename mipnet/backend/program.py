@@ -38,6 +38,15 @@ class Rows:
         """Return some of the rows."""
         return Rows(Csr(self.matrix[np.flatnonzero(which)]), self.lower[which], self.upper[which])
 
+    def largest_terms(self, sizes: Array) -> Array:
+        """Return ``max_j |row_j| sizes_j`` of each row, for a size per column; 0 for a row without entries."""
+        terms, starts = np.abs(self.matrix.data) * sizes[self.matrix.indices], self.matrix.indptr
+        filled = np.diff(starts) > 0
+        largest = np.zeros(len(self))
+        if filled.any():
+            largest[filled] = np.maximum.reduceat(terms, starts[:-1][filled])
+        return largest
+
     def slack(self, x: Array) -> Array:
         """Return the distance of each row at ``x`` from the nearer one of its bounds, negative where ``x`` violates it."""
         value = self.matrix @ x
@@ -169,9 +178,8 @@ class Program:
         The violation of a bound is divided by ``min(1, s) + |x|``, where s is the size of its column (`column_sizes`), and that of a
         row by ``min(1, max_j |row_j| s_j) + |row| @ |x|``.
         """
-        sizes, rows = np.minimum(self.column_sizes, 1.0), abs(self.rows.matrix)
-        units = rows.multiply(self.column_sizes[None, :]).max(axis=1).toarray().reshape(-1) if rows.nnz else np.zeros(len(self.rows))
-        size = np.where(units > 0, np.minimum(units, 1.0), 1.0) + rows @ np.abs(x)
+        sizes, units = np.minimum(self.column_sizes, 1.0), self.rows.largest_terms(self.column_sizes)
+        size = np.where(units > 0, np.minimum(units, 1.0), 1.0) + abs(self.rows.matrix) @ np.abs(x)
         parts = [self.rows.violation(x) / size, np.maximum(self.lower - x, x - self.upper) / (sizes + np.abs(x))]
         rest = replace(
             self,

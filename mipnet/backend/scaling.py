@@ -50,8 +50,12 @@ class Scales:
 
     def rows(self, rows: Rows, kept: Mask | None = None) -> Rows:
         """Return rows as the solver sees them, each scaled so that its largest coefficient is about 1; ``kept`` rows keep their unit."""
-        matrix = rows.matrix.multiply(self.columns[None, :]).tocsr() if rows.matrix.nnz else rows.matrix
-        return _scaled_rows(Csr(matrix), rows.lower, rows.upper, kept)
+        factor = 1.0 / _power_of_two(rows.largest_terms(self.columns))
+        if kept is not None:
+            factor[: len(kept)][kept] = 1.0
+        matrix = rows.matrix
+        data = matrix.data * self.columns[matrix.indices] * np.repeat(factor, np.diff(matrix.indptr))
+        return Rows(Csr((data, matrix.indices, matrix.indptr), shape=matrix.shape), rows.lower * factor, rows.upper * factor)
 
 
 def _power_of_two(size: Array) -> Array:
@@ -60,19 +64,6 @@ def _power_of_two(size: Array) -> Array:
     exponent = np.round(np.log2(np.where(known, size, 1.0))).clip(-SCALE_EXPONENT_MAX, SCALE_EXPONENT_MAX)
     scale: Array = np.exp2(exponent)
     return scale
-
-
-def _scaled_rows(matrix: Csr, lower: Array, upper: Array, kept: Mask | None) -> Rows:
-    counts = np.diff(matrix.indptr)
-    largest = np.zeros(len(counts))
-    filled = counts > 0
-    if filled.any():
-        largest[filled] = np.maximum.reduceat(np.abs(matrix.data), matrix.indptr[:-1][filled])
-    factor = 1.0 / _power_of_two(largest)
-    if kept is not None:
-        factor[: len(kept)][kept] = 1.0
-    data = matrix.data * np.repeat(factor, counts)
-    return Rows(Csr((data, matrix.indices, matrix.indptr), shape=matrix.shape), lower * factor, upper * factor)
 
 
 def column_scales(program: Program) -> Array:
@@ -189,7 +180,8 @@ class ScaledSession(Session):
 
     def _unscaled_rows(self, rows: Rows) -> Rows:
         """Return rows on the columns of the program; each may differ from the one that was scaled by a power of two."""
-        matrix = Csr(rows.matrix.multiply(1.0 / self.scales.columns[None, :]).tocsr())
+        data = rows.matrix.data / self.scales.columns[rows.matrix.indices]
+        matrix = Csr((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
         return Rows(matrix, rows.lower, rows.upper)
 
     def add_rows(self, rows: Rows) -> None:

@@ -27,9 +27,11 @@ def integral_point(opened: OpenProgram, separators: Sequence[Separator], x: Arra
 
     If the rounded point violates a row, the integers are fixed and the other columns are solved for again, within ``seconds``.
     """
+    rounded = np.where(opened.program.integer, np.round(x), x)
+    if (rounded == x).all():
+        return rounded
     program = opened.program.with_rows(*opened.rows) if opened.rows else opened.program
-    rounded = np.where(program.integer, np.round(x), x)
-    if (rounded == x).all() or program.relative_violation(rounded) <= INTEGRAL_POINT_TOLERANCE:
+    if program.relative_violation(rounded) <= INTEGRAL_POINT_TOLERANCE:
         return rounded
     solved = _solve_rest(opened, program, rounded, seconds)
     for separator in separators:
