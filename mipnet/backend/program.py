@@ -47,6 +47,18 @@ class Rows:
             largest[filled] = np.maximum.reduceat(terms, starts[:-1][filled])
         return largest
 
+    def scaled(self, columns: Array, factors: Array | None = None) -> Rows:
+        """Return ``f_i row_ij c_j`` with its bounds times f_i, for a scale c per column and a factor f per row (1 where it is None).
+
+        The matrix is a copy with indices of its own: scipy sorts indices in place, which would scramble a matrix that shares them.
+        """
+        matrix = self.matrix.copy()
+        matrix.data = matrix.data * columns[matrix.indices]
+        if factors is None:
+            return Rows(matrix, self.lower, self.upper)
+        matrix.data *= np.repeat(factors, np.diff(matrix.indptr))
+        return Rows(matrix, self.lower * factors, self.upper * factors)
+
     def slack(self, x: Array) -> Array:
         """Return the distance of each row at ``x`` from the nearer one of its bounds, negative where ``x`` violates it."""
         value = self.matrix @ x

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mipnet.arrays import Array, Columns, Csr, Mask
+from mipnet.arrays import Array, Columns, Mask
 from mipnet.backend.checks import DEFAULT_LIMITS
 from mipnet.backend.contract import Backend, Event, LazyRows, Limits, OnEvent, Options, Outcome, PointSource, Session
 from mipnet.backend.program import Indicators, Program, Rows
@@ -53,9 +53,7 @@ class Scales:
         factor = 1.0 / _power_of_two(rows.largest_terms(self.columns))
         if kept is not None:
             factor[: len(kept)][kept] = 1.0
-        matrix = rows.matrix
-        data = matrix.data * self.columns[matrix.indices] * np.repeat(factor, np.diff(matrix.indptr))
-        return Rows(Csr((data, matrix.indices, matrix.indptr), shape=matrix.shape), rows.lower * factor, rows.upper * factor)
+        return rows.scaled(self.columns, factor)
 
 
 def _power_of_two(size: Array) -> Array:
@@ -180,9 +178,7 @@ class ScaledSession(Session):
 
     def _unscaled_rows(self, rows: Rows) -> Rows:
         """Return rows on the columns of the program; each may differ from the one that was scaled by a power of two."""
-        data = rows.matrix.data / self.scales.columns[rows.matrix.indices]
-        matrix = Csr((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
-        return Rows(matrix, rows.lower, rows.upper)
+        return rows.scaled(1.0 / self.scales.columns)
 
     def add_rows(self, rows: Rows) -> None:
         """Append rows for all later solves."""

@@ -91,9 +91,9 @@ class Affine:
         each = np.asarray(factor, dtype=np.float64)
         if each.ndim:
             each = np.repeat(np.broadcast_to(each, self.shape).reshape(-1), self.row_sizes)
-        terms = Csr((self.terms.data * each, self.terms.indices, self.terms.indptr), shape=self.terms.shape)
-        if (each == 0).any():  # eliminate_zeros works in place, and the index arrays are shared with self
-            terms = terms.copy()
+        terms = self.terms.copy()  # indices of its own: scipy sorts them and eliminates zeros in place
+        terms.data = terms.data * each
+        if (each == 0).any():
             terms.eliminate_zeros()
         return Affine(terms, self.constant * factor)
 

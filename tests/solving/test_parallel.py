@@ -62,12 +62,17 @@ def test_what_is_finished_does_not_run(tmp_path: Path, workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_program_runs_again_and_a_finished_one_does_not(tmp_path: Path, workers: int) -> None:
+    received: dict[str, int] = {}
+
     def kill() -> None:
-        os.kill(process_of_the_victim(tmp_path), signal.SIGKILL)
+        process, until = process_of_the_victim(tmp_path), time.monotonic() + SECONDS_MAX
+        while {f"p{n}" for n in finishes(tmp_path)} != set(received) and time.monotonic() < until:
+            time.sleep(0.02)  # a result that was not received yet dies with its process, and its program runs again
+        os.kill(process, signal.SIGKILL)
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    assert run_all(programs(tmp_path, victim=2), workers=workers) == SQUARES
+    assert run_all(programs(tmp_path, victim=2), workers=workers, on_done=received.__setitem__) == SQUARES
     killer.join(SECONDS_MAX)
     assert finishes(tmp_path) == [0, 1, 2, 3, 4]
 

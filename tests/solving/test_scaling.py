@@ -14,6 +14,7 @@ import pytest
 from scipy.optimize import linprog
 
 import mipnet as mn
+from mipnet.arrays import Csr
 from mipnet.backend import Limits, Program, Rows, get_backend, relative_gap
 from mipnet.backend.scaling import open_scaled
 
@@ -193,3 +194,24 @@ def test_a_binary_that_is_nearly_zero_lets_nothing_through(backend: str) -> None
         assert float(result.x["x"]) <= 1e7 * values.sum() + 1e-6
         assert float(result.x["x"] + result.x["other"]) >= 1.5 - 1e-4
         assert result.objective >= 1.0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_program_with_unsorted_indices_is_left_as_it_was(backend: str) -> None:
+    """Scipy sorts the indices of a matrix in place: the scaled program must not share them with the one that was given."""
+    matrix = Csr((np.array([1.0, 2.0, 3.0, 5.0]), np.array([2, 0, 1, 0]), np.array([0, 2, 4])), shape=(2, 3))
+    program = Program(
+        cost=np.array([-1.0, -1.0, -1.0]),
+        rows=Rows(matrix, np.full(2, -np.inf), np.array([4.0, 6.0])),
+        lower=np.zeros(3),
+        upper=np.array([1e3, 1e3, 1e-3]),
+        integer=np.zeros(3, dtype=bool),
+    )
+    dense = matrix.toarray()
+    session = open_scaled(get_backend(backend), program)
+    outcome = session.solve(Limits())
+    session.close()
+    assert outcome.objective is not None
+    exact = linprog(program.cost, A_ub=dense, b_ub=program.rows.upper, bounds=list(zip(program.lower, program.upper, strict=True)))
+    assert outcome.objective == pytest.approx(exact.fun, rel=1e-6)
+    assert (program.rows.matrix.toarray() == dense).all()
