@@ -57,6 +57,10 @@ class UnboundedError(MipnetError, ValueError):
     """A big-M is needed where no finite bound is known; mipnet never uses a default one."""
 
 
+class TimeLimitReached(MipnetError, TimeoutError):
+    """The time limit ended before there was any result; a function that has a proven part of its result returns that instead."""
+
+
 class BackendError(MipnetError, RuntimeError):
     """The solver is missing, does not support the request, or failed."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mipnet.app.files.yaml_source import Override
     from mipnet.app.runs.result import RunResult
 
-TimeLimit = Annotated[float | None, typer.Option(metavar="SECONDS", help="The time limit.")]
+TimeLimitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="The time limit.")]
 Solver = Annotated[str | None, typer.Option(help="The solver, such as highs or scip.")]
 Output = Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimit, finish, option_overrides
+from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimitOption, finish, option_overrides
 from mipnet.app.tasks import TASKS_BY_NAME
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def solve(
     file: Annotated[Path, typer.Argument(metavar="MODEL.YAML", help="A YAML file; `mipnet init` writes one.")],
     backend: Solver = None,
-    time_limit: TimeLimit = None,
+    time_limit: TimeLimitOption = None,
     set_: Set = None,
     output: Output = None,
     workers: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimit, finish, option_overrides
+from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimitOption, finish, option_overrides
 from mipnet.app.tasks import Task, find_task
 
 TaskFile = Annotated[Path, typer.Argument(metavar="FILE.YAML", help="A YAML file of this task; `mipnet schema TASK` prints its keys.")]
@@ -34,7 +34,7 @@ def task_command(task: Task) -> Callable[..., int]:
 
     def command(
         file: TaskFile,
-        time_limit: TimeLimit = None,
+        time_limit: TimeLimitOption = None,
         backend: Solver = None,
         output: Output = None,
         set_: Set = None,

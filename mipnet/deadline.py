@@ -1,0 +1,66 @@
+"""The deadline of a call: made from its time limit at the start, handed down, and asked in every loop over layers, parts or samples."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mipnet.errors import InputError, TimeLimitReached
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment of the monotonic clock, infinite without a limit."""
+
+    end: float = math.inf
+    """Reading of `time.monotonic`, in seconds."""
+
+    @classmethod
+    def after(cls, time_limit: TimeLimit) -> Deadline:
+        """Return the deadline ``time_limit`` seconds from now; None means no limit, and a `Deadline` is returned as it is.
+
+        Raises
+        ------
+        InputError
+            If the limit is neither None nor a positive number.
+        """
+        if isinstance(time_limit, Deadline):
+            return time_limit
+        if time_limit is None:
+            return cls()
+        seconds = math.nan if isinstance(time_limit, bool | str) else float(time_limit)
+        if not seconds > 0:
+            raise InputError(f"the time limit is {time_limit!r}; expected a positive number of seconds, or None for no limit")
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that are left, 0 after the deadline."""
+        return max(0.0, self.end - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self.end
+
+    def check(self, work: str) -> None:
+        """Raise `TimeLimitReached` if no time is left; ``work`` says what could not be finished, such as "encode layer fc1"."""
+        if self.passed:
+            raise TimeLimitReached(f"the time limit ended before mipnet could {work}; raise it, or give a smaller problem")
+
+    def within(self, seconds: float) -> Deadline:
+        """Return the deadline ``seconds`` from now, or this one if it is earlier."""
+        return Deadline(min(self.end, time.monotonic() + seconds))
+
+    def share(self, part: float) -> Deadline:
+        """Return the deadline at which ``part`` of the seconds that are left now (a number from 0 to 1) is used up."""
+        return self if math.isinf(self.end) else self.within(part * self.seconds)
+
+
+TimeLimit: TypeAlias = float | Deadline | None
+"""What a parameter ``time_limit`` takes: seconds of the whole call, a deadline that several calls share, or None for no limit."""
+
+NO_DEADLINE = Deadline()
+"""The deadline that never passes."""
