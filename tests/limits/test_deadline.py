@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from mipnet.deadline import NO_DEADLINE, Deadline
 from mipnet.errors import InputError, TimeLimitReached
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 
 
 @pytest.fixture

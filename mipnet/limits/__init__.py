@@ -1,0 +1,1 @@
+"""Limits of time and memory that hold for a whole call."""
