@@ -1,7 +1,5 @@
 """``python -m mipnet`` is the command line."""
 
-import sys
+from mipnet.app.cli.main import run_and_exit
 
-from mipnet.app.cli.main import main
-
-sys.exit(main())
+run_and_exit()

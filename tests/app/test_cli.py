@@ -149,14 +149,15 @@ def test_exit_status(
     json.loads(capsys.readouterr().out)
 
 
-def test_ctrl_c_shows_the_best_point(elsewhere: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_shows_the_best_point(number: signal.Signals, elsewhere: Path) -> None:
     sets = ("--set", "formulation.bounds=sound", "--set", "data.per_class=2")
     command = [sys.executable, "-m", "mipnet", "solve", DIGITS, *sets, "--output", "run", "--time-limit", "600"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         assert "incumbent" in line
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=240)
     assert process.returncode == 130, err
     assert "Traceback" not in err

@@ -1,7 +1,7 @@
 """The command line: all commands, and how errors and warnings are shown.
 
-Exit status: 0 success, 1 no success, 2 wrong input, with one line on standard error, 130 after Ctrl-C.  Modules that take long to import
-are imported inside the commands, so that ``mipnet --help`` answers at once.
+Exit status: 0 success, 1 no success, 2 wrong input, with one line on standard error, 130 after Ctrl-C or SIGTERM.  Modules that take long
+to import are imported inside the commands, so that ``mipnet --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
 
 from mipnet.app.cli import commands_without_task
+from mipnet.app.cli.endings import end_by_signals, end_process
 from mipnet.app.cli.options import task_help
 from mipnet.app.cli.solve import solve
 from mipnet.app.cli.task_commands import TaskCommand, task_command
@@ -49,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
-            given = list(sys.argv[1:] if arguments is None else arguments)
-            return int(command_line()(given, prog_name="mipnet", standalone_mode=False) or 0)
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail as well
             return 1
@@ -68,6 +68,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             said = error.format_message()
             hint = f"; {IMPORT_HINT}" if said.startswith("No such command") else ""
             return _fail(f"{said} (see `mipnet --help`{hint})")
+
+
+def run_and_exit() -> NoReturn:
+    """Run the command line in a process of its own and end that process; SIGTERM ends a command as Ctrl-C does."""
+    end_by_signals()
+    end_process(main())
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; typer's own ``main`` would end with status 130 after Ctrl-C, without a word."""
+    command = typer.main.get_command(command_line())
+    try:
+        with command.make_context("mipnet", arguments) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as ended:
+        return ended.exit_code
 
 
 def _fail(message: str, status: int = 2) -> int:

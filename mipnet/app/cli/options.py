@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from mipnet.app.cli.endings import finish_writing
 from mipnet.app.tasks import Task
 from mipnet.errors import InputError
 
@@ -67,15 +68,16 @@ def finish(task: Task, result: RunResult, printing: Printing) -> int:
     from mipnet.app.screen.tables import make_console
 
     _check_result(task, result)
-    try:
-        if printing.as_json:
-            print_json(result.record)
-        elif not printing.quiet:
-            show_result(result, make_console())
-    finally:
-        folder = task.save_function()(result)
-    if folder is not None and not printing.as_json and not printing.quiet:
-        print(f"written to {folder}")
+    with finish_writing():
+        try:
+            if printing.as_json:
+                print_json(result.record)
+            elif not printing.quiet:
+                show_result(result, make_console())
+        finally:
+            folder = task.save_function()(result)
+        if folder is not None and not printing.as_json and not printing.quiet:
+            print(f"written to {folder}")
     return result.status
 
 
@@ -89,4 +91,4 @@ def _check_result(task: Task, result: Any) -> None:
 
 def task_help(task: Task) -> str:
     """Return the help of a task's command."""
-    return f"{task.help}\n\nExit status: 0 {task.success}, 1 otherwise, 2 wrong input, 130 after Ctrl-C."
+    return f"{task.help}\n\nExit status: 0 {task.success}, 1 otherwise, 2 wrong input, 130 after Ctrl-C or SIGTERM."

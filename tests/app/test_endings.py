@@ -1,0 +1,95 @@
+"""How a process of the command line ends: Ctrl-C, SIGTERM and SIGHUP, in the work, in an import, and while results are written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mipnet.app.cli.endings import ENDING_SIGNALS, end_by_signals, finish_writing
+from mipnet.app.cli.main import main
+from mipnet.app.runs import bounds as bounds_run
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """The handlers of this process come back after the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING_SIGNALS)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_a_signal_that_ends_a_process_raises_like_ctrl_c(number: int, handlers: None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    end_by_signals()
+    with pytest.raises(KeyboardInterrupt):
+        send(number)
+
+
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_an_ignored_signal_stays_ignored(number: int, handlers: None) -> None:
+    """As those of `nohup`, and those that a program which calls mipnet handles itself."""
+    signal.signal(number, signal.SIG_IGN)
+    end_by_signals()
+    send(number)
+
+
+def test_a_program_that_calls_the_command_line_keeps_its_handlers() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING_SIGNALS)}
+    assert main(["backends", "--json"]) == 0
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING_SIGNALS])
+def test_results_are_written_to_the_end(number: int, handlers: None) -> None:
+    """The first signal waits for nothing and ends nothing; the second one ends the writing."""
+    end_by_signals()
+    assert signals_taken(number, 1) == 1
+    assert signals_taken(number, 2) == 1
+    with pytest.raises(KeyboardInterrupt):
+        send(number)
+
+
+def signals_taken(number: int, count: int) -> int:
+    """How many of the signals do not end the writing."""
+    taken = 0
+    with suppress(KeyboardInterrupt), finish_writing():
+        for _ in range(count):
+            send(number)
+            taken += 1
+    return taken
+
+
+def test_an_interrupt_outside_of_every_solve_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bounds_run, "read_network", interrupted)
+    assert main(["bounds", str(EXAMPLES / "digits.yaml")]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING_SIGNALS])
+def test_a_process_that_is_interrupted_in_an_import(number: signal.Signals, tmp_path: Path) -> None:
+    """In the middle of code that `exec` runs, which CPython takes for the end of the whole process."""
+    (tmp_path / "pydantic.py").write_text(f"exec('import os; os.kill(os.getpid(), {int(number)}); [0 for _ in range(9)]')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-m", "mipnet", "solve", str(EXAMPLES / "digits.yaml")]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
