@@ -21,7 +21,7 @@ from mipnet.arrays import Array, Ints
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.propagation import wanted_bounds
-from mipnet.errors import DataError, InputError, UnboundedError, suggest_keywords
+from mipnet.errors import DataError, InputError, UnboundedError, UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block, BlockBounds, Fill
 from mipnet.formulations.distance import DISTANCE_VARIABLE, Norm, Square, add_ball, add_distance
@@ -199,8 +199,10 @@ def encode(
     epsilon
         Distance in the maximum norm by which ``bounds="paper"`` widens the region.
 
-    Raises `UnboundedError` if a big-M would be infinite, and `UnsupportedError` if a layer does not have the requested formulation.
+    Raises `UnboundedError` if a big-M would be infinite.  Raises `UnsupportedError` if a layer does not have the requested formulation,
+    and for a network that ends in a softmax: `Network.without_softmax` returns the one whose outputs are the logits.
     """
+    _refuse_softmax(network)
     region = region.fit(network.input_shape)
     chosen = resolve_gates(network, gates)
     known = wanted_bounds(network, region, chosen, bounds, epsilon)
@@ -240,8 +242,9 @@ def add_network(
         Prefix of every new name, so that one model can contain several networks.
 
     Returns the `Encoding`; its ``output`` is the labelled variable of the output.  Raises `DataError` if ``x`` has another shape or is
-    masked, and `UnboundedError` if its bounds are not finite.
+    masked, `UnboundedError` if its bounds are not finite, and `UnsupportedError` as `encode`.
     """
+    _refuse_softmax(network)
     shape = tuple(int(n) for n in x.shape)
     single = shape == network.input_shape
     if not single and shape[1:] != network.input_shape:
@@ -259,6 +262,14 @@ def add_network(
     enc = Encoding(network, model, region, known, (), xr.DataArray(np.asarray(coords), dims="sample"))
     enc.values[INPUT_NODE] = Affine.of(x.labels.transpose(*x.dims).values.reshape(region.lower.shape))
     return _write(enc, formulation or {}, prefix=prefix)
+
+
+def _refuse_softmax(network: Network) -> None:
+    if network.softmax is not None:
+        raise UnsupportedError(
+            f"the network ends in a {network.softmax.kind}, which is not piecewise linear; expected a network without it: write"
+            " `network.without_softmax()`, and the output of the encoding is the logits"
+        )
 
 
 def _input_variable(enc: Encoding) -> Affine:

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.arrays import Array, Shape
-from mipnet.errors import NetworkError, suggest_keywords
+from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.network.final_softmax import FinalSoftmax
 
 INPUT_NODE = "input"
 """The name by which nodes refer to the network's input."""
@@ -104,14 +105,17 @@ def dims_of(name: str, shape: Shape) -> tuple[str, ...]:
 class Network:
     """A directed acyclic graph of layers in topological order; the last node is the output.
 
-    ``notes`` record what the reader changed (for example, that a softmax was taken off).  ``modules`` maps a node's `origin` to the
-    path of the torch module that it was read from.  Build a network with `Network.build` or with a reader.
+    ``softmax`` is the softmax or log-softmax that a reader took off the end of the file or module, or None.  The last node then holds
+    its argument, the logits: `forward` returns these, and `outputs` what the file or module returns.  ``notes`` record what the reader
+    changed.  ``modules`` maps a node's `origin` to the path of the torch module that it was read from.  Build a network with
+    `Network.build` or with a reader.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
     notes: tuple[str, ...] = field(default=())
     modules: Mapping[str, str] = field(default_factory=dict)
+    softmax: FinalSoftmax | None = None
 
     @staticmethod
     @suggest_keywords
@@ -122,6 +126,7 @@ class Network:
         origins: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
         modules: Mapping[str, str] | None = None,
+        softmax: FinalSoftmax | None = None,
     ) -> Network:
         """Build a network from ``(name, layer)`` or ``(name, layer, inputs)``; a layer without inputs reads the layer before it.
 
@@ -143,12 +148,12 @@ class Network:
             except NetworkError as error:
                 raise NetworkError(f"node `{name}` ({layer.label}): {error}") from None
             nodes.append(Node(name, layer, inputs, shapes[name], (origins or {}).get(name, name)))
-        network = Network(shapes[INPUT_NODE], tuple(nodes), tuple(notes), dict(modules or {}))
+        network = Network(shapes[INPUT_NODE], tuple(nodes), tuple(notes), dict(modules or {}), softmax)
         network.check()
         return network
 
     def check(self) -> None:
-        """Raise `NetworkError` unless the network has nodes, positive sizes and finite weights."""
+        """Raise `NetworkError` unless the network has nodes, positive sizes and finite weights, and a softmax fits the output."""
         if not self.nodes:
             raise NetworkError("the network has no layers; expected at least one")
         for name, shape in ((INPUT_NODE, self.input_shape), *((node.name, node.shape) for node in self.nodes)):
@@ -157,6 +162,8 @@ class Network:
         for node in self.nodes:
             for key, value in node.layer.weights().items():
                 constant(value, f"`{key}` of node `{node.name}`")
+        if self.softmax is not None:
+            self.softmax.check(self.output_shape)
 
     @cached_property
     def _by_name(self) -> dict[str, Node]:
@@ -223,13 +230,36 @@ class Network:
 
     @suggest_keywords
     def forward(self, x: ArrayLike | Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None, batch: int = 1024) -> Array:
-        """Return the network's output in float64 for inputs ``(samples, *input_shape)``, computed ``batch`` samples at a time."""
+        """Return the value of the last node in float64 for inputs ``(samples, *input_shape)``, computed ``batch`` samples at a time.
+
+        This is the output, or the argument of the ``softmax`` that was taken off; `outputs` applies it.
+        """
         inputs = torch.as_tensor(x).detach().to("cpu", torch.float64)
         with torch.no_grad():
             parts = [
                 self.values(part, after)[self.output.name] for part in torch.tensor_split(inputs, list(range(batch, len(inputs), batch)))
             ]
         return torch.cat(parts).numpy() if parts else np.empty((0, *self.output_shape))
+
+    @suggest_keywords
+    def outputs(self, x: ArrayLike | Tensor, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None, batch: int = 1024) -> Array:
+        """Return what the file or module returns, in float64: `forward`, followed by the ``softmax`` if one was taken off."""
+        y = self.forward(x, after, batch)
+        return y if self.softmax is None else self.softmax.apply(torch.from_numpy(y)).numpy()
+
+    @suggest_keywords
+    def without_softmax(self) -> Network:
+        """Return the network whose outputs are the logits: what goes into the ``softmax``; the network itself if there is none."""
+        return self if self.softmax is None else replace(self, softmax=None, notes=tuple(n for n in self.notes if n != self.softmax.note))
+
+    def check_classes(self) -> None:
+        """Raise `UnsupportedError` if a ``softmax`` normalises several groups of outputs: their largest logit is not the largest output."""
+        if self.softmax is not None and len(self.softmax.groups(self.output_shape)) > 1:
+            raise UnsupportedError(
+                f"the network ends in a {self.softmax.kind} over axes {self.softmax.axes} of the output {self.output_shape}, which makes"
+                f" {len(self.softmax.groups(self.output_shape))} distributions; the largest output of all of them is no class: expected a"
+                " softmax over all outputs, or `network.without_softmax()`"
+            )
 
     @suggest_keywords
     def with_notes(self, *notes: str) -> Network:

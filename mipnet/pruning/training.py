@@ -1,7 +1,7 @@
 """Plain, repeatable training: of a network, of a masked network (pruned units stay 0), of a smaller network, and while pruning.
 
-Cross-entropy of the logits, no augmentation, the batches drawn with a seed.  The same call gives the same weights on the same
-machine and versions.
+Cross-entropy of the logits (also of a module that ends in a softmax), no augmentation, the batches drawn with a seed.  The same call gives
+the same weights on the same machine and versions.
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ class TrainingSettings:
         given = {name: value for name, value in (("epochs", epochs), ("lr", lr), ("seed", seed)) if value is not None}
         return replace(self, **given)  # type: ignore[arg-type]
 
+
+PROBABILITY_SUM_TOLERANCE = 1e-4
+"""Outputs of at least 0 whose sum differs from 1 by at most this, for every image of a batch, are probabilities."""
 
 TRAINING_DEFAULTS = TrainingSettings()
 FINE_TUNING_DEFAULTS = TrainingSettings(epochs=1)
@@ -180,7 +183,17 @@ def _logits(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     out: Tensor = module(x)
     if out.ndim != 2 or out.shape[1] <= int(y.max()):
         raise DataError(f"the module's output has shape {tuple(out.shape)}; expected one logit for each of the classes 0 .. {int(y.max())}")
-    return out
+    return log_probabilities(out)
+
+
+def log_probabilities(outputs: Tensor) -> Tensor:
+    """Return the logarithms of outputs ``(samples, classes)`` if they are probabilities, as of a module that ends in a softmax.
+
+    Other outputs are returned as they are; `torch.nn.functional.cross_entropy` takes both, and logits, for the same loss.
+    """
+    found = outputs.detach()
+    shares = bool((found >= 0).all()) and bool(((found.sum(dim=1) - 1).abs() <= PROBABILITY_SUM_TOLERANCE).all())
+    return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log() if shares else outputs
 
 
 def evaluate(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, batch: int = 1024) -> tuple[float, float]:

@@ -14,9 +14,6 @@ from mipnet.errors import NetworkError
 from mipnet.layers import BatchNorm, Clip, LeakyReLU, ReLU, Scale
 from mipnet.network.graph import Layer
 
-SOFTMAX_NOTES = {kind: f"the final {kind} was taken off: the network's output is what goes into it" for kind in ("softmax", "log_softmax")}
-"""The entry of `Network.notes` for a final softmax or log-softmax, which is not part of the network."""
-
 
 @dataclass(frozen=True)
 class Value:

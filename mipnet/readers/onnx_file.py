@@ -35,8 +35,8 @@ def from_onnx(path: str | Path) -> Network:
     """Read the network of an .onnx file, gzipped or not, with float64 weights; it computes what the graph computes at batch size 1.
 
     The graph has one input and one output.  A first axis of length 1, or of variable length, is the sample axis; an input without
-    such an axis is read as one sample.  Constants are folded, and a final softmax or log-softmax is taken off, which `Network.notes`
-    record.  If onnxruntime is installed, the network is compared with it on random inputs.
+    such an axis is read as one sample.  Constants are folded, and a final softmax or log-softmax is taken off, see
+    `Network.softmax`.  If onnxruntime is installed, the network is compared with it on random inputs.
 
     Raises `UnsupportedError` for operators, attributes and types that mipnet does not have, naming the operator and its node.
     Raises `NetworkError` for broken files, for weights that are NaN, and if the network differs from the graph.
@@ -48,7 +48,7 @@ def from_onnx(path: str | Path) -> Network:
         network = reader.network()
     except (UnsupportedError, NetworkError) as error:
         raise type(error)(f"`{path}`: {error}") from None
-    notes = _compare(model, network, reader, path)
+    notes = _compare(model, network, path)
     return network.with_notes(*notes, *weight_notes(network))
 
 
@@ -147,7 +147,7 @@ def _load_external(tensor: TensorProto, path: Path) -> None:
     tensor.data_location = TensorProto.DEFAULT
 
 
-def _compare(model: ModelProto, network: Network, reader: OnnxReader, path: Path) -> list[str]:
+def _compare(model: ModelProto, network: Network, path: Path) -> list[str]:
     """Raise `NetworkError` unless onnxruntime computes the same outputs; returns a note if onnxruntime cannot run the graph."""
     if find_spec("onnxruntime") is None or model.ByteSize() >= 2**31:
         return []
@@ -160,9 +160,8 @@ def _compare(model: ModelProto, network: Network, reader: OnnxReader, path: Path
         raise NetworkError(
             f"`{path}` gives NaN or infinite outputs for random inputs in onnxruntime; its weights are too large for its number type"
         )
-    outputs = network.forward(x)
     half = any(each.type.tensor_type.elem_type in (10, 16) for each in model.graph.input)  # FLOAT16, BFLOAT16
-    found = (reader.softmax.apply(outputs) if reader.softmax else outputs).reshape(4, -1)
+    found = network.outputs(x).reshape(4, -1)
     difference = np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max()) if found.shape == wanted.shape else np.inf
     if not difference <= OUTPUT_DIFFERENCE_MAX[half]:
         raise NetworkError(

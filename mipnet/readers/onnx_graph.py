@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.arrays import Array, Shape
+from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.layers import Reshape
+from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import INPUT_NODE, Layer, Network, size
-from mipnet.readers.conversion import SOFTMAX_NOTES
 from mipnet.readers.node_names import NodeNames
 from mipnet.readers.onnx_call import (
     ONNX_FLOAT_TYPES,
@@ -32,30 +32,13 @@ from mipnet.readers.onnx_fold import Unfoldable, fold
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, ValueInfoProto
 
-ONNX_SOFTMAXES = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}
-"""Operators that are taken off the end of a graph, with the key of their note."""
+ONNX_SOFTMAXES: dict[str, Literal["softmax", "log_softmax"]] = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}
+"""Operators that are taken off the end of a graph, with the kind of `FinalSoftmax`."""
 
 
 def supported() -> str:
     """Return the operators that can be read, in one line."""
     return f"{', '.join(sorted(ONNX_RULES))}; Softmax and LogSoftmax as the last operation; what can be computed from constants alone"
-
-
-@dataclass(frozen=True)
-class FinalSoftmax:
-    """A softmax or log-softmax over ``axes`` of a value of shape ``dims``, which was taken off the end of the graph."""
-
-    kind: str
-    axes: tuple[int, ...]
-    dims: Shape
-
-    def apply(self, outputs: Array) -> Array:
-        """Return the graph's outputs for outputs ``(samples, ...)`` of the network."""
-        y = outputs.reshape(len(outputs), *self.dims)
-        axes = tuple(axis + 1 for axis in self.axes)
-        logs = y - y.max(axes, keepdims=True)
-        logs = logs - np.log(np.exp(logs).sum(axes, keepdims=True))
-        return np.asarray(np.exp(logs) if self.kind == "softmax" else logs)
 
 
 def _ancestors(layers: list[tuple[str, Layer, tuple[str, ...]]], name: str) -> list[tuple[str, Layer, tuple[str, ...]]]:
@@ -101,7 +84,7 @@ class OnnxReader:
         if found.name == INPUT_NODE:
             found = OnnxCall(self, self.graph.node[0], {}).emit(Reshape(found.shape), found)
         layers = _ancestors(self.layers, found.name)
-        return Network.build(one_sample(self.dims), layers, origins=self.names.origins, notes=self.notes)
+        return Network.build(one_sample(self.dims), layers, origins=self.names.origins, notes=self.notes, softmax=self.softmax)
 
     def _read_initialisers(self) -> None:
         from onnx import numpy_helper
@@ -154,8 +137,10 @@ class OnnxReader:
         if not -rank <= axis < rank or (rank > 1 and axis % rank == 0):
             call.refuse(f"it normalises {list(before.dims)} over axis {axis}; expected an axis of one sample")
         call.check_attributes()
-        self.softmax = FinalSoftmax(kind, (axis % rank,) if self.opset >= 13 else tuple(range(axis % rank, rank)), before.dims)
-        self.notes.append(SOFTMAX_NOTES[kind])
+        axes = (axis % rank,) if self.opset >= 13 else tuple(range(axis % rank, rank))
+        first = rank - len(before.shape)  # the number of sample axes
+        self.softmax = FinalSoftmax(kind, tuple(each - first for each in axes))
+        self.notes.append(self.softmax.note)
 
     def _read(self, node: NodeProto) -> None:
         inputs = [None if name == "" else self._known(node, name) for name in node.input]

@@ -48,7 +48,7 @@ def read_pt2(path: str | Path) -> Network:
         reader = TorchReader(program)
         network = reader.network()
         program = reader.program
-    check_equal(network, reader.softmax, lambda x: _interpret(program, x), _sizes(program))
+    check_equal(network, lambda x: _interpret(program, x), _sizes(program))
     return network.with_notes(*weight_notes(network))
 
 

@@ -44,7 +44,7 @@ def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
 
     ``example_input`` is an array or tensor of shape ``(samples, *shape of one sample)``; only its shape matters.  The name of a node
     is the path of its module, or its kind and a counter if there is no path or the path is a number; `Network.modules` holds the
-    paths.  A final softmax or log-softmax is taken off, which `Network.notes` record.
+    paths.  A final softmax or log-softmax is taken off, see `Network.softmax`.
 
     Raises `UnsupportedError` for operators that mipnet does not have and for modules that torch.export cannot trace.
     Raises `NetworkError` for weights that are NaN, and if the network differs from the module.
@@ -57,7 +57,7 @@ def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
         program = _export(ours, batch)
         reader = TorchReader(program)
         network = reader.network()
-    check_equal(network, reader.softmax, lambda x: ours(x.clone()), (1, 4))
+    check_equal(network, lambda x: ours(x.clone()), (1, 4))
     return network.with_notes(*weight_notes(network))
 
 
@@ -148,18 +148,13 @@ def silent() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def check_equal(network: Network, softmax: tuple[str, int] | None, module: Callable[[Tensor], Any], sizes: tuple[int, ...]) -> None:
-    """Raise `NetworkError` unless the network and the module agree on random batches of these sizes, in float64.
-
-    ``softmax`` is the function of torch, and its axis, that was taken off the end of the module.
-    """
+def check_equal(network: Network, module: Callable[[Tensor], Any], sizes: tuple[int, ...]) -> None:
+    """Raise `NetworkError` unless the network and the module agree on random batches of these sizes, in float64."""
     generator = torch.Generator().manual_seed(0)
     for size in sizes:
         x = torch.randn(size, *network.input_shape, generator=generator, dtype=torch.float64)
         wanted = _run(module, x)
-        found = torch.from_numpy(network.forward(x))
-        if softmax is not None:
-            found = getattr(torch, softmax[0])(found, softmax[1])
+        found = torch.from_numpy(network.outputs(x))
         same_shape = isinstance(wanted, Tensor) and wanted.shape == found.shape
         error = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1)) if same_shape else float("inf")
         if not error <= MODULE_DIFFERENCE_MAX:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, fx
@@ -13,8 +13,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from mipnet.errors import UnsupportedError
+from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import INPUT_NODE, Network, constant
-from mipnet.readers.conversion import SOFTMAX_NOTES, Value, one_line
+from mipnet.readers.conversion import Value, one_line
 from mipnet.readers.node_names import NodeNames
 from mipnet.readers.torch_call import (
     ALIASING_OPERATORS,
@@ -28,9 +29,9 @@ from mipnet.readers.torch_call import (
     supported,
 )
 
-TORCH_SOFTMAXES = {"aten.softmax.int": "softmax", "aten._softmax.default": "softmax"}
+TORCH_SOFTMAXES: dict[str, Literal["softmax", "log_softmax"]] = {"aten.softmax.int": "softmax", "aten._softmax.default": "softmax"}
 TORCH_SOFTMAXES |= {"aten.log_softmax.int": "log_softmax", "aten._log_softmax.default": "log_softmax"}
-"""Operators that are taken off the end of a graph, with the key of their note."""
+"""Operators that are taken off the end of a graph, with the kind of `FinalSoftmax`."""
 
 
 @dataclass(eq=False)
@@ -41,7 +42,7 @@ class TorchReader:
     values: dict[fx.Node, Any] = field(default_factory=dict)
     layers: list[NamedLayer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    softmax: tuple[str, int] | None = None
+    softmax: FinalSoftmax | None = None
     names: NodeNames = field(default_factory=NodeNames)
 
     def network(self) -> Network:
@@ -58,7 +59,8 @@ class TorchReader:
                 self.values[node] = self._read(node)
         if not isinstance(self.values[out], Value):
             raise UnsupportedError("the module's output does not depend on its input; expected a network")
-        return Network.build(shape, self.layers, origins=self.names.origins, notes=self.notes, modules=self.names.modules)
+        notes = self.notes if self.softmax is None else [*self.notes, self.softmax.note]
+        return Network.build(shape, self.layers, origins=self.names.origins, notes=notes, modules=self.names.modules, softmax=self.softmax)
 
     def _ends(self) -> tuple[fx.Node, fx.Node]:
         """Return the input and the output of the graph, and read all other placeholders as constants."""
@@ -92,8 +94,7 @@ class TorchReader:
         axis = int(here.args[1]) % before.meta["val"].ndim  # type: ignore[arg-type]
         if axis == 0:
             return out
-        self.softmax = (kind, axis)
-        self.notes.append(SOFTMAX_NOTES[kind])
+        self.softmax = FinalSoftmax(kind, (axis - 1,))
         return before
 
     def _read(self, node: fx.Node) -> Any:

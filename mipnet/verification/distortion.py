@@ -141,7 +141,7 @@ def minimum_distortion(
         search.solve(time.monotonic() + PROGRAM_TIME_SHARE * (search.end - time.monotonic()))
         search.halve_by_verification(network, clauses)
     found = search.point
-    output = None if found is None else network.forward(found)[0]
+    output = None if found is None else network.outputs(found)[0]
     return Distortion(
         min(search.lower, search.best),
         search.best,

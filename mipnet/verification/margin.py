@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,13 +22,16 @@ from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.robustness import TARGETS_HINT, Classes, class_differences
 
+MarginScale = Literal["outputs", "logits"]
+
 
 @dataclass(frozen=True, eq=False)
 class Margin:
     """The largest ``y_c - y_label`` over the set and all other classes c lies in ``[lower, upper]``.
 
     ``lower`` is attained by class ``target`` at ``point``, of the network's input shape, where the network returns ``output``.  ``gap`` is
-    ``upper - lower``; ``uppers`` holds the certified upper bound of every class that was asked about.
+    ``upper - lower``; ``uppers`` holds the certified upper bound of every class that was asked about.  ``scale`` says what y is: the
+    ``outputs``, or the ``logits`` of a network that ends in a softmax, whose differences are ``ln(p_c / p_label)`` of its outputs p.
     """
 
     lower: float
@@ -38,6 +42,7 @@ class Margin:
     uppers: dict[int, float]
     seconds: float
     nodes: int
+    scale: MarginScale = "outputs"
 
     @property
     def gap(self) -> float:
@@ -62,8 +67,10 @@ def maximum_margin(
     value than the best point.  A solve ends once the class cannot exceed the best point by more than ``gap``.  The upper bounds include the
     solver's tolerances (`mipnet.solving.element_bounds.tolerance_margin`), so only a ``gap`` above these is reached.
 
-    Raises `InputError` for a class that the network does not have.
+    For a network that ends in a softmax, y are the logits: ``y_c - y_label = ln(p_c / p_label)``, which has the sign of ``p_c - p_label``.
+    Raises `InputError` for a class that the network does not have, and `UnsupportedError` for a softmax over several groups of outputs.
     """
+    network.check_classes()
     began, count, classes = time.monotonic(), size(network.output_shape), Classes.of(label)
     others, settings = classes.others(count), MipSettings.of(backend)
     region = region.fit(network.input_shape)
@@ -85,8 +92,13 @@ def maximum_margin(
                 break
     uppers = {c: -float(value) for c, value in zip(others, lower, strict=True)}
     upper = max(-best.value, max(uppers.values()))
-    output = network.forward(best.x)[0]
-    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, time.monotonic() - began, nodes)
+    output, seconds, scale = network.outputs(best.x)[0], time.monotonic() - began, _scale(network)
+    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, nodes, scale)
+
+
+def _scale(network: Network) -> MarginScale:
+    """Return what the margin is a difference of; differences of log-probabilities are those of the logits."""
+    return "logits" if network.softmax is not None and network.softmax.kind == "softmax" else "outputs"
 
 
 class _BestMargin:

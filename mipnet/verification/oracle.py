@@ -29,8 +29,8 @@ class Oracle:
 
     @staticmethod
     def of(network: Network) -> Oracle:
-        """Return the oracle that runs the forward pass in torch, in float64."""
-        return Oracle("torch", network.forward)
+        """Return the oracle that runs `Network.outputs` in torch, in float64."""
+        return Oracle("torch", network.outputs)
 
     @staticmethod
     def of_file(path: str | Path, network: Network) -> Oracle:

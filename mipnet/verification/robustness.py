@@ -166,6 +166,7 @@ def clipped_ball(x: Array, radius: float, norm: Norm, clip: ClipRange) -> Box:
 
 def image_and_classes(network: Network, x: ArrayLike, label: int | Classes | None = None) -> tuple[Array, Classes]:
     """Return the input as ``(1, *input_shape)``, and the classes with the predicted class as label where none is given."""
+    network.check_classes()
     classes = Classes.of(label)
     image = np.array(x, dtype=np.float64)
     image = image[None] if image.shape == network.input_shape else image

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mipnet.errors import InputError, NetworkError, UnsupportedError
+from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import Network
 from mipnet.readers.files import INLINE_LAYERS, build_module, read, read_pt2, read_safetensors
 from mipnet.readers.torch import quiet
@@ -99,6 +100,7 @@ class TestPt2:
         network = read_pt2(export(tmp_path / "net.pt2", module, SHAPE))
         assert [node.name for node in network.nodes] == ["0.conv", "0.bn", "0.act", "0.pool", "0.flat", "0.fc"]
         assert "softmax was taken off" in network.notes[0]
+        assert network.softmax == FinalSoftmax("softmax", (0,))
 
     def test_training_mode_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UnsupportedError, match="running statistics"):

@@ -344,8 +344,12 @@ def test_a_final_softmax_is_taken_off(
     x = np.random.default_rng(0).normal(size=[3 if n == "N" else n for n in shape])
     logits = network.forward(x)
     wanted = np.exp(logits) / np.exp(logits).sum(axes, keepdims=True)
-    found = runtime(built, x.astype(np.float32))
-    assert error_of(found, np.log(wanted) if op == "LogSoftmax" else wanted) < 1e-5
+    wanted = np.log(wanted) if op == "LogSoftmax" else wanted
+    assert error_of(runtime(built, x.astype(np.float32)), wanted) < 1e-5
+    assert np.abs(network.outputs(x) - wanted).max() < 1e-12
+    assert network.softmax is not None
+    assert (network.softmax.kind, network.without_softmax().softmax) == ("log_softmax" if op == "LogSoftmax" else "softmax", None)
+    assert tuple(axis + 1 for axis in network.softmax.axes) == (axes if isinstance(axes, tuple) else (axes,))
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".onnx.gz", ".ONNX"])

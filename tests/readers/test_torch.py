@@ -332,6 +332,8 @@ class TestNotes:
         assert "softmax was taken off" in network.notes[0]
         x = torch.randn(4, 6, dtype=torch.float64)
         assert torch.allclose(torch.from_numpy(network.forward(x)), F.linear(x, *(p.double() for p in module[0].parameters())))  # type: ignore[index, arg-type]
+        assert torch.allclose(torch.from_numpy(network.outputs(x)), module.double()(x), atol=1e-14)
+        assert network.without_softmax().softmax is None
 
     def test_no_notes_otherwise(self) -> None:
         assert read(*ORDINARY["mlp"])[1].notes == ()

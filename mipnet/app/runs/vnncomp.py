@@ -13,7 +13,6 @@ import numpy as np
 from mipnet.errors import UnsupportedError
 from mipnet.network.graph import Network
 from mipnet.network.properties import Property
-from mipnet.readers.conversion import SOFTMAX_NOTES
 from mipnet.readers.files import read
 from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.verification.oracle import Oracle
@@ -45,10 +44,11 @@ def read_question(network_file: str | Path, property_file: str | Path) -> Verifi
 
 def check_removed_softmax(network: Network, question: Property) -> None:
     """Raise `UnsupportedError` if a reader removed a final softmax and the property does more than compare outputs with each other."""
-    taken = [note for note in network.notes if note in SOFTMAX_NOTES.values()]
     rows = [row for case in question.cases for clause in case.clauses for row in np.column_stack([clause.matrix, clause.rhs])]
-    if taken and not all(len(row.nonzero()[0]) == 2 and row.sum() == 0 and row[-1] == 0 for row in rows):
-        raise UnsupportedError(f"{taken[0]}; expected a property that compares outputs with each other, or a network without it")
+    if network.softmax is not None and not all(len(row.nonzero()[0]) == 2 and row.sum() == 0 and row[-1] == 0 for row in rows):
+        raise UnsupportedError(
+            f"{network.softmax.note}; expected a property that compares outputs with each other, or a network without it"
+        )
 
 
 def result_word(verdict: Verdict, time_limit: float) -> str:

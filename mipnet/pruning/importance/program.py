@@ -52,7 +52,8 @@ class Importance:
     Parameters
     ----------
     images, labels
-        Images of shape ``(samples, *input shape of the network)``, and their classes.
+        Images of shape ``(samples, *input shape of the network)``, and their classes.  The losses are those of the logits, with or
+        without a softmax at the end of the network.
     objective
         The loss weight, the loss, and the form of the sparsity.
     gates
@@ -125,7 +126,7 @@ class Importance:
             reduced = self._reduced(gates)
             return reduced, reduced.costs_at
         encoding = encode(
-            self.network,
+            self.network.without_softmax(),
             Samples(self.images),
             formulation=self.formulation,
             bounds="paper" if isinstance(self.bounds, PaperBounds) else self.bounds,

@@ -43,6 +43,7 @@ from mipnet.network.gates import Gate, find_gates, path_to_site
 from mipnet.network.graph import Network
 from mipnet.pruning.rivals.score_arrays import check_classes, check_images
 from mipnet.pruning.rivals.unit_switches import UnitSwitches
+from mipnet.pruning.training import log_probabilities
 from mipnet.readers.torch import from_torch
 
 
@@ -193,7 +194,7 @@ def _step(module: nn.Module, switches: UnitSwitches, x: Tensor, y: Tensor, optim
     """Take one step of the weights and return the cross-entropy of each image; gradients of its mean are left at ``switches.drawn``."""
     switches.draw(len(x))
     optimizer.zero_grad()
-    cost = F.cross_entropy(module(x), y, reduction="none")
+    cost = F.cross_entropy(log_probabilities(module(x)), y, reduction="none")
     squares = torch.stack([(w**2).sum() for w in module.parameters() if w.ndim > 1]).sum()
     torch.autograd.backward(cost.mean() + decay / 2 * squares)
     optimizer.step()

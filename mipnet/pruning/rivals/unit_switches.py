@@ -61,7 +61,7 @@ class UnitSwitches:
             masks = xr.Dataset({g.name: (g.dim, off[g.name].numpy() > 0) for g in self.gates})
             with torch.no_grad():
                 found = self.module(x).double().numpy()
-            truth = self.network.forward(x, mask_actions(self.gates, masks))
+            truth = self.network.outputs(x, mask_actions(self.gates, masks))
             if found.shape != truth.shape or np.abs(found - truth).max() > 1e-3 * (1 + np.abs(truth).max()):
                 raise UnsupportedError(self._advice(gate))
 

@@ -26,7 +26,7 @@ Weighted = nn.Linear | nn.Conv2d | _BatchNorm
 
 
 def torch_masks(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> nn.Module:
-    """Put masks on a module and return it: it then computes ``network.forward(x, mask_actions(gates, masks))``.
+    """Put masks on a module and return it: it then computes ``network.outputs(x, mask_actions(gates, masks))``.
 
     ``network`` and ``gates`` are those of the module (`from_torch`, `find_gates`); gates without a variable in ``masks``
     keep all units.  Raises `UnsupportedError` for a unit that zero weights do not silence.

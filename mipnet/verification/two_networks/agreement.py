@@ -155,8 +155,13 @@ def agree_on_class(
     Only inputs count at which the largest output of each network exceeds all others by at least ``margin``.  Without a margin, a tie of two
     classes would be a disagreement, even of a network with itself.  For each pair of classes that may be the largest in the first and in
     the second network, `mipnet.verify` searches an input; the other arguments are those of `mipnet.verify`.
+
+    A softmax at the end of one or both networks does not change their classes; the margin is then that of the logits, which is at least
+    twice that of the probabilities.  Raises `UnsupportedError` for a softmax over several groups of outputs.
     """
     check_shapes(first, second)
+    first.check_classes()
+    second.check_classes()
     region = one_box(first, region)
     check_numbers(time_limit, margin)
     began, count = time.monotonic(), size(first.output_shape)
@@ -179,16 +184,16 @@ def agree_on_class(
         seed=seed,
     )
     x = verdict.counterexample
-    y = None if x is None else run(x[None])[0]
-    differ = y is not None and int(y[:count].argmax()) != int(y[count:].argmax())
+    y = None if x is None else [each.outputs(x[None]).reshape(-1) for each in (first, second)]
+    differ = x is not None and len({int(each.forward(x[None]).argmax()) for each in (first, second)}) > 1
     return Agreement(
         False if differ else True if verdict.status == "unsat" else None,
         "class",
-        0.0 if y is None else float(np.abs(y[:count] - y[count:]).max()),
+        0.0 if y is None else float(np.abs(y[0] - y[1]).max()),
         np.inf,
         x,
-        None if y is None else y[:count],
-        None if y is None else y[count:],
+        None if y is None else y[0],
+        None if y is None else y[1],
         verdict.stage if clauses else "crown",
         joined.shared,
         time.monotonic() - began,

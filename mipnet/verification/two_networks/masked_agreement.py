@@ -79,7 +79,9 @@ def masked_network(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -
             names[node.name] = free_name(f"{node.name}_masked", taken)
             layers.append((names[node.name], Scale(factor, torch.zeros_like(factor)), (node.name,)))
     origins = {node.name: node.origin for node in network.nodes}
-    return Network.build(network.input_shape, layers, origins=origins, notes=network.notes, modules=network.modules)
+    return Network.build(
+        network.input_shape, layers, origins=origins, notes=network.notes, modules=network.modules, softmax=network.softmax
+    )
 
 
 def agree_around(

@@ -158,7 +158,7 @@ class _StateProgram:
     def __init__(self, states: ReluStates, settings: MipSettings) -> None:
         self.states = states
         known = states.bounds
-        self.encoding = encode(states.network, known.region, bounds=known, formulation=settings.formulation)
+        self.encoding = encode(states.network.without_softmax(), known.region, bounds=known, formulation=settings.formulation)
         self.sign, self.unit = np.nonzero(states.open)
         model, turn = self.encoding.model, np.where(self.sign == 0, 1.0, -1.0)
         self.reached = add_variables(model, "reached", 0, 1, {"state": np.arange(len(self.unit))}, binary=True)
