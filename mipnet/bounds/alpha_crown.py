@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipnet.bounds.crown import CrownRows, KnownBounds, ancestors, lower_bounds, rows_at_once
+from mipnet.bounds.crown import CrownRows, KnownBounds, ancestors, bounds_in_parts, lower_bounds
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import is_elementwise, lines
 from mipnet.network.graph import Node
@@ -24,14 +24,11 @@ ALPHA_RATE, ALPHA_RATE_DECAY = 0.25, 0.9
 
 def alpha(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
     """Return the node's box with the elements in ``wanted`` tightened by linear backward bounds with optimised lines."""
-    rows = CrownRows.both(node, wanted)
-    if not len(rows):
-        return box
-    return rows.improve(box, torch.cat([_best_bounds(known, part, box) for part in rows.split(rows_at_once(known.network, node))]))
+    return bounds_in_parts(known, node, box, wanted, _best_bounds)
 
 
 def _best_bounds(known: KnownBounds, rows: CrownRows, box: Interval) -> Tensor:
-    """Return the best lower bound of each row over all steps of projected Adam on the choices."""
+    """Return the best lower bound of each row over all steps of projected Adam on the choices, or over those before the deadline."""
     best = lower_bounds(known, rows, box)
     choices = _first_choices(known, rows)
     if not choices:
@@ -43,8 +40,8 @@ def _best_bounds(known: KnownBounds, rows: CrownRows, box: Interval) -> Tensor:
         for _ in range(ALPHA_STEPS):
             found = lower_bounds(known, rows, box, choices)
             best = torch.maximum(best, found.detach())
-            if not found.requires_grad:
-                break
+            if not found.requires_grad or known.late():
+                return best
             for choice, slope in zip(
                 choices.values(), torch.autograd.grad(-found.sum(), tuple(choices.values()), allow_unused=True), strict=True
             ):

@@ -41,9 +41,10 @@ class LayerBounds:
 class Bounds:
     """Bounds of every node after its gate acts (`after`), and of nodes with a gate also before it acts (`ungated`).
 
-    ``mode`` says for which scores they hold.  ``sound``: for every s in [0, 1].  ``paper``: for s = 1 only, over the input widened by
-    epsilon, as in the published method, which uses them as big-Ms of the gated network nevertheless.  ``method`` says how they were
-    computed, ``region`` and ``gates`` for which input set and which gates they hold.
+    ``mode`` says for which scores they hold.  ``sound``: for every s in [0, 1].  ``paper``: for s = 1 only, as in the published method,
+    which uses them as big-Ms of the gated network nevertheless.  ``method`` says how they were computed, ``region`` and ``gates`` for which
+    input set and which gates they hold.  ``stopped`` is True if a time limit ended the computation: the bounds hold, and some are looser
+    than ``method`` can give.
     """
 
     network: Network
@@ -53,6 +54,7 @@ class Bounds:
     gates: tuple[Gate, ...] = ()
     mode: Literal["sound", "paper"] = "sound"
     method: str = "interval"
+    stopped: bool = False
 
     @suggest_keywords
     def before_gate(self, name: str) -> Interval:
@@ -108,6 +110,7 @@ class Bounds:
             "gates": _sites(self.gates),
             "mode": self.mode,
             "method": self.method,
+            "stopped": self.stopped,
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for k, node in enumerate(self.network.nodes):
@@ -133,7 +136,7 @@ def load_bounds(path: str | Path, network: Network, region: Box, gates: Sequence
     after = {name: box.with_zero if mode == "sound" and name in sites else box for name, box in found.items()}
     source = Interval(torch.tensor(region.lower), torch.tensor(region.upper))
     ungated = {name: box for name, box in found.items() if name in sites}
-    return Bounds(network, region, {INPUT_NODE: source, **after}, ungated, tuple(gates), mode, about["method"])
+    return Bounds(network, region, {INPUT_NODE: source, **after}, ungated, tuple(gates), mode, about["method"], bool(about.get("stopped")))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Interval]]:

@@ -7,7 +7,7 @@ bound, for all samples and elements at once.  The rule of each layer is in `mipn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import BackwardBound, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import INPUT_NODE, Network, Node, size
 from mipnet.network.sets import Ball
 
@@ -33,7 +34,7 @@ class KnownBounds:
     """The bounds of all nodes computed so far.
 
     ``after`` holds the bounds after the gate of a node acts, ``ungated`` those before.  ``sites`` are the nodes with a gate.
-    If there is a ``ball``, the input also lies in it.
+    If there is a ``ball``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation short.
     """
 
     network: Network
@@ -41,6 +42,13 @@ class KnownBounds:
     after: dict[str, Interval]
     ungated: dict[str, Interval] = field(default_factory=dict)
     ball: Ball | None = None
+    deadline: Deadline = NO_DEADLINE
+    stopped: bool = False
+
+    def late(self) -> bool:
+        """Return whether the deadline has passed, after which these bounds are ``stopped``."""
+        self.stopped = self.stopped or self.deadline.passed
+        return self.stopped
 
     def before_gate(self, name: str) -> Interval:
         """Return the bounds of a node before its gate acts."""
@@ -106,10 +114,23 @@ def ancestors(network: Network, name: str) -> list[Node]:
 
 def crown(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
     """Return the node's box with the elements in ``wanted`` tightened by linear backward bounds over the boxes of earlier nodes."""
+    return bounds_in_parts(known, node, box, wanted, lower_bounds)
+
+
+def bounds_in_parts(
+    known: KnownBounds, node: Node, box: Interval, wanted: Tensor, bound: Callable[[KnownBounds, CrownRows, Interval], Tensor]
+) -> Interval:
+    """Return the node's box with the elements in ``wanted`` tightened by ``bound``, a part of the rows at a time.
+
+    The rows that are left at the deadline keep their bounds.
+    """
     rows = CrownRows.both(node, wanted)
     if not len(rows):
         return box
-    return rows.improve(box, torch.cat([lower_bounds(known, part, box) for part in rows.split(rows_at_once(known.network, node))]))
+    parts = rows.split(rows_at_once(known.network, node))
+    unknown = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+    found = [unknown[: len(part)] if known.late() else bound(known, part, box) for part in parts]
+    return rows.improve(box, torch.cat(found))
 
 
 def rows_at_once(network: Network, node: Node) -> int:

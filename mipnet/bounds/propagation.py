@@ -1,13 +1,13 @@
 """Bounds of all nodes, layer after layer: first intervals, then refinements of the elements whose bounds a later layer uses.
 
 Tighter bounds are of no use for a unit whose sign is known, or for a value that only affine layers read.  Only the other elements are
-refined.
+refined.  At the end of the time, the elements that are left keep their interval bounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -20,6 +20,7 @@ from mipnet.bounds.interval import Interval, Method, Mode, interval
 from mipnet.bounds.linear_rules import is_elementwise, is_exact, lines, moves
 from mipnet.bounds.user_bounds import BoundsByNode, UserBounds, check_by_samples, read_given
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node, size
 from mipnet.network.sets import Box
@@ -27,23 +28,31 @@ from mipnet.network.sets import Box
 Refinement = Callable[[KnownBounds, Node, Interval, Tensor], Interval]
 """A function of the bounds so far, a node, its box and a mask of its elements that returns a tighter box of the node."""
 
+INTERVAL_SECONDS_AFTER_DEADLINE = 0.2
+"""Seconds after the deadline in which the interval rule goes on, so that the last nodes profit from refined bounds of the earlier ones."""
+
 AUTO_COEFFICIENTS_MAX = 2 * 10**9
 """With `auto` a node keeps its interval bounds if CROWN would need more coefficients than this, which takes some seconds."""
 
 
-@suggest_keywords(moved={"replace": "write `given=mn.UserBounds(..., replace=True)`"})
+@suggest_keywords(
+    moved={
+        "replace": "write `given=mn.UserBounds(..., replace=True)`",
+        "epsilon": "write `region.widen(epsilon)` in place of the region",
+    }
+)
 def propagate(
     network: Network,
     region: Box,
     gates: Sequence[Gate] = (),
     mode: Literal["sound", "paper"] = "sound",
-    epsilon: float = 0.0,
     method: Method = "auto",
     *,
     start: Bounds | None = None,
     given: BoundsByNode | UserBounds | None = None,
+    time_limit: TimeLimit = None,
 ) -> Bounds:
-    """Return bounds of every node over ``region`` (widened by ``epsilon``), for all samples at once.
+    """Return bounds of every node over ``region``, for all samples at once.
 
     In ``sound`` mode the interval of a gated value includes 0, so the bounds of later nodes hold for every score.  In ``paper`` mode
     gates are ignored, as in the reference implementation (ElAraby et al. 2023, section 3).
@@ -59,7 +68,12 @@ def propagate(
         Your own bounds by node name: ``{"fc1": (lower, upper)}``, of the shape of the node or with a sample axis in front.  They
         are checked by forward passes (`mipnet.bounds.user_bounds`) and intersected with the computed bounds.  With
         ``UserBounds(by_node, replace=True)`` they replace the computed bounds.
+    time_limit
+        Seconds of the whole call, None for no limit.  The result is ``stopped`` if some bounds are looser than the method can give.
+
+    Raises `TimeLimitReached` if the time ends before there are interval bounds of every node.
     """
+    deadline = Deadline.after(time_limit)
     refine: dict[str, list[Refinement]] = {
         "interval": [],
         "crown": [crown],
@@ -73,22 +87,24 @@ def propagate(
         start.check(network, region, gates)
     user = given if isinstance(given, UserBounds) else UserBounds(given or {})
     own = read_given(network, region, user.by_node)
-    check_by_samples(network, region.widen(epsilon), gates if mode == "sound" else (), own)
+    check_by_samples(network, region, gates if mode == "sound" else (), own, deadline)
+    question = BoundsQuestion(network, region, tuple(gates), mode, start, own, user.replace, deadline)
     if method == "alpha":  # the lines of CROWN are sometimes the better ones
-        start = propagate(network, region, gates, mode, epsilon, "crown", start=start, given=user)
-    name = method if method != "auto" else "crown" if refine["auto"] else "interval"
-    return sweep(BoundsQuestion(network, region, tuple(gates), mode, epsilon, start, own, user.replace), refine[method], name)
+        question = replace(question, start=sweep(question, [crown], "crown"))
+    return sweep(question, refine[method], method if method != "auto" else "crown" if refine["auto"] else "interval")
 
 
-def wanted_bounds(network: Network, region: Box, gates: Sequence[Gate], mode: Mode | Bounds, epsilon: float) -> Bounds:
+def wanted_bounds(
+    network: Network, region: Box, gates: Sequence[Gate], mode: Mode | Bounds, epsilon: float, deadline: Deadline = NO_DEADLINE
+) -> Bounds:
     """Return the bounds that an argument ``bounds`` of `mipnet.encode` names, or check and return those it provides."""
     if isinstance(mode, Bounds):
         mode.check(network, region, gates)
         return mode
     if mode == "paper":
-        return propagate(network, region, gates, "paper", epsilon)
+        return propagate(network, region.widen(epsilon), gates, "paper", time_limit=deadline)
     if mode in ("sound", "interval", "crown", "alpha"):
-        return propagate(network, region, gates, method="auto" if mode == "sound" else mode)
+        return propagate(network, region, gates, method="auto" if mode == "sound" else mode, time_limit=deadline)
     raise InputError(f"bounds are `{mode}`; expected `sound`, `paper`, `interval`, `crown`, `alpha` or a Bounds object")
 
 
@@ -100,10 +116,10 @@ class BoundsQuestion:
     region: Box
     gates: tuple[Gate, ...] = ()
     mode: Literal["sound", "paper"] = "sound"
-    epsilon: float = 0.0
     start: Bounds | None = None
     given: Mapping[str, Interval] = field(default_factory=dict)
     replace: bool = False
+    deadline: Deadline = NO_DEADLINE
 
     @property
     def sites(self) -> frozenset[str]:
@@ -112,9 +128,9 @@ class BoundsQuestion:
 
     def known(self) -> KnownBounds:
         """Return the bounds of the input, to which `sweep` adds those of the nodes."""
-        box = self.region.widen(self.epsilon)
-        source = Interval(torch.tensor(box.lower), torch.tensor(box.upper))
-        return KnownBounds(self.network, self.sites if self.mode == "sound" else frozenset(), {INPUT_NODE: source}, ball=box.ball)
+        source = Interval(torch.tensor(self.region.lower), torch.tensor(self.region.upper))
+        sites = self.sites if self.mode == "sound" else frozenset()
+        return KnownBounds(self.network, sites, {INPUT_NODE: source}, ball=self.region.ball, deadline=self.deadline)
 
     def with_known(self, name: str, value: Interval) -> Interval:
         """Return a node's box intersected with the bounds of the start and of the user, or replaced by the user's."""
@@ -125,15 +141,29 @@ class BoundsQuestion:
 
 
 def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -> Bounds:
-    """Return bounds from one pass over all nodes: the interval rule, then the known bounds, then every refinement in turn."""
+    """Return bounds from one pass over all nodes: the interval rule, then the known bounds, then every refinement in turn.
+
+    After the deadline only the interval rule is used, and soon the bounds of the start alone; the result is then ``stopped``.  So that
+    there is a start, a pass with refinements and a deadline begins with interval bounds; raises `TimeLimitReached` if the time does not
+    suffice for these.
+    """
+    if question.start is None and refine and question.deadline != NO_DEADLINE:
+        question = replace(question, start=sweep(question, (), "interval"))
     network, known, sites = question.network, question.known(), question.sites
+    late = Deadline(question.deadline.end + INTERVAL_SECONDS_AFTER_DEADLINE)
     # nodes whose elements vary independently of each other: the interval rule of an affine layer is exact for them
     independent = {INPUT_NODE} if known.ball is None else set()
     with torch.no_grad():
         for node in network.nodes:
-            value = question.with_known(node.name, interval(node.layer, *(known.after[source] for source in node.inputs)))
+            if question.start is None:
+                question.deadline.check(f"bound node `{node.name}`")
+            if question.start is not None and late.passed:
+                known.stopped = True
+                value = question.with_known(node.name, question.start.before_gate(node.name))
+            else:
+                value = question.with_known(node.name, interval(node.layer, *(known.after[source] for source in node.inputs)))
             exact = is_elementwise(node.layer) or (node.inputs[0] in independent and len(node.inputs) == 1 and is_exact(node.layer))
-            for better in () if exact or (question.replace and node.name in question.given) else refine:
+            for better in () if exact or known.stopped or (question.replace and node.name in question.given) else refine:
                 wanted = elements_to_tighten(known, node.name, value)
                 value = better(known, node, value, wanted) if wanted.any() else value
             if _stays_independent(node, network, independent) or not value.width.any():
@@ -141,7 +171,7 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
             if node.name in sites:
                 known.ungated[node.name] = value
             known.after[node.name] = value.with_zero if node.name in known.sites else value
-    return Bounds(network, question.region, known.after, known.ungated, question.gates, question.mode, method)
+    return Bounds(network, question.region, known.after, known.ungated, question.gates, question.mode, method, known.stopped)
 
 
 def _stays_independent(node: Node, network: Network, independent: set[str]) -> bool:

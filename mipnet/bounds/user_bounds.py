@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mipnet.bounds.interval import Interval
 from mipnet.errors import InputError, NetworkError, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.gates import Gate, scaled
 from mipnet.network.graph import Network, dims_of
 from mipnet.network.sets import Box
@@ -38,8 +39,9 @@ class UserBounds:
     replace: bool = False
 
 
-CHECK_PASSES_PER_SAMPLE = 200
-"""Number of forward passes per sample by which bounds are checked; half of them start at corners of the input set."""
+CHECK_PASSES_PER_SAMPLE, CHECK_PASSES_AT_ONCE = 200, 50
+"""Number of forward passes per sample by which bounds are checked, and of those computed at once; half of them start at corners of the
+input set."""
 
 USER_BOUNDS_SLACK_RELATIVE = 1e-7
 """How far a forward pass may lie outside, relative to 1 + its absolute value: bounds are often written with few digits."""
@@ -83,10 +85,12 @@ def _ends(network: Network, name: str, ends: Any) -> tuple[np.ndarray[Any, Any],
     return lower, upper
 
 
-def check_by_samples(network: Network, region: Box, gates: Sequence[Gate], boxes: Mapping[str, Interval]) -> None:
+def check_by_samples(
+    network: Network, region: Box, gates: Sequence[Gate], boxes: Mapping[str, Interval], deadline: Deadline = NO_DEADLINE
+) -> None:
     """Raise `InputError` if a forward pass from inside the set, with gates open or closed, leaves one of the boxes.
 
-    Passing this check proves nothing, but most wrong bounds fail it.
+    Passing this check proves nothing, but most wrong bounds fail it.  Raises `TimeLimitReached` if it is not finished before the deadline.
     """
     if not boxes:
         return
@@ -94,18 +98,24 @@ def check_by_samples(network: Network, region: Box, gates: Sequence[Gate], boxes
     for sample in range(region.samples):
         own = region.only(sample)
         lower, upper = own.lower[0], own.upper[0]
-        share = rng.uniform(-0.5, 1.5, (CHECK_PASSES_PER_SAMPLE, *lower.shape)).clip(0, 1)
-        values = _values(network, torch.tensor(own.nearest(lower + share * (upper - lower))), gates, rng)
-        for name, box in boxes.items():
-            value, slack = values[name], USER_BOUNDS_SLACK_RELATIVE * (1 + values[name].abs())
-            outside = (value < box.lower[sample] - slack) | (value > box.upper[sample] + slack)
-            if bool(outside.any()):
-                where = tuple(int(i) for i in outside.nonzero()[0])
-                ends = f"[{float(box.lower[sample][where[1:]]):g}, {float(box.upper[sample][where[1:]]):g}]"
-                raise InputError(
-                    f"the bounds of `{name}` do not hold: for an input in the set, element {where[1:]} of sample {sample} is"
-                    f" {float(value[where]):g}, outside {ends}"
-                )
+        for _ in range(CHECK_PASSES_PER_SAMPLE // CHECK_PASSES_AT_ONCE):
+            deadline.check("check the bounds that were given")
+            share = rng.uniform(-0.5, 1.5, (CHECK_PASSES_AT_ONCE, *lower.shape)).clip(0, 1)
+            values = _values(network, torch.tensor(own.nearest(lower + share * (upper - lower))), gates, rng)
+            _check_values(values, boxes, sample)
+
+
+def _check_values(values: Mapping[str, Tensor], boxes: Mapping[str, Interval], sample: int) -> None:
+    for name, box in boxes.items():
+        value, slack = values[name], USER_BOUNDS_SLACK_RELATIVE * (1 + values[name].abs())
+        outside = (value < box.lower[sample] - slack) | (value > box.upper[sample] + slack)
+        if bool(outside.any()):
+            where = tuple(int(i) for i in outside.nonzero()[0])
+            ends = f"[{float(box.lower[sample][where[1:]]):g}, {float(box.upper[sample][where[1:]]):g}]"
+            raise InputError(
+                f"the bounds of `{name}` do not hold: for an input in the set, element {where[1:]} of sample {sample} is"
+                f" {float(value[where]):g}, outside {ends}"
+            )
 
 
 def _values(network: Network, x: Tensor, gates: Sequence[Gate], rng: np.random.Generator) -> dict[str, Tensor]:

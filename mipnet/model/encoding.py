@@ -28,6 +28,7 @@ from mipnet.formulations.distance import DISTANCE_VARIABLE, Norm, Square, add_ba
 from mipnet.formulations.formulation_choice import Formulation as Formulation
 from mipnet.formulations.formulation_choice import NetworkFacts, check_formulation, has_other_binaries
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, expression, value_range
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.node_values import FormulationRequest, scores_of_elements, write_node
 from mipnet.network.gates import Gate, resolve_gates
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
@@ -38,6 +39,9 @@ Derived = Callable[[torch.Tensor], torch.Tensor]
 
 RESERVED_VARIABLE_NAMES = frozenset({INPUT_NODE, "output", "lse", "hinge", "sparsity", "level", "above", DISTANCE_VARIABLE})
 """Names of variables that belong to no node; the variables of a node with such a name get the suffix ``_node``."""
+
+BOUNDS_TIME_SHARE = 0.5
+"""Largest share of the time limit of `encode` in which bounds are computed."""
 
 _encodings_by_model: WeakKeyDictionary[linopy.Model, list[ref[Encoding]]] = WeakKeyDictionary()
 
@@ -176,6 +180,7 @@ def encode(
     gates: Sequence[Gate] | str | Sequence[str] | None = None,
     binary_gates: bool = False,
     epsilon: float = 1e-5,
+    time_limit: TimeLimit = None,
 ) -> Encoding:
     """Write a network over an input set as a new linopy model.
 
@@ -198,19 +203,23 @@ def encode(
         True for scores in {0, 1} instead of [0, 1].
     epsilon
         Distance in the maximum norm by which ``bounds="paper"`` widens the region.
+    time_limit
+        Seconds of the whole call, None for no limit.  Bounds may take `BOUNDS_TIME_SHARE` of them and are looser afterwards.
 
-    Raises `UnboundedError` if a big-M would be infinite.  Raises `UnsupportedError` if a layer does not have the requested formulation,
-    and for a network that ends in a softmax: `Network.without_softmax` returns the one whose outputs are the logits.
+    Raises `UnboundedError` if a big-M would be infinite, and `TimeLimitReached` if the time ends before all layers are written.  Raises
+    `UnsupportedError` if a layer does not have the requested formulation, and for a network that ends in a softmax:
+    `Network.without_softmax` returns the one whose outputs are the logits.
     """
     _refuse_softmax(network)
+    deadline = Deadline.after(time_limit)
     region = region.fit(network.input_shape)
     chosen = resolve_gates(network, gates)
-    known = wanted_bounds(network, region, chosen, bounds, epsilon)
+    known = wanted_bounds(network, region, chosen, bounds, epsilon, deadline.share(BOUNDS_TIME_SHARE))
     samples = xr.DataArray(np.arange(region.samples), dims="sample")
     enc = Encoding(network, linopy.Model(), region, known, chosen, samples)
     enc.owns_input = not region.fixed
     enc.values[INPUT_NODE] = Affine.fixed(region.lower) if region.fixed else _input_variable(enc)
-    _write(enc, formulation or {}, binary_gates=binary_gates)
+    _write(enc, formulation or {}, deadline, binary_gates=binary_gates)
     if region.ball is not None and not region.fixed:
         add_ball(enc.model, enc.distance(region.ball.centre, region.ball.radius, region.ball.norm), samples)
     return enc
@@ -225,6 +234,7 @@ def add_network(
     formulation: Formulation | None = None,
     bounds: Mode | Bounds = "sound",
     prefix: str = "",
+    time_limit: TimeLimit = None,
 ) -> Encoding:
     """Write a network into an existing linopy model, with an existing variable as its input.
 
@@ -236,15 +246,16 @@ def add_network(
         The network.
     x
         A variable of the model, of shape ``input_shape`` or ``(sample, *input_shape)``.  Its bounds are the input set.
-    formulation, bounds
-        As for `encode`.
+    formulation, bounds, time_limit
+        As for `encode`.  If the call fails, what was written of the network is removed from the model.
     prefix
         Prefix of every new name, so that one model can contain several networks.
 
     Returns the `Encoding`; its ``output`` is the labelled variable of the output.  Raises `DataError` if ``x`` has another shape or is
-    masked, `UnboundedError` if its bounds are not finite, and `UnsupportedError` as `encode`.
+    masked, `UnboundedError` if its bounds are not finite, and `UnsupportedError` and `TimeLimitReached` as `encode`.
     """
     _refuse_softmax(network)
+    deadline = Deadline.after(time_limit)
     shape = tuple(int(n) for n in x.shape)
     single = shape == network.input_shape
     if not single and shape[1:] != network.input_shape:
@@ -258,10 +269,17 @@ def add_network(
         raise UnboundedError(f"variable `{x.name}` has infinite bounds; set finite bounds, from which the big-Ms are computed")
     region = Box(lower, upper).fit(network.input_shape)
     coords = [0] if single or x.dims[0] not in x.coords else x.coords[x.dims[0]].values
-    known = wanted_bounds(network, region, (), bounds, 0.0)
+    known = wanted_bounds(network, region, (), bounds, 0.0, deadline.share(BOUNDS_TIME_SHARE))
     enc = Encoding(network, model, region, known, (), xr.DataArray(np.asarray(coords), dims="sample"))
     enc.values[INPUT_NODE] = Affine.of(x.labels.transpose(*x.dims).values.reshape(region.lower.shape))
-    return _write(enc, formulation or {}, prefix=prefix)
+    before = {*model.variables, *model.constraints}
+    try:
+        return _write(enc, formulation or {}, deadline, prefix=prefix)
+    except BaseException:
+        model.remove_constraints([name for name in model.constraints if name not in before])
+        for variable in [name for name in model.variables if name not in before]:
+            model.remove_variables(variable)
+        raise
 
 
 def _refuse_softmax(network: Network) -> None:
@@ -277,7 +295,7 @@ def _input_variable(enc: Encoding) -> Affine:
     return Affine.of(add_variables(enc.model, INPUT_NODE, enc.region.lower, enc.region.upper, coords).labels.values)
 
 
-def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = False, prefix: str = "") -> Encoding:
+def _write(enc: Encoding, formulation: Formulation, deadline: Deadline, *, binary_gates: bool = False, prefix: str = "") -> Encoding:
     """Write all nodes into the model, each in its own block, and the output as variables."""
     check_formulation(formulation)
     if f"{prefix}output" in enc.model.variables:
@@ -291,6 +309,7 @@ def _write(enc: Encoding, formulation: Formulation, *, binary_gates: bool = Fals
     other_binaries = (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
     request = FormulationRequest(formulation, NetworkFacts(sum(enc.bounds.unstable().values()), other_binaries))
     for node in enc.network.nodes:
+        deadline.check(f"write layer `{node.name}` into the model")
         block = Block(
             name=prefix + (f"{node.name}_node" if node.name in RESERVED_VARIABLE_NAMES or node.name.startswith("score_") else node.name),
             node=node,

@@ -194,7 +194,7 @@ def pattern_rows(frozen: FrozenNetwork, paper: PaperBounds) -> list[PatternRows]
     others = {n.layer.label for n in network.nodes if n.layer.activation and not isinstance(n.layer, ReLU)}
     if others:
         raise UnsupportedError(f"pattern `{pattern}` is known for ReLU only and the network has {sorted(others)}; use `pattern: free`")
-    bounds = propagate(network, Box(frozen.images.numpy(), frozen.images.numpy()), (), "paper", paper.epsilon)
+    bounds = propagate(network, Box(frozen.images.numpy(), frozen.images.numpy()).widen(paper.epsilon), (), "paper")
     at_one = nominal(network, frozen.images)
     ends = {}
     for node in network.nodes:

@@ -42,7 +42,7 @@ def solve_conic(network: Network, images: np.ndarray, labels: np.ndarray, weight
 
 def write(network: Network, images: np.ndarray, labels: np.ndarray, weight: float, epsilon: float) -> cp.Problem:
     """The program of a network of dense layers with ReLU between them."""
-    bounds = propagate(network, Box(images, images), (), "paper", epsilon)
+    bounds = propagate(network, Box(images, images).widen(epsilon), (), "paper")
     count = len(images)
     value, before = images.reshape(count, -1), ""
     rows: list[cp.Constraint] = []
