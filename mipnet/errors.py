@@ -8,6 +8,8 @@
     │   ├── ArgumentError (TypeError) a keyword argument that a function does not have
     │   └── UnsupportedError         a layer, operator or formulation that mipnet does not have
     ├── UnboundedError (ValueError)  a big-M is needed where no finite bound is known
+    ├── MemoryLimitReached (MemoryError)  something would not fit into memory: make it smaller, or raise the limit
+    │   └── OutOfMemory              memory ended although it should have sufficed
     └── BackendError (RuntimeError)  the solver cannot do this
         ├── BackendMissing           not installed, or no such backend
         ├── OptionError              the solver has no such option, or not with this value
@@ -59,6 +61,14 @@ class UnboundedError(MipnetError, ValueError):
 
 class TimeLimitReached(MipnetError, TimeoutError):
     """The time limit ended before there was any result; a function that has a proven part of its result returns that instead."""
+
+
+class MemoryLimitReached(MipnetError, MemoryError):
+    """Something would take more memory than the limit; the message says what, how much, the limit, and what to do."""
+
+
+class OutOfMemory(MemoryLimitReached):
+    """Memory ended while something was made that should have fitted; the message says what."""
 
 
 class BackendError(MipnetError, RuntimeError):

@@ -10,10 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from importlib import import_module
 from typing import Any, get_args
 
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.memory import memory_limit
 
 COMMANDS_WITHOUT_TASK = ("inspect", "bounds", "backends", "init", "schema")
 """Commands that do not run a task; a task cannot have their names."""
@@ -60,9 +62,15 @@ class Task:
         return found
 
     def run_function(self) -> Callable[..., Any]:
-        """Return the run function."""
+        """Return the run function; it runs within ``solve.memory_limit`` of its file, if the file has such a key."""
         found: Callable[..., Any] = _imported(self.run)
-        return found
+
+        @wraps(found)
+        def run(file: Any, *arguments: Any, **keywords: Any) -> Any:
+            with memory_limit(getattr(getattr(file, "solve", None), "memory_limit", None)):
+                return found(file, *arguments, **keywords)
+
+        return run
 
     def save_function(self) -> Callable[..., Any]:
         """Return the function that writes the run folder."""

@@ -13,9 +13,11 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mipnet.errors import BackendMissing, InputError, MipnetError, SolverFailure, suggest_keywords
+from mipnet.limits.memory import MEMORY_LIMIT_BYTES_MIN, current_limit, memory_left, memory_limit
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -77,6 +79,8 @@ def run_all(
         Values that are known already: these programs do not run.
 
     An exception of a program is raised here, with its key; the others are cancelled.  Ctrl-C cancels all and closes the cluster.
+    Each local process may take an equal share of the memory that this one may still take; on a scheduler, where other machines may
+    run the programs, each process may take as much as this one.
     """
     place = Workers.of(workers)
     values = {key: value for key, value in (finished or {}).items() if key in programs}
@@ -84,13 +88,22 @@ def run_all(
     if place.count == 0 and place.scheduler is None:
         source = _one_by_one(rest)
     else:
-        source = _distributed(rest, min(place.count or os.cpu_count() or 1, len(rest)), place.scheduler)
+        count = min(place.count or os.cpu_count() or 1, len(rest))
+        limit = current_limit() if place.scheduler is not None else memory_left() / max(1, count)
+        limited = {key: partial(_run_within, program, max(limit, MEMORY_LIMIT_BYTES_MIN)) for key, program in rest.items()}
+        source = _distributed(limited, count, place.scheduler)
     with closing(source):
         for key, value in source:
             values[key] = value
             if on_done is not None:
                 on_done(key, value)
     return {key: values[key] for key in programs}
+
+
+def _run_within(program: Callable[[], ValueT], limit: float) -> ValueT:
+    """Return the value of a program that may take this many bytes."""
+    with memory_limit(limit):
+        return program()
 
 
 def _one_by_one(programs: Mapping[KeyT, Callable[[], ValueT]]) -> Generator[tuple[KeyT, ValueT], None, None]:
@@ -173,8 +186,10 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         try:
             client = stack.enter_context(Client(address, timeout=SCHEDULER_SECONDS_MAX, set_as_default=False))
             client.wait_for_workers(1, timeout=SCHEDULER_SECONDS_MAX)
-        except (OSError, ValueError, TimeoutError) as error:
-            problem = f"the scheduler at `{address}` cannot be used ({' '.join(str(error).split())[:160]})"
+        except Exception as error:  # what answers may be no scheduler: its bytes, read as sizes, give a MemoryError or a struct.error
+            known = isinstance(error, OSError | ValueError | TimeoutError)
+            why = " ".join(str(error).split())[:160] if known else "what answers there is no dask scheduler"
+            problem = f"the scheduler at `{address}` cannot be used ({why})"
             raise InputError(f"{problem}; expected the address of one with workers, such as tcp://10.0.0.1:8786") from None
         yield client
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
 from mipnet.app.tasks import TASKS_BY_NAME, Task, find_task, register_task
 from mipnet.errors import InputError
+from mipnet.limits.memory import current_limit
 
 Capture = pytest.CaptureFixture[str]
 
@@ -206,6 +208,38 @@ def test_options_only_for_keys_of_the_file(crossings: Path, monkeypatch: pytest.
         assert "--output" in said
     assert main(["crossings", str(crossings), "--backend", "scip"]) == 2
     assert "No such option: --backend" in capsys.readouterr().err
+
+
+def test_a_run_has_the_memory_limit_of_its_file(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text("mipnet: 1\ntask: reach\nnetwork: {file: net.onnx}\nbox: {lower: 0, upper: 1}\nsolve: {memory_limit: 3 GB}\n")
+    before = TASKS_BY_NAME["reach"]
+    seen: list[float] = []
+
+    def run(file: Any, listener: Any) -> TaskResult:
+        seen.append(current_limit())
+        return TaskResult(file, {}, ["done"])
+
+    TASKS_BY_NAME["reach"] = replace(before, run=run)
+    try:
+        for options in ([], ["--memory-limit", "2 GiB"], ["--set", "solve.memory_limit=5000000"], ["--set", "solve.memory_limit=null"]):
+            assert main(["reach", str(path), "--quiet", *options]) == 0
+        assert seen == [3e9, 2 * 2**30, 5e6, math.inf]
+        assert current_limit() == math.inf
+        capsys.readouterr()
+        assert main(["reach", str(path), "--memory-limit", "4 gigs"]) == 2
+        said = "error: --memory-limit 4 gigs: solve.memory_limit: got '4 gigs'; expected a number of bytes, or a size such as "
+        assert capsys.readouterr().err.startswith(said)
+    finally:
+        TASKS_BY_NAME["reach"] = before
+
+
+def test_memory_that_ends_is_one_line_and_a_failure_of_the_machine(crossings: Path, capsys: Capture) -> None:
+    _run_instead(lambda file, listener: np.empty(2**56))
+    assert main(["crossings", str(crossings), "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: memory ended in mipnet.app.tasks.run (Unable to allocate ")
+    assert error.endswith("; try fewer images or a smaller network, or set --memory-limit\n")
 
 
 def test_numpy_numbers_in_a_record(crossings: Path, capsys: Capture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from mipnet.errors import DataError, InputError, SolverFailure
+from mipnet.limits.free_memory import used_memory
+from mipnet.limits.memory import current_limit, memory_limit
 from mipnet.solving import parallel
 from mipnet.solving.parallel import Workers, run_all
 from tests.programs import die, fail, square
@@ -98,6 +101,34 @@ def test_wrong_workers_and_schedulers_are_refused(monkeypatch: pytest.MonkeyPatc
     for address in ("nonsense://x", "tcp://127.0.0.1:9"):
         with pytest.raises(InputError, match=f"`{address}` cannot be used"):
             run_all({"p": die}, workers=Workers(scheduler=address))
+
+
+def test_a_port_where_something_else_answers_is_no_scheduler_and_not_out_of_memory() -> None:
+    """The greeting of a web server, read as the sizes that dask sends, asks for exabytes."""
+    pytest.importorskip("distributed")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 5)
+                connection.recv(1000)
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(
+            InputError, match=rf"`{address}` cannot be used \(what answers there is no dask scheduler\); expected the address"
+        ):
+            run_all({"p": die}, workers=Workers(scheduler=address))
+
+
+def test_processes_share_the_memory_that_this_one_may_take() -> None:
+    used = used_memory()
+    with memory_limit(used + 3e9):
+        assert run_all({1: current_limit}, workers=0)[1] == used + 3e9
+        found = run_all({1: current_limit, 2: current_limit}, workers=2)
+    assert found[1] == found[2]
+    assert 1e9 < found[1] <= 1.5e9
 
 
 def test_a_scheduler_of_ones_own_runs_the_programs(tmp_path: Path) -> None:

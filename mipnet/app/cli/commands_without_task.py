@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.app.cli.options import Json, Set, print_json
+from mipnet.app.cli.options import Json, MemoryLimitOption, Set, option_overrides, print_json
 from mipnet.app.tasks import TASKS_BY_NAME, find_task
 from mipnet.errors import InputError
+from mipnet.limits.memory import memory_limit as limited_memory
 
 if TYPE_CHECKING:
     from mipnet.backend import FoundBackend
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="MODEL.YAML|NET.PT2|NET.ONNX", help="A YAML file, or an exported network.")],
+    memory_limit: MemoryLimitOption = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -32,11 +34,13 @@ def inspect(
     if suffix_of(file) in (*NETWORK_SUFFIXES, *WEIGHT_SUFFIXES):
         if set_:
             raise InputError(f"--set changes keys of a YAML file, and `{file}` is a network; leave it out")
-        description = describe(read(file))
+        with limited_memory(memory_limit):
+            description = describe(read(file))
     else:
-        spec = load_spec(file, set_ or [])
-        inputs = read_inputs(spec)
-        description = describe(inputs.network, build_program(spec, inputs), installed_backend(spec))
+        spec = load_spec(file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
+        with limited_memory(spec.solve.memory_limit):
+            inputs = read_inputs(spec)
+            description = describe(inputs.network, build_program(spec, inputs), installed_backend(spec))
     if as_json:
         print_json(description)
     else:
@@ -53,6 +57,7 @@ def bounds(
         bool | None, typer.Option(help="Whether the bounds hold for every score of the gates; by default they do without --epsilon.")
     ] = None,
     time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="The time limit of lp and mip.")] = 60.0,
+    memory_limit: MemoryLimitOption = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the bounds to an .npz file.")] = None,
     set_: Set = None,
     as_json: Json = False,
@@ -66,8 +71,10 @@ def bounds(
     from mipnet.app.screen.network_tables import bounds_table
     from mipnet.app.screen.tables import make_console
 
-    spec, on_layer = load_spec(file, set_ or []), make_console(stderr=True).print
-    found = compute_bounds(spec, method, epsilon=epsilon, gated=gates, time_limit=time_limit, on_layer=on_layer)  # type: ignore[arg-type]
+    spec = load_spec(file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
+    with limited_memory(spec.solve.memory_limit):
+        on_layer = make_console(stderr=True).print
+        found = compute_bounds(spec, method, epsilon=epsilon, gated=gates, time_limit=time_limit, on_layer=on_layer)  # type: ignore[arg-type]
     if as_json:
         print_json(bounds_record(found))
     else:

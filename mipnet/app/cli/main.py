@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from traceback import walk_tb
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,7 +23,7 @@ from mipnet.app.cli.solve import solve
 from mipnet.app.cli.task_commands import TaskCommand, task_command
 from mipnet.app.cli.verify import verify
 from mipnet.app.tasks import IMPORT_HINT, TASKS_BY_NAME
-from mipnet.errors import MipnetError
+from mipnet.errors import MipnetError, OutOfMemory
 from mipnet.version import __version__
 
 OWN_COMMANDS: dict[str, Callable[..., int]] = {"importance": solve, "verify": verify}
@@ -56,12 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except (KeyboardInterrupt, typer.Abort):
             return _fail("interrupted", 130)
+        except OutOfMemory as error:
+            return _fail(str(error), 1)
         except MipnetError as error:
             return _fail(str(error))
         except OSError as error:
             return _fail(f"`{error.filename}`: {(error.strerror or str(error)).lower()}" if error.filename else str(error))
-        except MemoryError:
-            return _fail("out of memory; try fewer images, or a smaller network")
+        except MemoryError as error:
+            hint = "try fewer images or a smaller network, or set --memory-limit"
+            return _fail(f"memory ended{_in_function(error)}; {hint}", 1)
         except Exception as error:
             if not hasattr(error, "format_message"):  # every usage error of typer has one
                 raise
@@ -84,6 +88,13 @@ def _run(arguments: list[str]) -> int:
             return int(command.invoke(context) or 0)
     except typer.Exit as ended:
         return ended.exit_code
+
+
+def _in_function(error: BaseException) -> str:
+    """Return the function of mipnet in which an error was raised, and what the error says, in words."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__) if str(frame.f_globals.get("__name__")).startswith("mipnet.")]
+    place = f" in {frames[-1].f_globals['__name__']}.{frames[-1].f_code.co_name}" if frames else ""
+    return f"{place} ({error})" if str(error) else place
 
 
 def _fail(message: str, status: int = 2) -> int:

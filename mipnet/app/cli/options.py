@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mipnet.app.runs.result import RunResult
 
 TimeLimitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="The time limit.")]
+MemoryLimitOption = Annotated[
+    str | None, typer.Option(metavar="SIZE", help='The memory limit of this process, such as "4 GB"; a share of what is free if left out.')
+]
 Solver = Annotated[str | None, typer.Option(help="The solver, such as highs or scip.")]
 Output = Annotated[str | None, typer.Option(metavar="DIR", help="The run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]

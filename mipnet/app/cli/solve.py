@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimitOption, finish, option_overrides
+from mipnet.app.cli.options import Json, MemoryLimitOption, Output, Printing, Quiet, Set, Solver, TimeLimitOption, finish, option_overrides
 from mipnet.app.tasks import TASKS_BY_NAME
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def solve(
     file: Annotated[Path, typer.Argument(metavar="MODEL.YAML", help="A YAML file; `mipnet init` writes one.")],
     backend: Solver = None,
     time_limit: TimeLimitOption = None,
+    memory_limit: MemoryLimitOption = None,
     set_: Set = None,
     output: Output = None,
     workers: Annotated[
@@ -45,6 +46,7 @@ def solve(
         {
             "solve.backend": backend,
             "solve.time_limit": time_limit,
+            "solve.memory_limit": memory_limit,
             "solve.workers": workers,
             "solve.scheduler": scheduler,
             "output": output,

@@ -9,17 +9,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mipnet.app.cli.options import Json, Output, Printing, Quiet, Set, Solver, TimeLimitOption, finish, option_overrides
+from mipnet.app.cli.options import Json, MemoryLimitOption, Output, Printing, Quiet, Set, Solver, TimeLimitOption, finish, option_overrides
 from mipnet.app.tasks import Task, find_task
 
 TaskFile = Annotated[Path, typer.Argument(metavar="FILE.YAML", help="A YAML file of this task; `mipnet schema TASK` prints its keys.")]
 
-SOLVE_OPTIONS = ("time_limit", "backend")
+SOLVE_OPTIONS = ("time_limit", "memory_limit", "backend")
 """The options that set a key of the section ``solve``."""
 
 
 class TaskCommand(TyperCommand):
-    """The command of a task; it has ``--time-limit`` and ``--backend`` only if the files of the task have these keys."""
+    """The command of a task; it has the options `SOLVE_OPTIONS` only if the files of the task have these keys."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters of the command; reads the file class, which ``mipnet --help`` does not need."""
@@ -35,6 +35,7 @@ def task_command(task: Task) -> Callable[..., int]:
     def command(
         file: TaskFile,
         time_limit: TimeLimitOption = None,
+        memory_limit: MemoryLimitOption = None,
         backend: Solver = None,
         output: Output = None,
         set_: Set = None,
@@ -47,7 +48,9 @@ def task_command(task: Task) -> Callable[..., int]:
         from mipnet.app.screen.progress import LineProgress
         from mipnet.app.screen.tables import make_console
 
-        options = option_overrides({"solve.time_limit": time_limit, "solve.backend": backend, "output": output})
+        options = option_overrides(
+            {"solve.time_limit": time_limit, "solve.memory_limit": memory_limit, "solve.backend": backend, "output": output}
+        )
         spec = load_as(task.file_class(), file, [*(set_ or []), *options])
         check_output(spec)
         run = task.run_function()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.app.cli.options import Json, Printing, Quiet, Set, finish, option_overrides, print_json
+from mipnet.app.cli.options import Json, MemoryLimitOption, Printing, Quiet, Set, finish, option_overrides, print_json
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError, MipnetError
+from mipnet.limits.memory import memory_limit as limited_memory
 
 if TYPE_CHECKING:
     from mipnet.app.files.yaml_source import Override
@@ -29,6 +30,7 @@ def verify(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Per property, including the time to read its files; 60 if left out.")
     ] = None,
+    memory_limit: MemoryLimitOption = None,
     backend: Annotated[str | None, typer.Option(help="The solver for what bounds cannot decide, such as highs or scip.")] = None,
     cross_check: Annotated[str | None, typer.Option(metavar="BACKEND", help="A second solver that has to refute as well.")] = None,
     results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result in the format of VNN-COMP.")] = None,
@@ -50,7 +52,13 @@ def verify(
     if network is not None and network.suffix.lower() in (".yaml", ".yml"):
         if property_file or instances or workers:
             raise InputError(f"`{network}` names its own network and property; leave other files, --instances and --workers out")
-        given = {"solve.time_limit": timeout, "solve.backend": backend, "solve.cross_check": cross_check, "solve.seed": seed}
+        given = {
+            "solve.time_limit": timeout,
+            "solve.memory_limit": memory_limit,
+            "solve.backend": backend,
+            "solve.cross_check": cross_check,
+            "solve.seed": seed,
+        }
         overrides = option_overrides(given | {"output": None if output is None else str(output)}, names={"solve.time_limit": "timeout"})
         return _verify_yaml(network, [*(set_ or []), *overrides], results_file, printing)
     if set_:
@@ -60,12 +68,14 @@ def verify(
             raise InputError("--instances brings its own networks, properties and results; leave the other files out")
         if output is None:
             raise InputError("--instances needs --output DIR, the folder for results.csv")
-        return _verify_instances(instances, output, settings, workers, printing)
+        with limited_memory(memory_limit):
+            return _verify_instances(instances, output, settings, workers, printing)
     if network is None or property_file is None:
         raise InputError("expected NET.ONNX and PROP.VNNLIB, or VERIFY.YAML, or --instances CSV")
     if output or workers:
         raise InputError(f"--{'output' if output else 'workers'} is for --instances; a single property takes --results-file")
-    return _verify_files(network, property_file, settings, results_file, printing)
+    with limited_memory(memory_limit):
+        return _verify_files(network, property_file, settings, results_file, printing)
 
 
 def _progress(quiet: bool, *, many: bool = False) -> AbstractContextManager[StageProgress | None]:

@@ -11,6 +11,7 @@ from mipnet.app.files.values import (
     Count,
     LayerMapping,
     ListAsTuple,
+    MemorySize,
     NameList,
     NotNegative,
     NumberOrList,
@@ -147,6 +148,8 @@ class PathSpec(Section):
 class SolveSpec(Section):
     """The solver, its limits (seconds, relative gap, nodes, MiB; no limit if left out), and its own options by its own names.
 
+    ``memory_limit`` is the limit of the whole process, a share of what is free if left out; ``memory`` is that of the solver's own memory.
+
     ``decouple`` solves many small programs instead of the large one, in ``workers`` processes (one per core if left out, 0 for none), or
     on the workers of a running dask ``scheduler``; the limits hold for each program.  ``path`` solves the program at many loss weights,
     each within the same limits.
@@ -157,6 +160,7 @@ class SolveSpec(Section):
     mip_gap: NotNegative = 1e-4
     mip_gap_abs: NotNegative = 0.0
     nodes: Whole | None = None
+    memory_limit: MemorySize | None = None
     memory: Annotated[float, Field(ge=1, allow_inf_nan=False), expects("a number of MiB, at least 1")] | None = None
     start: Annotated[Literal["forward", "search", "none"], choice("forward", "search", "none")] = "forward"
     decouple: Annotated[Literal["none", "class", "layer"], choice("none", "class", "layer")] = "none"

@@ -7,6 +7,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from mipnet.errors import InputError
+from mipnet.limits.memory import MEMORY_LIMIT_EXPECTED, bytes_of
+
 
 class Section(BaseModel):
     """A mapping of the file.  Unknown keys are errors, values keep their type (True is not 1), and nothing changes later.
@@ -62,11 +65,20 @@ def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+def _memory_size(given: float | str) -> float | str:
+    try:
+        bytes_of(given)
+    except InputError:
+        raise value_error(f"expected {MEMORY_LIMIT_EXPECTED}") from None
+    return given
+
+
 Text = Annotated[str, Field(min_length=1), expects("a string that is not empty")]
 Whole = Annotated[int, Field(ge=0), expects("a whole number of at least 0")]
 Count = Annotated[int, Field(ge=1), expects("a whole number of at least 1")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), expects("a number greater than 0")]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), expects("a number of at least 0")]
+MemorySize = Annotated[int | float | str, expects(MEMORY_LIMIT_EXPECTED), AfterValidator(_memory_size)]
 ListAsTuple = BeforeValidator(as_tuple)
 LayerMapping = Annotated[dict[str, Any], expects("a mapping with `name`, `type` and arguments")]
 SolverOption = Annotated[bool | int | float | str, expects("a number, a string, true or false")]

@@ -8,15 +8,16 @@ from pydantic import Field
 
 from mipnet.app.files.base import NetworkFile
 from mipnet.app.files.sections import RegionSpec, RobustSpec
-from mipnet.app.files.values import Positive, Section, SolverOptions, Text, Whole, choice
+from mipnet.app.files.values import MemorySize, Positive, Section, SolverOptions, Text, Whole, choice
 from mipnet.errors import InputError
 
 
 class VerifySolveSpec(Section):
-    """The solver for what bounds cannot decide, seconds for everything, and a second solver that has to refute as well."""
+    """The solver for what bounds cannot decide, seconds and memory for everything, and a second solver that has to refute as well."""
 
     backend: Text = "highs"
     time_limit: Positive = 60.0
+    memory_limit: MemorySize | None = None
     cross_check: Text | None = None
     seed: Whole = 0
     options: SolverOptions = Field(default_factory=dict)
