@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,8 +46,7 @@ def _of_psutil(wanted: str) -> int:
     """Return a figure of the package psutil, which systems without /proc need; 0 if it is not installed."""
     if find_spec("psutil") is None:
         return 0
-    import psutil
-
+    psutil = import_module("psutil")
     return int(psutil.Process().memory_info().rss if wanted == "used" else psutil.virtual_memory().available)
 
 

@@ -25,7 +25,11 @@ UNCHECKED_BYTES_MAX = 2**24
 MEMORY_LIMIT_BYTES_MIN = 10**6
 """The smallest limit that is taken: smaller numbers are meant in another unit."""
 
-BYTE_UNITS = {"": 1, **{unit: 1000 ** (k + 1) for k, unit in enumerate("kmgt")}, **{f"{u}i": 1024 ** (k + 1) for k, u in enumerate("kmgt")}}
+BYTE_UNITS: dict[str, int] = {
+    "": 1,
+    **{unit: 1000 ** (k + 1) for k, unit in enumerate("kmgt")},
+    **{f"{u}i": 1024 ** (k + 1) for k, u in enumerate("kmgt")},
+}
 """Bytes by unit, in lower case and without the B."""
 
 SIZE_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
