@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-PROC = Path("/proc")
+PROC_FOLDER = Path("/proc")
 """The folder in which Linux describes processes and memory."""
 
 CGROUP_BYTES_MAX = 2**60
@@ -19,7 +19,7 @@ CGROUP_BYTES_MAX = 2**60
 def used_memory() -> int:
     """Return the bytes of memory that this process holds now (its resident set); 0 if the system does not say."""
     try:
-        return int((PROC / "self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int((PROC_FOLDER / "self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return _of_psutil("used")
 
@@ -36,7 +36,7 @@ def free_memory() -> float:
 def _available() -> float:
     """Return what the machine has, without what could be had back from caches only by swapping."""
     try:
-        lines = (PROC / "meminfo").read_text().splitlines()
+        lines = (PROC_FOLDER / "meminfo").read_text().splitlines()
         return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, IndexError, StopIteration):
         return _of_psutil("available") or math.inf
@@ -70,8 +70,8 @@ def _memory_groups() -> Iterator[tuple[Path, str]]:
     the mounted folder counts.
     """
     try:
-        groups = [line.split(":", 2) for line in (PROC / "self/cgroup").read_text().splitlines()]
-        mounts = [line.split(" - ") for line in (PROC / "self/mountinfo").read_text().splitlines()]
+        groups = [line.split(":", 2) for line in (PROC_FOLDER / "self/cgroup").read_text().splitlines()]
+        mounts = [line.split(" - ") for line in (PROC_FOLDER / "self/mountinfo").read_text().splitlines()]
     except OSError:
         return
     for mount in mounts:
@@ -108,7 +108,7 @@ def _left_in_address_space() -> Iterator[float]:
     try:
         import resource
 
-        pages = [int(each) for each in (PROC / "self/statm").read_text().split()]
+        pages = [int(each) for each in (PROC_FOLDER / "self/statm").read_text().split()]
     except (ImportError, OSError, ValueError):
         return
     for kind, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):

@@ -32,7 +32,7 @@ BYTE_UNITS: dict[str, int] = {
 }
 """Bytes by unit, in lower case and without the B."""
 
-SIZE_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+BYTES_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 MEMORY_LIMIT_EXPECTED = 'a number of bytes, or a size such as "4 GB" or "500 MiB", of at least 1 MB'
 
@@ -56,7 +56,7 @@ def memory_limit(limit: float | str | None) -> Iterator[None]:
 
 def bytes_of(limit: float | str) -> float:
     """Return a size such as ``"4 GB"`` (1000^3 bytes) or ``"4 GiB"`` (1024^3 bytes) in bytes; raises `InputError` if it is none."""
-    found = SIZE_PATTERN.fullmatch(limit) if isinstance(limit, str) else None
+    found = BYTES_PATTERN.fullmatch(limit) if isinstance(limit, str) else None
     if found is not None:
         size = float(found[1]) * BYTE_UNITS[(found[2] or "").lower()]
     elif isinstance(limit, bool | str) or not isinstance(limit, int | float) or math.isnan(limit):

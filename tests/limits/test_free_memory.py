@@ -21,7 +21,7 @@ def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
     for name, text in {"proc/meminfo": MEMINFO, **given, **files}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    monkeypatch.setattr(free_memory, "PROC", folder / "proc")
+    monkeypatch.setattr(free_memory, "PROC_FOLDER", folder / "proc")
 
 
 def test_without_groups_the_machine_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_a_container_sees_its_own_group_at_the_mount(tmp_path: Path, monkeypatch
 
 
 def test_a_machine_that_says_nothing_has_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(free_memory, "PROC", tmp_path)
+    monkeypatch.setattr(free_memory, "PROC_FOLDER", tmp_path)
     monkeypatch.setattr(free_memory, "find_spec", lambda name: None)
     assert free_memory.free_memory() == math.inf
     assert free_memory.used_memory() == 0
