@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mipnet.readers.file_bytes import read_bytes
 from mipnet.readers.onnx_call import ONNX_RULES, place
 from mipnet.readers.onnx_fold import FOLDED_OPERATORS
 from mipnet.readers.onnx_graph import ONNX_SOFTMAXES, OnnxReader, supported
+from mipnet.readers.onnx_normal import normal_form, operator_versions
 from mipnet.readers.onnx_session import open_session
 from mipnet.readers.torch import weight_notes
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 OPSET_MIN = 8
 """The oldest version of ONNX's operators that is read."""
+
+PROTOBUF_BYTES_MAX = 2**31
+"""Size from which on a model cannot be handed to onnx's checker and to onnxruntime as one message."""
 
 OUTPUT_DIFFERENCE_MAX = {False: 1e-3, True: 5e-2}
 """Largest difference between the network and onnxruntime, relative to the largest output: in float32, and (True) in 16 bits."""
@@ -42,18 +46,26 @@ def from_onnx(path: str | Path) -> Network:
     Raises `NetworkError` for broken files, for weights that are NaN, and if the network differs from the graph.
     """
     path = Path(path)
-    model, opset = _load(path)
-    reader = OnnxReader(model.graph, opset)
+    loaded = _load(path)
+    reader = OnnxReader(loaded.model.graph, loaded.opset)
     try:
         network = reader.network()
     except (UnsupportedError, NetworkError) as error:
         raise type(error)(f"`{path}`: {error}") from None
-    notes = _compare(model, network, path)
+    notes = _compare(loaded.original, network, path)
     return network.with_notes(*notes, *weight_notes(network))
 
 
-def _load(path: Path) -> tuple[ModelProto, int]:
-    """Return the model with its weights, and the version of its operators."""
+class LoadedModel(NamedTuple):
+    """The ``original`` model of a file with its weights, the ``model`` in the form that onnx's checker takes, and its ``opset``."""
+
+    original: ModelProto
+    model: ModelProto
+    opset: int
+
+
+def _load(path: Path) -> LoadedModel:
+    """Return the checked model with its weights, and the version of its operators."""
     if find_spec("onnx") is None:
         raise UnsupportedError(f"`{path}` needs the package onnx, which is not installed: pip install mipnet[onnx]")
     import onnx
@@ -72,21 +84,35 @@ def _load(path: Path) -> tuple[ModelProto, int]:
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, path)
+    checked = _checked(model, path)
+    _refuse_missing(checked, opset, path)
+    return LoadedModel(model, checked, opset)
+
+
+def _checked(model: ModelProto, path: Path) -> ModelProto:
+    """Return the model, or what is equal to it, after onnx's checker took it; raises `NetworkError` if it does not."""
+    from onnx.checker import check_model
+
+    if model.ByteSize() >= PROTOBUF_BYTES_MAX:  # the checker itself gives up
+        return model
     try:
-        onnx.checker.check_model(model)
+        check_model(model)
+        return model
+    except Exception:
+        normal = normal_form(model)
+    try:
+        check_model(normal)
     except Exception as error:
-        if model.ByteSize() < 2**31:  # above, the checker itself gives up
-            raise NetworkError(f"`{path}` is not valid ONNX ({one_line(error)}); export the network again") from None
-    _refuse_missing(model, opset, path)
-    return model, opset
+        raise NetworkError(f"`{path}` is not valid ONNX ({one_line(error)}); export the network again") from None
+    return normal
 
 
 def _opset(model: ModelProto, path: Path, newest: int) -> int:
-    versions = {each.version for each in model.opset_import if each.domain in ("", "ai.onnx")}
-    if len(versions) != 1 or not OPSET_MIN <= min(versions) <= newest:
-        given = ", ".join(map(str, sorted(versions))) or "none"
+    version = operator_versions(model).get("")
+    if version is None or not OPSET_MIN <= version <= newest:
+        given = "none" if version is None else version
         raise UnsupportedError(f"`{path}` uses version {given} of ONNX's operators (opset); expected one from {OPSET_MIN} to {newest}")
-    return int(versions.pop())
+    return version
 
 
 def _refuse_unread(model: ModelProto, path: Path) -> None:
@@ -95,6 +121,10 @@ def _refuse_unread(model: ModelProto, path: Path) -> None:
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in known:
             raise UnsupportedError(f"`{path}`: {place(node)} cannot be read; mipnet reads {supported()}")
+    stored = {each.name for each in model.graph.initializer}
+    for given in model.graph.input:
+        if given.name not in stored and not given.type.tensor_type.HasField("shape"):
+            raise UnsupportedError(f"`{path}`: the input `{given.name}` has no shape; export the network with the sizes of one sample")
     if model.graph.sparse_initializer:
         raise UnsupportedError(f"`{path}` holds sparse initialisers; expected dense ones")
 
@@ -149,7 +179,7 @@ def _load_external(tensor: TensorProto, path: Path) -> None:
 
 def _compare(model: ModelProto, network: Network, path: Path) -> list[str]:
     """Raise `NetworkError` unless onnxruntime computes the same outputs; returns a note if onnxruntime cannot run the graph."""
-    if find_spec("onnxruntime") is None or model.ByteSize() >= 2**31:
+    if find_spec("onnxruntime") is None or model.ByteSize() >= PROTOBUF_BYTES_MAX:
         return []
     x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
     try:

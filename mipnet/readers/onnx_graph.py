@@ -81,8 +81,10 @@ class OnnxReader:
             raise UnsupportedError(f"the output `{out}` does not depend on the input; expected a network")
         if softmax is not None:
             self._note_softmax(softmax, found)
-        if found.name == INPUT_NODE:
-            found = OnnxCall(self, self.graph.node[0], {}).emit(Reshape(found.shape), found)
+        if found.name == INPUT_NODE:  # the graph has no operator, or none that computes
+            from onnx import NodeProto
+
+            found = OnnxCall(self, NodeProto(op_type="Identity"), {}).emit(Reshape(found.shape), found)
         layers = _ancestors(self.layers, found.name)
         return Network.build(one_sample(self.dims), layers, origins=self.names.origins, notes=self.notes, softmax=self.softmax)
 

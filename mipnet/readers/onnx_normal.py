@@ -1,0 +1,69 @@
+"""Models that onnxruntime runs and onnx's checker refuses, in the form that the checker asks for.
+
+Nodes may stand behind their readers, a domain may have several versions of its operators (onnxruntime takes the last one), a graph may
+have no name, and outputs, initialisers listed as inputs and values in between may have no type or no shape.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+
+def operator_versions(model: ModelProto) -> dict[str, int]:
+    """Return the version of the operators of each domain: the last one that is given, as onnxruntime reads it."""
+    return {"" if each.domain == "ai.onnx" else each.domain: int(each.version) for each in model.opset_import}
+
+
+def normal_form(model: ModelProto) -> ModelProto:
+    """Return an equal model whose nodes stand behind what they read, with one version per domain, and without gaps in its declarations."""
+    found = type(model)()
+    found.CopyFrom(model)
+    del found.opset_import[:], found.graph.node[:], found.graph.value_info[:]
+    for domain, version in operator_versions(model).items():
+        found.opset_import.add(domain=domain, version=version)
+    found.graph.node.extend(sorted_nodes(model.graph))
+    found.graph.name = model.graph.name or "graph"
+    _complete_declarations(found.graph)
+    return found
+
+
+def sorted_nodes(graph: GraphProto) -> list[NodeProto]:
+    """Return the nodes, each behind those that it reads and otherwise in their order; in their order if there is a cycle."""
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    readers: dict[int, list[int]] = {}
+    waiting = [0] * len(graph.node)
+    for place, node in enumerate(graph.node):
+        for before in {makers[name] for name in node.input if name in makers}:
+            readers.setdefault(before, []).append(place)
+            waiting[place] += 1
+    ready = [place for place, count in enumerate(waiting) if not count]
+    heapify(ready)
+    found: list[int] = []
+    while ready:
+        found.append(heappop(ready))
+        for place in readers.get(found[-1], ()):
+            waiting[place] -= 1
+            if not waiting[place]:
+                heappush(ready, place)
+    return [graph.node[place] for place in found] if len(found) == len(graph.node) else list(graph.node)
+
+
+def _complete_declarations(graph: GraphProto) -> None:
+    """Give a type and a shape to initialisers that are listed as inputs, and to outputs, whose declarations nothing else reads."""
+    from onnx import TensorProto
+
+    stored = {each.name: each for each in graph.initializer}
+    for given in (*(each for each in graph.input if each.name in stored), *graph.output):
+        if given.type.WhichOneof("value") not in (None, "tensor_type"):
+            continue
+        declared, kind, tensor = given.type.HasField("tensor_type"), given.type.tensor_type, stored.get(given.name)
+        if not declared:
+            kind.elem_type = TensorProto.FLOAT if tensor is None else tensor.data_type
+        if not kind.HasField("shape"):
+            kind.shape.SetInParent()
+            for n in () if tensor is None else tensor.dims:
+                kind.shape.dim.add(dim_value=n)
