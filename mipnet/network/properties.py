@@ -6,7 +6,7 @@ has an output y = f(x) for which all rows of one of its clauses hold.  A network
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,17 +14,23 @@ from mipnet.arrays import Array, Mask
 from mipnet.errors import DataError, InputError, suggest_keywords
 from mipnet.network.sets import Box
 
+SMALLEST_POSITIVE = float(np.nextafter(0.0, 1.0))
+"""The smallest float64 above 0."""
+
 
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Clause:
     """All outputs y with ``matrix @ y <= rhs``: a matrix of shape ``(rows, outputs)`` and ``rhs`` of shape ``(rows,)``.
 
+    In the rows where ``strict`` is True (one value for all rows, or shape ``(rows,)``) the clause asks for ``<``.  Bounds and programs
+    are of the closed rows: more outputs satisfy those, so what refutes them refutes the clause.  `excess` makes the difference.
     A clause without rows holds for every output.  Raises `DataError` for other shapes and for numbers that are not finite.
     """
 
     matrix: Array
     rhs: Array
+    strict: Mask | bool = False
 
     def __post_init__(self) -> None:
         matrix, rhs = (np.array(value, dtype=np.float64) for value in (self.matrix, self.rhs))
@@ -34,25 +40,39 @@ class Clause:
             )
         if not (np.isfinite(matrix).all() and np.isfinite(rhs).all()):
             raise DataError("a clause holds NaN or infinite numbers; expected finite ones")
-        for key, value in (("matrix", matrix), ("rhs", rhs)):
+        strict = np.array(self.strict, dtype=bool)
+        if strict.shape not in ((), rhs.shape):
+            raise DataError(f"a clause has {len(rhs)} rows and says of {strict.size} whether they are strict; expected one for each")
+        strict = np.broadcast_to(strict, rhs.shape).copy()
+        for key, value in (("matrix", matrix), ("rhs", rhs), ("strict", strict)):
             value.setflags(write=False)
             object.__setattr__(self, key, value)
 
     def excess(self, y: Array) -> Array:
-        """Return the largest ``matrix @ y - rhs`` over the rows for outputs ``(samples, outputs)``: at most 0 if the clause holds."""
-        return np.asarray((y @ self.matrix.T - self.rhs).max(axis=-1, initial=-np.inf))
+        """Return the largest ``matrix @ y - rhs`` over the rows for outputs ``(samples, outputs)``: at most 0 if the clause holds.
+
+        In a strict row, 0 counts as the smallest number above 0.
+        """
+        rows = y @ self.matrix.T - self.rhs
+        return np.asarray(np.where(self.strict & (rows == 0), SMALLEST_POSITIVE, rows).max(axis=-1, initial=-np.inf))
 
 
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Inputs of ``region`` with an output in one of the ``clauses``; the region is one flat box with ends of shape ``(1, inputs)``."""
+    """Inputs of ``region`` with an output in one of the ``clauses``; the region is one flat box with ends of shape ``(1, inputs)``.
+
+    ``open_ends`` of shape ``(2, inputs)``, if it is not None, is True for each lower and each upper end that an input must not reach.
+    """
 
     region: Box
     clauses: tuple[Clause, ...]
+    open_ends: Mask | None = None
 
     def __post_init__(self) -> None:
         ends = self.region.lower.shape
+        if self.open_ends is not None and self.open_ends.shape != (2, *ends[1:]):
+            raise DataError(f"the open ends of a case have shape {self.open_ends.shape}; expected {(2, *ends[1:])}")
         if len(ends) != 2 or ends[0] != 1:
             raise DataError(f"the region of a case has ends of shape {ends}; expected (1, inputs), a flat box for one sample")
         if len(widths := {clause.matrix.shape[1] for clause in self.clauses}) > 1:
@@ -60,8 +80,11 @@ class Case:
 
     @suggest_keywords
     def contains(self, x: Array, tolerance: float = 0.0) -> Mask:
-        """Return which inputs, of shape ``(samples, *input_shape)``, lie in the region, up to ``tolerance``."""
+        """Return which inputs, of shape ``(samples, *input_shape)``, lie in the region, up to ``tolerance`` where its ends are closed."""
         flat = x.reshape(len(x), -1)
+        if self.open_ends is not None:
+            reached = (self.open_ends[0] & (flat <= self.region.lower)) | (self.open_ends[1] & (flat >= self.region.upper))
+            return np.asarray(replace(self, open_ends=None).contains(x, tolerance) & ~reached.any(axis=1))
         inside = (flat >= self.region.lower - tolerance) & (flat <= self.region.upper + tolerance)
         ball = self.region.ball
         return np.asarray(inside.all(axis=1) & (True if ball is None else ball.distance(flat) <= ball.radius + tolerance))

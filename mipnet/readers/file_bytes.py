@@ -1,19 +1,39 @@
-"""The bytes of a file, which may be compressed by gzip."""
+"""The bytes and the text of a file, which may be compressed (gzip, xz, bzip2) and may begin with a byte order mark."""
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import gzip
+import lzma
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mipnet.errors import DataError, InputError
 
 UNPACKED_BYTES_MAX = 2**32
 """Largest accepted size of an unpacked file."""
 
+PACKED_SUFFIXES = (".gz", ".xz", ".bz2")
+"""The last suffix of a compressed file; its content decides how it is unpacked."""
+
+UNPACKERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+"""The function that opens a compressed file, by the first bytes of the file."""
+
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""The encoding of a text that begins with these bytes; the mark of UTF-32 begins with that of UTF-16 and is looked for first."""
+
 
 def read_bytes(path: Path, expected: str, failure: type[InputError] = DataError) -> bytes:
-    """Return the content of a file, unpacked if it begins as gzip does.
+    """Return the content of a file, unpacked if it begins as gzip, xz or bzip2 does.
 
     ``expected`` describes the file for the error.  Raises ``failure`` if the file is missing or cannot be read.
     """
@@ -21,12 +41,28 @@ def read_bytes(path: Path, expected: str, failure: type[InputError] = DataError)
         raise failure(f"no file `{path}`; expected {expected}")
     try:
         with path.open("rb") as stream:
-            if stream.peek(2)[:2] != b"\x1f\x8b":
+            begin = stream.peek(8)
+            unpack = next((unpack for start, unpack in UNPACKERS.items() if begin.startswith(start)), None)
+            if unpack is None:
                 return stream.read()
-            data = gzip.GzipFile(fileobj=stream).read(UNPACKED_BYTES_MAX + 1)
-    except (OSError, EOFError, zlib.error) as error:
+            with unpack(stream) as unpacked:
+                data: bytes = unpacked.read(UNPACKED_BYTES_MAX + 1)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}".rstrip(": ")
         raise failure(f"`{path}` cannot be read ({why}); fetch it again") from None
     if len(data) > UNPACKED_BYTES_MAX:
         raise failure(f"`{path}` holds more than {UNPACKED_BYTES_MAX:,} bytes when unpacked; unpack it yourself if that is right")
     return data
+
+
+def read_text(path: Path, expected: str, *, errors: str = "strict") -> str:
+    """Return the text of a file, compressed or not, in UTF-8 or as its byte order mark says, without the mark.
+
+    ``errors`` is that of `bytes.decode`.  Raises `DataError` if the file is missing, cannot be read, or is no text.
+    """
+    data = read_bytes(path, expected)
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding, errors)
+    except UnicodeDecodeError:
+        raise DataError(f"`{path}` cannot be read (it is no text); expected {expected}") from None

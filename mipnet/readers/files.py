@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import one_line
+from mipnet.readers.file_bytes import PACKED_SUFFIXES
 from mipnet.readers.pt2 import read_pt2
 from mipnet.readers.torch import from_torch
 
@@ -30,15 +31,15 @@ INLINE_LAYERS: dict[str, type[nn.Module]] = {
 
 HIDDEN_ARGUMENTS = {"self", "device", "dtype", "args", "kwargs", "min_value", "max_value"}
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
-ONNX_SUFFIXES = (".onnx", ".onnx.gz")
+ONNX_SUFFIXES = (".onnx", *(f".onnx{packed}" for packed in PACKED_SUFFIXES))
 NETWORK_SUFFIXES = (".pt2", *ONNX_SUFFIXES)
 """Suffixes of files that hold a whole network: layers and weights."""
 
 
 def suffix_of(path: str | Path) -> str:
-    """Return the suffix in lower case, with the one before it if the file is gzipped (`.onnx.gz`)."""
+    """Return the suffix in lower case, with the one before it if the file is compressed (`.onnx.gz`)."""
     name = Path(path).name.lower()
-    return ".onnx.gz" if name.endswith(".onnx.gz") else Path(name).suffix
+    return next((suffix for suffix in ONNX_SUFFIXES if name.endswith(suffix)), Path(name).suffix)
 
 
 @suggest_keywords
@@ -46,7 +47,7 @@ def read(path: str | Path, layers: Sequence[Mapping[str, Any]] | None = None, in
     """Read the network of a file, by the file's suffix.
 
     ``.pt2``                          a file of `torch.export.save`, see `read_pt2`
-    ``.onnx``, ``.onnx.gz``           see `mipnet.readers.onnx_file.from_onnx`
+    ``.onnx``                         see `mipnet.readers.onnx_file.from_onnx`; also compressed (``.onnx.gz, .onnx.xz, .onnx.bz2``)
     ``.safetensors``, ``.pt, .pth``   weights, together with ``layers`` and ``input_shape``, see `build_module`
     """
     suffix = suffix_of(path)

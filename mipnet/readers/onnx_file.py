@@ -36,7 +36,7 @@ OUTPUT_DIFFERENCE_MAX = {False: 1e-3, True: 5e-2}
 
 @suggest_keywords
 def from_onnx(path: str | Path) -> Network:
-    """Read the network of an .onnx file, gzipped or not, with float64 weights; it computes what the graph computes at batch size 1.
+    """Read the network of an .onnx file, compressed or not, with float64 weights; it computes what the graph computes at batch size 1.
 
     The graph has one input and one output.  A first axis of length 1, or of variable length, is the sample axis; an input without
     such an axis is read as one sample.  Constants are folded, and a final softmax or log-softmax is taken off, see

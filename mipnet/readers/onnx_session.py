@@ -10,7 +10,7 @@ import numpy as np
 
 from mipnet.arrays import Array, Shape
 from mipnet.errors import NetworkError
-from mipnet.readers.file_bytes import read_bytes
+from mipnet.readers.file_bytes import PACKED_SUFFIXES, read_bytes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,7 +35,7 @@ class OnnxSession:
 
 
 def open_session(source: ModelProto | str | Path) -> OnnxSession:
-    """Open a session of a model or of a file, gzipped or not.
+    """Open a session of a model or of a file, compressed or not.
 
     Raises ImportError if onnxruntime is not installed, and the errors of onnxruntime if it cannot run the model.
     """
@@ -54,4 +54,4 @@ def _given(source: ModelProto | str | Path) -> Any:
     """Return the path of a file that may have its weights beside it, else the bytes of the model."""
     if not isinstance(source, str | Path):
         return source.SerializeToString()
-    return read_bytes(Path(source), "an .onnx file", NetworkError) if str(source).lower().endswith(".gz") else str(source)
+    return read_bytes(Path(source), "an .onnx file", NetworkError) if str(source).lower().endswith(PACKED_SUFFIXES) else str(source)

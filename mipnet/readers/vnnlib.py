@@ -1,6 +1,7 @@
 """Properties in VNN-LIB, version 1: declared reals X_i and Y_j, asserted bounds of inputs and linear rows of outputs.
 
-The conjunction of all assertions is brought into disjunctive normal form; all terms with the same box of inputs form one case.
+The conjunction of all assertions is brought into disjunctive normal form; all terms with the same box of inputs form one case.  Of SMT-LIB,
+of which VNN-LIB is a part, comparisons of more than two sums, `=`, `not`, `=>`, division by a number and superfluous brackets are read too.
 Source: Demarchi, Guidotti, Pulina and Tacchella, "Supporting standardization of neural networks verification with VNN-LIB and
 CoCoNet" (FoMLAS 2023), as the files of VNN-COMP write it.
 """
@@ -10,26 +11,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from math import isfinite, prod
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-import numpy as np
-
-from mipnet.arrays import Array
 from mipnet.errors import DataError, UnsupportedError, suggest_keywords
-from mipnet.network.properties import Case, Clause, Property
-from mipnet.network.sets import Box
-from mipnet.readers.file_bytes import read_bytes
+from mipnet.network.properties import Property
+from mipnet.readers.file_bytes import read_text
 from mipnet.readers.sexpr import Form, Group, Malformed, line_of, parse, shown
+from mipnet.readers.vnnlib_terms import InputBound, OutputRow, Term, property_of_terms
 
 VARIABLE_PATTERN = re.compile(r"([XY])_(0|[1-9]\d{0,8})")
 NUMBER_PATTERN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 NORMAL_FORM_TERMS_MAX = 100_000
 """Largest number of terms of a disjunctive normal form."""
 
-VNNLIB_SUBSET = "mipnet reads <=, >=, and, or over +, -, * of X_i, Y_j and numbers"
+VNNLIB_SUBSET = "mipnet reads <=, >=, <, >, =, and, or, not, => over +, -, *, / of X_i, Y_j and numbers"
+
+IGNORED_COMMANDS = ("set-logic", "set-info", "set-option", "check-sat", "get-model", "exit")
+"""Commands of SMT-LIB that say nothing about the property."""
+
+NEGATED_COMPARISONS = {"<=": ">", ">": "<=", ">=": "<", "<": ">="}
 
 Variable = tuple[str, int]
 """The letter and the number of a variable: ``("X", 0)``."""
@@ -38,34 +41,21 @@ LinearSum = tuple[dict[Variable, float], float]
 """The factors of variables, and a constant."""
 
 
-class InputBound(NamedTuple):
-    """``x <= value`` for one input if ``upper``, else ``x >= value``."""
-
-    number: int
-    upper: bool
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A conjunction of bounds of inputs and of rows ``sum_j c_j y_j <= b``."""
-
-    bounds: tuple[InputBound, ...] = ()
-    rows: tuple[tuple[dict[int, float], float], ...] = ()
-
-
 @suggest_keywords
 def read_vnnlib(path: str | Path) -> Property:
-    """Read the property of a .vnnlib file, gzipped or not.
+    """Read the property of a .vnnlib file, compressed (gzip, xz, bzip2) or not, with or without a byte order mark.
+
+    Strict comparisons (``<``, ``>``) become strict rows of a `Clause` and open ends of a `Case`.
 
     Raises `DataError` if the file is missing or malformed, or if an input has no lower or no upper bound.  Raises `UnsupportedError`
-    for strict inequalities, linear constraints over several inputs, and rows with inputs and outputs.
+    for linear constraints over several inputs, and for rows with inputs and outputs.
     """
-    return parse_vnnlib(read_bytes(Path(path), "a .vnnlib file").decode("utf-8", errors="replace"), f"`{path}`")
+    return parse_vnnlib(read_text(Path(path), "a .vnnlib file", errors="replace"), f"`{path}`")
 
 
 def parse_vnnlib(text: str, name: str = "the property") -> Property:
     """Read the property that a text in VNN-LIB describes; errors call it ``name``."""
+    text = text.removeprefix("\ufeff")
     parser = _PropertyParser(text, name)
     try:
         forms = parse(text)
@@ -73,7 +63,9 @@ def parse_vnnlib(text: str, name: str = "the property") -> Property:
         parser.fail(str(error), error.place)
     parts = [parser.terms(form) for form in parser.asserted(forms)]
     (always,) = _conjunction(parser, [part for part in parts if len(part) == 1])
-    return _property(parser, always, _conjunction(parser, [part for part in parts if len(part) != 1]))
+    inputs, outputs = (sum(kind == letter for kind, _ in parser.declared.values()) for letter in "XY")
+    terms = _conjunction(parser, [part for part in parts if len(part) != 1])
+    return property_of_terms(always, terms, inputs, outputs, name)
 
 
 @dataclass(eq=False)
@@ -94,7 +86,11 @@ class _PropertyParser:
         for form in forms:
             if isinstance(form, str):
                 raise DataError(f"{self.name}: `{form[:40]}` stands outside of brackets; expected (declare-const ...) and (assert ...)")
+            while len(form.parts) == 1 and isinstance(form.parts[0], Group):
+                form = form.parts[0]
             self.place = form.place
+            if form.head in IGNORED_COMMANDS:
+                continue
             if form.head == "assert":
                 if len(form.parts) != 2 or not isinstance(form.parts[1], Group):
                     self.fail(f"`{shown(form)}` asserts no formula; {VNNLIB_SUBSET}")
@@ -124,29 +120,45 @@ class _PropertyParser:
             self.fail(f"`{name}` is declared twice")
         self.declared[name] = (found[1], int(found[2]))
 
-    def terms(self, form: Form) -> list[Term]:
-        """Return the disjunctive normal form of a formula."""
+    def terms(self, form: Form, negated: bool = False) -> list[Term]:
+        """Return the disjunctive normal form of a formula, or of its negation."""
         if isinstance(form, str):
             self.fail(f"`{form[:40]}` stands where a formula is expected; {VNNLIB_SUBSET}")
         self.place = form.place
         match form.parts:
-            case ["and", _, *_]:
-                return _conjunction(self, [self.terms(part) for part in form.parts[1:]])
-            case ["or", _, *_]:
-                return [term for part in form.parts[1:] for term in self.terms(part)]
-            case ["<=", left, right]:
-                return self._atom(form, left, right)
-            case [">=", left, right]:
-                return self._atom(form, right, left)
-        strict = "; write <= or >=, which a solver cannot tell from < and >" if form.head in ("<", ">") else ""
-        self.fail(f"`{shown(form)}` is not understood; {VNNLIB_SUBSET}{strict}", error=UnsupportedError)
+            case [Group() as only]:
+                return self.terms(only, negated)
+            case ["not", only]:
+                return self.terms(only, not negated)
+            case ["=>", premise, conclusion]:
+                return self._joined([self.terms(premise, not negated), self.terms(conclusion, negated)], every=negated)
+            case ["and" | "or" as head, _, *_]:
+                return self._joined([self.terms(part, negated) for part in form.parts[1:]], every=(head == "and") != negated)
+            case ["<=" | ">=" | "<" | ">" as relation, _, _, *_]:
+                way = NEGATED_COMPARISONS[relation] if negated else relation
+                pairs = [self._compare(form, way, one, other) for one, other in pairwise(form.parts[1:])]
+                return self._joined(pairs, every=not negated)
+            case ["=", _, _, *_]:
+                ways = ("<", ">") if negated else ("<=", ">=")
+                each = [self._compare(form, way, one, other) for one, other in pairwise(form.parts[1:]) for way in ways]
+                return self._joined(each, every=not negated)
+        self.fail(f"`{shown(form)}` is not understood; {VNNLIB_SUBSET}", error=UnsupportedError)
 
-    def _atom(self, form: Group, small: Form, large: Form) -> list[Term]:
-        """Return ``small <= large`` as a bound of one input or as a row of outputs."""
+    def _joined(self, parts: list[list[Term]], *, every: bool) -> list[Term]:
+        """Return the conjunction of formulas in normal form if ``every`` one has to hold, else their disjunction."""
+        return _conjunction(self, parts) if every else [term for part in parts for term in part]
+
+    def _compare(self, form: Group, relation: str, left: Form, right: Form) -> list[Term]:
+        """Return ``left relation right`` as a bound of one input or as a row of outputs."""
+        small, large = (left, right) if relation in ("<=", "<") else (right, left)
+        return self._atom(form, small, large, strict=relation in ("<", ">"))
+
+    def _atom(self, form: Group, small: Form, large: Form, *, strict: bool) -> list[Term]:
+        """Return ``small <= large``, or ``small < large``."""
         if isinstance(small, str) and isinstance(large, str):  # a shortcut for `X_0 <= 0.5`, of which a file may have thousands
             for one, other, upper in ((small, large, True), (large, small, False)):
                 if (found := self.declared.get(one)) and found[0] == "X" and NUMBER_PATTERN.fullmatch(other):
-                    return [Term((InputBound(found[1], upper, self._number(other)),))]
+                    return [Term((InputBound(found[1], upper, self._number(other), strict),))]
         (left, below), (right, above) = self._sum(small), self._sum(large)
         factors = {v: left.get(v, 0.0) - right.get(v, 0.0) for v in left | right}
         factors = {v: factor for v, factor in factors.items() if factor != 0}
@@ -156,15 +168,15 @@ class _PropertyParser:
         kinds = {letter for letter, _ in factors}
         if kinds == {"X"} and len(factors) == 1:
             (((_, number), factor),) = factors.items()
-            return [Term((InputBound(number, factor > 0, rhs / factor),))]
+            return [Term((InputBound(number, factor > 0, rhs / factor, strict),))]
         if "X" in kinds:
             why = "is a linear constraint over several inputs; mipnet reads boxes of inputs"
             if "Y" in kinds:
                 why = "ties inputs to outputs; mipnet reads boxes of inputs and linear rows of outputs"
             self.fail(f"`{shown(form)}` {why}", form.place, UnsupportedError)
         if not factors:
-            return [Term()] if rhs >= 0 else []
-        return [Term((), (({number: factor for (_, number), factor in factors.items()}, rhs),))]
+            return [Term()] if rhs > 0 or (rhs == 0 and not strict) else []
+        return [Term((), (OutputRow({number: factor for (_, number), factor in factors.items()}, rhs, strict),))]
 
     def _sum(self, form: Form) -> LinearSum:
         """Return an expression as the factors of its variables, and a constant."""
@@ -173,6 +185,8 @@ class _PropertyParser:
                 return {self.declared[form]: 1.0}, 0.0
             return {}, self._number(form)
         match form.parts:
+            case [only]:
+                return self._sum(only)
             case ["+", first, *rest]:
                 return _added(self._sum(first), [(1.0, self._sum(part)) for part in rest])
             case ["-", only]:
@@ -181,6 +195,8 @@ class _PropertyParser:
                 return _added(self._sum(first), [(-1.0, self._sum(part)) for part in rest])
             case ["*", _, _, *_]:
                 return self._product(form, [self._sum(part) for part in form.parts[1:]])
+            case ["/", first, *rest] if rest:
+                return self._product(form, [self._sum(first), *(self._inverse(form, part) for part in rest)])
         self.fail(f"`{shown(form)}` is not understood; {VNNLIB_SUBSET}", form.place, UnsupportedError)
 
     def _product(self, form: Group, parts: list[LinearSum]) -> LinearSum:
@@ -189,6 +205,12 @@ class _PropertyParser:
             self.fail(f"`{shown(form)}` multiplies variables; expected one variable and numbers", form.place, UnsupportedError)
         factor = prod(part[1] for part in parts if not part[0])
         return _added(({}, 0.0), [(factor, varying[0])]) if varying else ({}, factor)
+
+    def _inverse(self, form: Group, part: Form) -> LinearSum:
+        factors, value = self._sum(part)
+        if factors or not value:
+            self.fail(f"`{shown(form)}` divides by a variable or by 0; expected a number", form.place, UnsupportedError)
+        return {}, 1.0 / value
 
     def _number(self, word: str) -> float:
         if VARIABLE_PATTERN.fullmatch(word):
@@ -218,47 +240,3 @@ def _conjunction(parser: _PropertyParser, parts: list[list[Term]]) -> list[Term]
     rows = tuple(row for term in fixed for row in term.rows)
     choices = product(*(part for part in parts if len(part) != 1))
     return [Term(sum((t.bounds for t in chosen), bounds), sum((t.rows for t in chosen), rows)) for chosen in choices]
-
-
-def _property(parser: _PropertyParser, always: Term, terms: list[Term]) -> Property:
-    """Return the property ``always and (terms[0] or terms[1] or ...)``: one case per set of bounds, one clause per term."""
-    inputs, outputs = (sum(kind == letter for kind, _ in parser.declared.values()) for letter in "XY")
-    ends = np.repeat([[-np.inf], [np.inf]], inputs, axis=1)
-    _tighten(ends, always)
-    boxes: dict[tuple[InputBound, ...], list[Clause]] = {}
-    for term in terms:
-        boxes.setdefault(term.bounds, []).append(_clause(Term((), always.rows + term.rows), outputs))
-    cases = []
-    for number, (bounds, clauses) in enumerate(boxes.items()):
-        own = ends.copy()
-        _tighten(own, Term(bounds))
-        _check_bounded(own, parser.name + (f", box {number + 1} of {len(boxes)}" if len(boxes) > 1 else ""))
-        if (own[0] <= own[1]).all():  # an empty box contains no input
-            cases.append(Case(Box(own[:1], own[1:]), tuple(clauses)))
-    if not cases:
-        raise DataError(f"{parser.name} contradicts itself: no input satisfies its assertions about inputs")
-    if not always.rows and not any(term.rows for term in terms):
-        raise DataError(f"{parser.name} asserts nothing about the outputs; every input would satisfy it")
-    return Property(tuple(cases))
-
-
-def _tighten(ends: Array, term: Term) -> None:
-    """Intersect a box, lower and upper ends of shape ``(2, inputs)``, with the bounds of a term, in place."""
-    for upper, cut in ((False, np.maximum), (True, np.minimum)):
-        bounds = [bound for bound in term.bounds if bound.upper is upper]
-        if bounds:
-            cut.at(ends[int(upper)], [bound.number for bound in bounds], [bound.value for bound in bounds])
-
-
-def _check_bounded(ends: Array, name: str) -> None:
-    for row, end in ((0, "lower"), (1, "upper")):
-        if not np.isfinite(ends[row]).all():
-            first = int(np.flatnonzero(~np.isfinite(ends[row]))[0])
-            raise DataError(f"{name}: X_{first} has no {end} bound; expected both bounds of every input")
-
-
-def _clause(term: Term, outputs: int) -> Clause:
-    matrix = np.zeros((len(term.rows), outputs))
-    for row, (factors, _) in enumerate(term.rows):
-        matrix[row, list(factors)] = list(factors.values())
-    return Clause(matrix, np.array([rhs for _, rhs in term.rows]))

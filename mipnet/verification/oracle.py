@@ -65,6 +65,10 @@ class Oracle:
         below, above = low.astype(self.dtype), high.astype(self.dtype)
         below = np.where(below.astype(np.float64) < low, np.nextafter(below, self.dtype(np.inf)), below)
         above = np.where(above.astype(np.float64) > high, np.nextafter(above, self.dtype(-np.inf)), above)
+        if case.open_ends is not None:
+            open_low, open_high = (each.reshape(low.shape) for each in case.open_ends)
+            below = np.where(open_low & (below.astype(np.float64) <= low), np.nextafter(below, self.dtype(np.inf)), below)
+            above = np.where(open_high & (above.astype(np.float64) >= high), np.nextafter(above, self.dtype(-np.inf)), above)
         near = x.astype(self.dtype)
         if case.region.ball is not None:  # closer to the centre by the largest rounding error
             ball = replace(case.region.ball, centre=case.region.ball.centre.reshape((1, *x.shape[1:])))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -132,15 +135,32 @@ def test_side_by_side(real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {"far.vnnlib": "sat", "none.vnnlib": "error", "farther.vnnlib": "unsat", "wide.vnnlib": "error"}
 
 
-def test_files_in_gzip_are_found() -> None:
-    import gzip
-
-    for name in ("net.onnx", "far.vnnlib"):
+def test_compressed_files_are_found() -> None:
+    for name, suffix, pack in (
+        ("net.onnx", ".gz", gzip.compress),
+        ("far.vnnlib", ".xz", lzma.compress),
+        ("farther.vnnlib", ".bz2", bz2.compress),
+    ):
         path = Path("bench") / name
-        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        Path(f"{path}{suffix}").write_bytes(pack(path.read_bytes()))
         path.unlink()
     main([*RUN, "-q"])
-    assert rows()[0]["verdict"] == "sat"
+    assert [row["verdict"] for row in rows()] == ["sat", "error", "unsat", "error"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_as_windows_editors_write_them(encoding: str) -> None:
+    """A byte order mark and \\r\\n at the ends of lines, in the instances, the property and the table of an earlier run."""
+    for name in ("instances.csv", "far.vnnlib"):
+        path = Path("bench") / name
+        path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+    main([*RUN, "-q"])
+    first = rows()
+    assert [(row["network"], row["verdict"]) for row in first] == [("net.onnx", word) for word in ("sat", "error", "unsat", "error")]
+    saved = Path("out/results.csv")
+    saved.write_bytes(saved.read_text().encode("utf-8-sig"))
+    main([*RUN, "-q"])
+    assert len(rows()) == len(first)  # nothing is asked again
 
 
 def test_counts_of_a_summary() -> None:

@@ -65,3 +65,22 @@ def test_no_rows_hold_always_and_no_clauses_never() -> None:
 def test_what_does_not_fit_is_refused(build, message: str) -> None:
     with pytest.raises(DataError, match=message):
         build()
+
+
+def test_strict_rows_and_open_ends() -> None:
+    less = Clause([[1.0, -1.0], [0.0, 1.0]], [0.0, 3.0], [True, False])  # y0 < y1 <= 3
+    y = np.array([[1.0, 1.0], [1.0, 1.5], [2.0, 3.0], [2.0, 3.5], [4.0, 3.0]])
+    assert (less.excess(y) <= 0).tolist() == [False, True, True, False, False]
+    assert less.excess(y)[1:].tolist() == [-0.5, 0.0, 0.5, 1.0]
+    assert (Clause([[1.0]], [0.0], True).excess(np.array([[-0.0], [-1e-300]])) <= 0).tolist() == [False, True]
+    inside = Case(UNIT, (less,), np.array([[True, False], [False, True]]))  # 0 < x0 <= 1, 0 <= x1 < 1
+    x = np.array([[0.0, 0.0], [1e-300, 0.0], [1.0, 0.5], [1.0, 1.0], [1.05, 0.5], [0.5, 1.05]])
+    assert inside.contains(x).tolist() == [False, True, True, False, False, False]
+    assert inside.contains(x, 0.1).tolist() == [False, True, True, False, True, False]  # a tolerance counts at closed ends only
+
+
+def test_strict_rows_need_one_value_each() -> None:
+    with pytest.raises(DataError, match="2 rows and says of 3 whether they are strict"):
+        Clause([[1.0, -1.0], [0.0, 1.0]], [0.0, 3.0], [True, False, True])
+    with pytest.raises(DataError, match=r"open ends of a case have shape \(2, 3\); expected \(2, 2\)"):
+        Case(UNIT, (BELOW,), np.zeros((2, 3), dtype=bool))

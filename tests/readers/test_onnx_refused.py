@@ -101,7 +101,11 @@ MALFORMED: dict[str, tuple[Callable[[], Built], type[InputError], str]] = {
         "not valid ONNX|initialiser `w` cannot be read",
     ),
     "dynamic rows": (lambda: one("Relu", shape=("N", 2, "rows", 8)), UnsupportedError, r"shape \['N', 2, 'rows', 8\]; expected fixed"),
-    "no shape": (lambda: changed(lambda m: m.graph.input[0].type.tensor_type.ClearField("shape")), UnsupportedError, "`x` has no shape; export"),
+    "no shape": (
+        lambda: changed(lambda m: m.graph.input[0].type.tensor_type.ClearField("shape")),
+        UnsupportedError,
+        "`x` has no shape; export",
+    ),
     "scalar input": (lambda: one("Relu", shape=()), UnsupportedError, "expected fixed sizes"),
     "vast input": (lambda: one("Relu", shape=(1, 2**40)), UnsupportedError, "expected fixed sizes"),
     "integer weights": (

@@ -1,8 +1,12 @@
 """VNN-LIB: properties compared with a direct evaluation of the expressions, and an error of one line for everything that is refused."""
 
+import bz2
 import gzip
+import lzma
+import operator
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ def declare(inputs: int, outputs: int) -> str:
 
 def unit(inputs: int) -> str:
     return "".join(f"(assert (>= X_{i} 0))(assert (<= X_{i} 1))\n" for i in range(inputs))
+
+
+COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
 
 
 class Direct:
@@ -50,11 +57,17 @@ class Direct:
         def value(form: Any) -> Any:
             if isinstance(form, str):
                 return values[form] if form in values else float(form)
+            if len(form) == 1:
+                return value(form[0])
             op, *rest = form[0], *map(value, form[1:])
-            if op == "<=":
-                return rest[0] <= rest[1]
-            if op == ">=":
-                return rest[0] >= rest[1]
+            if op in COMPARISONS:
+                return np.logical_and.reduce([COMPARISONS[op](a, b) for a, b in pairwise(rest)])
+            if op == "not":
+                return np.logical_not(*rest)
+            if op == "=>":
+                return np.logical_or(np.logical_not(rest[0]), rest[1])
+            if op == "/":
+                return rest[0] / np.prod(rest[1:])
             if op == "and":
                 return np.logical_and.reduce(np.broadcast_arrays(*rest))
             if op == "or":
@@ -98,6 +111,24 @@ FORMULAS = [
     "(assert (or (<= X_0 -1) (>= X_1 0.5)))(assert (<= Y_0 0))",
     "(assert (<= (* 2 X_0) (- 1.5 0.5)))(assert (<= 0.6 (* -2 (- X_1 1))))(assert (<= Y_0 0))",
     "(assert (<= Y_0 0)) ; (assert (<= Y_0 -9)) ))) is a comment",
+    "(assert (< Y_0 0.5))(assert (> Y_1 -0.25))",
+    "(assert (or (and (< Y_0 Y_1) (>= Y_0 0)) (> Y_2 (+ Y_0 Y_1))))",
+    "(assert (< X_0 0.5))(assert (> X_1 0.25))(assert (<= Y_0 0))",
+    "(assert (< X_0 0.5))(assert (<= X_0 0.5))(assert (<= Y_0 0))",
+    "(assert (< X_0 0.75))(assert (<= X_0 0.5))(assert (<= Y_0 0))",
+    "(assert (or (< X_0 0.5) (> (* -2 X_0) -0.5) (< Y_0 0)))(assert (> 1 X_1))(assert (<= Y_1 0))",
+    "(assert (or (< 1 1) (<= Y_1 0)))(assert (<= 1 1))",
+    "(assert (<= -0.5 Y_0 0.5))",
+    "(assert (> 1 Y_0 Y_1 -1))",
+    "(assert (= X_0 0.5))(assert (<= Y_1 0))",
+    "(assert (or (= Y_0 Y_1) (= X_1 0 X_0) (< Y_2 -1)))",
+    "(assert (not (<= Y_0 0)))(assert (not (or (< Y_1 0) (and (> Y_2 0) (>= Y_1 1)))))",
+    "(assert (not (= Y_0 0.5)))(assert (not (not (<= Y_1 0))))",
+    "(assert (not (< -1 Y_0 1)))",
+    "(assert (=> (<= Y_0 0) (> Y_1 0)))(assert (not (=> (> Y_2 0) (< Y_1 -1))))",
+    "(assert (<= (/ Y_0 2) (/ (- Y_1) -4 0.5)))",
+    "(assert ((<= Y_0 0)))(assert (((or ((<= (Y_1) ((0.5)))) (((>= Y_2 (- (1)))))))))",
+    "(set-logic QF_LRA)(set-info :status unknown)(assert (and (<= Y_0 0)))(check-sat)(get-model)(exit)",
 ]
 
 
@@ -109,10 +140,12 @@ def test_equals_direct_evaluation(formula: str) -> None:
 
 def random_formula(g: np.random.Generator, depth: int) -> str:
     if depth == 0 or g.random() < 0.2:
-        a, b = g.choice(["Y_0", "Y_1", "Y_2", "(* 0.5 Y_1)", "(+ Y_0 Y_2)", "0.3", "(- Y_1 0.2)"], 2)
+        a, b = g.choice(["Y_0", "Y_1", "Y_2", "(* 0.5 Y_1)", "(+ Y_0 Y_2)", "0.25", "(- Y_1 0.5)"], 2)
         if g.random() < 0.3:
-            return f"({g.choice(['<=', '>='])} X_{g.integers(2)} {g.uniform(0, 1):.2f})"
-        return f"({g.choice(['<=', '>='])} {a} {b})"
+            return f"({g.choice(['<=', '>=', '<', '>'])} X_{g.integers(2)} {g.integers(17) / 16})"
+        return f"({g.choice(['<=', '>=', '<', '>'])} {a} {b})"
+    if g.random() < 0.15:
+        return f"(not {random_formula(g, depth - 1)})"
     parts = " ".join(random_formula(g, depth - 1) for _ in range(g.integers(1, 4)))
     return f"({g.choice(['and', 'or'])} {parts})"
 
@@ -154,12 +187,38 @@ def test_assertions_may_come_before_declarations_of_others() -> None:
     assert parse_vnnlib(text).inputs == 1
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_files(tmp_path: Path, suffix: str) -> None:
-    data = (declare(1, 1) + unit(1) + "(assert (<= Y_0 0))").encode()
+PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_files(tmp_path: Path, suffix: str, encoding: str) -> None:
+    """The last three begin with a byte order mark."""
+    data = ("; größer\n" + declare(1, 1) + unit(1) + "(assert (<= Y_0 0))").encode(encoding)
     path = tmp_path / f"p.vnnlib{suffix}"
-    path.write_bytes(gzip.compress(data) if suffix else data)
+    path.write_bytes(PACKERS[suffix](data))
     assert read_vnnlib(path).inputs == 1
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
+def test_both_byte_orders_of_utf_16(tmp_path: Path, mark: bytes) -> None:
+    path = tmp_path / "p.vnnlib"
+    path.write_bytes(mark + (declare(1, 1) + unit(1) + "(assert (<= Y_0 0))").encode("utf-16-le" if mark[0] == 255 else "utf-16-be"))
+    assert read_vnnlib(path).inputs == 1
+
+
+def test_a_text_that_begins_with_a_mark() -> None:
+    assert parse_vnnlib("\ufeff" + declare(1, 1) + unit(1) + "(assert (<= Y_0 0))").inputs == 1
+
+
+def test_strict_rows_and_open_ends() -> None:
+    prop = parse_vnnlib(declare(2, 2) + unit(2) + "(assert (< X_0 1))(assert (< X_1 2))(assert (or (< Y_0 0) (<= Y_1 0)))")
+    (case,) = prop.cases
+    assert case.open_ends is not None
+    assert case.open_ends.tolist() == [[False, False], [True, False]]
+    assert [np.asarray(clause.strict).tolist() for clause in case.clauses] == [[True], [False]]
+    assert case.region.upper.tolist() == [[1.0, 1.0]]
+    assert case.contains(np.array([[1.0, 1.0], [1 - 1e-12, 1.0]]), 1e-3).tolist() == [False, True]
 
 
 GOOD = declare(2, 2) + unit(2)  # lines 1 to 6
@@ -168,17 +227,23 @@ REFUSED = [
     ("(assert (<= Y_0 0)", DataError, "line 7: a bracket is never closed"),
     ("(assert (<= Y_0 0)))", DataError, "line 7: a bracket is closed that was never opened"),
     ("(" * 200 + ")" * 200, DataError, "nested more than 100 deep"),
-    ("\n\n(assert (< Y_0 0))", UnsupportedError, r"line 9: `\(< Y_0 0\)` is not understood.*write <="),
-    ("(assert (= Y_0 0))", UnsupportedError, r"`\(= Y_0 0\)` is not understood"),
-    ("(assert (not (<= Y_0 0)))", UnsupportedError, "is not understood"),
-    ("(assert (=> (<= Y_0 0) (<= Y_1 0)))", UnsupportedError, "is not understood"),
-    ("(assert (<= Y_0 0 1))", UnsupportedError, "is not understood"),
+    ("\n\n(assert (!= Y_0 0))", UnsupportedError, r"line 9: `\(!= Y_0 0\)` is not understood; mipnet reads <=, >=, <, >"),
+    ("(assert (distinct Y_0 0))", UnsupportedError, "is not understood"),
+    ("(assert (not (<= Y_0 0) (<= Y_1 0)))", UnsupportedError, "is not understood"),
+    ("(assert (=> (<= Y_0 0)))", UnsupportedError, "is not understood"),
+    ("(assert (< Y_0))", UnsupportedError, "is not understood"),
+    ("(assert ())", UnsupportedError, "is not understood"),
+    ("(assert (<= () Y_0))", UnsupportedError, "is not understood"),
+    ("(assert ((<= Y_0 0) (<= Y_1 0)))", UnsupportedError, "is not understood"),
+    ("(assert (< X_0 0))(assert (<= Y_0 0))", DataError, "contradicts itself"),
+    ("(assert (< 1 1))(assert (<= Y_0 0))", DataError, "contradicts itself"),
     ("(assert (and))", UnsupportedError, "is not understood"),
     ("(assert true)", DataError, "asserts no formula"),
     ("(assert (or Y_0 (<= Y_0 0)))", DataError, "`Y_0` stands where a formula is expected"),
     ("(assert (<= Y_0 0) (<= Y_1 0))", DataError, "asserts no formula"),
     ("(assert (<= (* Y_0 Y_1) 0))", UnsupportedError, "multiplies variables"),
-    ("(assert (<= (/ Y_0 2) 0))", UnsupportedError, r"`\(/ Y_0 2\)` is not understood"),
+    ("(assert (<= (/ Y_0 0) 0))", UnsupportedError, r"`\(/ Y_0 0\)` divides by a variable or by 0"),
+    ("(assert (<= (/ 1 Y_0) 0))", UnsupportedError, "divides by a variable or by 0"),
     ("(assert (<= (ite Y_0 1 2) 0))", UnsupportedError, "is not understood"),
     ("(assert (<= (+ X_0 X_1) 1))", UnsupportedError, r"line 7: `.*` is a linear constraint over several inputs"),
     ("(assert (<= Y_0 X_1))", UnsupportedError, "ties inputs to outputs"),
@@ -195,7 +260,7 @@ REFUSED = [
     ("(declare-const Y_2 Int)(assert (<= Y_0 0))", DataError, "is not understood"),
     ("(declare-fun Y_2 (Real) Real)(assert (<= Y_0 0))", DataError, "is not understood"),
     ("(vnnlib-version <2.0>)", DataError, "seems to be VNN-LIB 2"),
-    ("(check-sat)", DataError, "is not understood"),
+    ("(push 1)", DataError, "is not understood"),
     ("assert", DataError, "`assert` stands outside of brackets"),
     ("", DataError, "asserts nothing about the outputs"),
     ("(assert (<= 1 0))(assert (<= Y_0 0))", DataError, "contradicts itself"),
@@ -245,7 +310,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the files of VNN-COMP")
 @pytest.mark.parametrize("folder", ["acasxu", "mnist_fc"])
 def test_files_of_vnncomp_equal_direct_evaluation(folder: str) -> None:
-    files = sorted((DATA / folder / "vnnlib").iterdir())
+    files = sorted((DATA / folder / "vnnlib").glob("*.vnnlib"))
     assert len(files) == {"acasxu": 10, "mnist_fc": 30}[folder]
     g = np.random.default_rng(0)
     for path in files if folder == "acasxu" else files[:6]:
@@ -272,7 +337,7 @@ def test_known_numbers_of_vnncomp() -> None:
     first = read_vnnlib(DATA / "acasxu/vnnlib/prop_1.vnnlib").cases[0].clauses[0]
     assert first.matrix.tolist() == [[-1, 0, 0, 0, 0]]
     assert first.rhs.tolist() == [-3.991125645861615]
-    for path in sorted((DATA / "mnist_fc/vnnlib").iterdir()):
+    for path in sorted((DATA / "mnist_fc/vnnlib").glob("*.vnnlib")):
         prop = read_vnnlib(path)
         assert prop.inputs == 784
         assert [len(case.clauses) for case in prop.cases] == [9]

@@ -12,6 +12,7 @@ from scipy.optimize import linprog
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.network.properties import Case, Clause, Property
+from mipnet.readers.vnnlib import parse_vnnlib
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification import stages
 from mipnet.verification.clause_network import Excess
@@ -176,3 +177,38 @@ def test_out_of_time_is_unknown(monkeypatch):
     verdict = mn.verify(net, asked(region, Clause(matrix, edge - 1e-3)), time_limit=1e-3)
     assert verdict.status == "unknown"
     assert verdict.stage is None
+
+
+KINKED = mn.Network.build((1,), [("fc", mn.Dense(torch.tensor([[1.0]]), torch.tensor([-1.0]))), ("relu", mn.ReLU())])  # max(x - 1, 0)
+
+STRICT = [
+    ("(<= Y_0 0)", "sat"),
+    ("(< Y_0 0)", "unknown"),  # its closure holds, at every x up to 1: no bound can refute it, and no point satisfies it
+    ("(> Y_0 1)", "unknown"),
+    ("(>= Y_0 1)", "sat"),
+    ("(> Y_0 1.5)", "unsat"),
+    ("(and (>= Y_0 1) (< X_0 2))", "unknown"),
+    ("(and (> Y_0 0) (< X_0 2))", "sat"),
+    ("(and (<= Y_0 0) (> X_0 0) (< X_0 1e-30))", "sat"),
+    ("(and (> Y_0 0.99) (< X_0 2))", "sat"),
+    ("(or (< Y_0 0) (> Y_0 1))", "unknown"),
+]
+
+
+@pytest.mark.parametrize(("formula", "status"), STRICT)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_strict_comparisons_hold_strictly_and_are_refuted_with_their_closure(formula, status, dtype):
+    text = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= 0 X_0 2))"
+    oracle = Oracle("torch", lambda x: KINKED.forward(x.astype(np.float64)), dtype)
+    verdict = mn.verify(KINKED, parse_vnnlib(f"{text}(assert {formula})"), time_limit=20, oracle=oracle)
+    assert verdict.status == status
+    if status == "sat":
+        x, y = verdict.counterexample, verdict.output
+        assert parse_vnnlib(f"{text}(assert {formula})").holds_at(x[None], y[None]).all()
+
+
+def test_of_several_rows_one_may_be_strict():
+    region = mn.Box(np.zeros((1, 1)), np.full((1, 1), 2.0))
+    closed = mn.verify(KINKED, asked(region, Clause([[1.0], [-1.0]], [1.0, -1.0])), time_limit=20)  # y = 1
+    half = mn.verify(KINKED, asked(region, Clause([[1.0], [-1.0]], [1.0, -1.0], [True, False])), time_limit=20)  # 1 <= y < 1
+    assert (closed.status, half.status) == ("sat", "unknown")

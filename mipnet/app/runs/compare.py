@@ -129,7 +129,7 @@ def _stored_scores(file: CompareFile, folder: Path, gates: tuple[Gate, ...]) -> 
         try:
             with xr.open_dataset(folder / "scores.nc", engine="netcdf4") as opened:
                 scores = opened.load()
-            run = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            run = json.loads((folder / "result.json").read_bytes())
             needed = {key: run[key] for key in ("status", "verified")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"`{folder}` cannot be read ({error}); expected a run folder of `mipnet solve`") from None

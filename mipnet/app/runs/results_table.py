@@ -80,7 +80,7 @@ def open_table(folder: Path) -> list[InstanceResult]:
     (folder / COUNTEREXAMPLES_FOLDER).mkdir(parents=True, exist_ok=True)
     written = path.read_bytes() if path.exists() else b""
     whole = written[: written.rfind(b"\n") + 1]
-    lines = list(csv.reader(io.StringIO(whole.decode("utf-8", errors="replace"))))
+    lines = list(csv.reader(io.StringIO(whole.decode("utf-8-sig", errors="replace"))))
     if (written and not lines) or (lines and tuple(lines[0]) != RESULT_COLUMNS):
         raise InputError(f"`{path}` was not written by this version of mipnet; move it away, or name another folder")
     if len(whole) < len(written):

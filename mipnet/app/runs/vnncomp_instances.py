@@ -20,6 +20,7 @@ from mipnet.app.runs.verify import VERIFY_SECONDS_MIN
 from mipnet.app.runs.vnncomp import read_question, result_text, result_word
 from mipnet.backend import get_backend
 from mipnet.errors import DataError, InputError
+from mipnet.readers.file_bytes import PACKED_SUFFIXES, read_text
 from mipnet.solving.parallel import run_all
 from mipnet.verification.verdict import Verdict
 from mipnet.verification.verify import verify
@@ -44,15 +45,14 @@ class Instance:
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """The paths of network and property, with the suffix .gz if only the compressed file exists."""
-        paths = [self.folder / name for name in (self.network, self.question)]
-        first, second = (path if path.exists() or not packed_name(path).exists() else packed_name(path) for path in paths)
-        return first, second
+        """The paths of network and property, with the suffix of a compressed file if only that exists."""
+        return present(self.folder / self.network), present(self.folder / self.question)
 
 
-def packed_name(path: Path) -> Path:
-    """Return the path of a file that gzip has compressed."""
-    return path.with_name(path.name + ".gz")
+def present(path: Path) -> Path:
+    """Return the path, or that of the compressed file (`PACKED_SUFFIXES`) if only that exists."""
+    packed = (path.with_name(path.name + suffix) for suffix in PACKED_SUFFIXES)
+    return path if path.exists() else next((each for each in packed if each.exists()), path)
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,7 @@ class VerifySettings:
 def read_instances(path: str | Path) -> list[Instance]:
     """Read an instances file; raises `DataError` naming the line."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"no file `{path}`; expected lines of network, property and seconds") from None
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise DataError(f"`{path}` cannot be read ({why.lower()}); expected lines of network, property and seconds") from None
+    text = read_text(path, "lines of network, property and seconds")
     found = [_instance(path, place, line) for place, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not found:
         raise DataError(f"`{path}` is empty; expected lines of network, property and seconds")
