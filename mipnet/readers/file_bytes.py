@@ -19,7 +19,7 @@ UNPACKED_BYTES_MAX = 2**32
 PACKED_SUFFIXES = (".gz", ".xz", ".bz2")
 """The last suffix of a compressed file; its content decides how it is unpacked."""
 
-UNPACKERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+UNPACKING_FUNCTIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 """The function that opens a compressed file, by the first bytes of the file."""
 
 BYTE_ORDER_MARKS = {
@@ -42,7 +42,7 @@ def read_bytes(path: Path, expected: str, failure: type[InputError] = DataError)
     try:
         with path.open("rb") as stream:
             begin = stream.peek(8)
-            unpack = next((unpack for start, unpack in UNPACKERS.items() if begin.startswith(start)), None)
+            unpack = next((unpack for start, unpack in UNPACKING_FUNCTIONS.items() if begin.startswith(start)), None)
             if unpack is None:
                 return stream.read()
             with unpack(stream) as unpacked:
