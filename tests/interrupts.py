@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from dataclasses import dataclass
+from typing import Any
+
+from mipnet_highs import HiGHS
 
 from mipnet.app.runs.importance_run import EvaluatedPoint
 from mipnet.app.runs.listener import RunListener
-from mipnet.backend import Event
+from mipnet.backend import Event, Limits, Outcome
 
 
 @dataclass
@@ -38,3 +42,55 @@ class CtrlCInRun(RunListener):
 
     def point_done(self, parameter: str, point: EvaluatedPoint) -> None:
         self.ctrl_c.arm()
+
+
+SECONDS_MAX = 240.0
+"""Seconds until something that hangs is given up: many times what it takes on a busy machine."""
+
+
+class CtrlCAtTheEnd(HiGHS):
+    """HiGHS that is sent SIGINT once, when its solve number ``count`` has closed its gap and before its result is returned."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.count, self.solves = count, 0
+
+    def open(self, program: Any, options: Any = None) -> Any:
+        session = super().open(program, options)
+        plain, noticed = session.solve, threading.Event()
+
+        def solve(*given: Any) -> Outcome:
+            outcome = plain(*given)
+            self.solves += 1
+            if self.solves == self.count:
+                os.kill(os.getpid(), signal.SIGINT)
+                assert noticed.wait(SECONDS_MAX), "Ctrl-C was not noticed"
+            return outcome
+
+        session.solve, session.interrupt = solve, noticed.set
+        return session
+
+
+class Stubborn(HiGHS):
+    """HiGHS whose first solve sends SIGINT at the first line of its log, and does not return before ``let_go`` is set."""
+
+    def __init__(self) -> None:
+        self.let_go, self.closed, self.opened = threading.Event(), threading.Event(), 0
+
+    def open(self, program: Any, options: Any = None) -> Any:
+        session = super().open(program, options)
+        self.opened += 1
+        if self.opened == 1:
+            plain, close = session.solve, session.close
+
+            def solve(limits: Limits, on_event: Any) -> Outcome:
+                outcome = plain(limits, on_event)
+                os.kill(os.getpid(), signal.SIGINT)
+                assert self.let_go.wait(SECONDS_MAX), "nobody let go"
+                return outcome
+
+            def end() -> None:
+                close()
+                self.closed.set()
+
+            session.solve, session.close = solve, end
+        return session

@@ -7,8 +7,8 @@ import math
 import queue
 import threading
 from collections.abc import Callable
-from time import perf_counter
-from typing import Literal, TypeVar
+from time import monotonic, perf_counter
+from typing import Literal, NamedTuple, TypeVar
 
 from mipnet.arrays import Array
 from mipnet.backend.contract import Event, Limits, OnEvent
@@ -132,6 +132,11 @@ EXIT_SECONDS_MAX = 10.0
 _exiting = threading.Event()
 
 
+def solver_runs() -> bool:
+    """Return True if a solve is under way, such as one that did not react to Ctrl-C."""
+    return bool(_running_solves)
+
+
 @atexit.register
 def _interrupt_running_solves() -> None:
     """End the solves under way when the interpreter exits: a solver that calls Python after that aborts the process."""
@@ -143,40 +148,81 @@ def _interrupt_running_solves() -> None:
         done.wait(EXIT_SECONDS_MAX)
 
 
-def run_in_thread(work: Callable[[], object], interrupt: Callable[[], None]) -> None:
+class ThreadedRun(NamedTuple):
+    """How a run in another thread was left: whether the work ``ended``, and whether Ctrl-C came meanwhile."""
+
+    ended: bool
+    ctrl_c: bool
+
+
+def run_in_thread(
+    work: Callable[[], object], interrupt: Callable[[], None], *, patience: float = math.inf, when_left: Callable[[], object] | None = None
+) -> ThreadedRun:
     """Run a solver in another thread, so that Ctrl-C can call ``interrupt``; raises the exception of ``work``.
 
-    ``work`` has to release the interpreter lock.  Event handlers are called in its thread.
+    ``work`` has to release the interpreter lock.  Event handlers are called in its thread.  If it has not ended ``patience`` seconds after
+    Ctrl-C, or at a second Ctrl-C with a finite patience, this returns while ``work`` goes on; ``when_left`` is called in its thread once
+    it has ended.  The exit of the interpreter waits for work with infinite patience.
     """
-    failed: list[BaseException] = []
-    begun, done = threading.Event(), threading.Event()  # after Ctrl-C, `Thread.join` treats a running thread as finished
-
-    def run() -> None:
-        if begun.is_set():
-            return
-        begun.set()
-        try:
-            work()
-        except BaseException as error:  # raised in the calling thread
-            failed.append(error)
-        finally:
-            done.set()
-
+    run = _Work(work, when_left)
     try:
-        thread = _idle_threads.pop()
+        run.thread = _idle_threads.pop()
     except IndexError:
-        thread = _SolverThread()
-    _running_solves[done] = interrupt
-    while not done.is_set():
+        run.thread = _SolverThread()
+    if math.isinf(patience):
+        _running_solves[run.done] = interrupt
+    presses = answered = 0
+    leave_at = math.inf
+    while not run.done.is_set():
         try:
-            thread.run(run)  # again after Ctrl-C, without effect unless Ctrl-C came before it
-            while not done.wait(0.1):
-                pass
+            if presses > answered:
+                answered = presses
+                interrupt()
+            run.thread.run(run)  # again after Ctrl-C, without effect unless Ctrl-C came before it
+            while not run.done.wait(0.1):
+                if monotonic() >= leave_at and run.leave():
+                    return ThreadedRun(False, True)
         except KeyboardInterrupt:
-            interrupt()
-    del _running_solves[done]
+            leave_at = monotonic() + (0.0 if presses and patience < math.inf else patience)
+            presses += 1
     if _exiting.is_set() and threading.current_thread().daemon:
         threading.Event().wait()  # forever: compiled code that waits for the interpreter lock during the exit aborts the process
-    _idle_threads.append(thread)
-    if failed:
-        raise failed[0]
+    _idle_threads.append(run.thread)
+    if run.failed:
+        raise run.failed[0]
+    return ThreadedRun(True, presses > 0)
+
+
+class _Work:
+    """Work in another thread, which may be left before it has ended; then its thread is free again once it has."""
+
+    thread: _SolverThread
+
+    def __init__(self, work: Callable[[], object], when_left: Callable[[], object] | None) -> None:
+        self.work, self.when_left = work, when_left
+        self.failed: list[BaseException] = []
+        self.begun, self.done = threading.Event(), threading.Event()  # after Ctrl-C, `Thread.join` treats a running thread as finished
+        self.left, self.lock = False, threading.Lock()
+
+    def __call__(self) -> None:
+        if self.begun.is_set():
+            return
+        self.begun.set()
+        try:
+            self.work()
+        except BaseException as error:  # raised in the calling thread
+            self.failed.append(error)
+        with self.lock:
+            ended_alone = self.left
+            _running_solves.pop(self.done, None)
+            self.done.set()
+        if ended_alone:
+            if self.when_left is not None:
+                self.when_left()
+            _idle_threads.append(self.thread)
+
+    def leave(self) -> bool:
+        """Leave the work to itself; returns False if it has ended."""
+        with self.lock:
+            self.left = not self.done.is_set()
+            return self.left

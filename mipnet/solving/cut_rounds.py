@@ -57,8 +57,8 @@ class CutRounds:
         The solution of the last round, feasible or not.
     start_accepted
         Whether the solver accepted the first point, or None if it does not report this.
-    interrupted_at_target
-        True once a round was interrupted because a feasible point reached the objective to stop at.
+    interrupted
+        True once Ctrl-C came.  The solve may have ended for another reason before, as with a closed gap.
     session_objective
         The objective of the best point that the session of the current round was given.
     """
@@ -73,7 +73,7 @@ class CutRounds:
     counts: SolveCounts = field(default_factory=SolveCounts)
     last_point: Array | None = None
     start_accepted: bool | None = None
-    interrupted_at_target: bool = False
+    interrupted: bool = False
     session_objective: float = math.inf
 
     @property
@@ -103,6 +103,7 @@ class CutRounds:
                 self._relaxed_rounds()
             return self._outcome(Status.TARGET, "decided before the search") if self.decided else self._integer_rounds()
         except KeyboardInterrupt:
+            self.interrupted = True
             self.opened.close()
             return self._outcome(Status.INTERRUPTED, "interrupted")
         except BaseException:
@@ -114,7 +115,10 @@ class CutRounds:
         if self.best.x is None or not self.program.integer.any():
             return True
         seconds = max(0.0, self.limits.time - self.events.elapsed)
-        found = integral_point(self.opened, self.separators, self.best.x, seconds)
+        try:
+            found = integral_point(self.opened, self.separators, self.best.x, seconds)
+        except KeyboardInterrupt:
+            self.interrupted, found = True, None
         if found is not None:
             self.best.x, self.best.objective = found, self._objective(found)
         return found is not None
@@ -149,7 +153,7 @@ class CutRounds:
             rest = max(0.0, self.limits.time - self.events.elapsed)
             outcome = self._solve_round(session, rest if single else min(rest, round_seconds))
             cut_short = outcome.status is Status.TIME_LIMIT and self.events.elapsed < self.limits.time
-            if self.decided and not (outcome.interrupted and not self.interrupted_at_target):
+            if self.decided:
                 return self._target_outcome(outcome)
             if not self.separators or self.closed or self.counts.rounds >= CUT_ROUNDS_MAX:
                 return outcome
@@ -186,6 +190,7 @@ class CutRounds:
         self.start_accepted = outcome.start_accepted if self.start_accepted is None else self.start_accepted
         if outcome.status is not Status.INFEASIBLE:
             self.best.bound = max(self.best.bound, outcome.bound)
+        self.interrupted |= outcome.interrupted
         if outcome.x is not None:
             self.last_point = outcome.x
             self._offer_lifted(outcome.x)
@@ -230,7 +235,6 @@ class CutRounds:
 
     def _interrupt_at_target(self, session: Session) -> None:
         if self.target_reached:
-            self.interrupted_at_target = True
             session.interrupt()
 
     @property

@@ -156,7 +156,7 @@ class _ElementProgram:
         outcome = session.solve(Limits(time=max(seconds, 0.01), gap=ELEMENT_GAP, gap_abs=gap_abs, bound_stop=stop))
         if outcome.status is Status.INFEASIBLE:
             raise SolverFailure("the solver says that no input reaches this layer; the bounds that it was given cannot hold")
-        self.interrupted = outcome.interrupted or outcome.status is Status.INTERRUPTED
+        self.interrupted = outcome.interrupted
         return outcome.bound - off
 
     def set_start(self, session: Session, which: int) -> None:

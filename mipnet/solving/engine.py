@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Limits, OnEvent, Options, get_backend
+from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, get_backend
 from mipnet.backend.checks import with_bounds, with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.errors import InputError, suggest_keywords
@@ -80,7 +80,8 @@ def solve(
     on_event
         Called with every `Event`; an exception that it raises stops the solve and is raised again.
 
-    Ctrl-C returns the best point so far with status `interrupted`.  To solve one problem many times, see `open_problem`.
+    Ctrl-C returns the best point so far, with ``interrupted`` True, and with status `interrupted` unless the solve had ended.  To solve one
+    problem many times, see `open_problem`.
     """
     with open_problem(problem, backend, options=options) as opened:
         return opened.solve(time_limit=time_limit, mip_gap=mip_gap, limits=limits, start=start, on_event=on_event)
@@ -198,6 +199,14 @@ class OpenProblem:
         searched = () if start_points is None else start_points.before_solve()
         outcome = run.solve(chain(self._starts(start, self.problem.start(start)), searched))
         self._last_point = run.last_point
+        try:
+            return self._result(run, outcome)
+        except KeyboardInterrupt:  # the solve is over; only its replay was cut short
+            run.interrupted = True
+            return self._result(run, outcome)
+
+    def _result(self, run: CutRounds, outcome: Outcome) -> Result:
+        """Check and replay the best point of a solve, and keep it for later solves."""
         check_outcome(run, outcome)
         integral = run.make_integral()
         if run.best.x is not None and integral:

@@ -14,7 +14,6 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Limits, Program
 from mipnet.backend.checks import with_bounds
-from mipnet.backend.scaling import open_scaled
 from mipnet.solving.program_sessions import OpenProgram
 from mipnet.solving.separators import Separator
 
@@ -44,6 +43,8 @@ def _solve_rest(opened: OpenProgram, program: Program, rounded: Array, seconds: 
     integers = np.flatnonzero(program.integer)
     fixed = with_bounds(program, integers, rounded[integers], rounded[integers])
     fixed = replace(fixed, integer=np.zeros_like(program.integer))
-    with open_scaled(opened.backend, fixed, opened.options) as session:
-        found = session.solve(Limits(time=max(seconds, 0.1))).x
-    return None if found is None else np.where(program.integer, rounded, found)
+    with opened.open(fixed) as session:
+        found = session.solve(Limits(time=max(seconds, 0.1)))
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return None if found.x is None else np.where(program.integer, rounded, found.x)

@@ -13,6 +13,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, Options, Program, Rows, Session
 from mipnet.backend.scaling import open_scaled
+from mipnet.solving.interruptible_session import InterruptibleSession
 
 BINDING_SLACK_MAX = 1e-6
 """Largest slack of a binding row."""
@@ -22,7 +23,7 @@ BINDING_SLACK_MAX = 1e-6
 class OpenSession:
     """A session with the program that it has, and the number of added row blocks that it has."""
 
-    session: Session
+    session: InterruptibleSession
     program: Program
     rows: int
 
@@ -43,15 +44,19 @@ class OpenProgram:
     def session(self, *, relaxed: bool = False) -> Session:
         """Return a session on the current program with all rows, without integrality if ``relaxed`` is True."""
         opened = self.opened.get(relaxed)
-        if opened is not None and not self._required_features(opened) <= self.backend.features:
+        if opened is not None and (opened.session.left or not self._required_features(opened) <= self.backend.features):
             self.opened.pop(relaxed).session.close()
             opened = None
         if opened is None:
             program = self.program.with_rows(*self.rows) if self.rows else self.program
             program = replace(program, integer=np.zeros_like(program.integer)) if relaxed else program
-            opened = self.opened[relaxed] = OpenSession(open_scaled(self.backend, program, self.options), self.program, len(self.rows))
+            opened = self.opened[relaxed] = OpenSession(self.open(program), self.program, len(self.rows))
         self._update(opened)
         return opened.session
+
+    def open(self, program: Program) -> InterruptibleSession:
+        """Open a session of its own on another program."""
+        return InterruptibleSession(open_scaled(self.backend, program, self.options))
 
     def trim(self, x: Array) -> None:
         """Remove the added rows that are not binding at ``x``, if there are more added rows than rows and columns of the program.

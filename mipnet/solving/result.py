@@ -51,6 +51,8 @@ class Result:
         All events except log lines.
     message
         Further text of the backend.
+    interrupted
+        True if Ctrl-C came during the solve, whatever its status is.
     """
 
     status: Status
@@ -73,6 +75,7 @@ class Result:
     rewritten: tuple[str, ...] = ()
     trace: tuple[Event, ...] = field(default=(), repr=False)
     message: str = ""
+    interrupted: bool = False
 
 
 def check_outcome(run: CutRounds, outcome: Outcome) -> None:
@@ -136,4 +139,5 @@ def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: t
         rewritten=rewritten,
         trace=tuple(run.events.trace),
         message=outcome.message,
+        interrupted=run.interrupted,
     )

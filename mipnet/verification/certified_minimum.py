@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array
-from mipnet.backend import Feature, Limits, Status
+from mipnet.backend import Feature, Limits
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
 from mipnet.bounds.user_bounds import BoundsByNode
@@ -255,6 +255,6 @@ class MinimumSearch:
         stop = level + tolerance if Feature.BOUND_STOP in self.settings.mip.solver.features else None
         found = problem.solve(limits=Limits(time=max(0.01, end - time.monotonic()), gap=1e-9, gap_abs=1e-9, bound_stop=stop), start=start)
         self.nodes += found.nodes
-        self.interrupted = found.status is Status.INTERRUPTED
+        self.interrupted = found.interrupted
         self.improve("mip", np.array([row]), np.array([found.bound - tolerance]))
         return found.point

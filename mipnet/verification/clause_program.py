@@ -102,7 +102,7 @@ class ClauseProgram:
         result = self.problem.solve(limits=Limits(time=max(0.01, seconds), gap=1e-9, gap_abs=1e-9, bound_stop=stop))
         self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
         found = None if result.point is None else self.confirm(self.encoding.value("input", result.point))
-        return ClauseResult(result.bound - self.tolerance, found, result.nodes, result.status is Status.INTERRUPTED)
+        return ClauseResult(result.bound - self.tolerance, found, result.nodes, result.interrupted)
 
     def decide(self, clause: int, seconds: float) -> ClauseResult:
         """Solve until the excess of one clause is bounded above 0, or a counterexample is confirmed, or time is over."""
@@ -126,7 +126,7 @@ class ClauseProgram:
             found = None
             if result.objective is not None and result.objective <= target and result.point is not None:
                 found = self.confirm(self.encoding.value("input", result.point))
-            interrupted = result.status is Status.INTERRUPTED
+            interrupted = result.interrupted
             if found is not None or interrupted or bound > 0 or result.objective is None or result.objective > target:
                 return ClauseResult(bound, found, result.nodes, interrupted)
             if time.monotonic() >= end or result.status is Status.OPTIMAL:

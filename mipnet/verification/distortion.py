@@ -259,7 +259,7 @@ class _DistortionSearch:
                 proven[position] = radius if result.status is Status.INFEASIBLE else self.root(result.bound - tolerance) * radius
                 if result.point is not None:
                     self.learn_beyond(encoding, result.point)
-                if result.status is Status.INTERRUPTED:
+                if result.interrupted:
                     break
         self.lower = max(self.lower, min(float(proven.min()), radius))
 

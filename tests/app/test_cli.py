@@ -133,7 +133,7 @@ def test_no_run_folder_unless_asked_for(capsys: pytest.CaptureFixture[str], else
     [
         ({"verified": False, "max_error": 0.5}, 1, "does not survive its replay"),
         ({"x": None, "objective": None, "gap": float("inf"), "verified": False, "max_error": None}, 1, "no point was found"),
-        ({"status": Status.INTERRUPTED}, 130, "interrupted"),
+        ({"status": Status.INTERRUPTED, "interrupted": True}, 130, "interrupted"),
         ({"status": Status.TIME_LIMIT, "gap": 0.4}, 0, "time limit"),
     ],
 )

@@ -22,7 +22,6 @@ from mipnet.app.runs.inputs import ImportanceInputs, read_inputs
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import exit_status, plain
 from mipnet.app.runs.solve import run_importance
-from mipnet.backend import Status
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate, find_gates
 from mipnet.pruning.rivals.comparison import ComparisonSettings, ComparisonTable, compare
@@ -47,7 +46,7 @@ class ComparisonRun:
     @property
     def status(self) -> int:
         """The exit status: 0 if the solution of the scores is verified, 1 if not, 130 after Ctrl-C in the solve."""
-        interrupted = self.file.scores is None and self.run["status"] == Status.INTERRUPTED.value
+        interrupted = self.file.scores is None and self.run["interrupted"]
         return exit_status(self.table is not None and self.run["verified"], interrupted)
 
     @property

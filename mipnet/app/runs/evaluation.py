@@ -10,7 +10,6 @@ import xarray as xr
 from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.runs.importance_run import Accuracy, DecoupledParts, Evaluation, ImportanceRun, PrunedLayer, SolvedProgram
 from mipnet.app.runs.inputs import ImportanceInputs
-from mipnet.backend import Status
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
@@ -67,7 +66,7 @@ def evaluate(
 def _agreement(file: SolveFile, inputs: ImportanceInputs, found: Scores, masks: xr.Dataset | None) -> BallAgreements | None:
     """Return the proofs of ``prune.agree``; None without ``prune.agree``, without a verified solution, or after Ctrl-C."""
     given, holdout, result = file.prune.agree, inputs.holdout, found.result
-    if given is None or holdout is None or masks is None or not result.verified or result.status is Status.INTERRUPTED:
+    if given is None or holdout is None or masks is None or not result.verified or result.interrupted:
         return None
     with file.blame("prune", "agree"):
         return agree_around(

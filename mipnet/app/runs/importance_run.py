@@ -11,7 +11,6 @@ import xarray as xr
 from mipnet.app.figures import CurvePoint, save_path_curve
 from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.runs.result import as_list, exit_status, plain
-from mipnet.backend import Status
 from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 from mipnet.solving.engine import Result
 from mipnet.verification.two_networks.masked_agreement import BallAgreement, BallAgreements
@@ -139,7 +138,7 @@ class ImportanceRun:
     def interrupted(self) -> bool:
         """True if Ctrl-C ended the run."""
         agreement = self.evaluation.agreement
-        return self.result.status is Status.INTERRUPTED or (agreement is not None and agreement.interrupted)
+        return self.result.interrupted or (agreement is not None and agreement.interrupted)
 
     @property
     def status(self) -> int:
@@ -160,6 +159,7 @@ class ImportanceRun:
             "mipnet": __version__,
             "task": self.file.task,
             "status": r.status.value,
+            "interrupted": self.interrupted,
             **{name: getattr(r, name) for name in copied},
             "runtime_s": r.runtime,
             "build_s": self.program.build_seconds,

@@ -45,7 +45,7 @@ def run_path(file: SolveFile, weight_range: PathSpec, inputs: ImportanceInputs, 
             on_point=on_point,
         )
     result = summed_result([point.result for point in points], path.scores)
-    found = Scores(path.gates, path.scores, replace(result, status=Status.INTERRUPTED) if path.interrupted else result)
+    found = Scores(path.gates, path.scores, replace(result, status=Status.INTERRUPTED, interrupted=True) if path.interrupted else result)
     return ImportanceRun(
         file=file,
         program=SolvedProgram(found.result, path.build_seconds, len(inputs.images), tuple(log)),

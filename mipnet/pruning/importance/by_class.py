@@ -18,7 +18,15 @@ import xarray as xr
 from mipnet.backend import Backend, Limits
 from mipnet.errors import suggest_keywords
 from mipnet.network.gates import find_gates
-from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart, labelled_images, repeat_warnings, solve_part, summed_result
+from mipnet.pruning.importance.decoupled_parts import (
+    PartLabel,
+    SolvedPart,
+    labelled_images,
+    repeat_warnings,
+    solve_part,
+    stop_after_interrupt,
+    summed_result,
+)
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.solving.parallel import Workers, run_all
@@ -63,7 +71,7 @@ def by_class(
     programs: dict[PartLabel, Callable[[], SolvedPart]] = {
         label: partial(solve_part, label, part, settings, stop) for label, part in split(question).items()
     }
-    parts = run_all(programs, workers=workers, on_done=on_done, finished=finished)
+    parts = run_all(programs, workers=workers, on_done=stop_after_interrupt(on_done), finished=finished)
     repeat_warnings(parts.values())
     return average(question, tuple(parts.values()))
 

@@ -25,7 +25,15 @@ from mipnet.network.gates import find_gates
 from mipnet.network.graph import INPUT_NODE
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.auxiliary_heads import HEAD_IMAGES_PER_BATCH, Head, HeadTraining, train_heads
-from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart, labelled_images, repeat_warnings, solve_part, summed_result
+from mipnet.pruning.importance.decoupled_parts import (
+    PartLabel,
+    SolvedPart,
+    labelled_images,
+    repeat_warnings,
+    solve_part,
+    stop_after_interrupt,
+    summed_result,
+)
 from mipnet.pruning.importance.network_cuts import Stage, between, chained, find_stages
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
@@ -80,7 +88,7 @@ def by_layer(
     programs: dict[PartLabel, Callable[[], SolvedPart]] = {
         s.name: partial(solve_stage, s, question, known.get(s.end), settings, stop) for s in stages
     }
-    parts = run_all(programs, workers=workers, on_done=on_done, finished=finished)
+    parts = run_all(programs, workers=workers, on_done=stop_after_interrupt(on_done), finished=finished)
     repeat_warnings(parts.values())
     return joined(question, tuple(parts.values()), known)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -47,7 +47,7 @@ class SolvedPart:
 
 
 def solve_part(label: PartLabel, question: Importance, settings: SolveSettings, limits: Limits) -> SolvedPart:
-    """Write and solve the program of one part; raises KeyboardInterrupt if the solve is interrupted."""
+    """Write and solve the program of one part; raises KeyboardInterrupt if the solve is interrupted before its end."""
     log: list[str] = []
 
     def hear(event: Event) -> None:
@@ -60,11 +60,23 @@ def solve_part(label: PartLabel, question: Importance, settings: SolveSettings, 
         posed = question.pose()
         built = time.perf_counter() - began
         result = solve(posed, settings.backend, limits=limits, options=settings.options, start=settings.start, on_event=hear)
-    if result.status is Status.INTERRUPTED:
+    if result.interrupted and result.status is not Status.OPTIMAL:
         raise KeyboardInterrupt
     found = question.read(posed, result)
     kept = replace(result, x=found.scores, point=None, trace=())
     return SolvedPart(label, len(np.asarray(question.labels)), built, kept, tuple(log), tuple(str(each.message) for each in caught))
+
+
+def stop_after_interrupt(on_done: Callable[[PartLabel, SolvedPart], None] | None) -> Callable[[PartLabel, SolvedPart], None]:
+    """Return the function, which takes solved parts, but raises KeyboardInterrupt after a part whose solve Ctrl-C reached at its end."""
+
+    def take(label: PartLabel, part: SolvedPart) -> None:
+        if on_done is not None:
+            on_done(label, replace(part, result=replace(part.result, interrupted=False)))
+        if part.result.interrupted:
+            raise KeyboardInterrupt
+
+    return take
 
 
 def labelled_images(question: Importance) -> tuple[Array, NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from mipnet.backend import Backend, Limits, OnEvent, Status
+from mipnet.backend import Backend, Limits, OnEvent
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.pruning.importance.program import Importance, Scores
@@ -80,7 +80,7 @@ def solve_points(
             if on_point is not None:
                 on_point(point)
             points.append(point)
-            if point.found.result.status is Status.INTERRUPTED:
+            if point.found.result.interrupted:
                 return SolvedPoints(tuple(points), True)
     except KeyboardInterrupt:
         if not points:

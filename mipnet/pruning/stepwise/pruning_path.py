@@ -54,11 +54,15 @@ class PruningStep:
 
 @dataclass(frozen=True, eq=False)
 class PruningPath:
-    """The steps, from the least to the most pruned masks; ``loss`` is that of the full network."""
+    """The steps, from the least to the most pruned masks; ``loss`` is that of the full network.
+
+    If Ctrl-C ``interrupted`` the path, the steps are those that were finished.
+    """
 
     gates: tuple[Gate, ...]
     steps: tuple[PruningStep, ...]
     loss: float
+    interrupted: bool = False
 
     def at(self, share: float) -> PruningStep:
         """Return the first step that prunes at least a share of the parameters; raises `InputError` if no step does."""
@@ -106,18 +110,23 @@ def prune_stepwise(
     backend
         A solver that improves the masks of each step, for ``time_limit`` seconds; if None, the masks are those of the search, which
         solvers rarely improve.
+
+    Ctrl-C ends the path and returns the steps that are finished.
     """
     if any(not 0 < a < 1 for a in shares) or list(shares) != sorted(set(shares)) or not shares:
         raise InputError(f"the shares are {list(shares)}; expected rising numbers between 0 and 1")
     pruner = StepwisePruner(network, images, labels, gates=gates, hard=hard, backend=backend, time_limit=time_limit)
     full, steps = pruner.loss(pruner.masks), list[PruningStep]()
-    for target in shares:
-        if pruner.share >= target:
-            continue
-        step = pruner.prune_to(target)
-        if step is None:
-            break
-        steps.append(step)
+    try:
+        for target in shares:
+            if pruner.share >= target:
+                continue
+            step = pruner.prune_to(target)
+            if step is None:
+                break
+            steps.append(step)
+    except KeyboardInterrupt:
+        return PruningPath(pruner.gates, tuple(steps), full, interrupted=True)
     return PruningPath(pruner.gates, tuple(steps), full)
 
 
@@ -147,7 +156,10 @@ class StepwisePruner:
         self.share = 0.0
 
     def prune_to(self, target: float) -> PruningStep | None:
-        """Change the masks until they prune about a share of the parameters; returns None if that cannot be reached."""
+        """Change the masks until they prune about a share of the parameters; returns None if that cannot be reached.
+
+        Raises KeyboardInterrupt after Ctrl-C during the solve; the masks are those before.
+        """
         began, kept = time.process_time(), self._vector(self.masks)
         curve = curvature(self.network, self.gates, self._images, self._targets, torch.from_numpy(kept))
         try:
@@ -173,6 +185,8 @@ class StepwisePruner:
         if self.backend is None:
             return program.search(), None
         result = solve(program, self.backend, time_limit=self.time_limit)
+        if result.interrupted:
+            raise KeyboardInterrupt
         return (program.search() if result.x is None else self._vector(result.x)), replace(result, x=None, point=None)
 
     def _price(self, kept: Array) -> Array:

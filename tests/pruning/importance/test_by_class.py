@@ -60,7 +60,7 @@ def test_one_bad_part_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not by_class(asked, finished=changed(verified=False)).result.verified
     pointless = by_class(asked, finished=changed(x=None, objective=None, verified=False, status=Status.TIME_LIMIT))
     assert (pointless.scores, pointless.result.objective, pointless.result.status) == (None, None, Status.TIME_LIMIT)
-    monkeypatch.setattr(decoupled_parts, "solve", lambda *_, **__: replace(told[0].result, status=Status.INTERRUPTED))
+    monkeypatch.setattr(decoupled_parts, "solve", lambda *_, **__: replace(told[0].result, status=Status.INTERRUPTED, interrupted=True))
     with pytest.raises(KeyboardInterrupt):
         by_class(asked)
 
