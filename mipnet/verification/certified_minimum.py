@@ -1,4 +1,6 @@
-"""The minimum of linear functions of a network's outputs over a box: a certified lower bound, and an input that attains a value.
+"""The minimum of functions of a network's outputs over a box: a certified lower bound, and an input that attains a value.
+
+The functions are linear, or log-sums of the logits of a softmax (`mipnet.verification.clause_network`).
 
 Bounds come from CROWN, from optimised slopes, from input splitting, which prunes boxes by the best value, and from a solver.  Values come
 from gradient search, from the centres of boxes, and from the solver's points.  Every bound is rounded outwards; that of a solver by its
@@ -8,7 +10,7 @@ tolerances (`mipnet.solving.element_bounds.tolerance_margin`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,8 +31,10 @@ from mipnet.solving.element_bounds import tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
+from mipnet.verification.clause_objectives import clause_objectives
 from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.input_splitting import SPLITTING_INPUTS_MAX, lower_bound_by_splitting
+from mipnet.verification.softmax_rows import LogitClause, LogSumRow
 
 SOLVER_FIRST_UNITS_MAX = 64
 """With at most this many unstable units, the solver runs before the input is split."""
@@ -57,14 +61,16 @@ class FoundMinimum:
 
 @dataclass(frozen=True, eq=False)
 class OutputFunctions:
-    """The functions ``matrix @ y + offset`` of the flat output y, with shapes ``(rows, outputs)`` and ``(rows,)``.
+    """The functions ``matrix @ y + offset`` of the value y of the last node, with shapes ``(rows, outputs)`` and ``(rows,)``.
 
     ``group`` ``(rows,)`` is the number of each function's group.  The minimum of a group is that over all of its functions.
+    The functions with the numbers in ``log_sums`` are not linear: they are the excess of that row of the logits.
     """
 
     matrix: Array
     offset: Array
     group: NDArray[np.int64]
+    log_sums: Mapping[int, LogSumRow] = field(default_factory=dict)
 
     @property
     def groups(self) -> int:
@@ -73,7 +79,23 @@ class OutputFunctions:
 
     def values(self, network: Network, x: Array) -> Array:
         """Return the value of every function at inputs ``(n, *input_shape)``: ``(n, rows)``."""
-        return network.forward(x).reshape(len(x), -1) @ self.matrix.T + self.offset
+        y = network.forward(x).reshape(len(x), -1)
+        found: Array = y @ self.matrix.T + self.offset
+        for k, row in self.log_sums.items():
+            found[:, k] = row.excess(y)
+        return found
+
+    def clauses(self, rows: Iterable[int]) -> list[Clause]:
+        """Return one clause per function with these numbers, whose excess is the function."""
+        some = [(k, self.log_sums.get(int(k))) for k in rows]
+        return [
+            Clause(self.matrix[[k]], -self.offset[[k]]) if row is None else LogitClause(self.matrix[:0], self.offset[:0], log_sums=(row,))
+            for k, row in some
+        ]
+
+    def gap(self, value: Array, tolerance: float) -> Array:
+        """Return the gap at which each group is finished, from its value: ``tolerance * max(1, |value|)``."""
+        return np.asarray(tolerance * np.maximum(1.0, np.abs(value)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +145,7 @@ class MinimumSearch:
         count, groups = len(self.functions.matrix), self.functions.groups
         self.lower, self.method = np.full(count, -np.inf), ["interval"] * count
         self.value, self.point = np.full(groups, np.inf), np.repeat(self.region.centre, groups, axis=0)
-        clauses = [Clause(row[None], -shift[None]) for row, shift in zip(self.functions.matrix, self.functions.offset, strict=True)]
-        self.excess = Excess.of(self.network, clauses)
+        self.excess = Excess.of(self.network, self.functions.clauses(range(count)))
         self.learn(np.concatenate([self.region.centre, self.region.lower, self.region.upper]))
 
     def run(self) -> list[FoundMinimum]:
@@ -166,7 +187,7 @@ class MinimumSearch:
     @property
     def gap(self) -> Array:
         """The gap at which each group is finished."""
-        return self.settings.tolerance * np.maximum(1.0, np.abs(self.value))
+        return self.functions.gap(self.value, self.settings.tolerance)
 
     @property
     def level(self) -> Array:
@@ -200,7 +221,7 @@ class MinimumSearch:
 
     def _propagate(self, method: str) -> None:
         self.bounds = propagate(self.excess.network, self.region, method=method, start=self.bounds)  # type: ignore[arg-type]
-        lower = self.bounds.after[self.excess.network.output.name].lower[0].numpy()
+        lower = self.excess.largest(self.bounds.after[self.excess.network.output.name].lower)[0].numpy()
         self.improve(method, np.arange(len(lower)), lower)
 
     def _search(self, rounds: int) -> None:
@@ -225,7 +246,7 @@ class MinimumSearch:
     def _split(self) -> None:
         now = time.monotonic()
         for group, rows, end in self._open_groups(now + MINIMUM_TIME_SHARES["splitting"] * (self.settings.end - now)):
-            excess = Excess.of(self.network, [Clause(self.functions.matrix[[row]], -self.functions.offset[[row]]) for row in rows])
+            excess = Excess.of(self.network, self.functions.clauses(rows.tolist()))
             level = lambda group=group: float(self.level[group])  # noqa: E731
             bound, boxes = lower_bound_by_splitting(excess, self.region, level, self.learn, end)
             self.parts += boxes
@@ -233,8 +254,7 @@ class MinimumSearch:
 
     def _solve(self) -> None:
         encoding = encode(self.excess.network, self.region, bounds=self.bounds, formulation=self.settings.mip.formulation)
-        rows = encoding.output.isel(sample=0, drop=True)
-        objectives = [1 * rows.isel({rows.dims[0]: k}) for k in range(len(self.lower))]
+        objectives = [1 * each for each in clause_objectives(encoding, self.excess, self.bounds)]
         encoding.model.add_objective(objectives[0])
         with open_problem(encoding, self.settings.mip.solver, options=self.settings.mip.options) as problem:
             for group, own, end in self._open_groups(self.settings.end):

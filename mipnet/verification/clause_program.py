@@ -10,7 +10,6 @@ from types import TracebackType
 
 import linopy
 import numpy as np
-import xarray as xr
 
 from mipnet.arrays import Array
 from mipnet.backend import Feature, Limits, Status
@@ -20,6 +19,7 @@ from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, toleran
 from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
+from mipnet.verification.clause_objectives import clause_objectives
 from mipnet.verification.self_check import check_points, check_program
 
 TARGET_STEP_RELATIVE = 1e-4
@@ -60,10 +60,7 @@ class ClauseProgram:
 
     def __enter__(self) -> ClauseProgram:
         self.encoding = encode(self.excess.network, self.bounds.region, bounds=self.bounds, formulation=self.settings.formulation)
-        rows = self.encoding.output.isel(sample=0, drop=True)
-        for clause in range(self.excess.clauses):
-            own = rows.isel({rows.dims[0]: np.flatnonzero(self.excess.owner == clause)})
-            self.objectives.append(own if own.size == 1 else self._largest(own, clause))
+        self.objectives = clause_objectives(self.encoding, self.excess, self.bounds)
         self.encoding.model.add_objective(1 * self.objectives[0])
         self.problem = open_problem(self.encoding, self.settings.solver, options=self.settings.options)
         try:
@@ -77,16 +74,6 @@ class ClauseProgram:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.problem.close()
-
-    def _largest(self, rows: linopy.Variable, clause: int) -> linopy.Variable:
-        """Add a variable that is at least every row; in a forward pass it equals the largest row."""
-        model, labels, box = self.encoding.model, rows.labels.values, self.bounds.after[self.excess.network.output.name]
-        ends = (float(end[0][self.excess.owner == clause].max()) for end in (box.lower, box.upper))
-        low, high = (xr.DataArray(end) for end in ends)
-        largest = model.add_variables(lower=low, upper=high, name=f"largest_{clause}")
-        model.add_constraints(largest - 1 * rows >= 0, name=f"largest_{clause}_is")
-        self.encoding.fills.append((np.asarray(largest.labels.values).reshape(1), lambda point: point[labels].max(keepdims=True)))
-        return largest
 
     @property
     def tolerance(self) -> float:

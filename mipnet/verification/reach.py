@@ -20,7 +20,8 @@ from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
-from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
+from mipnet.verification.certified_minimum import FoundMinimum, MinimumSearch, MinimumSettings
+from mipnet.verification.softmax_ends import OutputEnd, softmax_functions
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +119,19 @@ def reach(
     check_numbers(time_limit, tolerance)
     began = time.monotonic()
     settings = MinimumSettings(MipSettings.of(backend), began + time_limit, tolerance, seed=seed)
-    both = np.concatenate([rows, -rows])
-    found = MinimumSearch(network, OutputFunctions(both, np.zeros(len(both)), np.arange(len(both))), region, settings)
-    ends = found.run()
-    lowest = tuple(Extreme(end.bound, end.value, end.point, end.method) for end in ends[: len(rows)])
-    highest = tuple(Extreme(-end.bound, -end.value, end.point, end.method) for end in ends[len(rows) :])
+    functions = softmax_functions(network, rows)
+    found = MinimumSearch(network, functions, region, settings)
+    ends = list(zip(found.run(), functions.ends, strict=True))
+    lowest = tuple(_extreme(end, scale, -1) for end, scale in ends[: len(rows)])
+    highest = tuple(_extreme(end, scale, 1) for end, scale in ends[len(rows) :])
     seconds = time.monotonic() - began
     return Reached(rows, lowest, highest, tolerance, seconds, found.parts, found.nodes, settings.mip.solver.name, found.interrupted)
+
+
+def _extreme(found: FoundMinimum, end: OutputEnd, sign: int) -> Extreme:
+    """Return a minimum (``sign`` -1) or a maximum (1) of an output, from the minimum of its function of the logits."""
+    value, bound = end.output(found.value), end.outward(found.bound, sign)
+    return Extreme(max(value, bound) if sign > 0 else min(value, bound), value, found.point, found.method)
 
 
 def one_box(network: Network, region: Box) -> Box:

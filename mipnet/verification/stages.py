@@ -22,6 +22,7 @@ from mipnet.verification.input_splitting import SPLITTING_INPUTS_MAX, InputSplit
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.self_check import check_bounds, check_points
 from mipnet.verification.sign_branching import SignBranching
+from mipnet.verification.softmax_rows import LogitClause, logit_clauses
 from mipnet.verification.verdict import Finding, Verdict, VerdictStatus
 
 REFUTATION_MARGIN = 1e-9
@@ -48,7 +49,8 @@ class StageSettings:
 class CaseTrial:
     """The verification of one case, stage by stage.
 
-    ``stage`` and ``bound`` hold, per clause, the stage that refuted it and the proven lower bound of its excess.  ``found`` is the
+    ``clauses`` are those of the case, rewritten for the logits if the network ends in a softmax; a counterexample is confirmed for the case
+    itself.  ``stage`` and ``bound`` hold, per clause, the stage that refuted it and the proven lower bound of its excess.  ``found`` is the
     counterexample and its output, ``ended`` the stage that decided the case.
     """
 
@@ -66,7 +68,8 @@ class CaseTrial:
     bound: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        count, shape = len(self.case.clauses), (1, *self.network.input_shape)
+        self.clauses = logit_clauses(self.network, self.case.clauses, self.settings.oracle.dtype)
+        count, shape = len(self.clauses), (1, *self.network.input_shape)
         self.stage, self.bound = [None] * count, np.full(count, -np.inf)
         self.region = self.case.region.reshape(shape)
 
@@ -79,8 +82,11 @@ class CaseTrial:
                     break
                 if time.monotonic() >= self.end:
                     break
-            if self.found is None and self.case.clauses and not self.open.any():
-                check_bounds(self.excess, self.bounds, self.bound, check_points(self.excess, self.bounds, self.settings.seed))
+            if self.found is None and self.clauses and not self.open.any():
+                x = check_points(self.excess, self.bounds, self.settings.seed)
+                check_bounds(self.excess, self.bounds, self.bound, x)
+                if self.network.softmax is not None and self.confirm(x) is not None:  # by the rounding of probabilities
+                    self.ended = "search"
         except KeyboardInterrupt:
             self.interrupted = True
         return self.verdict_so_far()
@@ -101,11 +107,11 @@ class CaseTrial:
 
     def _stages(self) -> Iterator[str]:
         """Run the stages; the name of a stage is yielded after its work."""
-        if any(not len(clause.rhs) for clause in self.case.clauses):
+        if any(not len(clause.rhs) and not isinstance(clause, LogitClause) for clause in self.clauses):
             self.confirm(self.region.centre)
         yield "search"
         self._begin("interval")
-        self.excess = Excess.of(self.network, self.case.clauses)
+        self.excess = Excess.of(self.network, self.clauses)
         self.bounds: Bounds = propagate(self.excess.network, self.region, method="interval")
         self._refute("interval", self._largest(self.bounds))
         yield "interval"
@@ -162,7 +168,7 @@ class CaseTrial:
     def _split(self) -> None:
         self._begin("splitting")
         clauses = np.flatnonzero(self.open)
-        excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
+        excess = Excess.of(self.network, [self.clauses[k] for k in clauses])
         splitting = InputSplitting(excess, self.region, REFUTATION_MARGIN, self.confirm)
         done, _ = splitting.run(self._until("splitting"))
         self.parts += splitting.boxes
@@ -177,7 +183,9 @@ class CaseTrial:
         rows, end = self.bounds.after[self.excess.network.output.name].lower[0].numpy(), self._until("branching")
         order = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
         for left, k in zip(range(len(order), 0, -1), order, strict=True):
-            now, own = time.monotonic(), np.flatnonzero(self.excess.owner == k)
+            now, own = time.monotonic(), np.flatnonzero((self.excess.owner == k) & self.excess.refuting)
+            if not len(own):
+                continue
             branching = SignBranching(self.excess, self.bounds, int(own[rows[own].argmax()]), REFUTATION_MARGIN, self.confirm)
             branching.run(now + (end - now) / left)
             self.parts += branching.branches
@@ -188,7 +196,7 @@ class CaseTrial:
     def _solve(self) -> None:
         self._begin("mip")
         clauses = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
-        excess = Excess.of(self.network, [self.case.clauses[k] for k in clauses])
+        excess = Excess.of(self.network, [self.clauses[k] for k in clauses])
         bounds = propagate(excess.network, self.region, method="crown", given=self._network_bounds())
         with ClauseProgram(excess, bounds, self.settings.mip, self.confirm) as program:
             for _ in range(2):  # a clause that was not decided in its share of the time gets the time that is left

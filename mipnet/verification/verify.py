@@ -19,6 +19,7 @@ from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.oracle import Oracle
+from mipnet.verification.softmax_rows import logit_clauses
 from mipnet.verification.stages import CaseTrial, StageSettings
 from mipnet.verification.verdict import STAGE_NAMES, Verdict, VerdictStatus
 
@@ -55,8 +56,12 @@ def verify(
     ``unsat`` rests on bounds that are rounded outwards, and on a solver's dual bound minus its tolerances
     (`mipnet.solving.element_bounds.tolerance_margin`).  Before that verdict, bounds and programs are checked by forward passes
     (`mipnet.verification.self_check`); a contradiction raises `SolverFailure`.
+
+    A property of a network that ends in a softmax is about the probabilities, or log-probabilities: its rows are rewritten for the logits
+    (`mipnet.verification.softmax_rows`), in whose units the bounds are; the oracle confirms a counterexample with the softmax.  Raises
+    `UnsupportedError` for a row that cannot be rewritten.
     """
-    question.check(size(network.input_shape), size(network.output_shape))
+    check_property(network, question)
     if not time_limit > 0:
         raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
     began, oracle = time.monotonic(), oracle or Oracle.of(network)
@@ -75,6 +80,13 @@ def verify(
     left = max(0.0, began + time_limit - time.monotonic())
     other = replace(settings, mip=replace(settings.mip, backend=second, options=None))
     return _second_opinion(network, question, verdict, other, left)
+
+
+def check_property(network: Network, question: Property) -> None:
+    """Raise `InputError` unless a property fits a network; `UnsupportedError` for a row that `logit_clauses` cannot rewrite."""
+    question.check(size(network.input_shape), size(network.output_shape))
+    for case in question.cases:
+        logit_clauses(network, case.clauses)
 
 
 def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
@@ -96,7 +108,7 @@ def _second_opinion(network: Network, question: Property, verdict: Verdict, sett
         if not case.clauses:
             continue
         trial = CaseTrial(network, case, k, settings, end)
-        trial.excess = Excess.of(network, case.clauses)
+        trial.excess = Excess.of(network, trial.clauses)
         trial.bounds = propagate(trial.excess.network, trial.region, method="interval")
         with ClauseProgram(trial.excess, trial.bounds, settings.mip, trial.confirm) as program:
             for clause in range(len(case.clauses)):

@@ -127,8 +127,17 @@ def test_a_softmax_in_the_file_is_what_the_property_speaks_of(capsys: Capture) -
     assert abs(y.sum() - 1) < 1e-6
     assert np.allclose(y, outputs_of(net, x))
     asked(Path("share.vnnlib"), "(>= Y_1 0.7)")  # true of what goes into the softmax, never of what comes out
-    assert main(["verify", "soft.onnx", "share.vnnlib"]) == 2
-    assert "the final softmax was taken off" in capsys.readouterr().err
+    assert main(["verify", "soft.onnx", "share.vnnlib", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "unsat"
+    asked(Path("share.vnnlib"), "(>= Y_0 0.7)")
+    assert main(["verify", "soft.onnx", "share.vnnlib", "--results-file", "out.txt", "-q"]) == 0
+    x, y = point_of(Path("out.txt").read_text())
+    assert y[0] >= 0.7
+    assert np.allclose(y, outputs_of(net, x))
+    distance(Path("log.onnx"), "LogSoftmax")
+    asked(Path("sum.vnnlib"), "(>= (+ Y_0 Y_1) -1)")
+    assert main(["verify", "log.onnx", "sum.vnnlib"]) == 2
+    assert "log_softmax" in capsys.readouterr().err
 
 
 def test_on_a_terminal() -> None:

@@ -13,7 +13,7 @@ from mipnet.app.runs.folder import check_output
 from mipnet.app.runs.inputs import checked_backend, read_network, read_region
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import exit_status
-from mipnet.app.runs.vnncomp import VerificationQuestion, check_removed_softmax, result_text, result_word, verdict_record
+from mipnet.app.runs.vnncomp import VerificationQuestion, result_text, result_word, verdict_record
 from mipnet.backend import Backend, get_backend
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
@@ -22,7 +22,7 @@ from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.robustness import Classes, class_change_property
 from mipnet.verification.verdict import Verdict
-from mipnet.verification.verify import verify
+from mipnet.verification.verify import check_property, verify
 
 VERIFY_SECONDS_MIN = 0.1
 """Seconds that a verification gets at least, however long it took to read the files."""
@@ -93,8 +93,7 @@ def read_verification(file: VerifyFile) -> VerificationQuestion:
     else:
         with file.blame("property"):
             found = read_vnnlib(file.path(source))
-            found.check(size(network.input_shape), size(network.output_shape))
-            check_removed_softmax(network, found)
+            check_property(network, found)
     return VerificationQuestion(network, found, Oracle.of_file(file.path(file.network.file), network))
 
 

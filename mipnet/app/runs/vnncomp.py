@@ -8,15 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mipnet.errors import UnsupportedError
 from mipnet.network.graph import Network
 from mipnet.network.properties import Property
 from mipnet.readers.files import read
 from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.verdict import Verdict
+from mipnet.verification.verify import check_property
 
 VNNCOMP_WORDS = ("sat", "unsat", "timeout", "unknown", "error")
 """The words that the first line of a result file may be."""
@@ -35,20 +33,11 @@ class VerificationQuestion:
 
 
 def read_question(network_file: str | Path, property_file: str | Path) -> VerificationQuestion:
-    """Read a network and a property, such as net.onnx and prop.vnnlib; raises `InputError` unless they fit."""
+    """Read a network and a property, such as net.onnx and prop.vnnlib; raises an error as `check_property` unless they fit."""
     network = read(network_file)
     found = read_vnnlib(property_file)
-    check_removed_softmax(network, found)
+    check_property(network, found)
     return VerificationQuestion(network, found, Oracle.of_file(network_file, network))
-
-
-def check_removed_softmax(network: Network, question: Property) -> None:
-    """Raise `UnsupportedError` if a reader removed a final softmax and the property does more than compare outputs with each other."""
-    rows = [row for case in question.cases for clause in case.clauses for row in np.column_stack([clause.matrix, clause.rhs])]
-    if network.softmax is not None and not all(len(row.nonzero()[0]) == 2 and row.sum() == 0 and row[-1] == 0 for row in rows):
-        raise UnsupportedError(
-            f"{network.softmax.note}; expected a property that compares outputs with each other, or a network without it"
-        )
 
 
 def result_word(verdict: Verdict, time_limit: float) -> str:
