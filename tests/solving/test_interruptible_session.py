@@ -60,12 +60,13 @@ def test_bounds_end_with_the_element_that_ends_as_ctrl_c_comes():
     assert backend.solves == 3
 
 
-@pytest.mark.filterwarnings("ignore:HiGHS drops")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_steps_of_pruning_end():
     network, train = read_network(load_spec(EXAMPLES / "digits.yaml")), mn.load("digits", split="train", shape=(64,))
     images, labels, counting = train.images[:100], train.labels[:100], CtrlCAtTheEnd(0)
-    first = mn.prune_stepwise(network, images, labels, shares=(0.05,), backend=counting)
-    path = mn.prune_stepwise(network, images, labels, shares=(0.05, 0.1, 0.15), backend=CtrlCAtTheEnd(counting.solves + 1))
+    first = mn.prune_stepwise(network, images, labels, shares=(0.05,), gates=["fc2"], backend=counting)
+    late = CtrlCAtTheEnd(counting.solves + 1)
+    path = mn.prune_stepwise(network, images, labels, shares=(0.05, 0.1, 0.15), gates=["fc2"], backend=late)
     assert (first.interrupted, path.interrupted) == (False, True)
     assert [step.share for step in path.steps] == [step.share for step in first.steps]
 
