@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,10 @@ import pytest
 
 from mipnet.app.cli.endings import ENDING_SIGNALS, end_by_signals, finish_writing
 from mipnet.app.cli.main import main
+from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs import bounds as bounds_run
+from mipnet.app.runs import holdout_accuracy
+from mipnet.app.runs.solve import run_importance
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -93,3 +97,42 @@ def test_a_process_that_is_interrupted_in_an_import(number: signal.Signals, tmp_
     words = [sys.executable, "-m", "mipnet", "solve", str(EXAMPLES / "digits.yaml")]
     done = subprocess.run(words, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
+def test_an_interrupt_during_the_evaluation_keeps_the_scores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ctrl-C while accuracies are measured: the solved program is written, and what is not measured in time is left out."""
+    calls = []
+
+    def interrupted(*given: object, **more: object) -> float:
+        calls.append(given)
+        if len(calls) == 2:
+            send(signal.SIGINT)
+        return plain(*given, **more)
+
+    plain = holdout_accuracy.accuracy
+    monkeypatch.setattr(holdout_accuracy, "accuracy", interrupted)
+    monkeypatch.setattr(holdout_accuracy, "SECONDS_AFTER_INTERRUPT", 0.0)
+    assert main(["solve", str(EXAMPLES / "digits.yaml"), "--output", str(tmp_path / "run"), "--quiet"]) == 130
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (record["status"], record["interrupted"], record["verified"]) == ("optimal", True, True)
+    assert record["accuracy"]["reference"] is not None
+    assert record["accuracy"] == {"reference": record["accuracy"]["reference"], "masked": None, "random": None, "critical": None}
+    assert record["notes"] == ["the run was interrupted, so accuracies that take long were not measured"]
+    assert (tmp_path / "run" / "scores.nc").is_file()
+
+
+def test_an_interrupt_during_the_evaluation_of_a_point_ends_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*given: object, **more: object) -> float:
+        calls.append(given)
+        if len(calls) == 2:
+            send(signal.SIGINT)
+        return plain(*given, **more)
+
+    calls, plain = list[object](), holdout_accuracy.accuracy
+    monkeypatch.setattr(holdout_accuracy, "accuracy", interrupted)
+    run = run_importance(load_spec(EXAMPLES / "digits.yaml", ["formulation.relu=frozen", "solve.path={lambda: [0.5, 20], points: 4}"]))
+    assert (run.interrupted, run.record["interrupted"], run.status) == (True, True, 130)
+    assert len(run.path.points) == 2
+    assert run.masks is not None
+    assert run.scores is not None
+    assert run.masks.sizes["weight"] == run.scores.sizes["weight"] == 2

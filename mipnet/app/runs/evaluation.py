@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import xarray as xr
 
 from mipnet.app.files.solve_file import SolveFile
+from mipnet.app.runs.holdout_accuracy import HoldoutAccuracy
 from mipnet.app.runs.importance_run import Accuracy, DecoupledParts, Evaluation, ImportanceRun, PrunedLayer, SolvedProgram
 from mipnet.app.runs.inputs import ImportanceInputs
 from mipnet.errors import InputError
@@ -15,9 +15,8 @@ from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.network.sets import LInf
 from mipnet.pruning.importance.program import Scores
-from mipnet.pruning.smaller.masks import accuracy, critical_masks, make_masks, random_masks
+from mipnet.pruning.smaller.masks import critical_masks, make_masks, random_masks
 from mipnet.pruning.smaller.parameter_counts import remaining_parameters
-from mipnet.readers.data import Dataset
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.two_networks.masked_agreement import BallAgreements, ImageBalls, agree_around
 
@@ -47,6 +46,9 @@ def evaluate(
     """Prune by the scores of a solved program, evaluate the smaller network, and return the result of the run."""
     masks = None if found.scores is None else make_masks(inputs.network, found.gates, found.scores, file.prune.value)
     agreement = _agreement(file, inputs, found, masks)
+    interrupted = found.result.interrupted or (agreement is not None and agreement.interrupted)
+    measured = HoldoutAccuracy(inputs, found.gates, interrupted=interrupted)
+    accuracies = _accuracies(measured, found, masks, file.data.seed)
     return ImportanceRun(
         file=file,
         program=program,
@@ -54,11 +56,12 @@ def evaluate(
         masks=masks,
         evaluation=Evaluation(
             layers=count_layers(inputs.network, found.gates, masks),
-            accuracy=_accuracies(inputs, found, masks, file.data.seed),
+            accuracy=accuracies,
             images=0 if inputs.holdout is None else len(inputs.holdout),
             agreement=agreement,
+            interrupted=measured.interrupted,
         ),
-        notes=(*notes_on(file, inputs.network, found, masks), *_agreement_notes(file, agreement)),
+        notes=(*notes_on(file, inputs.network, found, masks), *_agreement_notes(file, agreement), *measured.notes),
         decoupled=decoupled or DecoupledParts(),
     )
 
@@ -105,24 +108,14 @@ def count_layers(network: Network, gates: Sequence[Gate], masks: xr.Dataset | No
     return tuple(layers.values())
 
 
-def _accuracies(inputs: ImportanceInputs, found: Scores, masks: xr.Dataset | None, seed: int) -> Accuracy:
-    if inputs.holdout is None:
-        return Accuracy(None)
-    percent = partial(_percent, inputs.network, inputs.holdout, found.gates)
-    reference = percent(None)
-    if found.scores is None or masks is None:
+def _accuracies(measured: HoldoutAccuracy, found: Scores, masks: xr.Dataset | None, seed: int) -> Accuracy:
+    reference = measured.percent(None)
+    if reference is None or found.scores is None or masks is None:
         return Accuracy(reference)
-    drawn = [percent(random_masks(masks, seed + draw)) for draw in range(RANDOM_MASK_DRAWS)]
-    return Accuracy(reference, percent(masks), sum(drawn) / RANDOM_MASK_DRAWS, percent(critical_masks(masks, found.scores)))
-
-
-def holdout_accuracy(inputs: ImportanceInputs, gates: Sequence[Gate], masks: xr.Dataset | None) -> float | None:
-    """Return percent right on the held-out images with these masks; None if there are no held-out images."""
-    return None if inputs.holdout is None else _percent(inputs.network, inputs.holdout, gates, masks)
-
-
-def _percent(network: Network, holdout: Dataset, gates: Sequence[Gate], masks: xr.Dataset | None) -> float:
-    return accuracy(network, holdout.images, holdout.labels, gates, masks)
+    masked, critical = measured.percent(masks), measured.percent(critical_masks(masks, found.scores))
+    drawn = [measured.percent(random_masks(masks, seed + draw)) for draw in range(RANDOM_MASK_DRAWS)]
+    known = [value for value in drawn if value is not None]
+    return Accuracy(reference, masked, sum(known) / len(known) if len(known) == len(drawn) else None, critical)
 
 
 def notes_on(file: SolveFile, network: Network, found: Scores, masks: xr.Dataset | None) -> tuple[str, ...]:

@@ -57,12 +57,16 @@ class Accuracy:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The smaller network compared with the whole one: layers, accuracy on ``images`` held-out images, and proofs around some of them."""
+    """The smaller network compared with the whole one: layers, accuracy on ``images`` held-out images, and proofs around some of them.
+
+    If Ctrl-C ``interrupted`` the evaluation, what was not measured is None.
+    """
 
     layers: tuple[PrunedLayer, ...]
     accuracy: Accuracy
     images: int
     agreement: BallAgreements | None = None
+    interrupted: bool = False
 
     @property
     def before(self) -> int:
@@ -137,8 +141,7 @@ class ImportanceRun:
     @property
     def interrupted(self) -> bool:
         """True if Ctrl-C ended the run."""
-        agreement = self.evaluation.agreement
-        return self.result.interrupted or (agreement is not None and agreement.interrupted)
+        return self.result.interrupted or self.evaluation.interrupted
 
     @property
     def status(self) -> int:

@@ -10,7 +10,8 @@ import xarray as xr
 
 from mipnet.app.files.sections import PathSpec
 from mipnet.app.files.solve_file import SolveFile
-from mipnet.app.runs.evaluation import count_layers, holdout_accuracy, notes_on
+from mipnet.app.runs.evaluation import count_layers, notes_on
+from mipnet.app.runs.holdout_accuracy import HoldoutAccuracy
 from mipnet.app.runs.importance_run import Accuracy, EvaluatedPath, EvaluatedPoint, Evaluation, ImportanceRun, SolvedProgram
 from mipnet.app.runs.inputs import ImportanceInputs, limits_of
 from mipnet.app.runs.listener import RunListener, logging_to
@@ -32,8 +33,11 @@ def run_path(file: SolveFile, weight_range: PathSpec, inputs: ImportanceInputs, 
 
     def on_point(point: PathPoint) -> None:
         log.append(f"--- lambda {point.value:g}: {point.found.result.status.value} ---")
-        points.append(_evaluated(file, inputs, point))
+        measured = HoldoutAccuracy(inputs, point.found.gates, interrupted=point.found.result.interrupted)
+        points.append(_evaluated(file, inputs, point, measured))
         listener.point_done("lambda", points[-1])
+        if measured.interrupted:
+            raise KeyboardInterrupt
 
     with file.blame("formulation", only=UnsupportedError):
         path = weight_path(
@@ -44,8 +48,11 @@ def run_path(file: SolveFile, weight_range: PathSpec, inputs: ImportanceInputs, 
             on_event=logging_to(log, listener),
             on_point=on_point,
         )
+    measured = HoldoutAccuracy(inputs, path.gates, interrupted=path.interrupted)
+    points += [_evaluated(file, inputs, point, measured) for point in path.points[len(points) :]]
     result = summed_result([point.result for point in points], path.scores)
     found = Scores(path.gates, path.scores, replace(result, status=Status.INTERRUPTED, interrupted=True) if path.interrupted else result)
+    accuracy = Accuracy(measured.percent(None))
     return ImportanceRun(
         file=file,
         program=SolvedProgram(found.result, path.build_seconds, len(inputs.images), tuple(log)),
@@ -53,21 +60,22 @@ def run_path(file: SolveFile, weight_range: PathSpec, inputs: ImportanceInputs, 
         masks=stacked(path.along, [(point.value, point.masks) for point in points]),
         evaluation=Evaluation(
             layers=count_layers(inputs.network, path.gates, None),
-            accuracy=Accuracy(holdout_accuracy(inputs, path.gates, None)),
+            accuracy=accuracy,
             images=0 if inputs.holdout is None else len(inputs.holdout),
+            interrupted=measured.interrupted,
         ),
-        notes=notes_on(file, inputs.network, found, None),
+        notes=(*notes_on(file, inputs.network, found, None), *measured.notes),
         path=EvaluatedPath(path.along, tuple(points)),
     )
 
 
-def _evaluated(file: SolveFile, inputs: ImportanceInputs, point: PathPoint) -> EvaluatedPoint:
+def _evaluated(file: SolveFile, inputs: ImportanceInputs, point: PathPoint, measured: HoldoutAccuracy) -> EvaluatedPoint:
     found = point.found
     if found.scores is None:
         return EvaluatedPoint(point.value, found.result, None, None, None)
     masks = make_masks(inputs.network, found.gates, found.scores, file.prune.value)
     pruned = 100.0 * pruned_share(inputs.network, found.gates, masks)
-    return EvaluatedPoint(point.value, found.result, masks, pruned, holdout_accuracy(inputs, found.gates, masks))
+    return EvaluatedPoint(point.value, found.result, masks, pruned, measured.percent(masks))
 
 
 def summed_result(results: Sequence[Result], scores: xr.Dataset | None) -> Result:

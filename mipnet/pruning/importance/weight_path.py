@@ -77,9 +77,9 @@ def solve_points(
     try:
         for value in values:
             point = PathPoint(value, solve_at(value))
+            points.append(point)
             if on_point is not None:
                 on_point(point)
-            points.append(point)
             if point.found.result.interrupted:
                 return SolvedPoints(tuple(points), True)
     except KeyboardInterrupt:
