@@ -1,4 +1,4 @@
-"""The exceptions of mipnet, one class per kind of remedy.
+"""The exceptions of mipnet, one class per kind of remedy, and the words of their messages.
 
     MipnetError
     ├── InputError (ValueError)      something given is wrong: change it
@@ -21,14 +21,23 @@ Each message says what was given, what was expected and what to do.  The command
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
 from inspect import Parameter, signature
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 
 class MipnetError(Exception):
     """Base class of the exceptions of mipnet."""
+
+    keys: tuple[str | int, ...] = ()
+    """Where the mistake is inside of the argument that the message is about, such as ``("layers", 2, "bias")``."""
+
+    def at(self, *keys: str | int) -> Self:
+        """Return this exception, with the keys of its mistake."""
+        self.keys = keys
+        return self
 
 
 class InputError(MipnetError, ValueError):
@@ -90,8 +99,60 @@ class SolverFailure(BackendError):
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-SUGGESTION_CUTOFF = 0.75
-"""Least similarity of a known name that is suggested for an unknown one, as of `difflib.get_close_matches`."""
+SIMILARITY_MIN = 0.66
+"""A known name is suggested for an unknown one if their similarity, by `difflib`, is at least this."""
+
+SHOWN_CHARACTERS_MAX = 80
+"""A value that is longer as text is described by its kind and size in messages."""
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: short, on one line; arrays by their kind and shape."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and not isinstance(value, type):
+        return f"a {type(value).__name__} of shape {tuple(shape)}"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    try:
+        text = " ".join(short.repr(value).split())
+    except Exception:  # of a class of the user's, or of a whole number with more digits than Python prints
+        text = f"a {type(value).__name__}"
+    if len(text) <= SHOWN_CHARACTERS_MAX:
+        return text
+    return (
+        "a mapping" if isinstance(value, Mapping) else f"a list of {len(value)}" if isinstance(value, list | tuple) else f"{text[:77]}..."
+    )
+
+
+def closest(given: object, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a given one, whatever its case, hyphens and underscores; None if none is like it."""
+    by_letters = {_letters(name): name for name in known}
+    found = difflib.get_close_matches(_letters(str(given)[:100]), by_letters, n=1, cutoff=SIMILARITY_MIN)
+    return by_letters[found[0]] if found else None
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum()) or name
+
+
+def meant(given: object, known: Iterable[str]) -> str:
+    """Return ``; did you mean ...?``, the end of a message, if a known name is like the given one; empty if none is."""
+    name = closest(given, known)
+    return "" if name is None else f"; did you mean `{name}`?"
+
+
+def expected_one_of(given: object, known: Iterable[str]) -> str:
+    """Return ``expected one of ...``, with ``did you mean ...?`` if a known name is like the given one."""
+    names = list(known)
+    return f"expected {'one of ' if len(names) > 1 else ''}{', '.join(names) or 'none'}{meant(given, names)}"
+
+
+def check_choice(what: str, given: object, known: Iterable[str], failure: type[InputError] = InputError) -> None:
+    """Raise ``failure`` unless a given name is one of those that are known; ``what`` is the subject of the message, `the method`."""
+    names = list(known)
+    if not isinstance(given, str) or given not in names:
+        text = f"`{given[:60]}`" if isinstance(given, str) else shown(given)
+        raise failure(f"{what} is {text}; {expected_one_of(given, names)}")
 
 
 @overload
@@ -134,5 +195,5 @@ def _remedy(name: str, known: list[str], hints: Mapping[str, str]) -> str:
     """Return what to write in place of an unknown argument."""
     if name in hints:
         return hints[name]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=SUGGESTION_CUTOFF)
-    return f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(known)}"
+    found = closest(name, known)
+    return f"did you mean `{found}`?" if found is not None else f"expected one of {', '.join(known)}"

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal
 
 from mipnet.arrays import Array, Columns
 from mipnet.backend.program import Program, Rows
-from mipnet.errors import BackendError, BackendMissing, InputError, suggest_keywords
+from mipnet.errors import BackendError, BackendMissing, InputError, meant, suggest_keywords
 
 ENTRY_POINT_GROUP = "mipnet.backends"
 """The group of entry points that announce backends."""
@@ -302,6 +302,10 @@ class BackendSettings:
         return InputError(f"`backend` is `{type(self).__name__}`, which is for {self.taken_by}; this function takes {expected}")
 
 
+def _known_backends(given: str) -> str:
+    return f"known: {', '.join(_announced()) or 'none (is mipnet installed?)'}{meant(given, _announced())}"
+
+
 @suggest_keywords
 def get_backend(which: str | Backend) -> Backend:
     """Return the backend with this name, or the instance itself; raises `BackendMissing` with the command that installs it."""
@@ -312,7 +316,7 @@ def get_backend(which: str | Backend) -> Backend:
     if not isinstance(which, str):
         raise BackendMissing(f"the backend is {which!r}; expected a name ({', '.join(_announced())}) or an instance of `Backend`")
     if which not in _announced():
-        raise BackendMissing(f"no backend is called `{which}`; known: {', '.join(_announced()) or 'none (is mipnet installed?)'}")
+        raise BackendMissing(f"no backend is called `{which}`; {_known_backends(which)}")
     found = _load(which, _announced()[which])
     if found.backend is None or found.problem:
         raise BackendMissing(f"backend `{which}`: {found.problem}")

@@ -19,7 +19,7 @@ from mipnet.bounds.crown import KnownBounds, ancestors, crown
 from mipnet.bounds.interval import Interval, Method, Mode, interval
 from mipnet.bounds.linear_rules import is_elementwise, is_exact, lines, moves
 from mipnet.bounds.user_bounds import BoundsByNode, UserBounds, check_by_samples, read_given
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, check_choice, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node, size
@@ -80,8 +80,7 @@ def propagate(
         "alpha": [alpha],
         "auto": [] if mode == "paper" else [_crown_in_time],
     }
-    if method not in refine:
-        raise InputError(f"the method is `{method}`; expected one of {', '.join(refine)}")
+    check_choice("the method", method, refine)
     region = region.fit(network.input_shape)
     if start is not None:
         start.check(network, region, gates)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mipnet.errors import InputError, UnsupportedError
+from mipnet.errors import InputError, UnsupportedError, meant
 from mipnet.formulations.block import PARTITION_PARTS_DEFAULT, Block, ChosenFormulation
 from mipnet.formulations.registry import Encoder, RegisteredFormulation, all_formulations, formulations, is_affine
 from mipnet.formulations.relu import POSITIVE_PART
@@ -39,10 +39,13 @@ def check_formulation(formulation: Formulation) -> None:
         raise InputError(f"`parts` is {parts!r}; expected a whole number of at least 1")
     unknown = [kind for kind in names if kind not in offered]
     if unknown:
-        raise InputError(f"a formulation is given for {unknown}; the layers that have one are {sorted(offered)}")
+        raise InputError(
+            f"a formulation is given for {unknown}; the layers that have one are {sorted(offered)}{meant(unknown[0], offered)}"
+        )
     for kind, name in names.items():
         if name not in (*offered[kind], AUTO_FORMULATION):
-            raise UnsupportedError(f"layer `{kind}` has no formulation `{name}`; it offers {', '.join(offered[kind])}, {AUTO_FORMULATION}")
+            known = (*offered[kind], AUTO_FORMULATION)
+            raise UnsupportedError(f"layer `{kind}` has no formulation `{name}`; it offers {', '.join(known)}{meant(name, known)}")
     if "parts" in formulation and "partition" not in names.values():
         raise InputError("`parts` is for formulation `partition`, and no layer has it; leave it out")
 

@@ -21,7 +21,7 @@ import xarray as xr
 from torch import Tensor
 
 from mipnet.arrays import Array
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, meant, suggest_keywords
 from mipnet.network.graph import Network, Node, dims_of
 
 
@@ -54,7 +54,8 @@ def find_gates(network: Network, layers: str | Sequence[str] = "all") -> tuple[G
         wanted = [layers] if isinstance(layers, str) else list(layers)
         unknown = [name for name in wanted if name not in found]
         if unknown or not wanted:
-            raise InputError(f"gates asked for {unknown or 'no layer'}; the layers that can carry gates are {list(found)}")
+            hint = meant(unknown[0], found) if unknown else ""
+            raise InputError(f"gates asked for {unknown or 'no layer'}; the layers that can carry gates are {list(found)}{hint}")
         found = {name: found[name] for name in found if name in wanted}
     return tuple(_gate(network, name, nodes) for name, nodes in found.items())
 

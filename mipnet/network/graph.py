@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.arrays import Array, Shape
-from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.errors import NetworkError, UnsupportedError, meant, suggest_keywords
 from mipnet.network.final_softmax import FinalSoftmax
 
 INPUT_NODE = "input"
@@ -182,7 +182,9 @@ class Network:
         try:
             return self._by_name[name]
         except KeyError:
-            raise NetworkError(f"no node is called `{name}`; the nodes are {', '.join(self._by_name)}") from None
+            raise NetworkError(
+                f"no node is called `{name}`; the nodes are {', '.join(self._by_name)}{meant(name, self._by_name)}"
+            ) from None
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -19,7 +19,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from mipnet.errors import DataError, InputError, NetworkError, suggest_keywords
+from mipnet.errors import DataError, InputError, NetworkError, check_choice, suggest_keywords
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import find_gates
 from mipnet.pruning.smaller.masks import Threshold
@@ -62,8 +62,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1 or not self.lr > 0:
             raise InputError(f"epochs is {self.epochs}, batch {self.batch}, lr {self.lr}; expected epochs >= 0, batch >= 1, lr > 0")
-        if self.optimizer not in get_args(Optimizer):
-            raise InputError(f"no optimizer is called `{self.optimizer}`; expected one of {', '.join(get_args(Optimizer))}")
+        check_choice("the optimizer", self.optimizer, get_args(Optimizer))
 
     @suggest_keywords
     def changed(self, *, epochs: int | None = None, lr: float | None = None, seed: int | None = None) -> TrainingSettings:

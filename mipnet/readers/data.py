@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, Shape
-from mipnet.errors import DataError, suggest_keywords
+from mipnet.errors import DataError, check_choice, suggest_keywords
 from mipnet.readers.file_bytes import read_bytes
 
 DATA_ROOT_VARIABLE = "MIPNET_DATA"
@@ -114,10 +114,8 @@ def load(
     else the largest label plus 1; ``dataclasses.replace(dataset, classes=12)`` sets another one.
     Raises `DataError` if something is missing, broken or does not fit.
     """
-    if source not in DATA_SOURCES:
-        raise DataError(f"no data source is called `{source}`; expected one of {', '.join(DATA_SOURCES)}")
-    if split not in DATA_SPLITS:
-        raise DataError(f"no split is called `{split}`; expected one of {', '.join(DATA_SPLITS)}")
+    check_choice("the data source", source, DATA_SOURCES, DataError)
+    check_choice("the split", split, DATA_SPLITS, DataError)
     if source == "digits":
         pixels, names = _digits(split)
     elif source in PUBLISHED_FOLDERS:
@@ -273,8 +271,7 @@ def _first(order: Ints, wanted: int | None, what: str) -> Ints:
 
 
 def _order(dataset: Dataset, pick: str, seed: int, scores: Array | None) -> Ints:
-    if pick not in SAMPLE_PICKS:
-        raise DataError(f"no `pick` is called `{pick}`; expected one of {', '.join(SAMPLE_PICKS)}")
+    check_choice("`pick`", pick, SAMPLE_PICKS, DataError)
     if pick == "first":
         return np.arange(len(dataset))
     if pick == "random":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections import OrderedDict
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,12 @@ from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import one_line
 from mipnet.readers.file_bytes import PACKED_SUFFIXES
+from mipnet.readers.inline_layers import build_layers, check_input_shape, check_shapes
 from mipnet.readers.pt2 import read_pt2
 from mipnet.readers.torch import from_torch
 
 __all__ = ["build_module", "read", "read_pt2", "read_safetensors", "read_weights"]
 
-INLINE_LAYERS: dict[str, type[nn.Module]] = {
-    kind.__name__: kind
-    for kind in (
-        *(nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.MaxPool2d),
-        *(nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Softmax, nn.LogSoftmax),
-    )
-}
-"""The types of inline layers: classes of torch.nn, by their names."""
-
-HIDDEN_ARGUMENTS = {"self", "device", "dtype", "args", "kwargs", "min_value", "max_value"}
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
 ONNX_SUFFIXES = (".onnx", *(f".onnx{packed}" for packed in PACKED_SUFFIXES))
 NETWORK_SUFFIXES = (".pt2", *ONNX_SUFFIXES)
@@ -58,7 +48,8 @@ def read(path: str | Path, layers: Sequence[Mapping[str, Any]] | None = None, in
 
         return from_onnx(path)
     if suffix not in WEIGHT_SUFFIXES:
-        raise UnsupportedError(f"`{path}` has the suffix `{suffix}`; expected .pt2, {', '.join((*ONNX_SUFFIXES, *WEIGHT_SUFFIXES))}")
+        has = f"the suffix `{suffix}`" if suffix else "no suffix"
+        raise UnsupportedError(f"`{path}` has {has}; expected .pt2, {', '.join((*ONNX_SUFFIXES, *WEIGHT_SUFFIXES))}")
     return read_safetensors(path, layers, input_shape)
 
 
@@ -69,57 +60,25 @@ def read_safetensors(path: str | Path, layers: Sequence[Mapping[str, Any]] | Non
     if layers is None or input_shape is None:
         missing = "layers" if layers is None else "input_shape"
         raise NetworkError(f"`{path}` holds weights only; give `{missing}`, or export the module with `torch.export.save` as .pt2")
-    return from_torch(build_module(layers, path, input_shape), torch.zeros(1, *input_shape))
+    module = build_module(layers, path, input_shape)
+    example = torch.zeros(1, *input_shape, dtype=next((each.dtype for each in module.parameters()), torch.float64))
+    check_shapes(module, example)
+    return from_torch(module, example)
 
 
 @suggest_keywords
-def build_module(layers: Sequence[Mapping[str, Any]], weights_path: str | Path, input_shape: Sequence[int]) -> nn.Module:
+def build_module(layers: Sequence[Mapping[str, Any]], weights_path: str | Path, input_shape: Sequence[int]) -> nn.Sequential:
     """Build a `torch.nn.Sequential` of inline layers, with the weights of a file, in eval mode and in the file's number type.
 
-    A layer is a mapping with ``name``, ``type`` (see `INLINE_LAYERS`) and the arguments of that class of torch.nn.  Raises `NetworkError`
-    for wrong layers and for weights that are missing, left over or of another shape, naming the layer and the key.
+    A layer is a mapping with ``name``, ``type`` (see `mipnet.readers.inline_layers.INLINE_LAYERS`) and the arguments of that class of
+    torch.nn.  Raises `NetworkError` for wrong layers and for weights that are missing, left over or of another shape, naming the layer
+    and the key.
     """
-    if not layers:
-        raise NetworkError("the network has no layers; expected at least one mapping with `name` and `type`")
-    if not input_shape or any(not isinstance(n, int) or n < 1 for n in input_shape):
-        raise NetworkError(f"input_shape is {input_shape}; expected the positive sizes of one sample, such as [1, 28, 28]")
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    for place, entry in enumerate(layers):
-        name = _layer_name(entry, place, parts)
-        parts[name] = _build(name, entry)
-    module = nn.Sequential(parts).eval()
+    check_input_shape(input_shape)
+    with torch.device("meta"):  # sizes that do not fit the weights allocate no memory
+        module = build_layers(layers).eval()
     _load(module, read_weights(weights_path), weights_path)
     return module
-
-
-def _layer_name(entry: Any, place: int, known: Mapping[str, nn.Module]) -> str:
-    if not isinstance(entry, Mapping) or "type" not in entry:
-        raise NetworkError(f"layer {place + 1} is {entry!r:.80}; expected a mapping with `name`, `type` and arguments")
-    name = str(entry.get("name", place))
-    if not name or "." in name or name in known or hasattr(nn.Sequential, name):
-        raise NetworkError(f"layer {place + 1} is called `{name}`; expected a name of its own, without dots, not a method of modules")
-    return name
-
-
-def _build(name: str, entry: Mapping[str, Any]) -> nn.Module:
-    kind = INLINE_LAYERS.get(str(entry["type"]))
-    if kind is None:
-        raise UnsupportedError(f"layer `{name}` has type `{entry['type']}`; expected one of {', '.join(INLINE_LAYERS)}")
-    given = {str(key): tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key not in ("name", "type")}
-    allowed = [key for key in inspect.signature(kind).parameters if key not in HIDDEN_ARGUMENTS] if kind is not nn.Identity else []
-    if kind is nn.Hardtanh:
-        allowed = ["min_val", "max_val", "inplace"]
-    unknown = [key for key in given if key not in allowed]
-    if unknown:
-        raise NetworkError(f"layer `{name}`: {kind.__name__} has no argument `{unknown[0]}`; it has {', '.join(allowed) or 'none'}")
-    try:
-        return kind(**given)
-    except Exception as error:
-        raise NetworkError(f"layer `{name}`: {kind.__name__}({_shown(given)}) fails ({one_line(error)})") from None
-
-
-def _shown(given: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in given.items())
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -133,10 +92,23 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         found = _safetensors(path) if path.suffix.lower() == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         hint = "write `torch.save(module.state_dict(), path)`, or `safetensors.torch.save_file(module.state_dict(), path)`"
-        raise NetworkError(f"`{path}` holds no tensors that can be read safely ({one_line(error)}); {hint}") from None
+        raise NetworkError(f"`{path}` holds {_unsafe(error)}; {hint}") from None
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise NetworkError(f"`{path}` holds a {type(found).__name__}; expected a state dict, names with tensors (`module.state_dict()`)")
+        inside = [key for key, value in found.items() if isinstance(value, Mapping)] if isinstance(found, Mapping) else []
+        hint = f"; save the part `{inside[0]}` alone" if inside else ""
+        what = "a state dict, names with tensors (`module.state_dict()`)"
+        raise NetworkError(f"`{path}` holds a {type(found).__name__}; expected {what}{hint}")
     return {str(key): value for key, value in found.items()}
+
+
+def _unsafe(error: Exception) -> str:
+    """Return what a file holds that torch cannot read without running code."""
+    if found := re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)", str(error)):
+        return f"a pickle of more than tensors (`{found[1] or found[2]}`), such as a whole module, and reading it could run code"
+    if "TorchScript" in str(error):
+        return "a TorchScript module, which mipnet does not read"
+    found = re.search(r"WeightsUnpickler error: (.{1,100})", str(error))
+    return f"no tensors that can be read safely ({found[1].strip() if found else one_line(error)})"
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -154,10 +126,34 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) ->
     if missing or unexpected:
         lacks = [f"lacks {', '.join(f'`{key}`' for key in missing)}"] if missing else []
         extra = [f"has {', '.join(f'`{key}`' for key in unexpected)} in addition"] if unexpected else []
-        raise NetworkError(f"`{path}` {' and '.join(lacks + extra)}; expected {', '.join(key for key in wanted if key not in optional)}")
+        place = _layer_of(module, missing[0]) if missing else ("layers",)
+        listed = ", ".join(key for key in wanted if key not in optional)
+        raise NetworkError(f"`{path}` {' and '.join(lacks + extra)}{_computed(unexpected)}; expected {listed}").at(*place)
     for key, value in weights.items():
         if value.shape != wanted[key].shape:
-            raise NetworkError(f"`{key}` of `{path}` has shape {tuple(value.shape)}; the layers expect {tuple(wanted[key].shape)}")
+            raise NetworkError(f"`{key}` of `{path}` has shape {tuple(value.shape)}; the layers expect {tuple(wanted[key].shape)}").at(
+                *_layer_of(module, key)
+            )
     types = {value.dtype for value in weights.values() if value.is_floating_point()}
-    module.to(types.pop() if len(types) == 1 else torch.float64)
-    module.load_state_dict({**{key: wanted[key] for key in optional}, **weights}, strict=True)
+    dtype = types.pop() if len(types) == 1 else torch.float64
+    read = {key: value.to(dtype) if wanted[key].is_floating_point() else value for key, value in weights.items()}
+    module.load_state_dict({**{key: torch.zeros_like(wanted[key], device="cpu") for key in optional}, **read}, strict=True, assign=True)
+
+
+COMPUTED_WEIGHTS = (
+    (r"(.*)parametrizations\..+", "parametrizations; write the weights by `torch.nn.utils.parametrize.remove_parametrizations(...)`"),
+    (r"(.+)_(orig|mask)", 'masks of torch.nn.utils.prune; write the masked weights by `torch.nn.utils.prune.remove(module, "weight")`'),
+    (r"(.+)_[guv]", "a weight norm; write the weights themselves by `torch.nn.utils.remove_weight_norm(module)`"),
+)
+"""Names in a state dict that a module computes its weights from, and what to do about it."""
+
+
+def _computed(names: Sequence[str]) -> str:
+    """Return what to do about weights that have to be computed, as a part of a message; empty if there are none."""
+    found = (words for pattern, words in COMPUTED_WEIGHTS if any(re.fullmatch(pattern, name) for name in names))
+    return next((f": it holds {words}" for words in found), "")
+
+
+def _layer_of(module: nn.Module, key: str) -> tuple[str | int, ...]:
+    """Return the place of the layer of a weight, for `MipnetError.keys`."""
+    return ("layers", [name for name, _ in module.named_children()].index(key.partition(".")[0]))

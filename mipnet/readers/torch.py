@@ -15,8 +15,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn.parameter import is_lazy
 
-from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.errors import NetworkError, UnsupportedError, shown, suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import one_line
@@ -66,6 +67,8 @@ def _sample_shape(example: Any) -> tuple[int, ...]:
         raise UnsupportedError(
             f"example_input is a {type(example).__name__}; expected one array or tensor: mipnet reads modules of one input"
         )
+    if not isinstance(example, Tensor) and np.asarray(example).dtype.kind not in "biuf":
+        raise UnsupportedError(f"example_input is {shown(example)}; expected an array or tensor of numbers")
     given = torch.as_tensor(np.asarray(example) if not isinstance(example, Tensor) else example)
     if not given.is_floating_point():
         raise UnsupportedError(f"example_input holds numbers of type {given.dtype}; expected floating-point numbers")
@@ -80,13 +83,24 @@ def _float64_copy(module: nn.Module) -> nn.Module:
     """Return a copy of the module on the CPU, in eval mode and float64."""
     if not isinstance(module, nn.Module):
         raise UnsupportedError(f"from_torch was given a {type(module).__name__}; expected a torch.nn.Module")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(f"from_torch was given a {type(module).__name__}; expected the torch.nn.Module that it was compiled from")
     for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(value) or value.is_meta:
+            raise UnsupportedError(f"parameter `{name}` has no numbers; run the module once, or load its weights, before it is read")
         if value.is_complex() or value.is_quantized:
             raise UnsupportedError(f"parameter `{name}` is of type {value.dtype}; expected real floating-point numbers")
+    original = getattr(module, "_orig_mod", module)
     try:
-        return copy.deepcopy(getattr(module, "_orig_mod", module)).to("cpu", torch.float64).eval().requires_grad_(False)
+        return copy.deepcopy(original, _computed_tensors(original)).to("cpu", torch.float64).eval().requires_grad_(False)
     except Exception as error:
         raise UnsupportedError(f"`{type(module).__name__}` cannot be copied ({one_line(error)}); expected an ordinary module") from None
+
+
+def _computed_tensors(module: nn.Module) -> dict[int, Any]:
+    """Return copies of the tensors of a module that a hook computes from parameters, such as masked weights; `deepcopy` refuses these."""
+    held = (value for part in module.modules() for value in vars(part).values())
+    return {id(value): value.detach().clone() for value in held if isinstance(value, Tensor) and not value.is_leaf}
 
 
 def _check_forward(module: nn.Module, batch: Tensor) -> None:

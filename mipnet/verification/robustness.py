@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
 from mipnet.backend import Backend
-from mipnet.errors import DataError, InputError, suggest_keywords
+from mipnet.errors import DataError, InputError, check_choice, suggest_keywords
 from mipnet.formulations.distance import Norm
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
@@ -157,8 +157,7 @@ def class_differences(classes: int, winner: int, others: Sequence[int]) -> Array
 
 def clipped_ball(x: Array, radius: float, norm: Norm, clip: ClipRange) -> Box:
     """Return the ball around an input ``(1, *input_shape)``, clipped to the valid range."""
-    if norm not in BALL_SETS:
-        raise InputError(f"the norm is `{norm}`; expected one of {', '.join(BALL_SETS)}")
+    check_choice("the norm", norm, BALL_SETS)
     if not (np.isfinite(radius) and radius > 0):
         raise InputError(f"the radius is {radius}; expected a finite number above 0")
     return BALL_SETS[norm](x, radius, *(clip or (-np.inf, np.inf)))

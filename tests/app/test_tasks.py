@@ -138,7 +138,7 @@ def test_its_run_folder(crossings: Path, capsys: Capture, monkeypatch: pytest.Mo
         ("segment=3", "segment: got 3; expected a mapping with points, scale"),
         ("box.lower=[0]", "box.lower: got 1 numbers; the network has 2 inputs"),
         ("task=reach", "task: got 'reach'; such a file is for `mipnet reach`"),
-        ("task=crossing", "task: got 'crossing'; expected 'crossings'"),
+        ("task=crossing", "task: got 'crossing'; expected `crossings`; did you mean `crossings`?"),
     ],
 )
 def test_its_errors_are_one_line(given: str, message: str, crossings: Path, capsys: Capture) -> None:

@@ -176,8 +176,8 @@ class TestOwnFiles:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"source": "cifar"}, "no data source is called `cifar`; expected one of digits, mnist"),
-            ({"source": "digits", "split": "val"}, "no split is called `val`"),
+            ({"source": "cifar"}, "the data source is `cifar`; expected one of digits, mnist"),
+            ({"source": "digits", "split": "val"}, "the split is `val`; expected one of train, test"),
             ({"source": "npz"}, "needs `file`"),
             ({"source": "npz", "file": "absent.npz"}, "no file `absent.npz`"),
             ({"source": "idx", "images": "a"}, "needs `images` and `labels`"),
@@ -234,7 +234,7 @@ class TestSelect:
             ({"per_class": 0}, "0 samples are asked for"),
             ({"per_class": 4}, "class 0 of `six` has 3 samples; 4 are asked for"),
             ({"total": 7}, "`six` has 6 samples; 7"),
-            ({"pick": "best"}, "called `best`; expected one of first, random"),
+            ({"pick": "best"}, "`pick` is `best`; expected one of first, random"),
             ({"pick": "confident"}, "needs `scores`"),
             ({"pick": "confident", "scores": np.ones(3)}, r"shape \(3,\); expected \(6,\)"),
             ({"pick": "uncertain", "scores": np.full(6, np.nan)}, "finite"),

@@ -11,16 +11,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BeforeValidator, PrivateAttr, ValidationError
+from pydantic import BeforeValidator, PrivateAttr, ValidationError, field_validator
 
-from mipnet.app.files.key_errors import first_error_line
+from mipnet.app.files.key_errors import first_error_line, in_yaml
 from mipnet.app.files.sections import NetworkSpec
-from mipnet.app.files.values import Section, Text, expects
-from mipnet.app.files.yaml_source import Override, Source, parse_set, read_source, shown
+from mipnet.app.files.values import Section, Text, expects, value_error
+from mipnet.app.files.yaml_source import Override, Source, parse_set, read_source
 from mipnet.app.tasks import TASKS_BY_NAME
-from mipnet.errors import MipnetError, SpecError
+from mipnet.errors import MipnetError, SpecError, closest
 
 Version = Annotated[Literal[1], BeforeValidator(lambda v: None if isinstance(v, bool) else v), expects("1, the version of this format")]
+
+
+NO_FOLDER_WORDS = ("no", "off", "none", "null", "false")
+"""Values of ``output`` that are meant as no folder."""
+
+
+def home_path(name: str) -> Path:
+    """Return a path, with the folder of a user in place of ``~``; a name that is no user's stays as it is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 class SpecFile(Section):
@@ -41,12 +53,12 @@ class SpecFile(Section):
 
     def path(self, name: str) -> Path:
         """Return a path of the file that is relative to the file."""
-        return (self._source.folder if self._source else Path()) / Path(name).expanduser()
+        return (self._source.folder if self._source else Path()) / home_path(name)
 
     @property
     def output_folder(self) -> Path | None:
         """The run folder, relative to the folder that mipnet is started in; None if the file names none."""
-        return None if self.output is None else Path(self.output).expanduser()
+        return None if self.output is None else home_path(self.output)
 
     @contextmanager
     def blame(self, *keys: str | int, only: type[MipnetError] = MipnetError) -> Iterator[None]:
@@ -56,9 +68,17 @@ class SpecFile(Section):
         except only as error:
             if isinstance(error, SpecError):
                 raise
-            name = ".".join(map(str, keys))
-            place = self._source.at(tuple(keys)) + ": " if self._source else ""
+            below = (*keys, *error.keys)
+            name = ".".join(map(str, below))
+            place = self._source.at(below) + ": " if self._source else ""
             raise type(error)(f"{place}{name}: {error}") from error
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_a_folder(cls, given: str | None) -> str | None:
+        if given is not None and given.lower() in NO_FOLDER_WORDS:
+            raise value_error(f"leave `output` out for no run folder; a folder of this name is ./{given}")
+        return given
 
     def check(self) -> None:
         """Raise `InputError` for keys that do not fit each other; `load_as` calls it after the file has been read."""
@@ -77,7 +97,7 @@ class SpecFile(Section):
             elif value is not None and name in section.relative_to_file:
                 data[key] = str(self.path(value).absolute())
             elif value is not None and name in section.relative_to_start:
-                data[key] = str(Path(value).expanduser().absolute())
+                data[key] = str(home_path(value).absolute())
 
 
 class NetworkFile(SpecFile):
@@ -109,6 +129,13 @@ def load_as(kind: type[FileKind], path: str | Path, overrides: Sequence[Override
 
 def _refuse_other_task(kind: type[SpecFile], source: Source) -> None:
     """Raise `SpecError` for a file of another task; the message names its command."""
-    task = source.data.get("task")
-    if isinstance(task, str) and task in TASKS_BY_NAME and task not in get_args(kind.model_fields["task"].annotation):
-        raise SpecError(f"{source.at(('task',))}: task: got {shown(task)}; such a file is for `mipnet {TASKS_BY_NAME[task].command}`")
+    task, own = source.data.get("task"), get_args(kind.model_fields["task"].annotation)
+    if task is None or task in own or not own:
+        return
+    start = f"{source.at(('task',))}: task: got {in_yaml(task)}; "
+    if isinstance(task, str) and task in TASKS_BY_NAME:
+        raise SpecError(f"{start}such a file is for `mipnet {TASKS_BY_NAME[task].command}`")
+    commands = {each.command: each.name for each in TASKS_BY_NAME.values()}
+    found = closest(task, (*own, *TASKS_BY_NAME, *commands)) if isinstance(task, str) else None
+    hint = "" if found is None else f"; did you mean `{commands.get(found, found)}`?"
+    raise SpecError(f"{start}expected {' or '.join(f'`{name}`' for name in own)}{hint}")

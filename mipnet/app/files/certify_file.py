@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mipnet.app.files.base import NetworkFile
 from mipnet.app.files.sections import BoxSpec, RegionSpec, RobustSpec
-from mipnet.app.files.values import MemorySize, NotNegative, Positive, Section, SolverOptions, Text, Whole, value_error
+from mipnet.app.files.values import MemorySize, NotNegative, Seconds, Section, SolverOptions, Text, Whole, value_error
 from mipnet.errors import InputError
 
 INPUT_SET_EXPECTED = "expected either `region`, around an image, or `box`, with `lower` and `upper`"
@@ -16,7 +16,7 @@ class CertifySolveSpec(Section):
     """The solver for what bounds cannot decide, seconds and memory for everything, and the gap up to which the result is tightened."""
 
     backend: Text = "highs"
-    time_limit: Positive = 60.0
+    time_limit: Seconds = 60.0
     memory_limit: MemorySize | None = None
     tolerance: NotNegative = 1e-4
     seed: Whole = 0

@@ -16,6 +16,7 @@ from mipnet.app.files.values import (
     NotNegative,
     NumberOrList,
     Positive,
+    Seconds,
     Section,
     SolverOptions,
     Text,
@@ -23,6 +24,7 @@ from mipnet.app.files.values import (
     Whole,
     choice,
     expects,
+    key_error,
     value_error,
 )
 from mipnet.errors import InputError
@@ -71,7 +73,7 @@ class ImagesSpec(Section):
         takes = {"npz": "root file images labels scale classes", "idx": "root images labels scale classes", "digits": ""}
         for key in ("root", "file", "images", "labels", "scale", "classes"):
             if getattr(self, key) is not None and key not in takes.get(self.source, "root scale").split():
-                raise value_error(f"`{key}` has no effect for source `{self.source}`; leave it out")
+                raise key_error(type(self), key, getattr(self, key), f"it has no effect for source `{self.source}`; leave it out")
         return self
 
 
@@ -156,7 +158,7 @@ class SolveSpec(Section):
     """
 
     backend: Text = "highs"
-    time_limit: Positive | None = None
+    time_limit: Seconds | None = None
     mip_gap: NotNegative = 1e-4
     mip_gap_abs: NotNegative = 0.0
     nodes: Whole | None = None
@@ -172,10 +174,12 @@ class SolveSpec(Section):
     @model_validator(mode="after")
     def _no_key_without_effect(self) -> SolveSpec:
         if self.path is not None and self.decouple != "none":
-            raise value_error("`path` is for a task that is solved as one program, and `decouple` makes many; leave one of them out")
+            message = "`path` is for a task that is solved as one program, and `decouple` makes many; leave one of them out"
+            raise key_error(type(self), "decouple", self.decouple, message)
         for key in ("workers", "scheduler"):
             if self.decouple == "none" and getattr(self, key) is not None:
-                raise value_error(f"`{key}` is for many programs, and there is one without `decouple`; leave it out")
+                message = "it is for many programs, and there is one without `decouple`; leave it out"
+                raise key_error(type(self), key, getattr(self, key), message)
         return self
 
     @property
@@ -200,7 +204,7 @@ class BallsSpec(Section):
     radius: Positive
     count: Count = 4
     clip: ValidRange | None = None
-    time_limit: Positive = 10.0
+    time_limit: Seconds = 10.0
 
 
 class PruneSpec(Section):
@@ -208,7 +212,7 @@ class PruneSpec(Section):
 
     threshold: Annotated[
         Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | Literal["mean"] | ParameterShare,
-        expects("a number in [0, 1], `mean`, or {params: share} with a share in [0, 1)"),
+        expects("a number in [0, 1], `mean`, or {params: share} with a share in [0, 1)", ("mean",)),
     ] = 0.1
     agree: BallsSpec | None = None
 

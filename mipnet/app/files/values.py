@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from mipnet.errors import InputError
+from mipnet.errors import InputError, meant
 from mipnet.limits.memory import MEMORY_LIMIT_EXPECTED, bytes_of
 
 
@@ -34,8 +36,16 @@ def value_error(message: str) -> PydanticCustomError:
     return PydanticCustomError("expected", "{message}", {"message": message})
 
 
-def expects(words: str) -> WrapValidator:
-    """Return a validator that turns every error of a field into ``expected <words>``, unless a part of the field has such an error."""
+def key_error(section: type[BaseModel], key: str, value: Any, message: str) -> ValidationError:
+    """Return the error that a validator of a whole section raises about one of its keys, with this message."""
+    return ValidationError.from_exception_data(section.__name__, [InitErrorDetails(type=value_error(message), loc=(key,), input=value)])
+
+
+def expects(words: str, names: Sequence[str] = ()) -> WrapValidator:
+    """Return a validator that turns every error of a field into ``expected <words>``, unless a part of the field has such an error.
+
+    A value that is like one of the ``names``, or like a number, is answered with what may be meant.
+    """
 
     def check(value: Any, handler: Any) -> Any:
         try:
@@ -43,15 +53,38 @@ def expects(words: str) -> WrapValidator:
         except ValidationError as error:
             if any(inner["loc"] and inner["type"] == "expected" for inner in error.errors(include_url=False)):
                 raise
-            raise value_error(f"expected {words}") from None
+            hint = meant(value, names) if isinstance(value, str) else ""
+            if not hint and "number" in words:
+                hint = number_hint(value)
+            if words.startswith("a string") and isinstance(value, int | float):
+                hint = "; put it in quotes"
+            raise value_error(f"expected {words}{hint}") from None
 
+    check.words = words  # type: ignore[attr-defined]
     return WrapValidator(check)
 
 
 def choice(*names: str) -> WrapValidator:
     """Return the validator `expects` for a field with a few words to choose from."""
     *first, last = (f"`{name}`" for name in names)
-    return expects(f"{', '.join(first)} or {last}" if first else last)
+    return expects(f"{', '.join(first)} or {last}" if first else last, names)
+
+
+NUMBER_HINTS = (
+    (r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", "write it without quotes"),
+    (r"[-+]?\d*,\d+", "write a decimal with a point"),
+    (r"[-+]?\d+([_' ,]\d+)+", "write it without separators"),
+    (r"[\u2212\u2013]\s*\d[\d.]*", "write the minus sign as -"),
+    (r"[-+]?\d[\d.]*\s*%", "write a share of 1, such as 0.05"),
+    (r"[-+]?\d[\d.]*(\s*[A-Za-z\u00b5]+|(:\d+)+)", "write the number alone, without a unit"),
+)
+"""What to write for a string that looks like a number."""
+
+
+def number_hint(value: Any) -> str:
+    """Return what to write in place of a string that is meant as a number, as the end of a message; empty for anything else."""
+    text = value.strip() if isinstance(value, str) else ""
+    return next((f"; {words}" for pattern, words in NUMBER_HINTS if re.fullmatch(pattern, text)), "")
 
 
 def as_tuple(value: Any) -> Any:
@@ -73,12 +106,19 @@ def _memory_size(given: float | str) -> float | str:
     return given
 
 
-Text = Annotated[str, Field(min_length=1), expects("a string that is not empty")]
+def _no_zero(text: str) -> str:
+    if "\0" in text:
+        raise value_error("it holds the character U+0000; expected a string without it")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1), expects("a string that is not empty"), AfterValidator(_no_zero)]
 Whole = Annotated[int, Field(ge=0), expects("a whole number of at least 0")]
 Count = Annotated[int, Field(ge=1), expects("a whole number of at least 1")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), expects("a number greater than 0")]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), expects("a number of at least 0")]
 MemorySize = Annotated[int | float | str, expects(MEMORY_LIMIT_EXPECTED), AfterValidator(_memory_size)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), expects("a number of seconds greater than 0, such as 60")]
 ListAsTuple = BeforeValidator(as_tuple)
 LayerMapping = Annotated[dict[str, Any], expects("a mapping with `name`, `type` and arguments")]
 SolverOption = Annotated[bool | int | float | str, expects("a number, a string, true or false")]
@@ -91,4 +131,7 @@ ValidRange = Annotated[
     AfterValidator(_ordered),
     expects("two numbers, the smaller one first, such as [0, 1]"),
 ]
-NameList = tuple[Annotated[str, Field(min_length=1)], ...]
+Name = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: str(v) if type(v) is int else v), expects("a name, as a string")]
+"""A name; whole numbers, as `torch.nn.Sequential` gives them to its parts, are names as well."""
+
+NameList = tuple[Name, ...]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mipnet.app.files.base import NetworkFile
 from mipnet.app.files.sections import RegionSpec, RobustSpec
-from mipnet.app.files.values import MemorySize, Positive, Section, SolverOptions, Text, Whole, choice
+from mipnet.app.files.values import MemorySize, Seconds, Section, SolverOptions, Text, Whole, choice
 from mipnet.errors import InputError
 
 
@@ -16,7 +16,7 @@ class VerifySolveSpec(Section):
     """The solver for what bounds cannot decide, seconds and memory for everything, and a second solver that has to refute as well."""
 
     backend: Text = "highs"
-    time_limit: Positive = 60.0
+    time_limit: Seconds = 60.0
     memory_limit: MemorySize | None = None
     cross_check: Text | None = None
     seed: Whole = 0

@@ -13,7 +13,7 @@ from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Method
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError
+from mipnet.errors import check_choice
 from mipnet.network.gates import find_gates
 from mipnet.network.sets import Box, LInf, Samples
 from mipnet.solving.tightening import TighteningRun, tighten
@@ -48,8 +48,7 @@ def compute_bounds(
     ``gated`` says whether the bounds hold for every score of the gates.  If it is None, they do exactly if there is no ``epsilon``:
     without gates, the bounds of single images are the values themselves.  ``on_layer`` takes a line per layer of `lp` and `mip`.
     """
-    if method not in BOUND_METHODS:
-        raise InputError(f"the method is `{method}`; expected one of {', '.join(BOUND_METHODS)}")
+    check_choice("the method", method, BOUND_METHODS)
     network = read_network(file)
     with file.blame("gates"):
         gates = find_gates(network, file.gates.layers) if gated or (gated is None and epsilon is None) else ()

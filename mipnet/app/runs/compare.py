@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from mipnet.app.figures import save_curve
+from mipnet.app.files.base import home_path
 from mipnet.app.files.compare_file import CompareFile
 from mipnet.app.files.solve_file import SolveFile, load_spec
 from mipnet.app.runs.folder import save_result
@@ -93,7 +94,7 @@ class ScoresWithRecord(NamedTuple):
 def run_comparison(file: CompareFile, listener: RunListener | None = None) -> ComparisonRun:
     """Solve for scores or read them, and compare them with rivals; mistakes in the file are found before anything is solved."""
     listener = listener or RunListener()
-    stored = None if file.scores is None else Path(file.scores).expanduser()
+    stored = None if file.scores is None else home_path(file.scores)
     solve_file = file.solve_file() if stored is None else _stored_file(file, stored)
     with file.blame(*(("solve", "path") if stored is None else ("scores",))):
         if solve_file.solve.path is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
+from mipnet.app.files.base import home_path
 from mipnet.app.files.compress_file import CompressFile
 from mipnet.app.runs.certify import agreement_line, agreement_record, read_input_set, solver_settings
 from mipnet.app.runs.inputs import read_network
@@ -21,7 +21,7 @@ def run_compression(file: CompressFile, listener: RunListener | None = None) -> 
     """Make a smaller network with equal outputs over the input set of a file, prove it, and save it if the proof succeeds."""
     given, settings, network = file.solve, solver_settings(file), read_network(file)
     region = read_input_set(file, network)
-    target = None if file.save is None else Path(file.save).expanduser()
+    target = None if file.save is None else home_path(file.save)
     with file.blame("save"):
         if target is not None and not target.absolute().parent.is_dir():
             raise InputError(f"no folder `{target.parent}`; create it first")

@@ -14,9 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 from mipnet.app.files.base import SpecFile
+from mipnet.app.files.yaml_document import written
 from mipnet.app.runs.result import RunResult
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError
@@ -36,7 +35,7 @@ def save_result(result: RunResult) -> Path | None:
         return None
     names = TASKS_BY_NAME[file.task].folder
     with file.blame("output"), new_folder(folder, names) as fresh:
-        (fresh / names[0]).write_text(yaml.safe_dump(file.resolved(), sort_keys=False, allow_unicode=True))
+        (fresh / names[0]).write_text(written(file.resolved()))
         result.write_files(fresh)
         (fresh / "result.json").write_text(json.dumps(result.record, indent=2, allow_nan=False) + "\n")
     return folder

@@ -10,11 +10,10 @@ import numpy as np
 from mipnet.app.files.base import NetworkFile, SpecFile
 from mipnet.app.files.sections import BoxSpec, ImagesSpec, NetworkSpec, RegionSpec
 from mipnet.app.files.solve_file import SolveFile
-from mipnet.app.files.yaml_source import shown
 from mipnet.arrays import Array, Csr
 from mipnet.backend import Backend, Limits, Options, Program, Rows, get_backend
 from mipnet.backend.checks import check_limits
-from mipnet.errors import BackendMissing, DataError, InputError, NetworkError, UnsupportedError
+from mipnet.errors import BackendMissing, DataError, InputError, NetworkError, OptionError, UnsupportedError, shown
 from mipnet.model.encoding import Encoding
 from mipnet.model.losses import Loss, check_labels
 from mipnet.network.gates import find_gates
@@ -96,7 +95,10 @@ def checked_backend(file: SpecFile, name: str, options: Options) -> Backend:
     none = np.zeros(0)
     tiny = Program(np.ones(1), Rows(Csr((0, 1)), none, none), np.zeros(1), np.ones(1), np.ones(1, dtype=np.bool_))
     with file.blame("solve", "options"):
-        backend.open(tiny, options).close()
+        try:
+            backend.open(tiny, options).close()
+        except OptionError as error:
+            raise error.at(*[key for key in options if f"`{key}`" in str(error)][:1]) from None
     return backend
 
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, check_choice, suggest_keywords
 from mipnet.model.losses import Loss
 
 SparsityNormalization = Literal["units", "parameters", "paper"]
@@ -41,11 +41,5 @@ class Objective:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.weight) and self.weight >= 0):
             raise InputError(f"the loss weight is {self.weight}; expected a number of at least 0")
-        check_choice("normalize", self.normalize, get_args(SparsityNormalization))
-        check_choice("layers", self.layers, get_args(SparsityLayers))
-
-
-def check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
-    """Raise `InputError` unless ``given`` is one of the choices for the argument of that name."""
-    if given not in choices:
-        raise InputError(f"`{name}` is `{given}`; expected one of {', '.join(choices)}")
+        check_choice("`normalize`", self.normalize, get_args(SparsityNormalization))
+        check_choice("`layers`", self.layers, get_args(SparsityLayers))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mipnet.errors import InputError, suggest_keywords
-from mipnet.pruning.importance.objective import check_choice
+from mipnet.errors import InputError, check_choice, suggest_keywords
 
 Pattern = Literal["free", "upper", "paper"]
 
@@ -29,6 +28,6 @@ class PaperBounds:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_choice("pattern", self.pattern, get_args(Pattern))
+        check_choice("`pattern`", self.pattern, get_args(Pattern))
         if not self.epsilon >= 0:
             raise InputError(f"`epsilon` is {self.epsilon}; expected a number of at least 0")

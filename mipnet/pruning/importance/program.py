@@ -24,14 +24,14 @@ from numpy.typing import ArrayLike
 
 from mipnet.backend import Backend, Limits, OnEvent, Options
 from mipnet.bounds.interval import Mode
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, check_choice, suggest_keywords
 from mipnet.model.encoding import Encoding, Formulation, encode
 from mipnet.model.losses import add_loss, check_labels
 from mipnet.network.gates import Gate, find_gates
 from mipnet.network.graph import Network
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.frozen_network import freeze
-from mipnet.pruning.importance.objective import Objective, check_choice
+from mipnet.pruning.importance.objective import Objective
 from mipnet.pruning.importance.paper_bounds import PaperBounds
 from mipnet.pruning.importance.reduced_program import ReducedProgram, reduced_program
 from mipnet.pruning.importance.sparsity import add_sparsity
@@ -77,7 +77,7 @@ class Importance:
     bounds: Mode | PaperBounds = "paper"
 
     def __post_init__(self) -> None:
-        check_choice("kind", self.kind, ("continuous", "binary"))
+        check_choice("`kind`", self.kind, ("continuous", "binary"))
         if self.frozen and self.paper is None:
             raise InputError(f"the frozen formulation has the paper's bounds; `bounds` is `{self.bounds}`: leave it out, or use `big-m`")
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, check_choice, expected_one_of, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, same_counts
@@ -115,8 +115,7 @@ class Rival:
 
 def check_ranking(ranking: str) -> None:
     """Raise `InputError` unless a ranking is known."""
-    if ranking not in RIVAL_RANKINGS:
-        raise InputError(f"the ranking is `{ranking}`; expected one of {', '.join(RIVAL_RANKINGS)}")
+    check_choice("the ranking", ranking, RIVAL_RANKINGS)
 
 
 _registered: dict[str, Rival] = {}
@@ -204,7 +203,7 @@ RIVALS = Rivals()
 def get_rival(name: str) -> Rival:
     """Return the rival of that name; raises `InputError` with the names of all rivals if there is none."""
     if name not in RIVALS:
-        raise InputError(f"no rival is called `{name}`; expected one of {', '.join(RIVALS)}")
+        raise InputError(f"no rival is called `{name}`; {expected_one_of(name, RIVALS)}")
     return RIVALS[name]
 
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from mipnet.errors import InputError, NetworkError, UnsupportedError, suggest_keywords
 from mipnet.pruning.smaller.surgery import fit_sizes, replace_tensor
 from mipnet.readers.conversion import one_line
-from mipnet.readers.files import HIDDEN_ARGUMENTS, INLINE_LAYERS, read_weights
+from mipnet.readers.files import read_weights
+from mipnet.readers.inline_layers import HIDDEN_ARGUMENTS, INLINE_LAYERS
 from mipnet.readers.torch import EXPORT_SAMPLES, from_torch, silent
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from mipnet.arrays import Array
-from mipnet.errors import InputError
+from mipnet.errors import InputError, check_choice
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.masks import make_masks
@@ -61,8 +61,7 @@ def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: ScoreNormalizatio
     A layer of zeros stays as it is.
     """
     check_scores(gates, scores)
-    if how not in get_args(ScoreNormalization):
-        raise InputError(f"`normalize` is `{how}`; expected one of {', '.join(get_args(ScoreNormalization))}")
+    check_choice("`normalize`", how, get_args(ScoreNormalization))
 
     def one(values: Array) -> Array:
         scale = SCALE_OF_NORMALIZATION[how](values)

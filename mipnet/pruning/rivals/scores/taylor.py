@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mipnet.errors import InputError
+from mipnet.errors import InputError, check_choice
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.pruning.rivals.gradients import gate_gradients
@@ -40,8 +40,7 @@ def taylor(
     ``squared``             the mean over minibatches of ``(mean_n g[n, k])^2``: the gate form (Taylor-FO-BN) of Molchanov et al.,
                             "Importance Estimation for Neural Network Pruning" (CVPR 2019); ``batch`` is the size of a minibatch
     """
-    if variant not in TAYLOR_VARIANTS:
-        raise InputError(f"the Taylor variant is `{variant}`; expected one of {', '.join(TAYLOR_VARIANTS)}")
+    check_choice("the Taylor variant", variant, TAYLOR_VARIANTS)
     if batch < 1:
         raise InputError(f"`batch` is {batch}; expected at least 1")
     found = gate_gradients(network, gates, images, labels)
