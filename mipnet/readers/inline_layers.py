@@ -42,7 +42,7 @@ TRUTH_WORDS = {"yes": True, "on": True, "no": False, "off": False}
 """Words that YAML 1.1 takes for true and false; an argument that is true or false takes them as well."""
 
 
-def check_input_shape(shape: Sequence[int]) -> None:
+def check_input_shape(shape: Any) -> None:
     """Raise `NetworkError` unless a shape holds the positive sizes of one sample."""
     sizes = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else []
     if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
@@ -55,7 +55,7 @@ def check_input_shape(shape: Sequence[int]) -> None:
         )
 
 
-def build_layers(layers: Sequence[Mapping[str, Any]]) -> nn.Sequential:
+def build_layers(layers: Any) -> nn.Sequential:
     """Build the module of inline layers, with random weights."""
     if isinstance(layers, Sequence) and not layers:
         raise NetworkError("the network has no layers; expected at least one mapping with `name` and `type`").at("layers")

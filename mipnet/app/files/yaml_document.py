@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import yaml
 
@@ -35,7 +35,7 @@ _QUOTES = "\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb"
 class _Parser(yaml.SafeLoader):
     """PyYAML's parser with the words and numbers of YAML 1.2."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - declared so by PyYAML
 
 
 for _name, _pattern, _first in (
@@ -196,8 +196,9 @@ class _Values:
             self._check_tag(node, "seq")
             return [self._below(str(place), child) for place, child in enumerate(node.value)]
         self._check_tag(node, "map")
-        self._check_keys(node)
-        return {key: self._below(key, value) for key, (_, value) in _entries(node).items()}
+        mapping = cast(yaml.MappingNode, node)
+        self._check_keys(mapping)
+        return {key: self._below(key, value) for key, (_, value) in _entries(mapping).items()}
 
     def _below(self, key: str, node: yaml.Node) -> Any:
         self.keys.append(key)
