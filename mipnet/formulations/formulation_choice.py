@@ -52,20 +52,28 @@ def check_formulation(formulation: Formulation) -> None:
 
 def choose(block: Block, formulation: Formulation, facts: NetworkFacts) -> Encoder:
     """Choose the formulation of a block's layer, store it in the block, and return the encoder."""
-    offered = formulations(type(block.node.layer))
-    if not offered:
-        kind = type(block.node.layer).__name__
-        raise UnsupportedError(
-            f"no encoding for layer `{kind}` of node `{block.node.name}`; register one with `@mipnet.encoding({kind}, name)`"
-        )
-    block.choice = _chosen(block.node, _wanted(block.node, formulation), offered, formulation, facts)
+    block.choice = choice_of(block.node, formulation, facts)
     return block.choice.formulation.write
+
+
+def choice_of(node: Node, formulation: Formulation, facts: NetworkFacts) -> ChosenFormulation:
+    """Return the formulation of a node's layer."""
+    offered = formulations(type(node.layer))
+    if not offered:
+        kind = type(node.layer).__name__
+        raise UnsupportedError(f"no encoding for layer `{kind}` of node `{node.name}`; register one with `@mipnet.encoding({kind}, name)`")
+    return _chosen(node, _wanted(node, formulation), offered, formulation, facts)
 
 
 def choose_gate(block: Block, formulation: Formulation, facts: NetworkFacts) -> None:
     """Choose the formulation of the gate after a layer that is not written with positive parts: the one of ReLU."""
     if block.chosen_of(POSITIVE_PART) is None:
-        block.gate_choice = _chosen(block.node, formulation.get("relu"), POSITIVE_PART.formulations, formulation, facts)
+        block.gate_choice = gate_choice_of(block.node, formulation, facts)
+
+
+def gate_choice_of(node: Node, formulation: Formulation, facts: NetworkFacts) -> ChosenFormulation:
+    """Return the formulation of the gate after a node whose layer is not written with positive parts."""
+    return _chosen(node, formulation.get("relu"), POSITIVE_PART.formulations, formulation, facts)
 
 
 def has_other_binaries(network: Network) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from mipnet.arrays import Array, Csr, Ints, Mask
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block
+from mipnet.formulations.program_size import ProgramSize, max_big_m_size
 from mipnet.formulations.registry import Family
 
 WINDOW_MAXIMUM = Family("p = max_i h_i")
@@ -92,7 +93,7 @@ class MaxWindows:
         return hot * self.keep
 
 
-@maximum("big-m")
+@maximum("big-m", size=max_big_m_size)
 def big_m(of: MaxWindows) -> Affine:
     """Write ``p >= h_i``, ``p <= h_i + (1 - y_i)(max_{j != i} u_j - l_i)``, ``sum y = 1`` (Fischetti and Jo 2018)."""
     p, y, gap = of.maximum(), of.winners(), of.gap
@@ -102,7 +103,7 @@ def big_m(of: MaxWindows) -> Affine:
     return p
 
 
-@maximum("indicator")
+@maximum("indicator", size=max_big_m_size)
 def indicator(of: MaxWindows) -> Affine:
     """Write ``p >= h_i``, ``y_i = 1 -> p <= h_i``, ``sum y = 1``."""
     p, y = of.maximum(), of.winners()
@@ -112,7 +113,14 @@ def indicator(of: MaxWindows) -> Affine:
     return p
 
 
-@maximum("hull")
+def _hull_size(counts: Ints, terms: Array) -> ProgramSize:
+    """Return the size of the maxima, the winners, and one copy of each candidate per winner, with three rows per copy."""
+    pairs, each = float((counts.astype(np.float64) ** 2).sum()), len(terms)
+    copies = ProgramSize(pairs, 3 * pairs, 7 * pairs)
+    return copies + ProgramSize(len(counts) + each, 2 * len(counts) + each, float(terms.sum()) + 2 * each + len(counts))
+
+
+@maximum("hull", size=_hull_size)
 def hull(of: MaxWindows) -> Affine:
     """Write one copy c_ij of candidate j per winner i, the convex hull of the window over the box of its candidates.
 
@@ -141,7 +149,12 @@ def hull(of: MaxWindows) -> Affine:
     return p
 
 
-@maximum("triangle", relaxed=True)
+def _triangle_size(counts: Ints, terms: Array) -> ProgramSize:
+    """Return the size of the maxima, with two rows per candidate and one per window that holds all terms."""
+    return ProgramSize(len(counts), 2 * len(terms) + len(counts), 3 * float(terms.sum()) + 2 * len(terms) + len(counts))
+
+
+@maximum("triangle", relaxed=True, size=_triangle_size)
 def triangle(of: MaxWindows) -> Affine:
     """Write the linear relaxation of big-m without binaries: ``sum_i (p - h_i) / G_i <= n - 1``, with ``G_i`` the big-M of candidate i."""
     p, gap = of.maximum(), of.gap

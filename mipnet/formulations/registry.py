@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from mipnet.arrays import Csr, Shape
 from mipnet.errors import InputError, UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
+from mipnet.formulations.program_size import ProgramSize
 from mipnet.network.graph import Layer
 
 Encoder = Callable[..., Affine]
@@ -44,13 +45,15 @@ def is_affine(layer: Layer) -> bool:
 class RegisteredFormulation:
     """A formulation of a layer type or of a family: its name, the function that writes it, and whether it is a relaxation.
 
-    A relaxation allows points that the layer does not; the optimum of a program with a relaxation is only a bound.
+    A relaxation allows points that the layer does not; the optimum of a program with a relaxation is only a bound.  ``size`` estimates
+    what it writes (`mipnet.formulations.program_size`); without it, a formulation is taken to be as large as the default one.
     """
 
     name: str
     write: Callable[..., Affine]
     relaxed: bool = False
     family: Family | None = None
+    size: Callable[..., ProgramSize] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +63,14 @@ class Family:
     condition: str
     formulations: dict[str, RegisteredFormulation] = field(default_factory=dict)
 
-    def register(self, name: str, *, relaxed: bool = False) -> Callable[[Writer], Writer]:
+    def register(
+        self, name: str, *, relaxed: bool = False, size: Callable[..., ProgramSize] | None = None
+    ) -> Callable[[Writer], Writer]:
         """Return a decorator that registers a function as a formulation of every layer type of this family."""
 
         def decorate(write: Writer) -> Writer:
             _check_name(self.formulations, name, write)
-            self.formulations[name] = RegisteredFormulation(name, write, relaxed, self)
+            self.formulations[name] = RegisteredFormulation(name, write, relaxed, self, size)
             return write
 
         return decorate

@@ -22,6 +22,7 @@ from mipnet.errors import UnboundedError, UnsupportedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import PARTITION_PARTS_DEFAULT, Block, Phases
 from mipnet.formulations.linopy_rows import Sense
+from mipnet.formulations.program_size import ProgramSize, big_m_size, pair_size
 from mipnet.formulations.registry import Family
 
 POSITIVE_PART = Family("h = 0 or g = 0")
@@ -153,7 +154,7 @@ def _write(part: PositivePart, ceiling: Affine | None) -> Affine:
     return h
 
 
-@link("big-m")
+@link("big-m", size=big_m_size)
 def big_m(part: PositivePart) -> Affine:
     """Write ``h <= u v`` and ``g <= -l (1 - v)`` with v binary (Fischetti and Jo 2018, section 2, with g in place of h - z)."""
     h, g = part.split()
@@ -167,7 +168,7 @@ def add_big_m_rows(part: PositivePart, h: Affine, g: Affine, v: Affine) -> None:
     part.rows("negative_only_if_off", g - v * part.lower, "<=", -part.lower)
 
 
-@link("sos1")
+@link("sos1", size=pair_size)
 def sos1(part: PositivePart) -> Affine:
     """Write (h, g) as an SOS1 set: at most one of the two is nonzero.  It needs no binary.
 
@@ -191,7 +192,7 @@ def sos1(part: PositivePart) -> Affine:
     return h
 
 
-@link("indicator")
+@link("indicator", size=lambda terms, parts: pair_size(terms) + ProgramSize(len(terms), 2 * len(terms), 2 * len(terms)))
 def indicator(part: PositivePart) -> Affine:
     """Write ``v = 0 -> h <= 0`` and ``v = 1 -> g <= 0`` with v binary, without a big-M.
 
@@ -204,7 +205,7 @@ def indicator(part: PositivePart) -> Affine:
     return h
 
 
-@link("triangle", relaxed=True)
+@link("triangle", relaxed=True, size=lambda terms, parts: pair_size(terms) + ProgramSize(0, len(terms), 2 * len(terms)))
 def triangle(part: PositivePart) -> Affine:
     """Write ``h / u + g / -l <= 1``, the convex hull of h = max(z, 0) over [l, u], without a binary (Ehlers 2017, section 4).
 

@@ -18,22 +18,29 @@ from mipnet.errors import UnboundedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import BigMNeurons
 from mipnet.formulations.linopy_rows import column_bounds
+from mipnet.formulations.program_size import ProgramSize, big_m_size
 from mipnet.formulations.relu import PositivePart, add_big_m_rows, link
 
 
-@link("partition")
+def _size_in_parts(terms: Array, parts: Array | int) -> ProgramSize:
+    """Return the size of big-m with ``parts`` parts per neuron: one variable and four rows per part, two of which hold its terms."""
+    count = float(np.minimum(terms, parts).sum())
+    return big_m_size(terms) + ProgramSize(count, 4 * count + len(terms), 9 * count + 2 * float(terms.sum()) + 2 * len(terms))
+
+
+@link("partition", size=_size_in_parts)
 def partition(part: PositivePart) -> Affine:
     """Write z in ``part.parts`` parts of equal size, with the variables in the order of their weights (Tsay et al. 2021, section 3)."""
     return _write_in_parts(part, part.parts)
 
 
-@link("hull")
+@link("hull", size=lambda terms, parts: _size_in_parts(terms, terms))
 def hull(part: PositivePart) -> Affine:
     """Write z with one part per variable: ideal for each single neuron (the extended formulation of Anderson et al. 2020)."""
     return _write_in_parts(part, None)
 
 
-@link("anderson")
+@link("anderson", size=big_m_size)
 def anderson(part: PositivePart) -> Affine:
     """Write big-m, and mark the neurons for which inequalities of the hull are added in rounds (`mipnet.solving.separators`)."""
     h, g = part.split()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -175,14 +175,10 @@ def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
 
     A candidate that is never larger than another one (u_i <= l_j) is left out.  The value of a window with one candidate is the candidate.
     """
-    candidates = _candidates(layer, x)  # flat positions, (sample, channel, position, kernel), -1 outside
-    lower, upper = (np.where(candidates >= 0, end.reshape(-1)[candidates], -np.inf) for end in block.finite())
-    best = lower.argmax(axis=-1)[..., None]
-    keep = (candidates >= 0) & (upper > np.take_along_axis(lower, best, -1))
-    np.put_along_axis(keep, best, True, axis=-1)
+    candidates, keep, lower, upper = kept_candidates(layer, *block.finite())
     dropped, single = (candidates >= 0) & ~keep, keep.sum(axis=-1) == 1
     block.notes.phases[WINDOWS_PART] = Phases(int(single.sum()), 0, int((~single).sum()))
-    value = x[np.take_along_axis(candidates, best, -1)[..., 0][single]].place(single)
+    value = x[candidates[keep & single[..., None]]].place(single)
     if not single.all():
         keep &= ~single[..., None]
         maxima = block.write_with(WINDOW_MAXIMUM, MaxWindows(block, x[candidates[keep]], keep, lower, upper))
@@ -193,13 +189,33 @@ def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
     return value
 
 
-def _candidates(layer: MaxPool2d, x: Affine) -> Ints:
-    """Return the flat position in x of every candidate of every window, or -1 for padding."""
-    given = x.shape[1:]
-    places = layer.window.places(given)
-    planes = np.arange(x.shape[0] * given[0]) * (given[1] * given[2])
-    flat = np.where(places >= 0, planes[:, None, None] + places, -1)
-    return flat.reshape(x.shape[0], given[0], *places.shape)
+class Candidates(NamedTuple):
+    """The candidates of all windows, shape ``(sample, channel, position, kernel)``.
+
+    ``places`` are their flat positions in the input, -1 for padding; ``keep`` marks those that can be the largest; ``lower`` and ``upper``
+    are their bounds.
+    """
+
+    places: Ints
+    keep: Mask
+    lower: Array
+    upper: Array
+
+
+def kept_candidates(layer: MaxPool2d, lower: Array, upper: Array) -> Candidates:
+    """Return the candidates of all windows, given bounds of the input, ``(sample, channels, rows, cols)``.
+
+    A candidate can be the largest unless another one is always at least as large (u_i <= l_j).
+    """
+    samples, *given = lower.shape
+    places = layer.window.places(tuple(given))
+    planes = np.arange(samples * given[0]) * (given[1] * given[2])
+    flat = np.where(places >= 0, planes[:, None, None] + places, -1).reshape(samples, given[0], *places.shape)
+    low, high = (np.where(flat >= 0, end.reshape(-1)[flat], -np.inf) for end in (lower, upper))
+    best = low.argmax(axis=-1)[..., None]
+    keep = (flat >= 0) & (high > np.take_along_axis(low, best, -1))
+    np.put_along_axis(keep, best, True, axis=-1)
+    return Candidates(flat, keep, low, high)
 
 
 def _add_winner_rows(block: Block, x: Affine, value: Affine, candidates: Ints, dropped: Mask) -> None:
