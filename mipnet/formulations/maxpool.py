@@ -163,7 +163,8 @@ def triangle(of: MaxWindows) -> Affine:
     of.block.rows("below", difference, "<=", gap)
     counts = of.keep.sum(-1)[of.open]
     smallest = np.minimum.reduceat(gap, np.append(0, np.cumsum(counts)[:-1]))
-    of.block.rows("together", of.total(difference * (np.repeat(smallest, counts) / gap)), "<=", smallest * (counts - 1))
+    share = np.divide(np.repeat(smallest, counts), gap, out=np.zeros_like(gap), where=gap > 0)  # a gap of 0 says p = h_i already
+    of.block.rows("together", of.total(difference * share), "<=", smallest * (counts - 1))
     return p
 
 

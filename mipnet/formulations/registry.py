@@ -63,9 +63,7 @@ class Family:
     condition: str
     formulations: dict[str, RegisteredFormulation] = field(default_factory=dict)
 
-    def register(
-        self, name: str, *, relaxed: bool = False, size: Callable[..., ProgramSize] | None = None
-    ) -> Callable[[Writer], Writer]:
+    def register(self, name: str, *, relaxed: bool = False, size: Callable[..., ProgramSize] | None = None) -> Callable[[Writer], Writer]:
         """Return a decorator that registers a function as a formulation of every layer type of this family."""
 
         def decorate(write: Writer) -> Writer:

@@ -29,6 +29,7 @@ from mipnet.formulations.formulation_choice import Formulation as Formulation
 from mipnet.formulations.formulation_choice import NetworkFacts, check_formulation, has_other_binaries
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, expression, value_range
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.model.encoding_size import making_program
 from mipnet.model.node_values import FormulationRequest, scores_of_elements, write_node
 from mipnet.network.gates import Gate, resolve_gates
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
@@ -206,7 +207,8 @@ def encode(
     time_limit
         Seconds of the whole call, None for no limit.  Bounds may take `BOUNDS_TIME_SHARE` of them and are looser afterwards.
 
-    Raises `UnboundedError` if a big-M would be infinite, and `TimeLimitReached` if the time ends before all layers are written.  Raises
+    Raises `UnboundedError` if a big-M would be infinite, `TimeLimitReached` if the time ends before all layers are written, and
+    `MemoryLimitReached` if the program would be larger than the memory limit (`mipnet.memory_limit`).  Raises
     `UnsupportedError` if a layer does not have the requested formulation, and for a network that ends in a softmax:
     `Network.without_softmax` returns the one whose outputs are the logits.
     """
@@ -308,6 +310,14 @@ def _write(enc: Encoding, formulation: Formulation, deadline: Deadline, *, binar
     scores_at = {site: enc.scores[gate.name].labels.values for gate in enc.gates for site in gate.sites}
     other_binaries = (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
     request = FormulationRequest(formulation, NetworkFacts(sum(enc.bounds.unstable().values()), other_binaries))
+    with making_program(enc.network, enc.region, enc.bounds, request):
+        _write_nodes(enc, request, scores_at, prefix, deadline)
+        _add_output(enc, prefix)
+    _encodings_by_model.setdefault(enc.model, []).append(ref(enc))
+    return enc
+
+
+def _write_nodes(enc: Encoding, request: FormulationRequest, scores_at: Mapping[str, Ints], prefix: str, deadline: Deadline) -> None:
     for node in enc.network.nodes:
         deadline.check(f"write layer `{node.name}` into the model")
         block = Block(
@@ -326,9 +336,6 @@ def _write(enc: Encoding, formulation: Formulation, deadline: Deadline, *, binar
         score = scores_of_elements(scores_at[node.name], block) if node.name in scores_at else None
         enc.values[node.name] = write_node(block, inputs, score, request)
         enc.blocks[node.name] = block
-    _add_output(enc, prefix)
-    _encodings_by_model.setdefault(enc.model, []).append(ref(enc))
-    return enc
 
 
 def _add_output(enc: Encoding, prefix: str) -> None:

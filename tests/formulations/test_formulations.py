@@ -271,3 +271,13 @@ def test_what_makes_no_sense_is_refused():
             mn.encode(network, region, gates="all", formulation={"relu": "mine"})
     finally:
         del _OWN_FORMULATIONS[mn.ReLU]
+
+
+def test_a_triangle_of_a_window_in_which_one_candidate_is_always_the_largest():
+    """The candidates are 0, and any number in [0, 1]: the second one is the maximum, and both have a bound of 0."""
+    network = mn.Network.build((1, 1, 2), [("pool", mn.MaxPool2d(mn.Window((1, 2), (1, 1))))])
+    region = mn.Box(np.zeros((1, 1, 1, 2)), np.array([[[[0.0, 1.0]]]]))
+    with np.errstate(all="raise"):
+        encoding = mn.encode(network, region, formulation={"maxpool2d": "triangle"})
+    encoding.model.add_objective(encoding.output.sum(), sense="max")
+    assert mn.solve(encoding).bound == pytest.approx(1.0)
