@@ -165,7 +165,7 @@ class _NodeSizer:
 
     def _with_score(self, x: TermCounts, score: Pattern, where: Mask) -> TermCounts:
         """Return the counts with the score of the unit more in the elements ``where``; units are the first axis of one sample."""
-        units = where.any(axis=(0, *range(2, where.ndim)))
+        units: Mask = np.asarray(where.any(axis=(0, *range(2, where.ndim))))
         unit = np.broadcast_to(np.arange(len(units)).reshape(-1, *[1] * (where.ndim - 2)), where.shape[1:])
         pattern = either(x.pattern, passed_on(score, np.where(where[0], unit, -1)))
         return TermCounts(x.each + where, x.own, x.shared + float(units.sum()), pattern)
@@ -175,11 +175,12 @@ class _NodeSizer:
     ) -> tuple[ProgramSize, TermCounts]:
         """Return the size of `mipnet.formulations.relu.positive_part`; elements that are ``valid`` need no rows that keep their phase."""
         varies, paper = z.each > 0, self.bounds.mode == "paper"
-        undecided, active = varies & (lower < 0) & (upper > 0), varies & (lower >= 0)
+        undecided: Mask = varies & (lower < 0) & (upper > 0)
+        active: Mask = varies & (lower >= 0)
         kept = varies & ~undecided if valid is None else varies & ~undecided & ~valid
         written = ProgramSize(0, 2 * int(kept.sum()), 2 * float(z.each[kept].sum())) if paper else ProgramSize()
         many = len(z.each) * z.own + z.shared > int(active.sum()) and bool((z.each[active] > 1).any())
-        split = active if many else np.zeros_like(active)
+        split: Mask = active if many else np.zeros_like(active)
         written += ProgramSize(int(split.sum()), int(split.sum()), float(z.each[split].sum()) + int(split.sum()))
         measure = chosen.formulation.size or big_m_size
         written += measure(z.each[undecided], chosen.parts) if undecided.any() else ProgramSize()
@@ -217,4 +218,4 @@ class _NodeSizer:
         """Return the size of a layer of somebody else: one variable and two rows per element, which read all of its inputs once."""
         new = np.ones((len(inputs[0].each), *self.node.shape), dtype=np.bool_)
         written = ProgramSize(new.size, 2 * new.size, 2 * new.size + 2 * sum(x.total for x in inputs))
-        return written, TermCounts(1.0 * new, size(self.node.shape), 0.0, self.numbers.new(new[0]))
+        return written, TermCounts(new.astype(np.float64), size(self.node.shape), 0.0, self.numbers.new(new[0]))

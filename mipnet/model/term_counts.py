@@ -124,7 +124,7 @@ def terms_through(layer: Layer, inputs: Sequence[TermCounts]) -> TermCounts:
     def pattern(elements: Ints) -> Csr:
         found = Csr((len(elements), 0))
         for rows, x in zip(rows_of_map(layer, elements, *shapes), inputs, strict=True):
-            read = np.unique(rows.indices)
+            read = np.unique(rows.indices).astype(np.int64)
             terms = x.pattern(read)
             found = _union(found, Csr(Csr(rows[:, read]) @ terms) if terms.nnz else found)
         return found
