@@ -23,7 +23,7 @@ from mipnet.layers import Clip, Dense, LeakyReLU, MaxPool2d, ReLU
 from mipnet.layers.pool import kept_candidates
 from mipnet.limits.memory import fits, making
 from mipnet.model.node_values import FormulationRequest
-from mipnet.model.term_counts import Pattern, TermCounts, VariableNumbers, either, no_terms, passed_on, terms_through
+from mipnet.model.term_counts import TermCounts, TermPattern, VariableNumbers, either, no_terms, passed_on, terms_through
 from mipnet.network.graph import INPUT_NODE, Layer, Network, Node, size
 from mipnet.network.sets import Box
 
@@ -101,7 +101,7 @@ class _NodeSizer:
     numbers: VariableNumbers
     correct: bool
 
-    def size(self, inputs: list[TermCounts], score: Pattern | None) -> tuple[ProgramSize, TermCounts]:
+    def size(self, inputs: list[TermCounts], score: TermPattern | None) -> tuple[ProgramSize, TermCounts]:
         """Return what is written for the node and its gate, whose scores are given, and the terms of its value."""
         layer, varies = self.node.layer, any(x.total for x in inputs)
         if score is not None and isinstance(layer, ReLU) and varies:
@@ -146,7 +146,7 @@ class _NodeSizer:
         return written, value if isinstance(layer, ReLU) else value + x
 
     def _gated(
-        self, x: TermCounts, lower: Array, upper: Array, score: Pattern, *, both: bool, chosen: ChosenFormulation
+        self, x: TermCounts, lower: Array, upper: Array, score: TermPattern, *, both: bool, chosen: ChosenFormulation
     ) -> tuple[ProgramSize, TermCounts]:
         """Return the size of a gate: of the ReLU that it acts on, or of the positive parts of both signs of a value."""
         paper, fixed = self.bounds.mode == "paper", x.each == 0
@@ -163,7 +163,7 @@ class _NodeSizer:
             written, value = written + more, value + part
         return written, value
 
-    def _with_score(self, x: TermCounts, score: Pattern, where: Mask) -> TermCounts:
+    def _with_score(self, x: TermCounts, score: TermPattern, where: Mask) -> TermCounts:
         """Return the counts with the score of the unit more in the elements ``where``; units are the first axis of one sample."""
         units: Mask = np.asarray(where.any(axis=(0, *range(2, where.ndim))))
         unit = np.broadcast_to(np.arange(len(units)).reshape(-1, *[1] * (where.ndim - 2)), where.shape[1:])

@@ -23,7 +23,7 @@ from mipnet.network.graph import Layer, size
 FOLLOWED_ELEMENTS_MAX = 8
 """Number of elements of the first sample whose variables are followed to correct the counts of a node."""
 
-Pattern = Callable[[Ints], Csr]
+TermPattern = Callable[[Ints], Csr]
 """A function from flat elements of the first sample to a matrix with one row per element, and ones at the numbers of its variables."""
 
 
@@ -38,7 +38,7 @@ class TermCounts:
     each: Array
     own: float
     shared: float
-    pattern: Pattern
+    pattern: TermPattern
 
     @property
     def total(self) -> float:
@@ -73,7 +73,7 @@ class VariableNumbers:
     def __init__(self) -> None:
         self.count = 0
 
-    def new(self, where: Mask) -> Pattern:
+    def new(self, where: Mask) -> TermPattern:
         """Return the pattern of a value with one new variable in the elements ``where`` of the first sample, and nothing elsewhere."""
         flat = where.reshape(-1)
         numbers = np.where(flat, self.count + np.cumsum(flat) - 1, -1)
@@ -86,7 +86,7 @@ def no_terms(shape: Sequence[int]) -> TermCounts:
     return TermCounts(np.zeros(shape), 0.0, 0.0, lambda elements: Csr((len(elements), 0)))
 
 
-def passed_on(pattern: Pattern, places: Ints) -> Pattern:
+def passed_on(pattern: TermPattern, places: Ints) -> TermPattern:
     """Return the pattern of a value whose elements are those of another one at these flat places, or nothing where a place is -1."""
 
     def follow(elements: Ints) -> Csr:
@@ -100,7 +100,7 @@ def passed_on(pattern: Pattern, places: Ints) -> Pattern:
     return follow
 
 
-def either(first: Pattern, second: Pattern) -> Pattern:
+def either(first: TermPattern, second: TermPattern) -> TermPattern:
     """Return the pattern of a value that has the variables of both."""
     return lambda elements: _union(first(elements), second(elements))
 
