@@ -9,10 +9,9 @@ tolerances (`mipnet.solving.element_bounds.tolerance_margin`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +22,8 @@ from mipnet.backend import Feature, Limits
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
 from mipnet.bounds.user_bounds import BoundsByNode
+from mipnet.errors import TimeLimitReached
+from mipnet.limits.deadline import Deadline
 from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
@@ -39,7 +40,7 @@ from mipnet.verification.softmax_rows import LogitClause, LogSumRow
 SOLVER_FIRST_UNITS_MAX = 64
 """With at most this many unstable units, the solver runs before the input is split."""
 
-MINIMUM_TIME_SHARES = {"search": 0.1, "splitting": 0.7}
+MINIMUM_TIME_SHARES = {"crown": 0.5, "search": 0.1, "splitting": 0.7, "alpha": 0.5}
 """Share of the remaining time that a stage may use."""
 
 MINIMUM_ROUNDS_FIRST, MINIMUM_ROUNDS_SECOND = 1, 4
@@ -100,24 +101,24 @@ class OutputFunctions:
 
 @dataclass(frozen=True, eq=False)
 class MinimumSettings:
-    """The solver, and when the search ends: at the time ``end``, or with a gap of ``tolerance * max(1, |value|)``.
+    """The solver, and when the search ends: at the ``deadline``, or with a gap of ``tolerance * max(1, |value|)``.
 
     If there is a ``target``, the search also ends once it is known whether a value below the target exists.
     """
 
     mip: MipSettings
-    end: float
+    deadline: Deadline
     tolerance: float
     target: float | None = None
     seed: int = 0
 
 
 class OpenGroup(NamedTuple):
-    """A group with functions that are not finished, in the order of their bounds, and the time at which its share of the time ends."""
+    """A group with functions that are not finished, in the order of their bounds, and the deadline of its share of the time."""
 
     group: int
     rows: NDArray[np.int64]
-    end: float
+    end: Deadline
 
 
 @dataclass(eq=False)
@@ -146,14 +147,18 @@ class MinimumSearch:
         self.lower, self.method = np.full(count, -np.inf), ["interval"] * count
         self.value, self.point = np.full(groups, np.inf), np.repeat(self.region.centre, groups, axis=0)
         self.excess = Excess.of(self.network, self.functions.clauses(range(count)))
-        self.learn(np.concatenate([self.region.centre, self.region.lower, self.region.upper]))
+        self.learn(self.region.centre)
+        if not self.settings.deadline.passed:
+            self.learn(np.concatenate([self.region.lower, self.region.upper]))
 
     def run(self) -> list[FoundMinimum]:
         """Run one stage after another until all minima are found or time is over, and return one minimum per group."""
         try:
             for _ in self._stages():
-                if not self.open.any() or time.monotonic() >= self.settings.end:
+                if not self.open.any() or self.settings.deadline.passed:
                     break
+        except TimeLimitReached:  # what was proven before holds
+            pass
         except KeyboardInterrupt:
             self.interrupted = True
         return [self._found(group) for group in range(self.functions.groups)]
@@ -164,7 +169,8 @@ class MinimumSearch:
         return FoundMinimum(min(float(self.lower[row]), value), value, self.point[group], self.method[row])
 
     def _stages(self) -> Iterator[None]:
-        self.bounds: Bounds = propagate(self.excess.network, self.region, method="interval", given=self.given)
+        end = self.settings.deadline
+        self._learn_bounds("interval", propagate(self.excess.network, self.region, method="interval", given=self.given, time_limit=end))
         self._propagate("crown")
         yield
         self._search(MINIMUM_ROUNDS_FIRST)
@@ -219,33 +225,37 @@ class MinimumSearch:
             if each > self.lower[row]:
                 self.lower[row], self.method[row] = each, method
 
-    def _propagate(self, method: str) -> None:
-        self.bounds = propagate(self.excess.network, self.region, method=method, start=self.bounds)  # type: ignore[arg-type]
+    def _until(self, stage: str) -> Deadline:
+        return self.settings.deadline.share(MINIMUM_TIME_SHARES[stage])
+
+    def _propagate(self, method: Literal["crown", "alpha"]) -> None:
+        end = self._until(method)
+        self._learn_bounds(method, propagate(self.excess.network, self.region, method=method, start=self.bounds, time_limit=end))
+
+    def _learn_bounds(self, method: str, bounds: Bounds) -> None:
+        self.bounds = bounds
         lower = self.excess.largest(self.bounds.after[self.excess.network.output.name].lower)[0].numpy()
         self.improve(method, np.arange(len(lower)), lower)
 
     def _search(self, rounds: int) -> None:
-        now = time.monotonic()
-        end = now + MINIMUM_TIME_SHARES["search"] * (self.settings.end - now)
+        end = self._until("search")
         search = CounterexampleSearch.of(self.excess, self.region, self.settings.seed + rounds)
         for _ in range(rounds):
             rows = np.flatnonzero(self.open)
             for first in range(0, len(rows), FUNCTIONS_PER_SEARCH):
-                if time.monotonic() < end:
+                if not end.passed:
                     self.learn(search.descend(torch.tensor(rows[first : first + FUNCTIONS_PER_SEARCH]), end)[0].numpy())
 
-    def _open_groups(self, end: float) -> Iterator[OpenGroup]:
+    def _open_groups(self, deadline: Deadline) -> Iterator[OpenGroup]:
         """Yield each group with open functions; the remaining time is divided equally among them."""
         groups = np.unique(self.functions.group[self.open])
         for left, group in zip(range(len(groups), 0, -1), groups.tolist(), strict=True):
             rows = np.flatnonzero(self.open & (self.functions.group == group))
-            now = time.monotonic()
-            if now < end and len(rows):
-                yield OpenGroup(group, rows[self.lower[rows].argsort()], now + (end - now) / left)
+            if len(rows) and not deadline.passed:
+                yield OpenGroup(group, rows[self.lower[rows].argsort()], deadline.share(1 / left))
 
     def _split(self) -> None:
-        now = time.monotonic()
-        for group, rows, end in self._open_groups(now + MINIMUM_TIME_SHARES["splitting"] * (self.settings.end - now)):
+        for group, rows, end in self._open_groups(self._until("splitting")):
             excess = Excess.of(self.network, self.functions.clauses(rows.tolist()))
             level = lambda group=group: float(self.level[group])  # noqa: E731
             bound, boxes = lower_bound_by_splitting(excess, self.region, level, self.learn, end)
@@ -253,27 +263,29 @@ class MinimumSearch:
             self.improve("splitting", rows, np.full(len(rows), bound))
 
     def _solve(self) -> None:
-        encoding = encode(self.excess.network, self.region, bounds=self.bounds, formulation=self.settings.mip.formulation)
-        objectives = [1 * each for each in clause_objectives(encoding, self.excess, self.bounds)]
-        encoding.model.add_objective(objectives[0])
+        deadline, formulation = self.settings.deadline, self.settings.mip.formulation
+        encoding = encode(self.excess.network, self.region, bounds=self.bounds, formulation=formulation, time_limit=deadline)
+        objectives = clause_objectives(encoding, self.excess, self.bounds, deadline)
+        encoding.model.add_objective(1 * objectives[0])
         with open_problem(encoding, self.settings.mip.solver, options=self.settings.mip.options) as problem:
-            for group, own, end in self._open_groups(self.settings.end):
+            for group, own, end in self._open_groups(deadline):
                 for left, row in zip(range(len(own), 0, -1), own.tolist(), strict=True):
-                    now = time.monotonic()
-                    if now >= self.settings.end or self.interrupted:
+                    if end.passed:
+                        break
+                    if self.interrupted:
                         return
                     if self.open[row]:
-                        problem.set_objective(objectives[row], sense="min")
+                        problem.set_objective(1 * objectives[row], sense="min")
                         start = encoding.point(self.point[group][None])
-                        x = self._solved(problem, row, now + max(0.01, (end - now) / left), start)
+                        x = self._solved(problem, row, end.share(1 / left), start)
                         self.learn(np.empty((0, *self.network.input_shape)) if x is None else encoding.value("input", x))
 
-    def _solved(self, problem: OpenProblem, row: int, end: float, start: Array) -> Array | None:
+    def _solved(self, problem: OpenProblem, row: int, end: Deadline, start: Array) -> Array | None:
         """Solve once for one function, store the bound, and return the point."""
         program, level = problem.problem.program, float(self.level[self.functions.group[row]])
         tolerance = tolerance_margin(program, program.cost, program.offset)
         stop = level + tolerance if Feature.BOUND_STOP in self.settings.mip.solver.features else None
-        found = problem.solve(limits=Limits(time=max(0.01, end - time.monotonic()), gap=1e-9, gap_abs=1e-9, bound_stop=stop), start=start)
+        found = problem.solve(limits=Limits(time=end.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop), start=start)
         self.nodes += found.nodes
         self.interrupted = found.interrupted
         self.improve("mip", np.array([row]), np.array([found.bound - tolerance]))

@@ -22,6 +22,7 @@ import xarray as xr
 
 from mipnet.arrays import Array, Ints
 from mipnet.bounds.boxes import Bounds
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import Encoding
 from mipnet.verification.clause_network import Excess, LogSumBlock
 
@@ -39,15 +40,17 @@ class Minorants(NamedTuple):
     constants: Array
 
 
-def clause_objectives(encoding: Encoding, excess: Excess, bounds: Bounds) -> list[linopy.Variable]:
+def clause_objectives(encoding: Encoding, excess: Excess, bounds: Bounds, deadline: Deadline = NO_DEADLINE) -> list[linopy.Variable]:
     """Return one variable per clause, of an encoding of the excess with these bounds: its largest row, or a variable that is added.
 
-    Minimise one variable after another.  In a forward pass an added variable equals the excess.
+    Minimise one variable after another.  In a forward pass an added variable equals the excess.  Raises `TimeLimitReached` if there is no
+    time to write them all.
     """
     rows = encoding.output.isel(sample=0, drop=True)
     box, found = bounds.after[excess.network.output.name], []
     lower, upper = (excess.largest(end[:1])[0].numpy() for end in (box.lower, box.upper))
     for clause in range(excess.clauses):
+        deadline.check("write the clauses into the model")
         own = np.flatnonzero((excess.owner == clause) & excess.linear)
         blocks = [block for block in excess.log_sums if excess.owner[block.first] == clause]
         if len(own) == 1 and not blocks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -14,6 +13,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import encode
 from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
@@ -44,7 +44,7 @@ class ClauseResult:
 
 @dataclass(eq=False)
 class ClauseProgram:
-    """The program of some clauses over an input set, on an open session.
+    """The program of some clauses over an input set, on an open session; raises `TimeLimitReached` if it is not written by the deadline.
 
     ``confirm`` is called with inputs; it returns the first of them that is a counterexample, or None.
     """
@@ -53,20 +53,22 @@ class ClauseProgram:
     bounds: Bounds
     settings: MipSettings
     confirm: Callable[[Array], Array | None]
+    deadline: Deadline = NO_DEADLINE
     nodes: int = 0
     cuts: int = 0
     objectives: list[linopy.Variable] = field(default_factory=list)
     problem: OpenProblem = field(init=False)
 
     def __enter__(self) -> ClauseProgram:
-        self.encoding = encode(self.excess.network, self.bounds.region, bounds=self.bounds, formulation=self.settings.formulation)
-        self.objectives = clause_objectives(self.encoding, self.excess, self.bounds)
+        formulation, end = self.settings.formulation, self.deadline
+        self.encoding = encode(self.excess.network, self.bounds.region, bounds=self.bounds, formulation=formulation, time_limit=end)
+        self.objectives = clause_objectives(self.encoding, self.excess, self.bounds, end)
         self.encoding.model.add_objective(1 * self.objectives[0])
         self.problem = open_problem(self.encoding, self.settings.solver, options=self.settings.options)
         try:
-            x = check_points(self.excess, self.bounds)
+            x = check_points(self.excess, self.bounds, deadline=end)
             chosen = np.linspace(0, len(x) - 1, min(PROGRAM_CHECK_PASSES, len(x))).astype(int)
-            check_program(self.encoding, self.problem.problem.program, x[chosen])
+            check_program(self.encoding, self.problem.problem.program, x[chosen], end)
         except BaseException:
             self.problem.close()
             raise
@@ -82,40 +84,35 @@ class ClauseProgram:
         of_cuts = SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * self.cuts
         return tolerance_margin(program, program.cost, program.offset) + of_cuts
 
-    def minimise(self, clause: int, seconds: float, enough: float) -> ClauseResult:
+    def minimise(self, clause: int, enough: float) -> ClauseResult:
         """Minimise the excess of one clause, until the lower bound is above ``enough``; `confirm` is called with the solver's point."""
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
         stop = enough + 2 * self.tolerance if Feature.BOUND_STOP in self.settings.solver.features else None
-        result = self.problem.solve(limits=Limits(time=max(0.01, seconds), gap=1e-9, gap_abs=1e-9, bound_stop=stop))
+        result = self.problem.solve(limits=Limits(time=self.deadline.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop))
         self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
         found = None if result.point is None else self.confirm(self.encoding.value("input", result.point))
         return ClauseResult(result.bound - self.tolerance, found, result.nodes, result.interrupted)
 
-    def decide(self, clause: int, seconds: float) -> ClauseResult:
+    def decide(self, clause: int, deadline: Deadline) -> ClauseResult:
         """Solve until the excess of one clause is bounded above 0, or a counterexample is confirmed, or time is over."""
-        end, bound, target = time.monotonic() + seconds, -math.inf, 0.0
+        bound, target, nodes = -math.inf, 0.0, 0
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
         features = self.settings.solver.features
         stop = (4 if self.encoding.squares else 2) * self.tolerance if Feature.BOUND_STOP in features else None
         target_known = Feature.OBJECTIVE_STOP in features
-        while True:
-            limits = Limits(
-                time=max(0.01, end - time.monotonic()),
-                gap=1e-9,
-                gap_abs=1e-9,
-                bound_stop=stop,
-                objective_stop=target if target_known else None,
-            )
+        while not deadline.passed:
+            limits = Limits(time=deadline.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop, objective_stop=target if target_known else None)
             result = self.problem.solve(limits=limits)
-            self.nodes += result.nodes
-            self.cuts += result.cuts
+            nodes += result.nodes
+            self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
             bound = max(bound, result.bound - self.tolerance)
             found = None
             if result.objective is not None and result.objective <= target and result.point is not None:
                 found = self.confirm(self.encoding.value("input", result.point))
             interrupted = result.interrupted
             if found is not None or interrupted or bound > 0 or result.objective is None or result.objective > target:
-                return ClauseResult(bound, found, result.nodes, interrupted)
-            if time.monotonic() >= end or result.status is Status.OPTIMAL:
-                return ClauseResult(bound, None, result.nodes, False)
+                return ClauseResult(bound, found, nodes, interrupted)
+            if result.status is Status.OPTIMAL:
+                break
             target -= TARGET_STEP_RELATIVE * (1.0 + abs(result.objective))
+        return ClauseResult(bound, None, nodes, False)

@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mipnet.arrays import Array
+from mipnet.limits.deadline import Deadline
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Box
 from mipnet.verification.clause_network import Excess
 
@@ -24,6 +25,9 @@ SEARCH_STEPS = 40
 
 SEARCH_STEP_FIRST, SEARCH_STEP_LAST = 0.5, 0.005
 """The first and the last step size, relative to the width of the box in each coordinate."""
+
+SEARCH_PASSES_PER_STEP = 3
+"""What a gradient step costs, in forward passes."""
 
 STARTS_PER_CLAUSE = 16
 """Number of starting points per clause in one round."""
@@ -42,32 +46,38 @@ class CounterexampleSearch:
         """Return a search in the box of the first sample."""
         return CounterexampleSearch(excess, region, torch.Generator().manual_seed(seed))
 
-    def candidates(self, wanted: NDArray[np.bool_], end: float, rounds: int) -> Iterator[Array]:
+    def candidates(self, wanted: NDArray[np.bool_], deadline: Deadline, rounds: int) -> Iterator[Array]:
         """Yield, once per round, the inputs ``(n, *input_shape)`` at which a wanted clause holds in float64, smallest excess first."""
         clauses = torch.tensor(np.flatnonzero(wanted))
         for _ in range(rounds if len(clauses) else 0):
-            if time.monotonic() >= end:
+            if deadline.passed:
                 return
-            x, worst = self.descend(clauses, end)
+            x, worst = self.descend(clauses, deadline)
             found = worst <= 0
             if found.any():
                 yield x[found][worst[found].argsort()].numpy()
 
-    def descend(self, clauses: Tensor, end: float) -> tuple[Tensor, Tensor]:
-        """Return the best point from every starting point, and the largest excess of its clause there."""
+    def descend(self, clauses: Tensor, deadline: Deadline) -> tuple[Tensor, Tensor]:
+        """Return the best point from every starting point that was reached in time, and the largest excess of its clause there."""
         low, high = torch.tensor(self.region.lower[:1]), torch.tensor(self.region.upper[:1])
         own = clauses.repeat(STARTS_PER_CLAUSE)[:, None]
-        x = self._starts(len(own), low, high)
-        best, smallest = x.clone(), torch.full((len(own),), torch.inf, dtype=torch.float64)
-        for step in np.geomspace(SEARCH_STEP_FIRST, SEARCH_STEP_LAST, SEARCH_STEPS):
-            x.requires_grad_()
-            worst = self.excess(x).gather(1, own)[:, 0]
-            (slope,) = torch.autograd.grad(worst.sum(), x)
-            x, better = x.detach(), worst.detach() < smallest
-            best[better], smallest[better] = x[better], worst.detach()[better]
-            if time.monotonic() >= end:
-                break
-            x = torch.tensor(self.region.nearest((x - step * (high - low) * self._direction(slope)).numpy()))
+        starts = self._starts(len(own), low, high)
+        best, smallest = starts.clone(), torch.full((len(own),), torch.inf, dtype=torch.float64)
+        at_once = samples_at_once(self.excess.network, SEARCH_PASSES_PER_STEP)
+        for first in range(0, len(own), at_once):
+            part = slice(first, first + at_once)
+            x = starts[part]
+            for step in np.geomspace(SEARCH_STEP_FIRST, SEARCH_STEP_LAST, SEARCH_STEPS):
+                if deadline.passed:
+                    tried = smallest < torch.inf
+                    return best[tried], smallest[tried]
+                x.requires_grad_()
+                worst = self.excess(x).gather(1, own[part])[:, 0]
+                (slope,) = torch.autograd.grad(worst.sum(), x)
+                x, worst = x.detach(), worst.detach()
+                better = worst < smallest[part]
+                best[part][better], smallest[part][better] = x[better], worst[better]
+                x = torch.tensor(self.region.nearest((x - step * (high - low) * self._direction(slope)).numpy()))
         return best, smallest
 
     def _direction(self, slope: Tensor) -> Tensor:

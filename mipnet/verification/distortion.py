@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,8 +16,9 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import suggest_keywords
+from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.formulations.distance import Norm
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.encoding import Encoding, encode
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import Network, size
@@ -108,7 +110,7 @@ def minimum_distortion(
     upper: float,
     norm: Norm = "linf",
     clip: ClipRange = (0.0, 1.0),
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = 60.0,
     backend: str | Backend | MipSettings | DistortionSettings = "highs",
 ) -> Distortion:
     """Bound the smallest distance from ``x`` at which another class (or one of the targets) is at least as high as the label.
@@ -125,21 +127,18 @@ def minimum_distortion(
     Gradient search gives the first point, and halving the radius with linear bounds gives the first lower bound.  Then one program is
     solved per class that linear bounds leave open within the distance of the nearest point.  Its objective is the distance; for ``l2`` it
     is the square of the distance, linearised by tangents, which is an outer approximation, so the lower bound holds.  The solver's
-    tolerances are subtracted.  If the programs are not solved in time, the range of radii is halved by `mipnet.verify`.  The other
-    arguments are those of `mipnet.robustness`.
+    tolerances are subtracted.  If the programs are not solved in time, the range of radii is halved by `mipnet.verify`.  ``time_limit`` is
+    in seconds of the whole call, None for no limit.  The other arguments are those of `mipnet.robustness`.
     """
-    began = time.monotonic()
+    began, deadline = time.monotonic(), Deadline.after(time_limit)
     settings = DistortionSettings.of(backend)
     image, classes = image_and_classes(network, x, label)
     count, own = size(network.output_shape), classes.winner
     clauses = tuple(Clause(class_differences(count, c, [own]), np.zeros(1)) for c in classes.others(count))
-    search = _DistortionSearch(Excess.of(network, clauses), image, norm, clip, upper, began + time_limit, settings)
+    search = _DistortionSearch(Excess.of(network, clauses), image, norm, clip, upper, deadline, settings)
     search.learn(image)
     if search.best > 0:
-        search.attack()
-        search.halve()
-        search.solve(time.monotonic() + PROGRAM_TIME_SHARE * (search.end - time.monotonic()))
-        search.halve_by_verification(network, clauses)
+        search.run(network, clauses)
     found = search.point
     output = None if found is None else network.outputs(found)[0]
     return Distortion(
@@ -163,12 +162,20 @@ class _DistortionSearch:
     norm: Norm
     clip: ClipRange
     upper: float
-    end: float
+    deadline: Deadline
     settings: DistortionSettings
     lower: float = 0.0
     best: float = math.inf
     point: Array | None = None
     nodes: int = 0
+
+    def run(self, network: Network, clauses: tuple[Clause, ...]) -> None:
+        """Run all stages, or those that there is time for."""
+        self.attack()
+        for stage in (self.halve, self.solve):
+            with suppress(TimeLimitReached):  # what was proven before holds
+                stage()
+        self.halve_by_verification(network, clauses)
 
     def region(self, radius: float) -> Box:
         """Return the ball of a radius."""
@@ -185,6 +192,8 @@ class _DistortionSearch:
 
     def learn(self, x: Array) -> bool:
         """Store the nearest of some inputs that change the class; return whether it is the nearest so far."""
+        if not len(x):
+            return False
         with torch.no_grad():
             changes = self.excess(torch.tensor(x)).amin(1).numpy() <= 0
         away = np.where(changes, self.distance(x), np.inf)
@@ -196,7 +205,7 @@ class _DistortionSearch:
 
     def attack(self) -> None:
         """Run gradient search in smaller and smaller balls, and try points on the lines from the image to the points found."""
-        clauses, stop = torch.arange(self.excess.clauses), time.monotonic() + ATTACK_TIME_SHARE * (self.end - time.monotonic())
+        clauses, stop = torch.arange(self.excess.clauses), self.deadline.share(ATTACK_TIME_SHARE)
         radius = self.radius
         for k in range(3 * RADIUS_HALVINGS):
             x, worst = CounterexampleSearch.of(self.excess, self.region(radius), self.settings.seed + k).descend(clauses, stop)
@@ -205,47 +214,47 @@ class _DistortionSearch:
             if not self.learn(np.concatenate(steps)) and k:
                 return
             radius = 0.95 * self.radius
-            if time.monotonic() >= stop:
+            if stop.passed:
                 return
 
     def halve(self) -> None:
         """Find the largest radius, by halving, within which linear bounds refute every class."""
         low, high = 0.0, self.radius
         for _ in range(RADIUS_HALVINGS):
-            if time.monotonic() >= self.end or high <= 0:
+            if self.deadline.passed or high <= 0:
                 return
             middle = (low + high) / 2
-            low, high = (middle, high) if self.open(self.bounds(middle)).size == 0 else (low, middle)
+            low, high = (middle, high) if self.open(self.bounds(middle, self.deadline)).size == 0 else (low, middle)
             self.lower = max(self.lower, low)
 
-    def bounds(self, radius: float) -> Bounds:
-        """Return linear bounds over the ball of a radius."""
-        return propagate(self.excess.network, self.region(radius), method="crown")
+    def bounds(self, radius: float, deadline: Deadline) -> Bounds:
+        """Return linear bounds over the ball of a radius, looser ones after the deadline."""
+        return propagate(self.excess.network, self.region(radius), method="crown", time_limit=deadline)
 
     def open(self, bounds: Bounds) -> NDArray[np.int64]:
         """Return the classes that the bounds do not refute."""
         return np.flatnonzero(bounds.after[self.excess.network.output.name].lower[0].numpy() <= 0)
 
-    def solve(self, end: float) -> None:
+    def solve(self) -> None:
         """Solve one program per class over the ball of the nearest point; the smallest of their bounds is the lower bound."""
-        radius, gap, solver = self.radius, self.settings.gap, self.settings.solver
-        bounds = self.bounds(radius)
+        radius, gap, solver, end = self.radius, self.settings.gap, self.settings.solver, self.deadline.share(PROGRAM_TIME_SHARE)
+        bounds = self.bounds(radius, end)
         left = self.open(bounds)
-        if not len(left) or time.monotonic() >= self.end:
-            self.lower = max(self.lower, radius if not len(left) else 0.0)
+        if not len(left):
+            self.lower = max(self.lower, radius)
             return
-        encoding = encode(self.excess.network, bounds.region, bounds=bounds, formulation=self.settings.formulation)
+        formulation = self.settings.formulation
+        encoding = encode(self.excess.network, bounds.region, bounds=bounds, formulation=formulation, time_limit=end)
         t = encoding.model.variables["distance"] if bounds.region.ball else encoding.distance(self.image, radius, self.norm)
-        x = check_points(self.excess, bounds, self.settings.seed)
+        x = check_points(self.excess, bounds, self.settings.seed, end)
         chosen = np.linspace(0, len(x) - 1, min(PROGRAM_CHECK_PASSES, len(x))).astype(int)
-        check_program(encoding, from_model(encoding.model), x[chosen])
+        check_program(encoding, from_model(encoding.model), x[chosen], end)
         encoding.model.add_objective(1 * t.sum())
         proven, cuts = np.full(len(left), 0.0), 0
         lower, upper = (np.asarray(end.values) for end in (encoding.output.lower, encoding.output.upper))
         with open_problem(encoding, solver, options=self.settings.options) as opened:
             for position, k in enumerate(left):
-                seconds = (end - time.monotonic()) / (len(left) - position)
-                if seconds <= 0:
+                if end.passed:
                     break
                 limited = upper.copy()
                 limited[..., k] = np.minimum(limited[..., k], 0.0)
@@ -253,6 +262,7 @@ class _DistortionSearch:
                 tolerance = tolerance_margin(opened.problem.program, opened.problem.program.cost, 0.0)
                 stop = self.power((1 - gap) * self.radius / radius) + tolerance if Feature.BOUND_STOP in solver.features else None
                 start: Start = "none" if self.point is None else encoding.point(self.point)
+                seconds = end.share(1 / (len(left) - position)).seconds
                 result = opened.solve(limits=Limits(time=seconds, gap=gap / 4, gap_abs=gap / 4, bound_stop=stop), start=start)
                 self.nodes, cuts = self.nodes + result.nodes, cuts + result.cuts
                 tolerance += SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * cuts
@@ -265,13 +275,14 @@ class _DistortionSearch:
 
     def halve_by_verification(self, network: Network, clauses: tuple[Clause, ...]) -> None:
         """Halve the range that the programs left open, by all stages of `mipnet.verify`; each radius gets the same share of the time."""
-        low, high, share = self.lower, self.radius, (self.end - time.monotonic()) / RADIUS_HALVINGS
+        low, high = self.lower, self.radius
         for k in range(RADIUS_HALVINGS):
-            if share <= 0 or high - low <= self.settings.gap * high or (self.best == math.inf and self.lower >= self.upper):
+            if self.deadline.passed or high - low <= self.settings.gap * high or (self.best == math.inf and self.lower >= self.upper):
                 return
             middle = (low + high) / 2
             case = Case(self.region(middle).reshape((1, self.image.size)), clauses)
-            verdict = verify(network, Property((case,)), time_limit=share, backend=self.settings.mip, seed=self.settings.seed + k)
+            end = self.deadline.share(1 / (RADIUS_HALVINGS - k))
+            verdict = verify(network, Property((case,)), time_limit=end, backend=self.settings.mip, seed=self.settings.seed + k)
             self.nodes += verdict.nodes
             if verdict.counterexample is not None:
                 self.learn(verdict.counterexample[None])

@@ -7,7 +7,6 @@ the bounds are those of `mipnet.bounds.crown`, and each half starts from the bou
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -17,10 +16,13 @@ from torch import Tensor
 
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass, crown
+from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass, crown, rows_at_once
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.propagation import BoundsQuestion, sweep
+from mipnet.errors import TimeLimitReached
+from mipnet.limits.deadline import Deadline
 from mipnet.network.graph import Node
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Ball, Box
 from mipnet.verification.clause_network import Excess
 
@@ -28,7 +30,10 @@ SPLITTING_INPUTS_MAX = 10
 """Largest number of inputs of a network whose input set is split."""
 
 BOXES_PER_BATCH = 256
-"""Number of boxes that are bounded at once."""
+"""Largest number of boxes that are bounded at once."""
+
+PASSES_PER_BOX = 16
+"""What it costs to bound a box, in forward passes, if linear bounds are needed for few units; large networks get smaller batches."""
 
 BOX_SEARCH_STEPS = 0.3, 0.2, 0.1, 0.1, 0.05, 0.05
 """Step sizes of the gradient search inside of each box, relative to its width."""
@@ -100,18 +105,28 @@ class InputSplitting:
     region: Box
     margin: float
     confirm: Callable[[Array], Array | None]
+    deadline: Deadline
     corners: Array = field(init=False)
     boxes: int = 0
     bound: float = torch.inf
 
-    def run(self, end: float) -> tuple[bool, Array | None]:
-        """Return whether every box was refuted, and the counterexample if one was found."""
+    def __post_init__(self) -> None:
+        self.at_once = min(BOXES_PER_BATCH, samples_at_once(self.excess.network, PASSES_PER_BOX))
+
+    def run(self) -> tuple[bool, Array | None]:
+        """Return whether every box was refuted in time, and the counterexample if one was found."""
+        try:
+            return self._run()
+        except TimeLimitReached:
+            return False, None
+
+    def _run(self) -> tuple[bool, Array | None]:
         whole = Interval(torch.tensor(self.region.lower[:1]), torch.tensor(self.region.upper[:1]))
         undecided = SubBoxes(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width)
         while len(undecided):
-            if time.monotonic() >= end:
+            if self.deadline.passed:
                 return False, None
-            rest, boxes = undecided[:-BOXES_PER_BATCH], self.bounded(undecided[-BOXES_PER_BATCH:])
+            rest, boxes = undecided[: -self.at_once], self.bounded(undecided[-self.at_once :])
             refuted = boxes.bound > self.margin
             self.bound = min(self.bound, float(boxes.bound[refuted].min())) if refuted.any() else self.bound
             boxes = boxes[~refuted]
@@ -130,11 +145,14 @@ class InputSplitting:
         return True, None
 
     def bounded(self, boxes: SubBoxes) -> SubBoxes:
-        """Return the same boxes with tighter bounds of nodes and clauses, and with the effect of each input on the bound."""
+        """Return the same boxes with tighter bounds of nodes and clauses, and with the effect of each input on the bound.
+
+        Raises `TimeLimitReached` if the time ends before there are linear bounds of all rows.
+        """
         self.boxes += len(boxes)
         network, box = self.excess.network, Box(boxes.box.lower.numpy(), boxes.box.upper.numpy(), self.ball(len(boxes)))
         start = Bounds(network, box, {**{node.name: Interval(-INFINITE_BOUND, INFINITE_BOUND) for node in network.nodes}, **boxes.known})
-        found = sweep(BoundsQuestion(network, box, start=start), [self.refine], "crown")
+        found = sweep(BoundsQuestion(network, box, start=start, deadline=self.deadline), [self.refine], "crown")
         read = {node.inputs[0] for node in network.nodes if node.layer.activation}
         lower, slopes = self.row_bounds(KnownBounds(network, frozenset(), dict(found.after), ball=box.ball), len(boxes))
         lowest = slopes.take_along_dim(lower.argmin(1).reshape(-1, 1, *[1] * (slopes.ndim - 2)), 1)[:, 0]
@@ -158,9 +176,12 @@ class InputSplitting:
         """Return a lower bound per row of the excess, ``(n, rows)``, and its coefficients of the input, ``(n, rows, *input_shape)``."""
         output, count = known.network.output, len(self.excess.owner)
         sample, element = torch.arange(samples).repeat_interleave(count), torch.arange(count).repeat(samples)
+        asked, parts = CrownRows(output, sample, element, torch.ones(len(sample), dtype=torch.float64)), []
         with torch.no_grad():
-            asked = CrownRows(output, sample, element, torch.ones(len(sample), dtype=torch.float64))
-            found, slopes = backward_pass(known, asked, known.after[output.name])
+            for part in asked.split(rows_at_once(known.network, output)):
+                self.deadline.check("bound the outputs over a part of the input set")
+                parts.append(backward_pass(known, part, known.after[output.name]))
+        found, slopes = (torch.cat(each) for each in zip(*parts, strict=True))
         return found.reshape(samples, count), slopes.reshape(samples, count, *slopes.shape[1:])
 
     def points(self, boxes: SubBoxes) -> Array:
@@ -182,19 +203,23 @@ def effect_of_inputs(boxes: SubBoxes, whole: Interval) -> Tensor:
 
 
 def lower_bound_by_splitting(
-    excess: Excess, region: Box, level: Callable[[], float], learn: Callable[[Array], None], end: float
+    excess: Excess, region: Box, level: Callable[[], float], learn: Callable[[Array], None], deadline: Deadline
 ) -> tuple[float, int]:
     """Return a lower bound of the smallest excess of any clause, and the number of boxes that were bounded.
 
-    Boxes are halved in the order of their bounds, until the bound is above ``level()``.  ``learn`` is called with inputs of every box, and
-    may lower the level.
+    Boxes are halved in the order of their bounds, until the bound is above ``level()`` or the time is over.  The bound is the smallest of
+    all boxes, those that still wait to be halved included.  ``learn`` is called with inputs of every box, and may lower the level.
     """
-    splitting = InputSplitting(excess, region, 0.0, lambda x: None)
+    splitting = InputSplitting(excess, region, 0.0, lambda x: None, deadline)
     whole = Interval(torch.tensor(region.lower[:1]), torch.tensor(region.upper[:1]))
     waiting, done = SubBoxes(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width), torch.inf
-    while len(waiting) and time.monotonic() < end and len(waiting) < WAITING_BOXES_MAX:
+    while len(waiting) and not deadline.passed and len(waiting) < WAITING_BOXES_MAX:
         order = waiting.bound.argsort()
-        rest, boxes = waiting[order[BOXES_PER_BATCH:]], splitting.bounded(waiting[order[:BOXES_PER_BATCH]])
+        try:
+            boxes = splitting.bounded(waiting[order[: splitting.at_once]])
+        except TimeLimitReached:
+            break  # these boxes are still among those that wait
+        rest = waiting[order[splitting.at_once :]]
         learn(np.concatenate([boxes.box.centre.numpy(), splitting.corners]))
         effect = effect_of_inputs(boxes, whole)
         over = (boxes.bound >= level()) | (effect.amax(1) < 0)

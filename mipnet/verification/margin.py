@@ -11,8 +11,10 @@ import torch
 
 from mipnet.arrays import Array
 from mipnet.backend import Backend
+from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import suggest_keywords
+from mipnet.errors import TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
@@ -21,6 +23,9 @@ from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.robustness import TARGETS_HINT, Classes, class_differences
+
+BOUNDS_TIME_SHARE, SEARCH_TIME_SHARE = 0.4, 0.2
+"""Share of the remaining time that linear bounds and gradient search may use."""
 
 MarginScale = Literal["outputs", "logits"]
 
@@ -57,7 +62,7 @@ def maximum_margin(
     label: int | Classes,
     *,
     gap: float = 1e-4,
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = 60.0,
     backend: str | Backend | MipSettings = "highs",
     seed: int = 0,
 ) -> Margin:
@@ -65,40 +70,63 @@ def maximum_margin(
 
     First linear bounds are computed, then gradient search looks for a point.  Then one program is solved per class that may have a larger
     value than the best point.  A solve ends once the class cannot exceed the best point by more than ``gap``.  The upper bounds include the
-    solver's tolerances (`mipnet.solving.element_bounds.tolerance_margin`), so only a ``gap`` above these is reached.
+    solver's tolerances (`mipnet.solving.element_bounds.tolerance_margin`), so only a ``gap`` above these is reached.  ``time_limit`` is in
+    seconds of the whole call, None for no limit; the bounds proven by then are returned, and are infinite if there are none.
 
     For a network that ends in a softmax, y are the logits: ``y_c - y_label = ln(p_c / p_label)``, which has the sign of ``p_c - p_label``.
     Raises `InputError` for a class that the network does not have, and `UnsupportedError` for a softmax over several groups of outputs.
     """
     network.check_classes()
-    began, count, classes = time.monotonic(), size(network.output_shape), Classes.of(label)
+    began, deadline, count, classes = time.monotonic(), Deadline.after(time_limit), size(network.output_shape), Classes.of(label)
     others, settings = classes.others(count), MipSettings.of(backend)
     region = region.fit(network.input_shape)
     excess = Excess.of(network, [Clause(class_differences(count, c, [classes.winner]), np.zeros(1)) for c in others])
-    bounds = propagate(excess.network, region, method="alpha")
-    lower = bounds.after[excess.network.output.name].lower[0].numpy().copy()  # of y_label - y_c, per class c
-    best = _BestMargin(excess, region)
-    best.learn(CounterexampleSearch.of(excess, region, seed).descend(torch.arange(excess.clauses), began + 0.2 * time_limit)[0].numpy())
-    nodes = 0
-    with ClauseProgram(excess, bounds, settings, best.learn) as program:
-        for k in lower.argsort():
-            seconds = began + time_limit - time.monotonic()
-            if lower[k] >= best.value - gap or seconds <= 0:
-                continue
-            result = program.minimise(int(k), seconds, best.value - gap)
-            nodes += result.nodes
-            lower[k] = max(lower[k], result.bound)
-            if result.interrupted:
-                break
+    search = _MarginSearch(excess, region, settings, deadline, gap)
+    search.run(seed)
+    lower, best = search.lower, search.best
     uppers = {c: -float(value) for c, value in zip(others, lower, strict=True)}
     upper = max(-best.value, max(uppers.values()))
     output, seconds, scale = network.outputs(best.x)[0], time.monotonic() - began, _scale(network)
-    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, nodes, scale)
+    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, search.nodes, scale)
 
 
 def _scale(network: Network) -> MarginScale:
     """Return what the margin is a difference of; differences of log-probabilities are those of the logits."""
     return "logits" if network.softmax is not None and network.softmax.kind == "softmax" else "outputs"
+
+
+class _MarginSearch:
+    """The search: ``lower`` are proven bounds of ``y_label - y_c`` per class c, ``best`` is the best point so far."""
+
+    def __init__(self, excess: Excess, region: Box, settings: MipSettings, deadline: Deadline, gap: float) -> None:
+        self.excess, self.region, self.settings, self.deadline, self.gap = excess, region, settings, deadline, gap
+        self.lower, self.nodes, self.best = np.full(excess.clauses, -np.inf), 0, _BestMargin(excess, region)
+
+    def run(self, seed: int) -> None:
+        """Run all stages, or those that there is time for."""
+        try:
+            end = self.deadline.share(BOUNDS_TIME_SHARE)
+            bounds = propagate(self.excess.network, self.region, method="alpha", time_limit=end)
+            self.lower = bounds.after[self.excess.network.output.name].lower[0].numpy().copy()
+            search = CounterexampleSearch.of(self.excess, self.region, seed)
+            end = self.deadline.share(SEARCH_TIME_SHARE)
+            self.best.learn(search.descend(torch.arange(self.excess.clauses), end)[0].numpy())
+            self._solve(bounds)
+        except TimeLimitReached:  # what was proven before holds
+            pass
+
+    def _solve(self, bounds: Bounds) -> None:
+        if not (self.lower < self.best.value - self.gap).any() or self.deadline.passed:
+            return
+        with ClauseProgram(self.excess, bounds, self.settings, self.best.learn, self.deadline) as program:
+            for k in self.lower.argsort():
+                if self.lower[k] >= self.best.value - self.gap or self.deadline.passed:
+                    continue
+                result = program.minimise(int(k), self.best.value - self.gap)
+                self.nodes += result.nodes
+                self.lower[k] = max(self.lower[k], result.bound)
+                if result.interrupted:
+                    break
 
 
 class _BestMargin:
@@ -111,6 +139,8 @@ class _BestMargin:
 
     def learn(self, x: Array) -> None:
         """Store the best of some inputs, if it is better than the best so far."""
+        if not len(x):
+            return
         with torch.no_grad():
             found = self.excess(torch.tensor(x)).numpy()
         row, clause = np.unravel_index(found.argmin(), found.shape)

@@ -10,7 +10,9 @@ import numpy as np
 
 from mipnet.arrays import Array
 from mipnet.errors import suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import Network
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Case
 from mipnet.readers.files import ONNX_SUFFIXES, suffix_of
 
@@ -21,16 +23,20 @@ REGION_SLACK_RELATIVE = 1e-7
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Oracle:
-    """A function ``run`` from inputs ``(n, *input_shape)`` of type ``dtype`` to outputs ``(n, *output_shape)``."""
+    """A function ``run`` from inputs ``(n, *input_shape)`` of type ``dtype`` to outputs ``(n, *output_shape)``.
+
+    At most ``at_once`` inputs are given to it in one call.
+    """
 
     name: str
     run: Callable[[Array], Array]
     dtype: type[np.floating] = np.float64
+    at_once: int = 64
 
     @staticmethod
     def of(network: Network) -> Oracle:
         """Return the oracle that runs `Network.outputs` in torch, in float64."""
-        return Oracle("torch", network.outputs)
+        return Oracle("torch", network.outputs, at_once=samples_at_once(network))
 
     @staticmethod
     def of_file(path: str | Path, network: Network) -> Oracle:
@@ -46,18 +52,21 @@ class Oracle:
             session = open_session(path)
         except Exception:  # onnxruntime has no common class of errors
             return Oracle.of(network)
-        return Oracle("onnxruntime", session.run, session.dtype)
+        return Oracle("onnxruntime", session.run, session.dtype, samples_at_once(network))
 
-    def first(self, case: Case, x: Array) -> tuple[Array, Array] | None:
-        """Return the first input that satisfies the case according to the oracle, and its output; None if there is none."""
-        if not len(x):
-            return None
-        inputs = self.rounded(case, x)
-        outputs = np.asarray(self.run(inputs), dtype=np.float64)
-        exact = inputs.astype(np.float64)
-        size = 1.0 + float(np.abs(case.region.lower).max())
-        good = case.contains(exact, REGION_SLACK_RELATIVE * size) & (case.excess(outputs.reshape(len(x), -1)) <= 0)
-        return (exact[good][0], outputs[good][0]) if good.any() else None
+    def first(self, case: Case, x: Array, deadline: Deadline = NO_DEADLINE) -> tuple[Array, Array] | None:
+        """Return the first input that satisfies the case according to the oracle, and its output; None if none does, or none in time."""
+        slack = REGION_SLACK_RELATIVE * (1.0 + float(np.abs(case.region.lower).max()))
+        for start in range(0, len(x), self.at_once):
+            if deadline.passed:
+                break
+            inputs = self.rounded(case, x[start : start + self.at_once])
+            outputs = np.asarray(self.run(inputs), dtype=np.float64)
+            exact = inputs.astype(np.float64)
+            good = case.contains(exact, slack) & (case.excess(outputs.reshape(len(inputs), -1)) <= 0)
+            if good.any():
+                return exact[good][0], outputs[good][0]
+        return None
 
     def rounded(self, case: Case, x: Array) -> Array:
         """Return the inputs in the oracle's numbers, inside of the box wherever a number of that type lies in it."""

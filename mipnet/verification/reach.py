@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
@@ -28,7 +29,8 @@ from mipnet.verification.softmax_ends import OutputEnd, softmax_functions
 class Extreme:
     """The minimum or the maximum of one function: ``value`` is attained at ``point``, and no value in the box is beyond ``bound``.
 
-    ``method`` is the stage that proved the bound: crown, splitting, alpha or mip; interval if none of these ran.
+    ``method`` is the stage that proved the bound: interval, crown, splitting, alpha or mip.  Without time for any of them the bound is
+    infinite.
     """
 
     bound: float
@@ -88,7 +90,7 @@ def reach(
     directions: ArrayLike | None = None,
     *,
     backend: str | Backend | MipSettings = "highs",
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = 60.0,
     tolerance: float = 1e-4,
     seed: int = 0,
 ) -> Reached:
@@ -105,7 +107,7 @@ def reach(
     backend
         The solver of the last stage, or a `MipSettings` with its options and the formulation as well.
     time_limit
-        Seconds for all stages together; then the bounds proven so far are returned.
+        Seconds of the whole call, None for no limit; then the bounds proven so far are returned.
     tolerance
         A minimum or maximum is found once its gap is at most ``tolerance * max(1, |value|)``.
     seed
@@ -114,11 +116,11 @@ def reach(
     With at most ten inputs the box is split, in the order of the bounds.  With more inputs, and where splitting takes too long, a solver
     minimises and maximises each function on one open session.  Ctrl-C returns the bounds proven so far.
     """
+    began, deadline = time.monotonic(), Deadline.after(time_limit)
     rows = _directions(network, directions)
     region = one_box(network, region)
-    check_numbers(time_limit, tolerance)
-    began = time.monotonic()
-    settings = MinimumSettings(MipSettings.of(backend), began + time_limit, tolerance, seed=seed)
+    check_tolerance(tolerance)
+    settings = MinimumSettings(MipSettings.of(backend), deadline, tolerance, seed=seed)
     functions = softmax_functions(network, rows)
     found = MinimumSearch(network, functions, region, settings)
     ends = list(zip(found.run(), functions.ends, strict=True))
@@ -142,10 +144,8 @@ def one_box(network: Network, region: Box) -> Box:
     return fitted
 
 
-def check_numbers(time_limit: float, tolerance: float) -> None:
-    """Raise `InputError` unless the time limit is positive and the tolerance is at least 0."""
-    if not time_limit > 0:
-        raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
+def check_tolerance(tolerance: float) -> None:
+    """Raise `InputError` unless the tolerance is at least 0."""
     if not tolerance >= 0:
         raise InputError(f"the tolerance is {tolerance}; expected a number of at least 0")
 

@@ -12,6 +12,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.errors import DataError, InputError, check_choice, suggest_keywords
 from mipnet.formulations.distance import Norm
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import L1, L2, Box, LInf
@@ -79,7 +80,7 @@ def robustness(
     radius: float,
     norm: Norm = "linf",
     clip: ClipRange = (0.0, 1.0),
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = 60.0,
     backend: str | Backend | MipSettings = "highs",
 ) -> Verdict:
     """Verify that no input within ``radius`` of ``x`` changes the predicted class: ``unsat`` if proven, ``sat`` with an input that does.
@@ -106,8 +107,9 @@ def robustness(
     Further settings of the verification (an oracle, a second backend, a seed) go through `mipnet.robustness_property`:
     ``mn.verify(network, mn.robustness_property(network, x, radius=0.1), cross_check="scip")`` asks the same question.
     """
+    deadline = Deadline.after(time_limit)
     question = robustness_property(network, x, label, radius=radius, norm=norm, clip=clip)
-    return verify(network, question, time_limit=time_limit, backend=backend)
+    return verify(network, question, time_limit=deadline, backend=backend)
 
 
 @suggest_keywords(moved={"targets": TARGETS_HINT})

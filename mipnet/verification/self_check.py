@@ -8,7 +8,7 @@ Passing these checks proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +19,13 @@ from mipnet.arrays import Array
 from mipnet.backend import Program
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import SolverFailure
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import size
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.solving.replay import replay
 from mipnet.verification.clause_network import Excess
+from mipnet.verification.counterexamples import SEARCH_PASSES_PER_STEP
 
 CHECK_POINTS_RANDOM = 64
 """Number of random points; half of them are corners."""
@@ -37,30 +40,54 @@ CHECK_SLACK_RELATIVE = 1e-6
 """How far a forward pass may lie outside, relative to 1 + its absolute value."""
 
 
-def check_points(excess: Excess, bounds: Bounds, seed: int = 0) -> Array:
+def check_points(excess: Excess, bounds: Bounds, seed: int = 0, deadline: Deadline = NO_DEADLINE) -> Array:
     """Return inputs of the set, ``(n, *input_shape)``: first those that move values to their extremes, then random ones.
 
-    These values are the inputs of activations whose sign is not decided by the bounds, and every row of the excess.
+    These values are the inputs of activations whose sign is not decided by the bounds, and every row of the excess.  Values whose turn
+    does not come in time keep a random input.
     """
     rng, region, network = np.random.default_rng(seed), bounds.region, excess.network
-    low, high = torch.tensor(region.lower[:1]), torch.tensor(region.upper[:1])
+    width = torch.tensor(region.upper[:1] - region.lower[:1])
     wanted = list(_pushed_elements(excess, bounds, rng))
-    x = torch.tensor(region.nearest(_random(region.lower, region.upper, sum(len(each.element) for each in wanted), rng)))
-    for step in CHECK_STEP_FIRST * (2 / 3) ** np.arange(CHECK_STEPS):
-        x.requires_grad_()
-        values, first, total = network.values(x), 0, torch.zeros((), dtype=torch.float64)
-        for each in wanted:
-            own = torch.arange(first, first + len(each.element))
-            total, first = total + each.sign * values[each.node].flatten(1)[own, each.element].sum(), first + len(own)
-        (slope,) = torch.autograd.grad(total, x)
-        x = torch.tensor(region.nearest((x.detach() + step * (high - low) * slope.sign()).numpy()))
-    return np.concatenate([x.numpy(), region.nearest(_random(region.lower, region.upper, CHECK_POINTS_RANDOM, rng))])
+    x = region.nearest(_random(region.lower, region.upper, len(wanted), rng))
+    at_once = samples_at_once(network, SEARCH_PASSES_PER_STEP)
+    for first in range(0, len(wanted), at_once):
+        pushed, part = torch.tensor(x[first : first + at_once]), wanted[first : first + at_once]
+        for step in CHECK_STEP_FIRST * (2 / 3) ** np.arange(CHECK_STEPS):
+            if deadline.passed:
+                break
+            pushed.requires_grad_()
+            (slope,) = torch.autograd.grad(_total(network.values(pushed), part), pushed)
+            pushed = torch.tensor(region.nearest((pushed.detach() + step * width * slope.sign()).numpy()))
+        x[first : first + at_once] = pushed.numpy()
+    return np.concatenate([x, region.nearest(_random(region.lower, region.upper, CHECK_POINTS_RANDOM, rng))])
 
 
-def check_bounds(excess: Excess, bounds: Bounds, proven: Array, x: Array) -> None:
-    """Raise `SolverFailure` if a forward pass leaves a node's bounds, or has a smaller excess of a clause than is ``proven``."""
+def _total(values: Mapping[str, Tensor], pushed: Sequence[_PushedElement]) -> Tensor:
+    """Return the sum of each element, times its sign, in the sample of the same number."""
+    total = torch.zeros((), dtype=torch.float64)
+    for name in dict.fromkeys(each.node for each in pushed):
+        own = [k for k, each in enumerate(pushed) if each.node == name]
+        sign = torch.tensor([pushed[k].sign for k in own], dtype=torch.float64)
+        total = total + (sign * values[name].flatten(1)[own, [pushed[k].element for k in own]]).sum()
+    return total
+
+
+def check_bounds(excess: Excess, bounds: Bounds, proven: Array, x: Array, deadline: Deadline = NO_DEADLINE) -> None:
+    """Raise `SolverFailure` if a forward pass leaves a node's bounds, or has a smaller excess of a clause than is ``proven``.
+
+    Passes that are left at the deadline are not made.
+    """
+    at_once = samples_at_once(excess.network)
+    for first in range(0, len(x), at_once):
+        _check_passes(excess, bounds, proven, torch.tensor(x[first : first + at_once]))
+        if deadline.passed:
+            return
+
+
+def _check_passes(excess: Excess, bounds: Bounds, proven: Array, x: Tensor) -> None:
     with torch.no_grad():
-        values = excess.network.values(torch.tensor(x))
+        values = excess.network.values(x)
         smallest = excess.largest(values[excess.network.output.name]).amin(0).numpy()
     for name, box in bounds.after.items():
         value = values[name]
@@ -76,9 +103,13 @@ def check_bounds(excess: Excess, bounds: Bounds, proven: Array, x: Array) -> Non
         )
 
 
-def check_program(encoding: Encoding, program: Program, x: Array) -> None:
-    """Raise `SolverFailure` unless forward passes are feasible in the program, with the values that the network has in torch."""
+def check_program(encoding: Encoding, program: Program, x: Array, deadline: Deadline = NO_DEADLINE) -> None:
+    """Raise `SolverFailure` unless forward passes are feasible in the program, with the values that the network has in torch.
+
+    Raises `TimeLimitReached` if the time ends before all of them are compared: an unchecked program proves nothing.
+    """
     for each in x:
+        deadline.check("check the program by forward passes")
         point = encoding.point(each[None])[program.labels]
         missed, error = program.relative_violation(point), replay(encoding, program, point)[1]
         if max(missed, error) > CHECK_SLACK_RELATIVE:
@@ -89,25 +120,24 @@ def check_program(encoding: Encoding, program: Program, x: Array) -> None:
             )
 
 
-class _PushedElements(NamedTuple):
-    """Elements of a node that gradient steps increase (``sign`` 1) or decrease (-1)."""
+class _PushedElement(NamedTuple):
+    """An element of a node that gradient steps increase (``sign`` 1) or decrease (-1)."""
 
     node: str
-    element: Tensor
+    element: int
     sign: float
 
 
-def _pushed_elements(excess: Excess, bounds: Bounds, rng: np.random.Generator) -> Iterator[_PushedElements]:
+def _pushed_elements(excess: Excess, bounds: Bounds, rng: np.random.Generator) -> Iterator[_PushedElement]:
     """Yield the elements that gradient steps move to their extremes."""
     network = excess.network
     before = dict.fromkeys(node.inputs[0] for node in network.nodes if node.layer.activation)
     for name in (*before, network.output.name):
         box = bounds.after[name]
         open_ = ((box.lower < 0) & (box.upper > 0)).flatten() if name in before else torch.ones(size(box.lower.shape), dtype=torch.bool)
-        found = open_.nonzero()[:, 0].numpy()
-        element = torch.tensor(rng.permutation(found)[:CHECK_ELEMENTS_PER_NODE])
+        chosen = rng.permutation(open_.nonzero()[:, 0].numpy())[:CHECK_ELEMENTS_PER_NODE].tolist()
         for sign in (1.0, -1.0) if name in before else (-1.0,):
-            yield _PushedElements(name, element, sign)
+            yield from (_PushedElement(name, element, sign) for element in chosen)
 
 
 def _random(low: Array, high: Array, count: int, rng: np.random.Generator) -> Array:

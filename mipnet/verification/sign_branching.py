@@ -9,7 +9,6 @@ Lagrangian Decomposition", 2021, section 5).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -23,11 +22,16 @@ from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass
 from mipnet.bounds.interval import Interval
 from mipnet.formulations.registry import is_affine
 from mipnet.layers.activations import ReLU
+from mipnet.limits.deadline import Deadline
 from mipnet.network.graph import Network, size
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.verification.clause_network import Excess
 
 BRANCHES_PER_BATCH = 64
-"""Number of branches that are bounded at once."""
+"""Largest number of branches that are split at once."""
+
+PASSES_PER_BRANCH = 8
+"""What a gradient step for both halves of a branch costs, in forward passes; large networks get smaller batches."""
 
 BRANCHING_STEPS = 12
 """Number of gradient steps per branch; the whole set gets twice as many."""
@@ -92,6 +96,7 @@ class SignBranching:
     row: int
     margin: float
     confirm: Callable[[Array], Array | None]
+    deadline: Deadline
     branches: int = 0
     bound: float = -torch.inf
     refuted: float = torch.inf
@@ -101,27 +106,31 @@ class SignBranching:
         """Return True if every layer is affine or a ReLU."""
         return all(isinstance(node.layer, ReLU) or is_affine(node.layer) for node in network.nodes)
 
-    def run(self, end: float) -> tuple[bool, Array | None]:
-        """Return whether every branch was refuted, and the counterexample if one was found."""
+    def run(self) -> tuple[bool, Array | None]:
+        """Return whether every branch was refuted in time, and the counterexample if one was found."""
         count = len(self.unstable)
         if not count:
             return False, None
         whole = Branches(
             torch.zeros(1, count), torch.full((1, count), 0.5).double(), torch.zeros(1, count).double(), torch.full((1,), -torch.inf)
         )
-        waiting = self.bounded(whole, end, BRANCHING_STEPS * 2)
+        waiting = self.bounded(whole, BRANCHING_STEPS * 2)
+        at_once = min(BRANCHES_PER_BATCH, samples_at_once(self.excess.network, PASSES_PER_BRANCH))
         while len(waiting):
             self.bound = float(waiting.bound.min())
-            if time.monotonic() >= end:
+            if self.deadline.passed:
                 return False, None
             order = waiting.bound.argsort()
-            branches, rest = waiting[order[:BRANCHES_PER_BATCH]], waiting[order[BRANCHES_PER_BATCH:]]
+            branches, rest = waiting[order[:at_once]], waiting[order[at_once:]]
             if (branches.signs != 0).all(1).any():
                 return False, None
             found = self.confirm(self.corners)
             if found is not None:
                 return False, found
-            waiting = rest + self.bounded(branches.split(self.choose(branches)), end, BRANCHING_STEPS)
+            unit = self.choose(branches)
+            if unit is None:
+                return False, None
+            waiting = rest + self.bounded(branches.split(unit), BRANCHING_STEPS)
         self.bound = self.refuted
         return True, None
 
@@ -146,8 +155,8 @@ class SignBranching:
         """The nodes that ReLUs read."""
         return tuple(dict.fromkeys(node.inputs[0] for node in self.excess.network.nodes if isinstance(node.layer, ReLU)))
 
-    def bounded(self, branches: Branches, end: float, steps: int) -> Branches:
-        """Tighten the bounds of branches by gradient steps, and return the branches that are not refuted."""
+    def bounded(self, branches: Branches, steps: int) -> Branches:
+        """Tighten the bounds of branches by gradient steps, at least by one, and return the branches that are not refuted."""
         self.branches += len(branches)
         slopes, multipliers = (each.clone().requires_grad_() for each in (branches.slopes, branches.multipliers))
         adam = torch.optim.Adam([{"params": [slopes], "lr": SLOPE_RATE}, {"params": [multipliers], "lr": MULTIPLIER_RATE}])
@@ -162,7 +171,7 @@ class SignBranching:
                     torch.where(better[:, None], multipliers.detach(), best.multipliers),
                     torch.maximum(found.detach(), best.bound),
                 )
-                if bool((best.bound > self.margin).all()) or time.monotonic() >= end or not found.requires_grad:
+                if bool((best.bound > self.margin).all()) or self.deadline.passed or not found.requires_grad:
                     break
                 # only the branches that are not refuted yet are optimised further
                 wanted = (slopes, multipliers)
@@ -209,8 +218,11 @@ class SignBranching:
             after[name] = Interval(low.reshape(shape), high.reshape(shape))
         return SignedBounds(signs, KnownBounds(self.excess.network, frozenset(), after, ball=self.bounds.region.ball))
 
-    def choose(self, branches: Branches) -> Tensor:
-        """Return, per branch, the number of the unstable unit whose split raises the bound most, among the units with the highest cost."""
+    def choose(self, branches: Branches) -> Tensor | None:
+        """Return, per branch, the number of the unstable unit whose split raises the bound most, among the units with the highest cost.
+
+        Returns None if the time ends before all of these units are tried.
+        """
         with torch.no_grad():
             seen: dict[str, Tensor] = {}
             self.lower_bounds(self.signed(branches.signs), branches.slopes, branches.multipliers, seen)
@@ -219,6 +231,8 @@ class SignBranching:
             tried = torch.cat([each.topk(min(count, cost.shape[-1]), 1).indices for each, count in zip(cost, counts, strict=True)], 1)
             worth = []
             for unit in tried.T:
+                if self.deadline.passed:
+                    return None
                 halves = branches.split(unit)
                 found = self.lower_bounds(self.signed(halves.signs), halves.slopes, halves.multipliers)[0].reshape(2, -1)
                 free = branches.signs.gather(1, unit[:, None])[:, 0] == 0

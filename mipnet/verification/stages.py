@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
+from mipnet.errors import TimeLimitReached
+from mipnet.limits.deadline import Deadline
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case
 from mipnet.solving.mip_settings import MipSettings
@@ -31,7 +32,7 @@ REFUTATION_MARGIN = 1e-9
 SEARCH_ROUNDS_FIRST, SEARCH_ROUNDS_SECOND = 1, 8
 """Rounds of gradient search before optimised slopes, and before branching and the solver."""
 
-STAGE_TIME_SHARES = {"search": 0.1, "splitting": 0.8, "branching": 0.6}
+STAGE_TIME_SHARES = {"crown": 0.5, "search": 0.1, "splitting": 0.8, "alpha": 0.5, "branching": 0.6}
 """Share of the remaining time that a stage may use."""
 
 
@@ -58,7 +59,7 @@ class CaseTrial:
     case: Case
     number: int
     settings: StageSettings
-    end: float
+    deadline: Deadline
     found: tuple[Array, Array] | None = None
     ended: str | None = None
     parts: int = 0
@@ -80,13 +81,15 @@ class CaseTrial:
                 if self.found is not None or not self.open.any():
                     self.ended = name
                     break
-                if time.monotonic() >= self.end:
+                if self.deadline.passed:
                     break
             if self.found is None and self.clauses and not self.open.any():
-                x = check_points(self.excess, self.bounds, self.settings.seed)
-                check_bounds(self.excess, self.bounds, self.bound, x)
+                x = check_points(self.excess, self.bounds, self.settings.seed, self.deadline)
+                check_bounds(self.excess, self.bounds, self.bound, x, self.deadline)
                 if self.network.softmax is not None and self.confirm(x) is not None:  # by the rounding of probabilities
                     self.ended = "search"
+        except TimeLimitReached:  # what was proven before holds
+            pass
         except KeyboardInterrupt:
             self.interrupted = True
         return self.verdict_so_far()
@@ -112,7 +115,7 @@ class CaseTrial:
         yield "search"
         self._begin("interval")
         self.excess = Excess.of(self.network, self.clauses)
-        self.bounds: Bounds = propagate(self.excess.network, self.region, method="interval")
+        self.bounds: Bounds = propagate(self.excess.network, self.region, method="interval", time_limit=self.deadline)
         self._refute("interval", self._largest(self.bounds))
         yield "interval"
         self._propagate("crown")
@@ -133,16 +136,15 @@ class CaseTrial:
 
     def confirm(self, x: Array) -> Array | None:
         """Return the first of some inputs that is a counterexample, or None; a counterexample decides the case."""
-        found = self.settings.oracle.first(self.case, x)
+        found = self.settings.oracle.first(self.case, x, self.deadline)
         self.found = self.found or found
         return None if found is None else found[0]
 
     def _begin(self, stage: str) -> None:
         self.settings.on_stage(stage, int(self.open.sum()))
 
-    def _until(self, stage: str) -> float:
-        now = time.monotonic()
-        return now + STAGE_TIME_SHARES[stage] * (self.end - now)
+    def _until(self, stage: str) -> Deadline:
+        return self.deadline.share(STAGE_TIME_SHARES[stage])
 
     def _refute(self, stage: str, bound: Array, margin: float = REFUTATION_MARGIN) -> None:
         """Store better bounds, and the stage for the clauses that they refute."""
@@ -155,7 +157,8 @@ class CaseTrial:
 
     def _propagate(self, method: str) -> None:
         self._begin(method)
-        self.bounds = propagate(self.excess.network, self.region, method=method, start=self.bounds)  # type: ignore[arg-type]
+        end = self._until(method)
+        self.bounds = propagate(self.excess.network, self.region, method=method, start=self.bounds, time_limit=end)  # type: ignore[arg-type]
         self._refute(method, self._largest(self.bounds))
 
     def _search(self, rounds: int) -> None:
@@ -169,8 +172,8 @@ class CaseTrial:
         self._begin("splitting")
         clauses = np.flatnonzero(self.open)
         excess = Excess.of(self.network, [self.clauses[k] for k in clauses])
-        splitting = InputSplitting(excess, self.region, REFUTATION_MARGIN, self.confirm)
-        done, _ = splitting.run(self._until("splitting"))
+        splitting = InputSplitting(excess, self.region, REFUTATION_MARGIN, self.confirm, self._until("splitting"))
+        done, _ = splitting.run()
         self.parts += splitting.boxes
         if done:
             self._refute("splitting", np.where(self.open, splitting.bound, -np.inf))
@@ -180,14 +183,15 @@ class CaseTrial:
         if not SignBranching.applies_to(self.excess.network):
             return
         self._begin("branching")
-        rows, end = self.bounds.after[self.excess.network.output.name].lower[0].numpy(), self._until("branching")
+        rows, until = self.bounds.after[self.excess.network.output.name].lower[0].numpy(), self._until("branching")
         order = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
         for left, k in zip(range(len(order), 0, -1), order, strict=True):
-            now, own = time.monotonic(), np.flatnonzero((self.excess.owner == k) & self.excess.refuting)
+            own = np.flatnonzero((self.excess.owner == k) & self.excess.refuting)
             if not len(own):
                 continue
-            branching = SignBranching(self.excess, self.bounds, int(own[rows[own].argmax()]), REFUTATION_MARGIN, self.confirm)
-            branching.run(now + (end - now) / left)
+            row, end = int(own[rows[own].argmax()]), until.share(1 / left)
+            branching = SignBranching(self.excess, self.bounds, row, REFUTATION_MARGIN, self.confirm, end)
+            branching.run()
             self.parts += branching.branches
             if self.found is not None:
                 return
@@ -197,15 +201,14 @@ class CaseTrial:
         self._begin("mip")
         clauses = sorted(np.flatnonzero(self.open), key=lambda k: -self.bound[k])
         excess = Excess.of(self.network, [self.clauses[k] for k in clauses])
-        bounds = propagate(excess.network, self.region, method="crown", given=self._network_bounds())
-        with ClauseProgram(excess, bounds, self.settings.mip, self.confirm) as program:
+        bounds = propagate(excess.network, self.region, method="crown", given=self._network_bounds(), time_limit=self.deadline)
+        with ClauseProgram(excess, bounds, self.settings.mip, self.confirm, self.deadline) as program:
             for _ in range(2):  # a clause that was not decided in its share of the time gets the time that is left
                 waiting = [position for position, k in enumerate(clauses) if self.open[k]]
                 for left, position in zip(range(len(waiting), 0, -1), waiting, strict=True):
-                    seconds = (self.end - time.monotonic()) / left
-                    if seconds <= 0:
+                    if self.deadline.passed:
                         return
-                    result = program.decide(position, seconds)
+                    result = program.decide(position, self.deadline.share(1 / left))
                     self.nodes, self.interrupted = self.nodes + result.nodes, result.interrupted
                     if self.found is not None or self.interrupted:
                         return

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from mipnet.backend import Backend, get_backend
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
@@ -29,7 +30,7 @@ def verify(
     network: Network,
     question: Property,
     *,
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = 60.0,
     backend: str | Backend | MipSettings = "highs",
     oracle: Oracle | None = None,
     cross_check: str | Backend | None = None,
@@ -41,7 +42,7 @@ def verify(
     Parameters
     ----------
     time_limit
-        Seconds for all stages together.
+        Seconds of the whole call, None for no limit; then a clause that no stage has decided makes the verdict ``unknown``.
     backend
         The solver of the last stage, or a `MipSettings` with its options and the formulation as well.
     oracle
@@ -55,31 +56,28 @@ def verify(
 
     ``unsat`` rests on bounds that are rounded outwards, and on a solver's dual bound minus its tolerances
     (`mipnet.solving.element_bounds.tolerance_margin`).  Before that verdict, bounds and programs are checked by forward passes
-    (`mipnet.verification.self_check`); a contradiction raises `SolverFailure`.
+    (`mipnet.verification.self_check`), as many as there is time for; a contradiction raises `SolverFailure`.
 
     A property of a network that ends in a softmax is about the probabilities, or log-probabilities: its rows are rewritten for the logits
     (`mipnet.verification.softmax_rows`), in whose units the bounds are; the oracle confirms a counterexample with the softmax.  Raises
     `UnsupportedError` for a row that cannot be rewritten.
     """
+    began, deadline = time.monotonic(), Deadline.after(time_limit)
     check_property(network, question)
-    if not time_limit > 0:
-        raise InputError(f"the time limit is {time_limit}; expected a positive number of seconds")
-    began, oracle = time.monotonic(), oracle or Oracle.of(network)
+    oracle = oracle or Oracle.of(network)
     settings = StageSettings(MipSettings.of(backend), oracle, seed, on_stage)
     second = None if cross_check is None else get_backend(cross_check)
     verdicts: list[Verdict] = []
     for k, case in enumerate(question.cases):
-        left = began + time_limit - time.monotonic()
-        trial = CaseTrial(network, case, k, settings, time.monotonic() + left / (len(question.cases) - k))
+        trial = CaseTrial(network, case, k, settings, deadline.share(1 / (len(question.cases) - k)))
         verdicts.append(trial.verdict())
         if verdicts[-1].status == "sat" or verdicts[-1].interrupted:
             break
     verdict = _together(verdicts, len(question.cases), time.monotonic() - began)
     if second is None or verdict.status != "unsat":
         return verdict
-    left = max(0.0, began + time_limit - time.monotonic())
     other = replace(settings, mip=replace(settings.mip, backend=second, options=None))
-    return _second_opinion(network, question, verdict, other, left)
+    return _second_opinion(network, question, verdict, other, deadline)
 
 
 def check_property(network: Network, question: Property) -> None:
@@ -101,22 +99,31 @@ def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:
     return replace(last, status=status, stage=stage, findings=findings, seconds=seconds, parts=parts, nodes=nodes)
 
 
-def _second_opinion(network: Network, question: Property, verdict: Verdict, settings: StageSettings, seconds: float) -> Verdict:
+def _second_opinion(network: Network, question: Property, verdict: Verdict, settings: StageSettings, deadline: Deadline) -> Verdict:
     """Return the verdict if the second backend also refutes every clause from interval bounds; ``unknown`` or ``sat`` if it does not."""
-    end, solver = time.monotonic() + seconds, settings.mip.solver.name
+    solver = settings.mip.solver.name
     for k, case in enumerate(question.cases):
-        if not case.clauses:
-            continue
-        trial = CaseTrial(network, case, k, settings, end)
-        trial.excess = Excess.of(network, trial.clauses)
-        trial.bounds = propagate(trial.excess.network, trial.region, method="interval")
-        with ClauseProgram(trial.excess, trial.bounds, settings.mip, trial.confirm) as program:
-            for clause in range(len(case.clauses)):
-                result = program.decide(clause, max(0.1, (end - time.monotonic()) / (len(case.clauses) - clause)))
-                if trial.found is not None:
-                    note = f"{solver} found a counterexample where every clause had been refuted: please report this"
-                    return replace(trial.verdict_so_far(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
-                if not result.bound > 0:
-                    note = f"{solver} did not refute clause {clause} of case {k} in time; without a cross-check this is unsat"
-                    return replace(verdict, status="unknown", note=note)
+        trial = CaseTrial(network, case, k, settings, deadline)
+        left = _first_not_refuted(trial) if case.clauses else None
+        if trial.found is not None:
+            note = f"{solver} found a counterexample where every clause had been refuted: please report this"
+            return replace(trial.verdict_so_far(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
+        if left is not None:
+            note = f"{solver} did not refute clause {left} of case {k} in time; without a cross-check this is unsat"
+            return replace(verdict, status="unknown", note=note)
     return replace(verdict, note=f"{solver} agrees")
+
+
+def _first_not_refuted(trial: CaseTrial) -> int | None:
+    """Return the first clause of a case that the solver of a trial does not refute from interval bounds, or None if it refutes all."""
+    clause, count = 0, len(trial.case.clauses)
+    try:
+        trial.excess = Excess.of(trial.network, trial.clauses)
+        trial.bounds = propagate(trial.excess.network, trial.region, method="interval", time_limit=trial.deadline)
+        with ClauseProgram(trial.excess, trial.bounds, trial.settings.mip, trial.confirm, trial.deadline) as program:
+            for clause in range(count):
+                if not program.decide(clause, trial.deadline.share(1 / (count - clause))).bound > 0:
+                    return clause
+    except TimeLimitReached:
+        return clause
+    return None

@@ -19,6 +19,7 @@ from scipy.optimize import LinearConstraint, linprog, milp
 import mipnet as mn
 from mipnet.bounds.interval import Interval
 from mipnet.errors import SolverFailure
+from mipnet.limits.deadline import Deadline
 from mipnet.model.to_program import from_model
 from mipnet.solving import problem as problems
 from mipnet.solving.mip_settings import MipSettings
@@ -93,7 +94,7 @@ class Planted:
         self.kind, self.rng_seed, self.only_first = kind, seed, only_first
         self.calls, self.made = 0, 0
 
-    def encode(self, network, region, *, bounds, formulation=None):
+    def encode(self, network, region, *, bounds, formulation=None, time_limit=None):
         self.calls += 1
         self.spoil = self.calls == 1 or not self.only_first
         rng = np.random.default_rng(self.rng_seed)
@@ -165,7 +166,7 @@ def alone(net, region, clause, backend):
     with clause_program.ClauseProgram(
         excess, mn.propagate(excess.network, region, method="crown"), MipSettings(backend), confirm
     ) as solver:
-        return solver.decide(0, 20.0).bound
+        return solver.decide(0, Deadline.after(20)).bound
 
 
 @pytest.mark.parametrize(("kind", "seed"), SWEPT)

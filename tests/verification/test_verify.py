@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from scipy.optimize import linprog
 
 import mipnet as mn
 from mipnet.errors import InputError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.readers.vnnlib import parse_vnnlib
 from mipnet.solving.mip_settings import MipSettings
@@ -76,7 +75,6 @@ def test_verdicts_on_both_sides_of_the_true_extreme(seed, rows, backend):
 @pytest.mark.parametrize(("seed", "rows"), CASES)
 def test_every_stage_proves_it_alone(seed, rows):
     net, region, matrix, edge = problem(seed, rows)
-    end = time.monotonic() + 600
     for shift, proven in ((-1e-3, True), (1e-3, False)):
         clause = Clause(matrix, edge + shift)
         excess = Excess.of(net, [clause])
@@ -87,15 +85,15 @@ def test_every_stage_proves_it_alone(seed, rows):
             found = Oracle.of(net).first(case, x)
             return None if found is None else found[0]
 
-        done, found = InputSplitting(excess, region, 1e-9, confirm).run(end)
+        done, found = InputSplitting(excess, region, 1e-9, confirm, NO_DEADLINE).run()
         assert (done, found is None) == (proven, proven)
         for backend in BACKENDS:
             with ClauseProgram(excess, bounds, MipSettings(backend), confirm) as program:
-                answer = program.decide(0, 60.0)
+                answer = program.decide(0, Deadline.after(60))
                 assert (answer.bound > 0, answer.counterexample is None) == (proven, proven)
         if rows == 1:
-            branching = SignBranching(excess, bounds, 0, 1e-9, confirm)
-            done, found = branching.run(end)
+            branching = SignBranching(excess, bounds, 0, 1e-9, confirm, NO_DEADLINE)
+            done, found = branching.run()
             assert proven or not done  # its multipliers need not reach the best ones, and a solver is there for the rest
             assert branching.bound <= -shift + 1e-9
 
@@ -106,8 +104,8 @@ def test_branching_proves_what_linear_bounds_do_not(seed):
     span = np.ptp(net.forward(region.lower + np.random.default_rng(0).uniform(size=(4000, INPUTS)) * 1.4) @ matrix[0])
     excess = Excess.of(net, [Clause(matrix, edge - 0.3 * span)])
     bounds = mn.propagate(excess.network, region, method="crown")
-    branching = SignBranching(excess, bounds, 0, 1e-9, lambda x: None)
-    assert branching.run(time.monotonic() + 600) == (True, None)
+    branching = SignBranching(excess, bounds, 0, 1e-9, lambda x: None, NO_DEADLINE)
+    assert branching.run() == (True, None)
     assert 0 < branching.bound <= 0.3 * span + 1e-9
     assert branching.branches > 1 or bounds.after["excess"].lower.item() > -0.3 * span
 
@@ -166,8 +164,8 @@ def test_without_undecided_units_nothing_is_left_to_branch_on():
     net = mn.Network.build((2,), [("fc", mn.Dense(torch.eye(2, dtype=torch.float64), torch.ones(2))), ("relu", mn.ReLU())])
     region, clause = mn.Box(np.zeros((1, 2)), np.ones((1, 2))), Clause(np.array([[1.0, 0.0]]), np.array([1.0]))
     excess = Excess.of(net, [clause])
-    branching = SignBranching(excess, mn.propagate(excess.network, region, method="crown"), 0, 1e-9, lambda x: None)
-    assert branching.run(time.monotonic() + 600) == (False, None)
+    branching = SignBranching(excess, mn.propagate(excess.network, region, method="crown"), 0, 1e-9, lambda x: None, NO_DEADLINE)
+    assert branching.run() == (False, None)
     assert mn.verify(net, asked(region, clause)).status == "sat"  # the row is met with equality, and that counts
 
 

@@ -13,10 +13,13 @@ INPUT_SET_EXPECTED = "expected either `region`, around an image, or `box`, with 
 
 
 class CertifySolveSpec(Section):
-    """The solver for what bounds cannot decide, seconds and memory for everything, and the gap up to which the result is tightened."""
+    """The solver for what bounds cannot decide, seconds and memory for everything, and the gap up to which the result is tightened.
+
+    ``time_limit`` counts from the start of the run, reading included; null is no limit.
+    """
 
     backend: Text = "highs"
-    time_limit: Seconds = 60.0
+    time_limit: Seconds | None = 60.0
     memory_limit: MemorySize | None = None
     tolerance: NotNegative = 1e-4
     seed: Whole = 0

@@ -197,14 +197,14 @@ class ParameterShare(Section):
 class BallsSpec(Section):
     """A proof per held-out image, for the first ``count`` images: within ``radius`` in every pixel, pruning does not change the class.
 
-    Inputs are clipped to ``clip``, or to the smallest and the largest pixel of the held-out images.  ``time_limit`` is in seconds per
-    image.
+    Inputs are clipped to ``clip``, or to the smallest and the largest pixel of the held-out images.  ``time_limit`` is in seconds for all
+    images together; null is no limit.
     """
 
     radius: Positive
     count: Count = 4
     clip: ValidRange | None = None
-    time_limit: Seconds = 10.0
+    time_limit: Seconds | None = 40.0
 
 
 class PruneSpec(Section):

@@ -13,10 +13,13 @@ from mipnet.errors import InputError
 
 
 class VerifySolveSpec(Section):
-    """The solver for what bounds cannot decide, seconds and memory for everything, and a second solver that has to refute as well."""
+    """The solver for what bounds cannot decide, seconds and memory for everything, and a second solver that has to refute as well.
+
+    ``time_limit`` counts from the start of the run, reading included; null is no limit.
+    """
 
     backend: Text = "highs"
-    time_limit: Seconds = 60.0
+    time_limit: Seconds | None = 60.0
     memory_limit: MemorySize | None = None
     cross_check: Text | None = None
     seed: Whole = 0

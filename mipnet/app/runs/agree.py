@@ -7,20 +7,19 @@ from mipnet.app.runs.certify import agreement_line, agreement_record, read_input
 from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
+from mipnet.limits.deadline import Deadline
 from mipnet.verification.two_networks.agreement import agree, agree_on_class
 
 
 def run_agreement(file: AgreeFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the largest difference of the two networks of a file over its input set, or that they name the same class."""
-    given, asked = file.solve, file.agree
+    given, asked, deadline = file.solve, file.agree, Deadline.after(file.solve.time_limit)
     settings, network = solver_settings(file), read_network(file)
     region = read_input_set(file, network)
     second = read_network(file, "second")
     with file.blame("second"):
         if asked.about == "class":
-            found = agree_on_class(
-                network, second, region, margin=asked.margin, backend=settings, time_limit=given.time_limit, seed=given.seed
-            )
+            found = agree_on_class(network, second, region, margin=asked.margin, backend=settings, time_limit=deadline, seed=given.seed)
             proven = found.agree is True
         else:
             found = agree(
@@ -30,7 +29,7 @@ def run_agreement(file: AgreeFile, listener: RunListener | None = None) -> TaskR
                 within=asked.within,
                 tolerance=given.tolerance,
                 backend=settings,
-                time_limit=given.time_limit,
+                time_limit=deadline,
                 seed=given.seed,
             )
             closed = found.bound - found.largest <= given.tolerance * max(1.0, found.largest)

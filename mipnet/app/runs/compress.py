@@ -13,20 +13,22 @@ from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
 from mipnet.errors import InputError
+from mipnet.limits.deadline import Deadline
 from mipnet.pruning.smaller.export import export
 from mipnet.verification.two_networks.compression import compress
 
 
 def run_compression(file: CompressFile, listener: RunListener | None = None) -> TaskResult:
     """Make a smaller network with equal outputs over the input set of a file, prove it, and save it if the proof succeeds."""
-    given, settings, network = file.solve, solver_settings(file), read_network(file)
+    given, deadline = file.solve, Deadline.after(file.solve.time_limit)
+    settings, network = solver_settings(file), read_network(file)
     region = read_input_set(file, network)
     target = None if file.save is None else home_path(file.save)
     with file.blame("save"):
         if target is not None and not target.absolute().parent.is_dir():
             raise InputError(f"no folder `{target.parent}`; create it first")
     with file.blame("network"):
-        found = compress(network, region, backend=settings, time_limit=given.time_limit, seed=given.seed)
+        found = compress(network, region, backend=settings, time_limit=deadline, seed=given.seed)
     lines = [
         f"{each.name}: {each.units} units, {each.silent} always inactive, {each.active} always active,"
         f" {each.changing} unstable, {each.kept} kept"

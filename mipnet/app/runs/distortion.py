@@ -9,12 +9,14 @@ from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, solver_se
 from mipnet.app.runs.inputs import read_image, read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
+from mipnet.limits.deadline import Deadline
 from mipnet.verification.distortion import DistortionSettings, minimum_distortion
 
 
 def run_distortion(file: DistortionFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the smallest distance from the image of a file at which the class changes, up to the radius of its region."""
-    given, region, solver, network = file.solve, file.region, solver_settings(file), read_network(file)
+    given, region, deadline = file.solve, file.region, Deadline.after(file.solve.time_limit)
+    solver, network = solver_settings(file), read_network(file)
     image, own = read_image(file, region, network)
     with file.blame("robust"):
         found = minimum_distortion(
@@ -24,7 +26,7 @@ def run_distortion(file: DistortionFile, listener: RunListener | None = None) ->
             upper=region.radius,
             norm=region.norm,
             clip=region.clip,
-            time_limit=given.time_limit,
+            time_limit=deadline,
             backend=DistortionSettings(solver.backend, solver.options, gap=given.tolerance, seed=given.seed),
         )
     attained = math.isfinite(found.upper)

@@ -7,18 +7,18 @@ from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, solver_se
 from mipnet.app.runs.inputs import read_network, read_region
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
+from mipnet.limits.deadline import Deadline
 from mipnet.verification.margin import maximum_margin
 
 
 def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the largest margin of another class over the class of the image, over the region of a file."""
-    given, settings, network = file.solve, solver_settings(file), read_network(file)
+    given, deadline = file.solve, Deadline.after(file.solve.time_limit)
+    settings, network = solver_settings(file), read_network(file)
     region, own = read_region(file, file.region, network)
     classes = classes_of(file, own)
     with file.blame("robust"):
-        found = maximum_margin(
-            network, region, classes, gap=given.tolerance, time_limit=given.time_limit, backend=settings, seed=given.seed
-        )
+        found = maximum_margin(network, region, classes, gap=given.tolerance, time_limit=deadline, backend=settings, seed=given.seed)
     line = (
         f"{found.lower:.6g} (attained, class {found.target}) <= largest margin over class {classes.label} <= {found.upper:.6g},"
         f" {found.seconds:.1f} s"

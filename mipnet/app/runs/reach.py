@@ -9,12 +9,14 @@ from mipnet.app.runs.certify import read_input_set, solver_settings
 from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
+from mipnet.limits.deadline import Deadline
 from mipnet.verification.reach import Extreme, reach
 
 
 def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the smallest and the largest value of each output, or of each direction, over the input set of a file."""
-    given, settings, network = file.solve, solver_settings(file), read_network(file)
+    given, deadline = file.solve, Deadline.after(file.solve.time_limit)
+    settings, network = solver_settings(file), read_network(file)
     region = read_input_set(file, network)
     with file.blame("directions"):
         found = reach(
@@ -22,7 +24,7 @@ def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResul
             region,
             file.directions,
             backend=settings,
-            time_limit=given.time_limit,
+            time_limit=deadline,
             tolerance=given.tolerance,
             seed=given.seed,
         )

@@ -15,6 +15,7 @@ from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import exit_status
 from mipnet.app.runs.vnncomp import VerificationQuestion, result_text, result_word, verdict_record
 from mipnet.backend import Backend, get_backend
+from mipnet.limits.deadline import Deadline
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
 from mipnet.readers.vnnlib import read_vnnlib
@@ -23,9 +24,6 @@ from mipnet.verification.oracle import Oracle
 from mipnet.verification.robustness import Classes, class_change_property
 from mipnet.verification.verdict import Verdict
 from mipnet.verification.verify import check_property, verify
-
-VERIFY_SECONDS_MIN = 0.1
-"""Seconds that a verification gets at least, however long it took to read the files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +58,15 @@ class VerifyRun:
 
 def run_verification(file: VerifyFile, listener: RunListener | None = None) -> VerifyRun:
     """Verify the property of a file; mistakes in the file are found before the verification."""
-    began, listener = time.monotonic(), listener or RunListener()
+    began, given, listener = time.monotonic(), file.solve, listener or RunListener()
+    deadline = Deadline.after(given.time_limit)
     check_output(file)
-    given = file.solve
     backend, second = checked_backend(file, given.backend, given.options), find_second_backend(file)
     question = read_verification(file)
     verdict = verify(
         question.network,
         question.property,
-        time_limit=max(VERIFY_SECONDS_MIN, given.time_limit - (time.monotonic() - began)),
+        time_limit=deadline,
         backend=MipSettings(backend, given.options or None),
         oracle=question.oracle,
         cross_check=second,

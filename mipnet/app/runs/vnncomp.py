@@ -40,10 +40,10 @@ def read_question(network_file: str | Path, property_file: str | Path) -> Verifi
     return VerificationQuestion(network, found, Oracle.of_file(network_file, network))
 
 
-def result_word(verdict: Verdict, time_limit: float) -> str:
+def result_word(verdict: Verdict, time_limit: float | None) -> str:
     """Return ``sat``, ``unsat``, ``timeout`` if the time was used up, or else ``unknown``."""
-    late = verdict.status == "unknown" and verdict.seconds >= TIMEOUT_SHARE * time_limit and not verdict.interrupted
-    return "timeout" if late else verdict.status
+    late = time_limit is not None and verdict.seconds >= TIMEOUT_SHARE * time_limit
+    return "timeout" if late and verdict.status == "unknown" and not verdict.interrupted else verdict.status
 
 
 def result_text(word: str, verdict: Verdict | None) -> str:

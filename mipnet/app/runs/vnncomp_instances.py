@@ -16,10 +16,10 @@ from pathlib import Path
 
 from mipnet.app.runs.folder import write_whole
 from mipnet.app.runs.results_table import COUNTEREXAMPLES_FOLDER, InstanceResult, append, open_table
-from mipnet.app.runs.verify import VERIFY_SECONDS_MIN
 from mipnet.app.runs.vnncomp import read_question, result_text, result_word
 from mipnet.backend import get_backend
 from mipnet.errors import DataError, InputError
+from mipnet.limits.deadline import Deadline
 from mipnet.readers.file_bytes import PACKED_SUFFIXES, read_text
 from mipnet.solving.parallel import run_all
 from mipnet.verification.verdict import Verdict
@@ -140,12 +140,12 @@ def run_instances(
 
 def verify_files(network: Path, property_file: Path, settings: VerifySettings, limit: float, on_stage: OnStage | None = None) -> Verdict:
     """Return the verdict on the property of two files; its seconds and the limit include the time to read them."""
-    began = time.monotonic()
+    began, deadline = time.monotonic(), Deadline.after(limit)
     found = read_question(network, property_file)
     verdict = verify(
         found.network,
         found.property,
-        time_limit=max(VERIFY_SECONDS_MIN, limit - (time.monotonic() - began)),
+        time_limit=deadline,
         backend=settings.backend,
         cross_check=settings.cross_check,
         oracle=found.oracle,

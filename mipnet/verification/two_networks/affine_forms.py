@@ -10,11 +10,12 @@ import torch
 from scipy import sparse
 from scipy.spatial import distance
 
-from mipnet.arrays import Array, Csr, Ints, widen
+from mipnet.arrays import Array, Csr, Ints, Shape, widen
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.linear_rules import is_elementwise, lines
 from mipnet.formulations.affine import Affine, concatenate
 from mipnet.formulations.registry import is_affine, linear_map
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import INPUT_NODE, Layer, Network, Node
 from mipnet.network.sets import Box
 
@@ -23,6 +24,10 @@ FORM_ROUNDING_RELATIVE = 1e-12
 
 COMPARED_NUMBERS_MAX = 10**9
 """Largest number of differences that are computed to find nearest rows, which takes about a second."""
+
+
+PRODUCT_NUMBERS_MAX = 2**25
+"""Largest number of multiplications of sparse numbers between two looks at the clock, which take some tenths of a second."""
 
 
 class NearestRows(NamedTuple):
@@ -37,9 +42,10 @@ class NearestRows(NamedTuple):
 class AffineForms:
     """The variables of affine functions: the elements of the input, and the unstable units, which are added one layer after another.
 
-    ``largest`` bounds the absolute value of each variable.
+    ``largest`` bounds the absolute value of each variable.  Raises `TimeLimitReached` after the ``deadline``.
     """
 
+    deadline: Deadline = NO_DEADLINE
     largest: Array = field(default_factory=lambda: np.zeros(0))
 
     def new(self, largest: Array) -> Ints:
@@ -62,8 +68,9 @@ class AffineForms:
 
     def value(self, node: Node, inputs: list[Affine], bounds: Bounds) -> Affine:
         """Return a node's value: an affine function for affine layers and stable units, and new variables for unstable units."""
+        self.deadline.check(f"write the values of layer `{node.name}` as functions of the input")
         if is_affine(node.layer):
-            return apply_affine(node.layer, inputs)
+            return apply_affine(node.layer, inputs, self.deadline)
         box = bounds.after[node.name]
         largest = torch.maximum(box.lower.abs(), box.upper.abs()).numpy()
         if not is_elementwise(node.layer):
@@ -100,10 +107,22 @@ class AffineForms:
         return NearestRows(near[best, np.arange(len(best))], differences.min(axis=0) + 2 * FORM_ROUNDING_RELATIVE * sizes, sizes)
 
 
-def apply_affine(layer: Layer, inputs: list[Affine]) -> Affine:
-    """Return the value of an affine layer."""
+def apply_affine(layer: Layer, inputs: list[Affine], deadline: Deadline = NO_DEADLINE) -> Affine:
+    """Return the value of an affine layer; raises `TimeLimitReached` after the deadline."""
     with torch.no_grad():
         constant: Array = layer.forward(*(torch.tensor(x.constant) for x in inputs)).numpy()
     maps = linear_map(layer, *(x.shape[1:] for x in inputs))
-    parts = [x.through(each, np.zeros(constant.shape)) for x, each in zip(inputs, maps, strict=True)]
+    parts = [_through(x, each, constant.shape, deadline) for x, each in zip(inputs, maps, strict=True)]
     return sum(parts[1:], start=parts[0]) + constant
+
+
+def _through(x: Affine, matrix: Csr, shape: Shape, deadline: Deadline) -> Affine:
+    """Return ``matrix @ x`` without a constant, some rows at a time."""
+    numbers, count = matrix.nnz * x.terms.nnz / max(1, x.terms.shape[0]), matrix.shape[0]
+    at_once = max(1, int(count * PRODUCT_NUMBERS_MAX / max(1, numbers)))
+    parts = []
+    for first in range(0, count, at_once):
+        deadline.check("multiply the affine functions of a layer by its weights")
+        part = Csr(matrix[first : first + at_once])
+        parts.append(x.through(part, np.zeros((1, part.shape[0]))).terms)
+    return Affine(Csr(sparse.vstack(parts, format="csr")), np.zeros(shape))

@@ -14,18 +14,24 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
+from mipnet.bounds.crown import CROWN_ROUNDING_RELATIVE
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network, size
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.reach import check_numbers, one_box
+from mipnet.verification.reach import check_tolerance, one_box
 from mipnet.verification.two_networks.joint_network import JointNetwork, check_shapes, join_networks
 from mipnet.verification.verify import verify
+
+BOUNDS_TIME_SHARE, NEAR_TIME_SHARE = 0.3, 0.2
+"""Share of the remaining time that the bounds of both networks, and the bound from nearest units, may use."""
 
 NEAREST_UNIT_TOLERANCE = 1e3
 """A tolerance, in place of `SAME_UNIT_TOLERANCE`, with which every unit is identified with its nearest unit."""
@@ -37,8 +43,8 @@ class Agreement:
 
     ``largest`` is the largest difference of an output that was found, at ``point``; ``bound`` is a certified upper bound of that
     difference over the box.  ``method`` is the stage that proved the bound, or that the classes agree; ``near`` stands for a bound from the
-    distance of each unit to its nearest unit in the other network.  ``first`` and ``second`` are the outputs at the point.  ``shared`` is
-    the number of units of the second network that equal units of the first.
+    distance of each unit to its nearest unit in the other network, ``separate`` for one from the outputs of each network alone.  ``first``
+    and ``second`` are the outputs at the point.  ``shared`` is the number of units of the second network that equal units of the first.
     """
 
     agree: bool | None
@@ -65,7 +71,7 @@ def agree(
     *,
     within: float | None = None,
     backend: str | Backend | MipSettings = "highs",
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = 60.0,
     tolerance: float = 1e-4,
     seed: int = 0,
 ) -> Agreement:
@@ -81,12 +87,13 @@ def agree(
     backend, time_limit, seed
         As those of `mipnet.reach`.
     """
+    deadline = Deadline.after(time_limit)
     check_shapes(first, second)
     region = one_box(first, region)
-    check_numbers(time_limit, tolerance)
+    check_tolerance(tolerance)
     if within is not None and not within > 0:
         raise InputError(f"`within` is {within}; expected a number above 0")
-    settings = MinimumSettings(MipSettings.of(backend), time.monotonic() + time_limit, tolerance, seed=seed)
+    settings = MinimumSettings(MipSettings.of(backend), deadline, tolerance, seed=seed)
     return compare_outputs(first, second, region, within, settings)
 
 
@@ -95,33 +102,28 @@ def compare_outputs(
 ) -> Agreement:
     """Return the result of `agree`; ``known`` are bounds of the first network's nodes over the box, those of alpha-CROWN if None."""
     began = time.monotonic()
-    bounds = known or propagate(first, region, method="alpha"), propagate(second, region, method="alpha")
-    joined = join_networks(first, second, region, bounds=bounds)
-    count, slack = size(first.output_shape), float(joined.slack.max())
-    target = None if within is None else slack - within
-    settings = replace(settings, target=target)
-    matrix = np.concatenate([np.eye(count), -np.eye(count)])
-    functions = OutputFunctions(matrix, np.zeros(2 * count), np.zeros(2 * count, dtype=np.int64))
-    found = MinimumSearch(joined.network, functions, region, settings, joined.given)
-    found.improve("near", np.arange(2 * count), np.full(2 * count, slack - _nearest_unit_bound(first, second, region, bounds)))
-    (end,) = found.run()
-    x = end.point[None]
+    found = _FoundDifference(np.inf, region.centre[0])
+    try:
+        bounds = _bounds_of_both(first, second, region, settings.deadline, known)
+        found = replace(found, bound=_separate_bound(bounds), method="separate")
+        joint = _joint_difference(first, second, region, within, settings, bounds)
+        found = joint if joint.bound <= found.bound else replace(joint, bound=found.bound, method=found.method)
+    except TimeLimitReached:  # what was proven before holds
+        pass
+    x = found.point[None]
     y = [each.forward(x).reshape(-1) for each in (first, second)]
-    largest, bound, method = float(np.abs(y[0] - y[1]).max()), slack - end.bound, end.method
-    limit = settings.tolerance if within is None else within
-    agreed = True if bound <= limit else False if largest > limit else None
-    seconds = time.monotonic() - began
+    largest, limit = float(np.abs(y[0] - y[1]).max()), settings.tolerance if within is None else within
     return Agreement(
-        agreed,
+        True if found.bound <= limit else False if largest > limit else None,
         "difference",
         largest,
-        max(bound, largest),
-        end.point,
+        max(found.bound, largest),
+        found.point,
         y[0],
         y[1],
-        method,
-        joined.shared,
-        seconds,
+        found.method,
+        found.shared,
+        time.monotonic() - began,
         found.parts,
         found.nodes,
         settings.mip.solver.name,
@@ -129,13 +131,60 @@ def compare_outputs(
     )
 
 
-def _nearest_unit_bound(first: Network, second: Network, region: Box, bounds: tuple[Bounds, Bounds]) -> float:
+@dataclass(frozen=True, eq=False)
+class _FoundDifference:
+    """A certified bound on the difference, the point with the largest difference so far, and what `Agreement` says about both."""
+
+    bound: float
+    point: Array
+    method: str | None = None
+    shared: int = 0
+    parts: int = 0
+    nodes: int = 0
+    interrupted: bool = False
+
+
+def _bounds_of_both(first: Network, second: Network, region: Box, deadline: Deadline, known: Bounds | None = None) -> tuple[Bounds, Bounds]:
+    """Return the bounds of alpha-CROWN for both networks; those of the first are given if ``known`` is not None."""
+    end = deadline.share(BOUNDS_TIME_SHARE)
+    own = known or propagate(first, region, method="alpha", time_limit=end.share(0.5))
+    return own, propagate(second, region, method="alpha", time_limit=end)
+
+
+def _separate_bound(bounds: tuple[Bounds, Bounds]) -> float:
+    """Return a bound on the difference from the outputs of each network alone, rounded outwards."""
+    one, other = (each.after[each.network.output.name] for each in bounds)
+    ends = [end.numpy().reshape(-1) for end in (one.lower, one.upper, other.lower, other.upper)]
+    apart = np.maximum(ends[1] - ends[2], ends[3] - ends[0]).max()
+    return float(apart + CROWN_ROUNDING_RELATIVE * max(np.abs(end).max() for end in ends))
+
+
+def _joint_difference(
+    first: Network, second: Network, region: Box, within: float | None, settings: MinimumSettings, bounds: tuple[Bounds, Bounds]
+) -> _FoundDifference:
+    """Bound the difference on the joint network."""
+    joined = join_networks(first, second, region, bounds=bounds, deadline=settings.deadline)
+    count, slack = size(first.output_shape), float(joined.slack.max())
+    settings = replace(settings, target=None if within is None else slack - within)
+    matrix = np.concatenate([np.eye(count), -np.eye(count)])
+    functions = OutputFunctions(matrix, np.zeros(2 * count), np.zeros(2 * count, dtype=np.int64))
+    found = MinimumSearch(joined.network, functions, region, settings, joined.given)
+    near = _nearest_unit_bound(first, second, region, bounds, settings.deadline.share(NEAR_TIME_SHARE))
+    found.improve("near", np.arange(2 * count), np.full(2 * count, slack - near))
+    (end,) = found.run()
+    return _FoundDifference(slack - end.bound, end.point, end.method, joined.shared, found.parts, found.nodes, found.interrupted)
+
+
+def _nearest_unit_bound(first: Network, second: Network, region: Box, bounds: tuple[Bounds, Bounds], deadline: Deadline) -> float:
     """Return a bound on the difference that identifies each unit of the second network with the nearest unit of the first.
 
-    It is tight if the weights of both networks are close.
+    It is tight if the weights of both networks are close, and infinite if there is no time for it.
     """
-    joined = join_networks(first, second, region, bounds=bounds, same=NEAREST_UNIT_TOLERANCE)
-    box = propagate(joined.network, region, given=joined.given).after[joined.network.output.name]
+    try:
+        joined = join_networks(first, second, region, bounds=bounds, same=NEAREST_UNIT_TOLERANCE, deadline=deadline)
+        box = propagate(joined.network, region, given=joined.given, time_limit=deadline).after[joined.network.output.name]
+    except TimeLimitReached:
+        return np.inf
     return float((np.maximum(-box.lower.numpy(), box.upper.numpy())[0] + joined.slack).max())
 
 
@@ -147,7 +196,7 @@ def agree_on_class(
     *,
     margin: float = 1e-6,
     backend: str | Backend | MipSettings = "highs",
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = 60.0,
     seed: int = 0,
 ) -> Agreement:
     """Decide whether both networks name the same class for every input of a box.
@@ -159,17 +208,22 @@ def agree_on_class(
     A softmax at the end of one or both networks does not change their classes; the margin is then that of the logits, which is at least
     twice that of the probabilities.  Raises `UnsupportedError` for a softmax over several groups of outputs.
     """
+    began, deadline, count = time.monotonic(), Deadline.after(time_limit), size(first.output_shape)
     check_shapes(first, second)
     first.check_classes()
     second.check_classes()
     region = one_box(first, region)
-    check_numbers(time_limit, margin)
-    began, count = time.monotonic(), size(first.output_shape)
+    check_tolerance(margin)
     if count < 2:
         raise InputError("the networks return one number; classes need at least two: use `mipnet.agree`")
-    bounds = propagate(first, region, method="alpha"), propagate(second, region, method="alpha")
-    joined = join_networks(first, second, region, "both", bounds=bounds)
-    clauses = _clauses(joined, region, count, margin)
+    mip = MipSettings.of(backend)
+    try:
+        bounds = _bounds_of_both(first, second, region, deadline)
+        joined = join_networks(first, second, region, "both", bounds=bounds, deadline=deadline)
+        clauses = _clauses(joined, region, count, margin, deadline)
+    except TimeLimitReached:
+        seconds = time.monotonic() - began
+        return Agreement(None, "class", 0.0, np.inf, None, None, None, None, 0, seconds, 0, 0, mip.solver.name, False)
     flat = region.reshape((1, region.lower.size))
 
     def run(x: Array) -> Array:
@@ -178,9 +232,9 @@ def agree_on_class(
     verdict = verify(
         joined.network,
         Property((Case(flat, tuple(clauses)),)),
-        time_limit=max(0.01, time_limit - (time.monotonic() - began)),
-        backend=backend,
-        oracle=Oracle("torch", run),
+        time_limit=deadline,
+        backend=mip,
+        oracle=Oracle("torch", run, at_once=samples_at_once(joined.network)),
         seed=seed,
     )
     x = verdict.counterexample
@@ -204,7 +258,7 @@ def agree_on_class(
     )
 
 
-def _clauses(joined: JointNetwork, region: Box, count: int, margin: float) -> list[Clause]:
+def _clauses(joined: JointNetwork, region: Box, count: int, margin: float, deadline: Deadline) -> list[Clause]:
     """Return one clause per pair of classes that may be the largest in the first and in the second network.
 
     Its rows say that each class exceeds all others in its network; rows that the bounds settle are left out.  One more row is the sum of
@@ -216,7 +270,7 @@ def _clauses(joined: JointNetwork, region: Box, count: int, margin: float) -> li
         difference[side, np.arange(len(a)), side * count + a] = 1.0
         difference[side, np.arange(len(a)), side * count + b] = -1.0
     excess = Excess.of(joined.network, [Clause(row[None], np.zeros(1)) for row in difference.reshape(-1, 2 * count)])
-    box = propagate(excess.network, region, method="crown", given=joined.given).after[excess.network.output.name]
+    box = propagate(excess.network, region, method="crown", given=joined.given, time_limit=deadline).after[excess.network.output.name]
     low, high = (end[0].numpy().reshape(2, -1) for end in (box.lower, box.upper))
     extra = np.stack([np.zeros(len(a)), joined.slack[a] + joined.slack[b]])
     never = high + extra < margin  # y_a does not exceed y_b by the margin anywhere
@@ -224,6 +278,7 @@ def _clauses(joined: JointNetwork, region: Box, count: int, margin: float) -> li
     tops = [[k for k in range(count) if not never[side, a == k].any()] for side in (0, 1)]
     clauses = []
     for top in tops[0]:
+        deadline.check("write the question for every pair of classes")
         for other in tops[1]:
             if top == other:
                 continue

@@ -14,20 +14,22 @@ import torch
 from torch import nn
 
 from mipnet.backend import Backend
+from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import suggest_keywords
+from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.layers import Dense, ReLU
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network
 from mipnet.network.sets import Box
 from mipnet.readers.torch import from_torch
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.certified_minimum import MinimumSettings
-from mipnet.verification.reach import check_numbers, one_box
+from mipnet.verification.reach import check_tolerance, one_box
 from mipnet.verification.two_networks.agreement import Agreement, compare_outputs
 from mipnet.verification.two_networks.folding import DenseChain, ReluUnits
 from mipnet.verification.two_networks.relu_stability import ReluStates, decide_states
 
-COMPRESSION_TIME_SHARES = {"search": 0.2, "program": 0.7}
+COMPRESSION_TIME_SHARES = {"bounds": 0.3, "search": 0.2, "program": 0.6}
 """Share of the remaining time that a stage may use; the check of the result uses the rest."""
 
 AGREEMENT_TOLERANCE = 1e-4
@@ -91,7 +93,7 @@ def compress(
     region: Box,
     *,
     backend: str | Backend | MipSettings = "highs",
-    time_limit: float = 120.0,
+    time_limit: TimeLimit = 120.0,
     within: float = 1e-6,
     seed: int = 0,
 ) -> Compressed:
@@ -104,7 +106,8 @@ def compress(
     region
         One box that contains all inputs the network will be used for; outside of it the networks may differ.
     time_limit
-        Seconds for all stages together.  Units for which nothing is proven by then are kept.
+        Seconds of the whole call, None for no limit.  Units for which nothing is proven by then are kept, and what is left of the check
+        of the result is not made: its ``agreement`` says what was proven.
     within
         The bound on the largest difference that `mipnet.agree` has to prove, given the bounds found here: only rounding errors remain.
     backend, seed
@@ -112,26 +115,35 @@ def compress(
 
     Raises `UnsupportedError` for other layers (convolutions, pooling, residual connections, leaky ReLUs), naming the node.
     """
+    began, deadline = time.monotonic(), Deadline.after(time_limit)
     if isinstance(network, nn.Module):
         network = from_torch(network, torch.tensor(region.centre if region.lower.ndim > 1 else region.centre[None]))
     region = one_box(network, region)
-    check_numbers(time_limit, within)
-    began, settings = time.monotonic(), MipSettings.of(backend)
+    check_tolerance(within)
+    settings, shares = MipSettings.of(backend), COMPRESSION_TIME_SHARES
     chain = DenseChain.of(network)
-    states = ReluStates.of(network, propagate(network, region, method="alpha"))
-    states.search(began + COMPRESSION_TIME_SHARES["search"] * time_limit, seed)
-    now = time.monotonic()
-    decide_states(states, settings, now + COMPRESSION_TIME_SHARES["program"] * (began + time_limit - now))
+    first = propagate(network, region, method="interval")  # some forward passes of dense layers, whatever the limit
+    bounds = propagate(network, region, method="alpha", start=first, time_limit=deadline.share(shares["bounds"]))
+    states = ReluStates.of(network, bounds)
+    states.search(deadline.share(shares["search"]), seed)
+    decide_states(states, settings, deadline.share(shares["program"]))
     units = [ReluUnits(name, *states.bounds_of(name)) for name in states.where]
-    chain.shrink(units, region)
+    chain.shrink(units, region, deadline)
     small = chain.network()
-    left = max(1.0, began + time_limit - time.monotonic())
-    known = propagate(network, region, method="crown", given=states.given())
-    check = MinimumSettings(settings, time.monotonic() + left, AGREEMENT_TOLERANCE, seed=seed)
-    agreement = compare_outputs(network, small, region, within, check, known)
+    check = MinimumSettings(settings, deadline, AGREEMENT_TOLERANCE, seed=seed)
+    agreement = compare_outputs(network, small, region, within, check, _proven_bounds(states, deadline))
     layers = tuple(_counted(each, chain) for each in units)
     seconds = time.monotonic() - began
     return Compressed(small, layers, agreement, states.complete, states.rounds, states.nodes, seconds)
+
+
+def _proven_bounds(states: ReluStates, deadline: Deadline) -> Bounds:
+    """Return the bounds of all nodes with what was proven of the states, or the first bounds if there is no time for that."""
+    known = states.bounds
+    try:
+        return propagate(states.network, known.region, method="crown", start=known, given=states.given(), time_limit=deadline)
+    except TimeLimitReached:
+        return known
 
 
 def _counted(units: ReluUnits, chain: DenseChain) -> CompressedLayer:

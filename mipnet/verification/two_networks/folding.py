@@ -14,6 +14,7 @@ from mipnet.arrays import Array, Shape
 from mipnet.errors import UnsupportedError
 from mipnet.formulations.registry import linear_map
 from mipnet.layers import BatchNorm, Dense, ReLU, Reshape
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import INPUT_NODE, Layer, Network, free_name, size
 from mipnet.network.sets import Box
 
@@ -22,6 +23,9 @@ DEPENDENT_ROW_RELATIVE = 1e-10
 
 COMBINATION_FACTOR_MAX = 1e4
 """Combinations with larger factors are not used, because they would multiply rounding errors."""
+
+FACTORISATION_MULTIPLICATIONS_PER_SECOND = 1e9
+"""How many multiplications per second of a QR factorisation with pivoting, which cannot be stopped, are counted on."""
 
 LIFT_ROUNDING_RELATIVE = 1e-12
 """Bounds of sums are rounded outwards by this, relative to the sum of the absolute values of the terms."""
@@ -39,16 +43,17 @@ class ReluUnits:
 
 
 class AffineMap(NamedTuple):
-    """The map ``weight @ x + bias`` with the name of its dense layer; an empty name if there is none yet."""
+    """The map ``weight @ x + bias`` with the name of its dense layer, empty if there is none yet; ``untouched`` if it is no layer's map."""
 
     weight: Array
     bias: Array
     name: str
+    untouched: bool
 
     @staticmethod
     def identity(width: int) -> AffineMap:
         """Return the identity."""
-        return AffineMap(np.eye(width), np.zeros(width), "")
+        return AffineMap(np.eye(width), np.zeros(width), "", untouched=True)
 
 
 class ActiveUnits(NamedTuple):
@@ -96,7 +101,8 @@ class DenseChain:
             shape = network.shape_of(node.inputs[0])
             (matrix,) = linear_map(node.layer, shape)
             name = node.name if isinstance(node.layer, Dense) else block.name
-            block = AffineMap(np.asarray(matrix @ block.weight), matrix @ block.bias + _constant(node.layer, shape), name)
+            weight = matrix.toarray() if block.untouched else np.asarray(matrix @ block.weight)
+            block = AffineMap(weight, matrix @ block.bias + _constant(node.layer, shape), name, untouched=False)
         chain._append(block._replace(name=block.name or "output_rows"))
         return chain
 
@@ -109,15 +115,18 @@ class DenseChain:
         """Return the number of units of a ReLU, 0 if it was removed."""
         return len(self.biases[self.relus.index(relu)]) if relu in self.relus else 0
 
-    def shrink(self, units: list[ReluUnits], region: Box) -> None:
-        """Fold the units that never change state, from the first layer on, and drop unread units, from the last layer on."""
+    def shrink(self, units: list[ReluUnits], region: Box, deadline: Deadline = NO_DEADLINE) -> None:
+        """Fold the units that never change state, from the first layer on, and drop unread units, from the last layer on.
+
+        Where there is no time to look for units that are linear combinations of others, these stay.
+        """
         box = region.lower.reshape(-1), region.upper.reshape(-1)
         for each in units:
-            box = self._fold(self.relus.index(each.name), each, box)
+            box = self._fold(self.relus.index(each.name), each, box, deadline)
         for k in reversed(range(len(self.relus))):
             self._drop(k)
 
-    def _fold(self, k: int, units: ReluUnits, box: tuple[Array, Array]) -> tuple[Array, Array]:
+    def _fold(self, k: int, units: ReluUnits, box: tuple[Array, Array], deadline: Deadline) -> tuple[Array, Array]:
         """Fold one layer whose input lies in a box, and return the box of its outputs, or the same box if the layer was removed."""
         silent = units.upper <= 0
         active = (units.lower >= 0) & ~silent
@@ -127,7 +136,7 @@ class DenseChain:
         if not changing.any():
             self._merge(k, columns @ rows, columns @ shifts)
             return box
-        kept = _independent(rows)
+        kept = _independent(rows, deadline)
         linear = ActiveUnits(rows, shifts, columns, units.lower[active].clip(min=0), units.upper[active], np.zeros(len(after)))
         if min(len(rows), len(after)) < min(len(rows), len(kept)):
             linear = _summed(columns @ rows, columns @ shifts, box)
@@ -172,10 +181,10 @@ def _constant(layer: Layer, shape: Shape) -> Array:
         return np.asarray(layer.forward(torch.zeros(1, *shape, dtype=torch.float64)).reshape(-1).numpy())
 
 
-def _independent(rows: Array) -> RowNumbers:
-    """Return the numbers of rows of which all rows are linear combinations."""
-    if not len(rows):
-        return np.zeros(0, dtype=np.int64)
+def _independent(rows: Array, deadline: Deadline) -> RowNumbers:
+    """Return the numbers of rows of which all rows are linear combinations; of all rows if there is no time to find fewer."""
+    if not len(rows) or 4 * rows.size * min(rows.shape) > FACTORISATION_MULTIPLICATIONS_PER_SECOND * deadline.seconds:
+        return np.arange(len(rows))
     _, triangle, order = qr(rows.T, mode="economic", pivoting=True)
     size_of = np.abs(np.diag(triangle))
     rank = int((size_of > DEPENDENT_ROW_RELATIVE * max(size_of[0], 1e-300)).sum())

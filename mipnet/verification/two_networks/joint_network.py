@@ -25,6 +25,7 @@ from mipnet.errors import NetworkError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.layers import Add, Clip, Concat, Dense, LeakyReLU, MaxPool2d, ReLU, Reshape
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import INPUT_NODE, Layer, Network, Node, size
 from mipnet.network.sets import Box
 from mipnet.verification.two_networks.affine_forms import AffineForms
@@ -59,18 +60,19 @@ def join_networks(
     *,
     bounds: tuple[Bounds | None, Bounds | None] = (None, None),
     same: float = SAME_UNIT_TOLERANCE,
+    deadline: Deadline = NO_DEADLINE,
 ) -> JointNetwork:
     """Join two networks on one input; their nodes are named ``first_...`` and ``second_...``.
 
     Over the box the result equals both networks, up to the slack.  ``bounds`` are those of both networks over the box, of CROWN where they
     are None.  With a large ``same``, units whose inputs are only close are shared as well, which increases the slack.
 
-    Raises `NetworkError` unless they take inputs of one shape and return as many numbers.
+    Raises `NetworkError` unless they take inputs of one shape and return as many numbers, and `TimeLimitReached` after the deadline.
     """
     check_shapes(first, second)
     region = region.fit(first.input_shape)
-    known = [given or propagate(each, region) for each, given in zip((first, second), bounds, strict=True)]
-    joiner = _Joiner(first, second, known[0], known[1], same)
+    known = [given or propagate(each, region, time_limit=deadline) for each, given in zip((first, second), bounds, strict=True)]
+    joiner = _Joiner(first, second, known[0], known[1], same, deadline)
     for node in second.nodes:
         joiner.add(node)
     return joiner.joined(output)
@@ -107,12 +109,13 @@ class _Joiner:
     bounds: Bounds
     second_bounds: Bounds
     same: float
+    deadline: Deadline
     shared: int = 0
     layers: list[tuple[str, Layer, tuple[str, ...]]] = field(default_factory=list)
     values: dict[str, _Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.forms = AffineForms()
+        self.forms = AffineForms(self.deadline)
         self.own = self.forms.follow(self.first, self.bounds)
         self.layers += [(f"first_{n.name}", n.layer, self.names(n.inputs)) for n in self.first.nodes]
         nothing = np.zeros(size(self.first.input_shape))
@@ -121,6 +124,7 @@ class _Joiner:
 
     def add(self, node: Node) -> None:
         """Add one node of the second network."""
+        self.deadline.check("join the networks")
         inputs = [self.values[name] for name in node.inputs]
         twin = next((other for other in self.same_layers(node) if self.names(other.inputs) == tuple(x.node for x in inputs)), None)
         if twin is not None:  # the same operations on the same nodes, so there is no rounding

@@ -6,8 +6,9 @@ the same, so for `mipnet.agree_on_class` both networks are equal up to the first
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -17,8 +18,10 @@ import xarray as xr
 from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.layers import Scale
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.gates import Gate, mask_actions
 from mipnet.network.graph import Layer, Network, free_name
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Box, LInf
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.two_networks.agreement import Agreement, agree_on_class
@@ -91,30 +94,43 @@ def agree_around(
     images: Array,
     asked: ImageBalls,
     *,
-    time_limit: float = 10.0,
+    time_limit: TimeLimit = 40.0,
     backend: str | Backend | MipSettings = "highs",
 ) -> BallAgreements:
     """Return whether the whole and the masked network name the same class all over each ball around an image.
 
-    ``time_limit`` is in seconds per image.  Agreement is that of `mipnet.agree_on_class`; a point at which the classes differ is confirmed
-    by forward passes in torch, with the masks applied.
+    ``time_limit`` is in seconds of the whole call, shared by the images; None for no limit.  Agreement is that of `mipnet.agree_on_class`;
+    a point at which the classes differ is confirmed by forward passes in torch, with the masks applied.
     """
+    deadline = Deadline.after(time_limit)
     actions, small = mask_actions(gates, masks), masked_network(network, gates, masks)
-    labels = network.forward(images).argmax(axis=1)
-    alike = np.flatnonzero(labels == network.forward(images, actions).argmax(axis=1))[: asked.count]
+    alike = dict(islice(_alike(network, actions, images, deadline), asked.count))
     ends = (float(images.min()), float(images.max())) if asked.clip is None else asked.clip
     balls, interrupted = list[BallAgreement](), False
     try:
-        for index in map(int, alike):
+        for left, (index, label) in zip(range(len(alike), 0, -1), alike.items(), strict=True):
             region = LInf(images[index : index + 1], asked.radius, *ends)
-            found = agree_on_class(network, small, region, backend=backend, time_limit=time_limit)
+            found = agree_on_class(network, small, region, backend=backend, time_limit=deadline.share(1 / left))
             there = [network.forward(found.point[None], after) for after in (None, actions)] if found.point is not None else []
-            balls.append(_ball(index, int(labels[index]), found, region, [int(y.argmax()) for y in there]))
+            balls.append(_ball(index, label, found, region, [int(y.argmax()) for y in there]))
             if found.interrupted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:  # the results so far hold
         interrupted = True
     return BallAgreements(asked.radius, ends, len(alike), tuple(balls), interrupted)
+
+
+def _alike(
+    network: Network, actions: Mapping[str, Callable[[torch.Tensor], torch.Tensor]], images: Array, deadline: Deadline
+) -> Iterator[tuple[int, int]]:
+    """Yield the number and the class of every image that the whole and the masked network classify alike, until the deadline."""
+    at_once = samples_at_once(network)
+    for first in range(0, len(images), at_once):
+        part = images[first : first + at_once]
+        whole, masked = (network.forward(part, after).argmax(axis=1) for after in (None, actions))
+        yield from ((first + int(k), int(whole[k])) for k in np.flatnonzero(whole == masked))
+        if deadline.passed:
+            return
 
 
 def _ball(index: int, label: int, found: Agreement, region: Box, classes: list[int]) -> BallAgreement:

@@ -6,7 +6,6 @@ maximises the number of units that reach a state no input has shown yet.  It is 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,11 +17,14 @@ from mipnet.arrays import Array, Mask
 from mipnet.backend import Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.user_bounds import BoundsByNode
+from mipnet.errors import TimeLimitReached
 from mipnet.formulations.affine import Affine, concatenate
 from mipnet.formulations.linopy_rows import add_rows, add_variables
 from mipnet.layers import Concat, ReLU, Reshape
+from mipnet.limits.deadline import Deadline
 from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Clause
 from mipnet.solving.element_bounds import tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
@@ -121,44 +123,49 @@ class ReluStates:
         self.seen_on |= (z > 0).any(axis=0)
         self.seen_off |= (z < 0).any(axis=0)
 
-    def search(self, end: float, seed: int) -> None:
+    def search(self, deadline: Deadline, seed: int) -> None:
         """Record the states of random inputs, then run gradient search for every state that none of them shows."""
         region, rng = self.bounds.region, np.random.default_rng(seed)
         share = rng.uniform(-0.5, 1.5, (STATE_SAMPLES, *region.lower.shape[1:])).clip(0, 1)
-        self.learn(region.lower + share * (region.upper - region.lower))
+        at_once = samples_at_once(self.reader)
+        for first in range(0, STATE_SAMPLES, at_once):
+            if deadline.passed:
+                return
+            self.learn(region.lower + share[first : first + at_once] * (region.upper - region.lower))
         for _ in range(STATE_SEARCH_ROUNDS):
             signs, units = np.nonzero(self.open)
             for first in range(0, len(units), STATES_PER_SEARCH):
                 part = slice(first, first + STATES_PER_SEARCH)
-                if time.monotonic() >= end:
+                if deadline.passed:
                     return
                 rows = np.zeros((len(units[part]), len(self.lower)))
                 rows[np.arange(len(rows)), units[part]] = np.where(signs[part] == 0, -1.0, 1.0)
                 excess = Excess.of(self.reader, [Clause(row[None], np.zeros(1)) for row in rows])
                 search = CounterexampleSearch.of(excess, region, seed + first)
-                self.learn(search.descend(torch.arange(len(rows)), end)[0].numpy())
+                self.learn(search.descend(torch.arange(len(rows)), deadline)[0].numpy())
 
 
-def decide_states(states: ReluStates, settings: MipSettings, end: float) -> None:
+def decide_states(states: ReluStates, settings: MipSettings, deadline: Deadline) -> None:
     """Solve the program until no open state is left, or until time is over; then ``complete`` is False."""
-    if not states.open.any():
-        return
-    program = _StateProgram(states, settings)
-    with open_problem(program.encoding, settings.solver, options=settings.options) as problem:
-        while states.open.any():
-            seconds = end - time.monotonic()
-            if seconds <= 0 or not program.solve_once(problem, seconds):
-                states.complete = False
-                return
+    try:
+        if states.open.any():
+            program = _StateProgram(states, settings, deadline)
+            with open_problem(program.encoding, settings.solver, options=settings.options) as problem:
+                while states.open.any() and not deadline.passed and program.solve_once(problem, deadline):
+                    pass
+    except TimeLimitReached:  # what was proven before holds
+        pass
+    states.complete = not states.open.any()
 
 
 class _StateProgram:
     """The network with one binary per open state, which may be 1 only if the state is reached up to a tolerance."""
 
-    def __init__(self, states: ReluStates, settings: MipSettings) -> None:
+    def __init__(self, states: ReluStates, settings: MipSettings, deadline: Deadline) -> None:
         self.states = states
         known = states.bounds
-        self.encoding = encode(states.network.without_softmax(), known.region, bounds=known, formulation=settings.formulation)
+        network, formulation = states.network.without_softmax(), settings.formulation
+        self.encoding = encode(network, known.region, bounds=known, formulation=formulation, time_limit=deadline)
         self.sign, self.unit = np.nonzero(states.open)
         model, turn = self.encoding.model, np.where(self.sign == 0, 1.0, -1.0)
         self.reached = add_variables(model, "reached", 0, 1, {"state": np.arange(len(self.unit))}, binary=True)
@@ -172,14 +179,14 @@ class _StateProgram:
         model.add_objective(self.reached.sum(), sense="max")
         self.encoding.fills.append((labels, lambda point: (value.evaluate(point) >= reached).astype(np.float64)))
 
-    def solve_once(self, problem: OpenProblem, seconds: float) -> bool:
+    def solve_once(self, problem: OpenProblem, deadline: Deadline) -> bool:
         """Solve once: return True if a state was shown or all were excluded, False if time ran out."""
         states = self.states
         left = states.open[self.sign, self.unit]
         problem.set_bounds(self.reached, upper=left.astype(np.float64))
         program = problem.problem.program
         tolerance = tolerance_margin(program, program.cost, program.offset)
-        found = problem.solve(limits=Limits(time=seconds, gap=STATE_PROGRAM_GAP, gap_abs=STATE_PROGRAM_GAP))
+        found = problem.solve(limits=Limits(time=deadline.seconds, gap=STATE_PROGRAM_GAP, gap_abs=STATE_PROGRAM_GAP))
         states.rounds, states.nodes = states.rounds + 1, states.nodes + found.nodes
         if found.bound + tolerance < 1:
             on, off = self.unit[left & (self.sign == 0)], self.unit[left & (self.sign == 1)]

@@ -174,9 +174,9 @@ def test_without_time_it_stays_open(backend):
 def test_ctrl_c_ends_it_with_what_is_known(monkeypatch):
     """In the first of three balls, which linear bounds leave open."""
 
-    def interrupted(branching, end):
+    def interrupted(branching):
         os.kill(os.getpid(), signal.SIGINT)
-        return run(branching, end)
+        return run(branching)
 
     run = SignBranching.run
     monkeypatch.setattr(SignBranching, "run", interrupted)

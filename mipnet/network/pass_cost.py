@@ -1,0 +1,28 @@
+"""The cost of a forward pass, and how many samples are passed at once so that the clock can be asked often enough."""
+
+from __future__ import annotations
+
+from mipnet.network.graph import Network, size
+
+PASS_MULTIPLICATIONS_MAX = 2**28
+"""Largest number of multiplications in one forward pass of several samples, which takes about a tenth of a second."""
+
+ELEMENT_MULTIPLICATIONS = 16
+"""What it costs to read and write one element of a node's value, in multiplications."""
+
+
+def multiplications(network: Network) -> int:
+    """Return about how many multiplications a forward pass of one sample takes.
+
+    A weight is applied once per position of a node's value; the positions are the axes after the first.
+    """
+    found = 0
+    for node in network.nodes:
+        weights = sum(weight.numel() for weight in node.layer.weights().values())
+        found += weights * size(node.shape[1:]) + ELEMENT_MULTIPLICATIONS * size(node.shape)
+    return found
+
+
+def samples_at_once(network: Network, passes: int = 1) -> int:
+    """Return how many samples are passed at once, at least one; ``passes`` is the number of forward passes that each of them costs."""
+    return max(1, PASS_MULTIPLICATIONS_MAX // (passes * multiplications(network)))
