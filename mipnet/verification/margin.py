@@ -24,7 +24,7 @@ from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.robustness import TARGETS_HINT, Classes, class_differences
 
-BOUNDS_TIME_SHARE, SEARCH_TIME_SHARE = 0.4, 0.2
+MARGIN_TIME_SHARES = {"bounds": 0.4, "search": 0.2}
 """Share of the remaining time that linear bounds and gradient search may use."""
 
 MarginScale = Literal["outputs", "logits"]
@@ -105,11 +105,11 @@ class _MarginSearch:
     def run(self, seed: int) -> None:
         """Run all stages, or those that there is time for."""
         try:
-            end = self.deadline.share(BOUNDS_TIME_SHARE)
+            end = self.deadline.share(MARGIN_TIME_SHARES["bounds"])
             bounds = propagate(self.excess.network, self.region, method="alpha", time_limit=end)
             self.lower = bounds.after[self.excess.network.output.name].lower[0].numpy().copy()
             search = CounterexampleSearch.of(self.excess, self.region, seed)
-            end = self.deadline.share(SEARCH_TIME_SHARE)
+            end = self.deadline.share(MARGIN_TIME_SHARES["search"])
             self.best.learn(search.descend(torch.arange(self.excess.clauses), end)[0].numpy())
             self._solve(bounds)
         except TimeLimitReached:  # what was proven before holds

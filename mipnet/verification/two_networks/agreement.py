@@ -30,7 +30,7 @@ from mipnet.verification.reach import check_tolerance, one_box
 from mipnet.verification.two_networks.joint_network import JointNetwork, check_shapes, join_networks
 from mipnet.verification.verify import verify
 
-BOUNDS_TIME_SHARE, NEAR_TIME_SHARE = 0.3, 0.2
+AGREEMENT_TIME_SHARES = {"bounds": 0.3, "near": 0.2}
 """Share of the remaining time that the bounds of both networks, and the bound from nearest units, may use."""
 
 NEAREST_UNIT_TOLERANCE = 1e3
@@ -146,7 +146,7 @@ class _FoundDifference:
 
 def _bounds_of_both(first: Network, second: Network, region: Box, deadline: Deadline, known: Bounds | None = None) -> tuple[Bounds, Bounds]:
     """Return the bounds of alpha-CROWN for both networks; those of the first are given if ``known`` is not None."""
-    end = deadline.share(BOUNDS_TIME_SHARE)
+    end = deadline.share(AGREEMENT_TIME_SHARES["bounds"])
     own = known or propagate(first, region, method="alpha", time_limit=end.share(0.5))
     return own, propagate(second, region, method="alpha", time_limit=end)
 
@@ -169,7 +169,7 @@ def _joint_difference(
     matrix = np.concatenate([np.eye(count), -np.eye(count)])
     functions = OutputFunctions(matrix, np.zeros(2 * count), np.zeros(2 * count, dtype=np.int64))
     found = MinimumSearch(joined.network, functions, region, settings, joined.given)
-    near = _nearest_unit_bound(first, second, region, bounds, settings.deadline.share(NEAR_TIME_SHARE))
+    near = _nearest_unit_bound(first, second, region, bounds, settings.deadline.share(AGREEMENT_TIME_SHARES["near"]))
     found.improve("near", np.arange(2 * count), np.full(2 * count, slack - near))
     (end,) = found.run()
     return _FoundDifference(slack - end.bound, end.point, end.method, joined.shared, found.parts, found.nodes, found.interrupted)
