@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipnet.bounds.crown import CrownRows, KnownBounds, ancestors, bounds_in_parts, lower_bounds
+from mipnet.bounds.crown import BackwardMethod, CrownRows, KnownBounds, ancestors, bounds_in_parts, lower_bounds
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import is_elementwise, lines
-from mipnet.network.graph import Node
+from mipnet.network.graph import Network, Node, size
 
 ALPHA_STEPS = 20
 """Number of gradient steps per row."""
@@ -22,9 +22,17 @@ ALPHA_RATE, ALPHA_RATE_DECAY = 0.25, 0.9
 """The step size of Adam for choices in [0, 1], and the factor by which each step shrinks it."""
 
 
+ALPHA_ELEMENT_BYTES = 104
+"""Bytes per row and element of any node: the choices with their gradients and moments, and what a gradient step keeps of the pass."""
+
+
 def alpha(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
     """Return the node's box with the elements in ``wanted`` tightened by linear backward bounds with optimised lines."""
-    return bounds_in_parts(known, node, box, wanted, _best_bounds)
+    return bounds_in_parts(known, node, box, wanted, BackwardMethod("optimised linear bounds", _best_bounds, _alpha_row_bytes))
+
+
+def _alpha_row_bytes(network: Network, node: Node) -> float:
+    return ALPHA_ELEMENT_BYTES * sum(size(each.shape) for each in ancestors(network, node.name))
 
 
 def _best_bounds(known: KnownBounds, rows: CrownRows, box: Interval) -> Tensor:

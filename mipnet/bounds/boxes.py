@@ -44,7 +44,8 @@ class Bounds:
     ``mode`` says for which scores they hold.  ``sound``: for every s in [0, 1].  ``paper``: for s = 1 only, as in the published method,
     which uses them as big-Ms of the gated network nevertheless.  ``method`` says how they were computed, ``region`` and ``gates`` for which
     input set and which gates they hold.  ``stopped`` is True if a time limit ended the computation: the bounds hold, and some are looser
-    than ``method`` can give.
+    than ``method`` can give.  ``simpler`` says which nodes have bounds of a simpler method, for want of memory or because CROWN would take
+    too long.
     """
 
     network: Network
@@ -55,6 +56,13 @@ class Bounds:
     mode: Literal["sound", "paper"] = "sound"
     method: str = "interval"
     stopped: bool = False
+    simpler: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """In which respects the bounds are looser than ``method`` can give; empty if they are not.  They hold in any case."""
+        text = f"the time limit ended before all bounds were computed: they hold, and some are looser than `{self.method}` gives"
+        return (*self.simpler, *((text,) if self.stopped else ()))
 
     @suggest_keywords
     def before_gate(self, name: str) -> Interval:
@@ -111,6 +119,7 @@ class Bounds:
             "mode": self.mode,
             "method": self.method,
             "stopped": self.stopped,
+            "simpler": self.simpler,
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for k, node in enumerate(self.network.nodes):
@@ -136,7 +145,8 @@ def load_bounds(path: str | Path, network: Network, region: Box, gates: Sequence
     after = {name: box.with_zero if mode == "sound" and name in sites else box for name, box in found.items()}
     source = Interval(torch.tensor(region.lower), torch.tensor(region.upper))
     ungated = {name: box for name, box in found.items() if name in sites}
-    return Bounds(network, region, {INPUT_NODE: source, **after}, ungated, tuple(gates), mode, about["method"], bool(about.get("stopped")))
+    made = about["method"], bool(about.get("stopped")), tuple(map(str, about.get("simpler", ())))
+    return Bounds(network, region, {INPUT_NODE: source, **after}, ungated, tuple(gates), mode, *made)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Interval]]:

@@ -16,11 +16,18 @@ from torch import Tensor
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import BackwardBound, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.limits.memory import fits, memory_left, shown_bytes
 from mipnet.network.graph import INPUT_NODE, Network, Node, size
 from mipnet.network.sets import Ball
 
 CROWN_COEFFICIENTS_MAX = 2**19
 """Largest number of coefficients of one node that are computed at once: 4 MiB, which fits into a cache."""
+
+CROWN_COEFFICIENT_BYTES = 96
+"""Bytes per coefficient of the largest node: itself, and the temporary copies of a step."""
+
+ROW_BYTES = 64
+"""Bytes per row of all rows of a node together: its sample, element, sign and bound, with copies."""
 
 CROWN_ROUNDING_RELATIVE = 1e-12
 """Bounds are rounded outwards by this, relative to the sum of the absolute values of the terms; the precision of float64 is 1e-16."""
@@ -34,7 +41,8 @@ class KnownBounds:
     """The bounds of all nodes computed so far.
 
     ``after`` holds the bounds after the gate of a node acts, ``ungated`` those before.  ``sites`` are the nodes with a gate.
-    If there is a ``ball``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation short.
+    If there is a ``ball``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation short.  ``simpler``
+    says which nodes keep bounds of a simpler method, and why.
     """
 
     network: Network
@@ -44,6 +52,7 @@ class KnownBounds:
     ball: Ball | None = None
     deadline: Deadline = NO_DEADLINE
     stopped: bool = False
+    simpler: list[str] = field(default_factory=list)
 
     def late(self) -> bool:
         """Return whether the deadline has passed, after which these bounds are ``stopped``."""
@@ -114,29 +123,60 @@ def ancestors(network: Network, name: str) -> list[Node]:
 
 def crown(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
     """Return the node's box with the elements in ``wanted`` tightened by linear backward bounds over the boxes of earlier nodes."""
-    return bounds_in_parts(known, node, box, wanted, lower_bounds)
+    return bounds_in_parts(known, node, box, wanted, BackwardMethod("linear backward bounds", lower_bounds, _crown_row_bytes))
 
 
-def bounds_in_parts(
-    known: KnownBounds, node: Node, box: Interval, wanted: Tensor, bound: Callable[[KnownBounds, CrownRows, Interval], Tensor]
-) -> Interval:
-    """Return the node's box with the elements in ``wanted`` tightened by ``bound``, a part of the rows at a time.
+@dataclass(frozen=True)
+class BackwardMethod:
+    """A method of backward bounds: its name, the function that bounds some rows, and the bytes that each row of a node takes meanwhile."""
 
-    The rows that are left at the deadline keep their bounds.
+    name: str
+    bound: Callable[[KnownBounds, CrownRows, Interval], Tensor]
+    row_bytes: Callable[[Network, Node], float]
+
+
+def _crown_row_bytes(network: Network, node: Node) -> float:
+    return CROWN_COEFFICIENT_BYTES * largest_size(network, node)
+
+
+def bounds_in_parts(known: KnownBounds, node: Node, box: Interval, wanted: Tensor, method: BackwardMethod) -> Interval:
+    """Return the node's box with the elements in ``wanted`` tightened by a method, as many rows at a time as fit into memory.
+
+    The rows that are left at the deadline keep their bounds.  If memory does not suffice for a single row, all of them do.
     """
-    rows = CrownRows.both(node, wanted)
-    if not len(rows):
+    count = 2 * int(wanted.sum())
+    at_once = _rows_in_memory(known, node, count, method)
+    if not count or not at_once:
         return box
-    parts = rows.split(rows_at_once(known.network, node))
+    rows = CrownRows.both(node, wanted)
+    parts, bound = rows.split(at_once), method.bound
     unknown = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
     found = [unknown[: len(part)] if known.late() else bound(known, part, box) for part in parts]
     return rows.improve(box, torch.cat(found))
 
 
+def _rows_in_memory(known: KnownBounds, node: Node, count: int, method: BackwardMethod) -> int:
+    """Return how many of ``count`` rows are computed at once; 0 if not even one of them fits, which is recorded."""
+    wanted, listed, each = min(count, rows_at_once(known.network, node)), ROW_BYTES * count, method.row_bytes(known.network, node)
+    if fits(listed + wanted * each):
+        return wanted
+    left = memory_left()
+    at_once = min(wanted, int((left - listed) / each))
+    if at_once > 0:
+        return at_once
+    text = f"`{node.name}` keeps looser bounds: {method.name} of {count // 2:,} elements would take {shown_bytes(listed + each)}"
+    known.simpler.append(f"{text}, and {shown_bytes(left)} may be taken")
+    return 0
+
+
+def largest_size(network: Network, node: Node) -> int:
+    """Return the largest number of elements of a node, or of a value that it depends on."""
+    return max(size(network.shape_of(name)) for each in ancestors(network, node.name) for name in (each.name, *each.inputs))
+
+
 def rows_at_once(network: Network, node: Node) -> int:
     """Return how many rows are computed at once, so that no node has more than `CROWN_COEFFICIENTS_MAX` coefficients."""
-    largest = max(size(network.shape_of(name)) for each in ancestors(network, node.name) for name in (each.name, *each.inputs))
-    return max(1, CROWN_COEFFICIENTS_MAX // largest)
+    return max(1, CROWN_COEFFICIENTS_MAX // largest_size(network, node))
 
 
 def lower_bounds(known: KnownBounds, rows: CrownRows, box: Interval, choices: Choices | None = None) -> Tensor:

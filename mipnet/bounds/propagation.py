@@ -21,6 +21,7 @@ from mipnet.bounds.linear_rules import is_elementwise, is_exact, lines, moves
 from mipnet.bounds.user_bounds import BoundsByNode, UserBounds, check_by_samples, read_given
 from mipnet.errors import InputError, check_choice, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
+from mipnet.limits.memory import check_memory
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node, size
 from mipnet.network.sets import Box
@@ -30,6 +31,9 @@ Refinement = Callable[[KnownBounds, Node, Interval, Tensor], Interval]
 
 INTERVAL_SECONDS_AFTER_DEADLINE = 0.2
 """Seconds after the deadline in which the interval rule goes on, so that the last nodes profit from refined bounds of the earlier ones."""
+
+BOX_BYTES, BOX_COPY_BYTES, WEIGHT_COPY_BYTES = 16, 96, 8
+"""Bytes per element and sample of the box of a node, of the temporary copies at one node, and per weight of the copy of one layer."""
 
 AUTO_COEFFICIENTS_MAX = 2 * 10**9
 """With `auto` a node keeps its interval bounds if CROWN would need more coefficients than this, which takes some seconds."""
@@ -71,7 +75,9 @@ def propagate(
     time_limit
         Seconds of the whole call, None for no limit.  The result is ``stopped`` if some bounds are looser than the method can give.
 
-    Raises `TimeLimitReached` if the time ends before there are interval bounds of every node.
+    Where memory or time does not suffice for the method, a node keeps looser bounds, which `Bounds.warnings` say.  Raises
+    `TimeLimitReached` if the time ends before there are interval bounds of every node, and `MemoryLimitReached` if the boxes of all samples
+    do not fit into memory.
     """
     deadline = Deadline.after(time_limit)
     refine: dict[str, list[Refinement]] = {
@@ -149,6 +155,7 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
     if question.start is None and refine and question.deadline != NO_DEADLINE:
         question = replace(question, start=sweep(question, (), "interval"))
     network, known, sites = question.network, question.known(), question.sites
+    check_memory(f"the bounds of {question.region.samples:,} samples at every node", _boxes_bytes(question), "give fewer samples")
     late = Deadline(question.deadline.end + INTERVAL_SECONDS_AFTER_DEADLINE)
     # nodes whose elements vary independently of each other: the interval rule of an affine layer is exact for them
     independent = {INPUT_NODE} if known.ball is None else set()
@@ -170,7 +177,16 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
             if node.name in sites:
                 known.ungated[node.name] = value
             known.after[node.name] = value.with_zero if node.name in known.sites else value
-    return Bounds(network, question.region, known.after, known.ungated, question.gates, question.mode, method, known.stopped)
+    simpler = (*(() if question.start is None else question.start.simpler), *known.simpler)
+    made = question.mode, method, known.stopped, tuple(dict.fromkeys(simpler))
+    return Bounds(network, question.region, known.after, known.ungated, question.gates, *made)
+
+
+def _boxes_bytes(question: BoundsQuestion) -> float:
+    """Return the bytes of the boxes of all nodes, and of the temporary copies at the largest one, its weights included."""
+    sizes = [size(node.shape) for node in question.network.nodes]
+    weights = max(sum(w.numel() for w in node.layer.weights().values()) for node in question.network.nodes)
+    return question.region.samples * (BOX_BYTES * sum(sizes) + BOX_COPY_BYTES * max(sizes)) + WEIGHT_COPY_BYTES * weights
 
 
 def _stays_independent(node: Node, network: Network, independent: set[str]) -> bool:
@@ -194,5 +210,9 @@ def elements_to_tighten(known: KnownBounds, name: str, box: Interval) -> Tensor:
 
 def _crown_in_time(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
     """Apply `crown`, unless it needs more than `AUTO_COEFFICIENTS_MAX` coefficients over all nodes."""
-    before = sum(size(each.shape) for each in ancestors(known.network, node.name))
-    return crown(known, node, box, wanted) if 2 * int(wanted.sum()) * before <= AUTO_COEFFICIENTS_MAX else box
+    count = 2 * int(wanted.sum()) * sum(size(each.shape) for each in ancestors(known.network, node.name))
+    if count <= AUTO_COEFFICIENTS_MAX:
+        return crown(known, node, box, wanted)
+    text = f"`{node.name}` keeps looser bounds: linear backward bounds would need {count:.1e} coefficients"
+    known.simpler.append(f"{text}, more than {AUTO_COEFFICIENTS_MAX:.0e}; the method `crown` computes them all the same")
+    return box

@@ -20,7 +20,7 @@ FREE_MEMORY_SHARE = 0.8
 """The share of the free memory that mipnet may take if no limit is set."""
 
 UNCHECKED_BYTES_MAX = 2**24
-"""Without a limit, what is not larger than this is made without asking how much is free (16 MiB)."""
+"""What is not larger than this, and within the limit, is made without asking how much the machine has free (16 MiB)."""
 
 MEMORY_LIMIT_BYTES_MIN = 10**6
 """The smallest limit that is taken: smaller numbers are meant in another unit."""
@@ -82,7 +82,8 @@ def memory_left() -> float:
 
 def fits(size: float) -> bool:
     """Return True if something of this size, in bytes, may be made."""
-    return (size <= UNCHECKED_BYTES_MAX and math.isinf(_limit.get())) or size <= memory_left()
+    small = size <= UNCHECKED_BYTES_MAX and (math.isinf(_limit.get()) or size <= _limit.get() - used_memory())
+    return small or size <= memory_left()
 
 
 def check_memory(what: str, size: float, remedy: str) -> None:
