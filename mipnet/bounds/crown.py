@@ -164,7 +164,7 @@ def _rows_in_memory(known: KnownBounds, node: Node, count: int, method: Backward
     at_once = min(wanted, int((left - listed) / each))
     if at_once > 0:
         return at_once
-    text = f"`{node.name}` keeps looser bounds: {method.name} of {count // 2:,} elements would take {shown_bytes(listed + each)}"
+    text = f"`{node.name}` keeps looser bounds: {method.name} of {count // 2:,} of its elements would take {shown_bytes(listed + each)}"
     known.simpler.append(f"{text}, and {shown_bytes(left)} may be taken")
     return 0
 

@@ -37,7 +37,7 @@ def test_optimised_bounds_that_do_not_fit_leave_those_of_crown_and_say_so(tmp_pa
         limited = mn.propagate(network, region, method="alpha")
     assert width_of(limited) == pytest.approx(width_of(crown))
     (said,) = limited.warnings
-    assert said.startswith("`fc` keeps looser bounds: optimised linear bounds of 1 elements would take 13")
+    assert said.startswith("`fc` keeps looser bounds: optimised linear bounds of 1 of its elements would take 12.7 MB, and ")
     limited.save(tmp_path / "bounds.npz")
     assert mn.load_bounds(tmp_path / "bounds.npz", network, region).warnings == limited.warnings
 
@@ -48,7 +48,7 @@ def test_backward_bounds_that_do_not_fit_leave_intervals_and_say_so(monkeypatch:
     with mn.memory_limit(used_memory() + 6e6):
         limited = mn.propagate(network, region, method="crown")
     assert width_of(limited) == width_of(mn.propagate(network, region, method="interval"))
-    assert limited.warnings[0].startswith("`fc` keeps looser bounds: linear backward bounds of 1 elements would take 200 MB, and ")
+    assert limited.warnings[0].startswith("`fc` keeps looser bounds: linear backward bounds of 1 of its elements would take 200 MB, and ")
 
 
 def test_fewer_rows_are_computed_at_once_and_the_bounds_are_the_same() -> None:
