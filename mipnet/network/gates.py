@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from mipnet.arrays import Array
+from mipnet.arrays import Array, Ints
 from mipnet.errors import InputError, meant, suggest_keywords
 from mipnet.network.graph import Network, Node, dims_of
 
@@ -119,9 +119,47 @@ def scaled(value: Tensor, score: Tensor) -> Tensor:
     return value * lead.to(value.dtype).reshape(*lead.shape, *[1] * (value.ndim - 2))
 
 
+def by_unit(gates: Sequence[Gate], given: xr.Dataset, what: str = "masks", *, some: bool = False) -> xr.Dataset:
+    """Return masks or scores with the units of each gate in the order of their labels 0, 1, 2, ...
+
+    Arrays without labels are in that order already.  Raises `InputError` unless there is one variable per gate (with ``some``, for some of
+    the gates), with one value for each unit: no label may be missing, foreign or there twice, and the dimension not be that of other units.
+    """
+    if not isinstance(given, xr.Dataset):
+        raise InputError(f"the {what} are a {type(given).__name__}; expected an xarray.Dataset with one variable per gate")
+    missing = [gate.name for gate in gates if gate.name not in given.data_vars]
+    if missing and not some:
+        raise InputError(f"the {what} are of {list(given.data_vars)}; expected one variable per gate, also for `{missing[0]}`")
+    for gate in gates:
+        if gate.name in given.data_vars:
+            order = _unit_order(gate, given[gate.name], what)
+            given = given if (order == np.arange(gate.units)).all() else given.isel({given[gate.name].dims[0]: order})
+    return given
+
+
+def _unit_order(gate: Gate, values: xr.DataArray, what: str) -> Ints:
+    """Return the positions of units 0, 1, 2, ... of a gate in an array of masks or scores."""
+    if values.shape != (gate.units,):
+        raise InputError(f"`{gate.name}` has {what} of shape {values.shape}; expected one for each of {gate.units} units")
+    (dim,), units = values.dims, np.arange(gate.units)
+    if dim != gate.dim and str(dim).endswith(("_unit", "_channel")):
+        raise InputError(f"`{gate.name}` has {what} along `{dim}`; expected them along `{gate.dim}`, the units of this layer")
+    if dim not in values.coords:
+        return units
+    labels = values.coords[dim].values
+    order = np.argsort(labels, kind="stable") if labels.dtype.kind in "iuf" else units
+    if not (labels[order] == units).all():
+        known = labels.tolist()
+        odd = next((label for label in known if label not in range(gate.units) or known.count(label) > 1), known[0])
+        why = "there twice" if known.count(odd) > 1 else "no unit of it"
+        raise InputError(f"`{gate.name}` has {what} for units 0 to {gate.units - 1}, and label {odd!r} is {why}; expected each unit once")
+    return order
+
+
 def mask_actions(gates: Sequence[Gate], masks: xr.Dataset) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return, per site of the gates, the multiplication by the mask; for ``after`` of `Network.values` and `Network.forward`."""
     actions: dict[str, Callable[[Tensor], Tensor]] = {}
+    masks = by_unit(gates, masks)
     for gate in gates:
         kept = torch.tensor(masks[gate.name].values)
         actions |= {site: partial(scaled, score=kept) for site in gate.sites}

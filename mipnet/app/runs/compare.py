@@ -26,7 +26,7 @@ from mipnet.app.runs.solve import run_importance
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate, find_gates
 from mipnet.pruning.rivals.comparison import ComparisonSettings, ComparisonTable, compare
-from mipnet.pruning.smaller.ranking import at_share, check_scores
+from mipnet.pruning.smaller.ranking import at_share, checked_scores
 from mipnet.readers.data import Dataset
 from mipnet.version import __version__
 
@@ -133,7 +133,7 @@ def _stored_scores(file: CompareFile, folder: Path, gates: tuple[Gate, ...]) -> 
             needed = {key: run[key] for key in ("status", "verified")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"`{folder}` cannot be read ({error}); expected a run folder of `mipnet solve`") from None
-        check_scores(gates, scores)
+        scores = checked_scores(gates, scores)
     return ScoresWithRecord(scores, run | needed)
 
 

@@ -22,7 +22,7 @@ from mipnet.pruning.labelled_images import LabelledImages
 from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, Rival, get_rival, usable
 from mipnet.pruning.smaller.masks import accuracy
 from mipnet.pruning.smaller.parameter_counts import pruned_share
-from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, check_scores
+from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, checked_scores
 from mipnet.readers.data import Dataset
 
 
@@ -181,7 +181,7 @@ def compare(
     rivals
         Names of `RIVALS`; if None, all rivals whose packages are installed.
     """
-    check_scores(gates, ours)
+    ours = checked_scores(gates, ours)
     names, how = usable() if rivals is None else list(rivals), settings or ComparisonSettings()
     chosen = [get_rival(rival) for rival in names]
     how.check(names)

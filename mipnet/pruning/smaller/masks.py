@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from mipnet.arrays import Array
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.model.losses import check_labels
-from mipnet.network.gates import Gate, mask_actions
+from mipnet.network.gates import Gate, by_unit, mask_actions
+from mipnet.network.given_arrays import align_samples, in_order
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 
@@ -28,6 +29,7 @@ def make_masks(network: Network, gates: Sequence[Gate], scores: xr.Dataset, thre
     ``threshold`` is a number; ``"mean"`` for the mean score of each layer; or ``{"params": share}`` for the smallest number that
     prunes at least that share of the parameters (see `mipnet.pruning.smaller.parameter_counts`).
     """
+    scores = by_unit(gates, scores, "scores", some=True)
     if isinstance(threshold, dict):
         return _for_share(network, gates, scores, threshold)
     if threshold == "mean":
@@ -68,10 +70,13 @@ def random_masks(masks: xr.Dataset, seed: int) -> xr.Dataset:
 
 @suggest_keywords
 def critical_masks(masks: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
-    """Return masks that remove as many units per layer as ``masks``, but those with the highest scores."""
+    """Return masks that remove as many units per layer as ``masks``, but those with the highest scores, by the labels of the units."""
 
     def one(kept: xr.DataArray) -> xr.DataArray:
-        gone = np.argsort(-scores[kept.name].values, kind="stable")[: int((~kept).sum())]
+        if kept.name not in scores or scores[kept.name].shape != kept.shape:
+            raise InputError(f"the masks are of `{kept.name}` with {kept.size} units, the scores of {dict(scores.sizes)}; expected the same")
+        own, kept = (in_order(each, f"the array `{kept.name}`", InputError) for each in (scores[kept.name], kept))
+        gone = np.argsort(-own.values, kind="stable")[: int((~kept).sum())]
         data = np.ones(kept.size, dtype=bool)
         data[gone] = False
         return kept.copy(data=data)
@@ -80,6 +85,7 @@ def critical_masks(masks: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
 
 
 @suggest_keywords
+@align_samples
 def accuracy(network: Network, images: ArrayLike, labels: ArrayLike, gates: Sequence[Gate] = (), masks: xr.Dataset | None = None) -> float:
     """Return the share of images, in percent, whose largest output is at their label, with or without masks."""
     outputs: Array = network.forward(images, None if masks is None else mask_actions(gates, masks))

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import torch
 import xarray as xr
 
-from mipnet.network.gates import Gate
+from mipnet.network.gates import Gate, by_unit
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.removal_plan import plan_removal
 
 
 def remaining_parameters(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> dict[str, int]:
     """Return, for each node with parameters, how many of them `mipnet.prune` leaves; a module used twice counts once."""
+    masks = by_unit(gates, masks)
     flags = {gate.name: torch.tensor(masks[gate.name].values) for gate in gates}
     plan = plan_removal(network, tuple(gates), flags, lambda node: True)
     kept: dict[str, int] = {}

@@ -13,7 +13,7 @@ import xarray as xr
 
 from mipnet.arrays import Array
 from mipnet.errors import InputError, check_choice
-from mipnet.network.gates import Gate
+from mipnet.network.gates import Gate, by_unit
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.masks import make_masks
 from mipnet.pruning.smaller.parameter_counts import pruned_share
@@ -29,23 +29,23 @@ SCALE_OF_NORMALIZATION: dict[str, Callable[[Array], float]] = {
 }
 
 
-def check_scores(gates: Sequence[Gate], scores: xr.Dataset) -> None:
-    """Raise `InputError` unless there is one finite number for each unit of each gate."""
+def checked_scores(gates: Sequence[Gate], scores: xr.Dataset) -> xr.Dataset:
+    """Return scores with the units in their order; raises `InputError` unless there is one finite number for each unit of each gate."""
     if not gates:
         raise InputError("no gates were given; expected at least one, from `find_gates`")
+    scores = by_unit(gates, scores, "scores")
     for gate in gates:
-        given = scores.get(gate.name)
-        if given is None or given.shape != (gate.units,) or given.dtype.kind not in "biuf":
-            what = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
-            raise InputError(f"for gate `{gate.name}` there is {what}; expected one number for each of {gate.units} units")
+        given = scores[gate.name]
+        if given.dtype.kind not in "biuf":
+            raise InputError(f"for gate `{gate.name}` there is {given.dtype}; expected one number for each of {gate.units} units")
         if not np.isfinite(given.values).all():
             raise InputError(f"the scores of gate `{gate.name}` hold NaN or infinite numbers; expected finite ones")
+    return scores
 
 
 def same_counts(gates: Sequence[Gate], scores: xr.Dataset, like: xr.Dataset) -> xr.Dataset:
     """Return masks that keep the best units of each layer: as many as ``like`` keeps there, and at least one."""
-    check_scores(gates, scores)
-    check_scores(gates, like)
+    scores, like = checked_scores(gates, scores), checked_scores(gates, like)
     masks = {}
     for gate in gates:
         values = scores[gate.name].values
@@ -60,7 +60,7 @@ def normalised(gates: Sequence[Gate], scores: xr.Dataset, how: ScoreNormalizatio
 
     A layer of zeros stays as it is.
     """
-    check_scores(gates, scores)
+    scores = checked_scores(gates, scores)
     check_choice("`normalize`", how, get_args(ScoreNormalization))
 
     def one(values: Array) -> Array:

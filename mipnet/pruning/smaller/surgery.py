@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mipnet.errors import InputError, NetworkError, UnsupportedError, suggest_keywords
 from mipnet.layers import BatchNorm, Conv2d, Dense, Scale
-from mipnet.network.gates import Gate, find_gates, mask_actions
+from mipnet.network.gates import Gate, by_unit, find_gates, mask_actions
 from mipnet.network.graph import Network, Node
 from mipnet.pruning.smaller.masks import Threshold, make_masks
 from mipnet.pruning.smaller.removal_plan import RemovalPlan, plan_removal
@@ -69,9 +69,8 @@ def as_masks(network: Network, gates: Sequence[Gate], given: xr.Dataset, thresho
     known = {gate.name: gate for gate in gates}
     if not given.data_vars or any(name not in known for name in given.data_vars):
         raise InputError(f"the scores are of {list(given.data_vars)}; expected one variable per gate, of {list(known)}")
+    given = by_unit(gates, given, "scores", some=True)
     for name, values in given.items():
-        if values.shape != (known[str(name)].units,):
-            raise InputError(f"`{name}` has scores of shape {values.shape}; expected one for each of {known[str(name)].units} units")
         if values.dtype.kind not in "biuf" or not np.isfinite(values.values).all():
             raise InputError(f"the scores of `{name}` are not all finite numbers; expected numbers in [0, 1], or booleans")
     kinds = {values.dtype == bool for values in given.values()}
@@ -93,6 +92,7 @@ def _example(module: nn.Module) -> Tensor:
 def cut(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> nn.Module:
     """Return the smaller module as `prune` does, from the network, gates and masks of the module."""
     owned = partial(is_owned, module, network)
+    masks = by_unit(gates, masks)
     kept = {gate.name: torch.tensor(masks[gate.name].values, dtype=torch.bool) for gate in gates}
     plan = plan_removal(network, tuple(gates), kept, owned)
     types = {

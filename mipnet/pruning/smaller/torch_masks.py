@@ -18,7 +18,7 @@ from torch.nn.utils import prune as torch_prune
 
 from mipnet.errors import UnsupportedError
 from mipnet.layers import BatchNorm, Conv2d, Dense, Scale
-from mipnet.network.gates import Gate, path_to_site
+from mipnet.network.gates import Gate, by_unit, path_to_site
 from mipnet.network.graph import Layer, Network, Node
 
 Weighted = nn.Linear | nn.Conv2d | _BatchNorm
@@ -31,6 +31,7 @@ def torch_masks(module: nn.Module, network: Network, gates: Sequence[Gate], mask
     ``network`` and ``gates`` are those of the module (`from_torch`, `find_gates`); gates without a variable in ``masks``
     keep all units.  Raises `UnsupportedError` for a unit that zero weights do not silence.
     """
+    masks = by_unit(gates, masks, some=True)
     kept = {gate.name: torch.tensor(masks[gate.name].values, dtype=torch.bool) for gate in gates if gate.name in masks}
     for path, stays in silenced(module, network, gates, kept).items():
         _mask(owner(module, path), stays)

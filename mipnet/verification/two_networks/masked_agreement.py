@@ -19,7 +19,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.layers import Scale
 from mipnet.limits.deadline import Deadline, TimeLimit
-from mipnet.network.gates import Gate, mask_actions
+from mipnet.network.gates import Gate, by_unit, mask_actions
 from mipnet.network.graph import Layer, Network, free_name
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Box, LInf
@@ -72,6 +72,7 @@ class BallAgreements:
 
 def masked_network(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> Network:
     """Return the network with pruned units set to 0, as by `mipnet.network.gates.mask_actions`; without pruned units, the same layers."""
+    masks = by_unit(gates, masks)
     kept = {site: torch.tensor(masks[gate.name].values) for gate in gates for site in gate.sites}
     taken, names = {node.name for node in network.nodes}, dict[str, str]()
     layers: list[tuple[str, Layer, tuple[str, ...]]] = []

@@ -37,7 +37,7 @@ from mipnet.pruning.rivals.registry import Rival, check_ranking, register
 from mipnet.pruning.rivals.sensitivity import FAILURE_PROBABILITY, complexity, feature_sensitivities, weight_sensitivities
 from mipnet.pruning.rivals.weight_matrices import readers
 from mipnet.pruning.smaller.parameter_counts import pruned_share
-from mipnet.pruning.smaller.ranking import check_scores, same_counts
+from mipnet.pruning.smaller.ranking import checked_scores, same_counts
 
 PFP_KINDS = ("deterministic", "random", "top")
 PFP_PAPER = "Liebenwein et al., ICLR 2020"
@@ -110,7 +110,7 @@ def allocate(
         raise InputError(
             f"PFP was asked for {kind=}, {share=}, {delta=}; expected one of {', '.join(PFP_KINDS)}, share in [0, 1), delta in (0, 1)"
         )
-    check_scores(gates, sensitivities)
+    sensitivities = checked_scores(gates, sensitivities)
     constants = [_constant(network, gate, delta) for gate in gates]
     eps = _smallest_eps(network, gates, sensitivities, share, constants, kind)
     rng = np.random.default_rng(seed)

@@ -1,0 +1,204 @@
+"""Arrays as users give them: of NumPy, torch, xarray and pandas, or nested lists.
+
+Labels decide, never positions.  The axes of a labelled array are put in mipnet's order by their names: samples first, then channels, rows and
+columns, or units; and whole-number labels 0, 1, 2, ... of an axis by their values.  Two arrays that both have labels are aligned by these.
+What cannot be decided by labels is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipnet.arrays import Shape
+from mipnet.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+AXIS_WORDS = {
+    "sample": "sample samples batch image images n".split(),
+    "channel": "channel channels band bands c".split(),
+    "row": "row rows height y h".split(),
+    "column": "col cols column columns width x w".split(),
+    "unit": "unit units feature features".split(),
+}
+"""What an axis may be called, in the order of the axes of an array; a name may begin with that of a node, as in ``input_row``."""
+
+AXIS_RANKS = {word: rank for rank, words in enumerate(AXIS_WORDS.values()) for word in words}
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def numbers(value: Any, what: str, failure: type[InputError] = DataError) -> NDArray[Any]:
+    """Return real numbers as a NumPy array of their own type, with the axes of a labelled array in mipnet's order.
+
+    Raises ``failure``, naming ``what`` was given, for anything but real numbers: complex or quantised ones, text, masked values, objects;
+    and for labelled axes whose order is not known.
+    """
+    labelled = as_labelled(value)
+    array = _plain(value, what, failure) if labelled is None else in_order(labelled, what, failure).values
+    if array.dtype.kind not in "biuf":
+        raise failure(f"{what} is of type {array.dtype}; expected real numbers")
+    return array
+
+
+def _plain(value: Any, what: str, failure: type[InputError]) -> NDArray[Any]:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        if value.is_quantized or value.is_complex() or value.layout != torch.strided:
+            raise failure(f"{what} is a tensor of type {value.dtype} and layout {value.layout}; expected real numbers, one for each element")
+        value = value.detach().cpu()
+        return np.asarray(value.double() if value.is_floating_point() else value)
+    if np.ma.is_masked(value):
+        raise failure(f"{what} is an array with {np.ma.count_masked(value)} masked values; expected numbers in all places")
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise failure(f"{what} is not an array of numbers ({error}); expected real numbers in one shape") from None
+
+
+def as_labelled(value: Any, of_series: str = "unit") -> xr.DataArray | None:
+    """Return an array of xarray or pandas as a DataArray, or None for others; ``of_series`` is the axis of a pandas Series."""
+    xarray, pandas = sys.modules.get("xarray"), sys.modules.get("pandas")
+    if xarray is not None and isinstance(value, xarray.DataArray | xarray.Variable):
+        return value if isinstance(value, xarray.DataArray) else xarray.DataArray(value)
+    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
+        import xarray
+
+        columns = isinstance(value, pandas.DataFrame)
+        labels = {"sample": value.index.to_numpy(), "unit": value.columns.to_numpy()} if columns else {of_series: value.index.to_numpy()}
+        return xarray.DataArray(value.to_numpy(), dims=tuple(labels), coords=labels)
+    return None
+
+
+def axis_rank(dim: str) -> float | None:
+    """Return the place of an axis among those of an array, by its name; None if the name says nothing."""
+    stem, _, last = str(dim).lower().rpartition("_")
+    if last.isdecimal():
+        return 1.0 + int(last) if stem and stem != "dim" else None
+    return AXIS_RANKS.get(last)
+
+
+def in_order(array: xr.DataArray, what: str, failure: type[InputError] = DataError) -> xr.DataArray:
+    """Return a labelled array with its axes in mipnet's order, and the labels 0, 1, 2, ... of each but the sample axis in their order."""
+    ranks = [axis_rank(str(dim)) for dim in array.dims]
+    known = [rank for rank in ranks if rank is not None]
+    if len(set(known)) < len(known):
+        raise failure(f"{what} has dimensions {array.dims}, of which two mean the same axis; rename one of them")
+    if known != sorted(known):
+        if len(known) < len(ranks):
+            raise failure(f"{what} has dimensions {array.dims}, whose order mipnet does not know; transpose it, with the samples first")
+        array = array.transpose(*(dim for _, dim in sorted(zip(known, array.dims, strict=True))))
+    for dim in array.dims:
+        if axis_rank(str(dim)) and dim in array.coords:
+            array = array.isel({dim: label_order(array.coords[dim].values, f"`{dim}` of {what}", failure)})
+    return array
+
+
+def label_order(labels: NDArray[Any], what: str, failure: type[InputError] = DataError) -> NDArray[np.int64]:
+    """Return the positions of the labels in increasing order if they are 0, 1, 2, ...; of other labels, their own order.
+
+    Raises ``failure`` for whole numbers that are neither.
+    """
+    own = np.arange(len(labels))
+    if labels.dtype.kind not in "iu" or bool((np.diff(labels.astype(np.int64)) > 0).all()):
+        return own
+    order = np.argsort(labels, kind="stable")
+    if not (labels[order] == own).all():
+        shown = ", ".join(map(str, labels[:6].tolist())) + (", ..." if len(labels) > 6 else "")
+        raise failure(f"the labels along {what} are {shown}; expected 0 to {len(labels) - 1}, each once, or labels that increase")
+    return order
+
+
+def aligned(first: Any, second: Any, what: str, failure: type[InputError] = DataError) -> tuple[Any, Any]:
+    """Return two values, the second aligned with the first by dimension and label if both are labelled arrays of the same dimensions.
+
+    Raises ``failure`` if a label of one is missing in the other, or stands twice.
+    """
+    one, other = as_labelled(first), as_labelled(second)
+    if one is None or other is None or set(one.dims) != set(other.dims):
+        return first, second
+    return one, matched(other, one, what, failure)
+
+
+def matched(array: xr.DataArray, like: xr.DataArray, what: str, failure: type[InputError] = DataError) -> xr.DataArray:
+    """Return an array with the dimensions of another in their order, and its labels in theirs where both have labels."""
+    array = array.transpose(*like.dims)
+    for dim in like.dims:
+        if dim not in array.coords or dim not in like.coords:
+            continue
+        own, wanted = array.coords[dim].to_index(), like.coords[dim].to_index()
+        if not own.is_unique or len(own.symmetric_difference(wanted)):
+            raise failure(f"{what} have different labels along `{dim}` ({_few(own)} and {_few(wanted)}); expected the same labels, each once")
+        array = array.isel({dim: own.get_indexer(wanted)})
+    return array
+
+
+def _few(labels: Any) -> str:
+    shown = [str(label) for label in labels[:4]]
+    return f"{', '.join(shown)}{', ...' if len(labels) > 4 else ''}"
+
+
+def samples_by_label(images: Any, labels: Any) -> tuple[Any, Any]:
+    """Return images and their classes as they are, or as arrays aligned by the labels of their samples if one of them has such labels.
+
+    Raises `DataError` if the samples of both have different labels, or if one has labels out of order and the other one has none.
+    """
+    pictures, classes = as_labelled(images, "sample"), as_labelled(labels, "sample")
+    if pictures is None and classes is None:
+        return images, labels
+    found = labels if classes is None else classes
+    if pictures is not None:
+        pictures = in_order(pictures, "the array of images")
+        images = pictures.values
+    places = [_sample_labels(each) for each in (pictures, classes)]
+    if pictures is not None and classes is not None and all(each is not None for each in places):
+        (dim,) = classes.dims
+        named = classes.rename({dim: pictures.dims[0]})
+        found = matched(named, pictures.isel(dict.fromkeys(pictures.dims[1:], 0), drop=True), "images and classes")
+    elif (only := next((each for each in places if each is not None), None)) is not None and not _increases(only):
+        which = "images" if places[0] is not None else "classes"
+        raise DataError(
+            f"the {which} have labels of samples that do not increase ({_few(only)}), and the others have none; give both with such labels,"
+            " or both as plain arrays in one order"
+        )
+    return images, found if classes is None else np.asarray(found)
+
+
+def _sample_labels(array: xr.DataArray | None) -> Any:
+    if array is None or not array.ndim or array.dims[0] not in array.coords:
+        return None
+    return array.coords[array.dims[0]].to_index()
+
+
+def _increases(labels: Any) -> bool:
+    return labels.dtype.kind not in "iuf" or bool(labels.is_monotonic_increasing and labels.is_unique)
+
+
+def align_samples(function: Decorated) -> Decorated:
+    """Decorate a function of ``images`` and ``labels``: both are aligned by `samples_by_label` before it is called."""
+    parameters = signature(function)
+
+    @wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        bound = parameters.bind(*arguments, **keywords)
+        pair = samples_by_label(bound.arguments["images"], bound.arguments["labels"])
+        bound.arguments["images"], bound.arguments["labels"] = pair
+        return function(*bound.args, **bound.kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def layout_hint(given: Shape, wanted: Shape) -> str:
+    """Return what to add to an error if images of shape ``given`` fit a network that takes ``wanted`` once their channels come first."""
+    image = given[-3:]
+    if len(image) == 3 == len(wanted) and image != wanted and (image[2], *image[:2]) == wanted:
+        return "; the channels seem to be the last axis: put them first, with `numpy.moveaxis(images, -1, -3)`"
+    return ""
