@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mipnet.bounds.interval import Interval
 from mipnet.errors import InputError, NetworkError, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.gates import Gate, scaled
+from mipnet.network.given_arrays import aligned, as_labelled, in_label_order, in_order, numbers
 from mipnet.network.graph import Network, dims_of
 from mipnet.network.sets import Box
 
@@ -77,12 +79,27 @@ def read_given(network: Network, region: Box, given: BoundsByNode) -> dict[str, 
 def _ends(network: Network, name: str, ends: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     try:
         if isinstance(ends, xr.Dataset):
-            dims = ("sample", *dims_of(name, network.shape_of(name)))
-            ends = [ends[end].transpose(*dims, missing_dims="ignore").values for end in ("lower", "upper")]
-        lower, upper = (np.asarray(end, dtype=np.float64) for end in ends)
+            ends = [ends[end] for end in ("lower", "upper")]
+        low, high = ends
+        low, high = aligned(low, high, f"the bounds of `{name}`", InputError)
+        lower, upper = (np.asarray(_by_label(network, name, end), dtype=np.float64) for end in (low, high))
+    except InputError:
+        raise
     except (TypeError, ValueError, KeyError):
         raise InputError(f"the bounds of `{name}` are no pair of arrays; expected `(lower, upper)`, or a Dataset with both") from None
     return lower, upper
+
+
+def _by_label(network: Network, name: str, end: Any) -> NDArray[Any]:
+    """Return one end of a node's bounds as a plain array, with the axes of a labelled one as in `Bounds`, in the order of its labels."""
+    labelled = as_labelled(end)
+    if labelled is None:
+        return numbers(end, f"the array of bounds of `{name}`", InputError)
+    dims = ("sample", *dims_of(name, network.shape_of(name)))
+    if set(labelled.dims) <= set(dims):
+        labelled = labelled.transpose(*dims, missing_dims="ignore")
+    what = f"the array of bounds of `{name}`"
+    return numbers(in_label_order(in_order(labelled, what, InputError), what, InputError), what, InputError)
 
 
 def check_by_samples(

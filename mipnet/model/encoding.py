@@ -31,7 +31,8 @@ from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.encoding_size import making_program
 from mipnet.model.node_values import FormulationRequest, scores_of_elements, write_node
-from mipnet.network.gates import Gate, resolve_gates
+from mipnet.network.gates import Gate, by_unit, resolve_gates
+from mipnet.network.given_arrays import as_labelled, in_order, layout_hint, matched, numbers
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
 from mipnet.network.sets import Box
 
@@ -122,10 +123,15 @@ class Encoding:
     @suggest_keywords
     def labelled(self, array: Array, dims: tuple[str, ...]) -> xr.DataArray:
         """Return an array with dimension names and the coordinates of this encoding's variables, for use in linopy expressions."""
+        named = as_labelled(array)
+        if named is not None and set(named.dims) == set(dims):
+            sizes = tuple(named.sizes[dim] for dim in dims)
+            like = xr.DataArray(np.empty(sizes), dims=dims, coords=coordinates(dims, sizes, self.samples))
+            return matched(named, like, "the array and this encoding").astype(np.float64).assign_coords(like.coords)
         return xr.DataArray(np.array(array, dtype=np.float64), dims=dims, coords=coordinates(dims, array.shape, self.samples))
 
     @suggest_keywords
-    def point(self, x: Array, scores: Mapping[str, Array] | None = None) -> Array:
+    def point(self, x: Array, scores: Mapping[str, Array] | xr.Dataset | None = None) -> Array:
         """Return the value of every variable by label at input ``x``, computed by a forward pass; NaN where it is unknown.
 
         All scores are 1 by default.  The point satisfies all constraints that belong to the network.
@@ -133,7 +139,9 @@ class Encoding:
         point = np.full(self.model._xCounter, np.nan)
         source = self.values[INPUT_NODE]
         if not source.is_fixed:
-            point[source.terms.indices] = x.reshape(-1)
+            point[source.terms.indices] = numbers(x, "the input").reshape(-1)
+        if isinstance(scores, xr.Dataset):
+            scores = {str(name): values.values for name, values in by_unit(self.gates, scores, "scores").items()}
         for gate in self.gates:
             labels = self.scores[gate.name].labels.values
             point[labels] = 1.0 if scores is None else scores[gate.name]
@@ -258,22 +266,24 @@ def add_network(
     """
     _refuse_softmax(network)
     deadline = Deadline.after(time_limit)
-    shape = tuple(int(n) for n in x.shape)
+    read = in_order(x.labels, f"variable `{x.name}`")
+    shape = tuple(int(n) for n in read.shape)
     single = shape == network.input_shape
     if not single and shape[1:] != network.input_shape:
         raise DataError(
             f"variable `{x.name}` has shape {shape}; the network takes {network.input_shape}, with or without a sample axis first"
+            + layout_hint(shape, network.input_shape)
         )
-    if (x.labels.values < 0).any():
-        raise DataError(f"variable `{x.name}` is masked in {np.count_nonzero(x.labels.values < 0)} places; a network needs every input")
-    lower, upper = (np.asarray(end.transpose(*x.dims).values, dtype=np.float64) for end in (x.lower, x.upper))
+    if (read.values < 0).any():
+        raise DataError(f"variable `{x.name}` is masked in {np.count_nonzero(read.values < 0)} places; a network needs every input")
+    lower, upper = (np.asarray(matched(end, read, f"variable `{x.name}`").values, dtype=np.float64) for end in (x.lower, x.upper))
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         raise UnboundedError(f"variable `{x.name}` has infinite bounds; set finite bounds, from which the big-Ms are computed")
     region = Box(lower, upper).fit(network.input_shape)
-    coords = [0] if single or x.dims[0] not in x.coords else x.coords[x.dims[0]].values
+    coords = [0] if single or read.dims[0] not in read.coords else read.coords[read.dims[0]].values
     known = wanted_bounds(network, region, (), bounds, 0.0, deadline.share(BOUNDS_TIME_SHARE))
     enc = Encoding(network, model, region, known, (), xr.DataArray(np.asarray(coords), dims="sample"))
-    enc.values[INPUT_NODE] = Affine.of(x.labels.transpose(*x.dims).values.reshape(region.lower.shape))
+    enc.values[INPUT_NODE] = Affine.of(read.values.reshape(region.lower.shape))
     before = {*model.variables, *model.constraints}
     try:
         return _write(enc, formulation or {}, deadline, prefix=prefix)

@@ -23,6 +23,7 @@ from mipnet.errors import DataError, InputError, UnboundedError, suggest_keyword
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows, add_variables, expression
 from mipnet.model.encoding import Encoding
+from mipnet.network.given_arrays import as_labelled, matched, numbers
 
 LossName = Literal["cross-entropy", "margin"]
 
@@ -71,7 +72,7 @@ class Loss:
 
 def check_labels(labels: ArrayLike, samples: int, classes: int) -> Ints:
     """Return labels as integers; raises `DataError` unless there is one in ``0 .. classes-1`` per sample."""
-    array = np.asarray(labels)
+    array = numbers(labels, "the array of labels")
     if array.shape != (samples,):
         raise DataError(f"the labels have shape {array.shape}; expected one for each of {samples} samples")
     if array.dtype.kind not in "iu":
@@ -91,6 +92,9 @@ def add_loss(encoding: Encoding, labels: ArrayLike, loss: Loss) -> LinearExpress
     shape = encoding.network.output_shape
     if len(shape) != 1:
         raise DataError(f"a loss needs one vector of logits per sample; the network's output has shape {shape}")
+    named = as_labelled(labels, "sample")
+    if named is not None and named.dims == encoding.samples.dims:
+        labels = matched(named, encoding.samples.assign_coords(sample=encoding.samples), "the labels and the samples of the encoding")
     known = check_labels(labels, len(encoding.samples), shape[0])
     return _cross_entropy(encoding, known) if loss.name == "cross-entropy" else _margin(encoding, known, loss.margin)
 

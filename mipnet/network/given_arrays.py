@@ -1,14 +1,14 @@
 """Arrays as users give them: of NumPy, torch, xarray and pandas, or nested lists.
 
-Labels decide, never positions.  The axes of a labelled array are put in mipnet's order by their names: samples first, then channels, rows and
-columns, or units; and whole-number labels 0, 1, 2, ... of an axis by their values.  Two arrays that both have labels are aligned by these.
-What cannot be decided by labels is refused.
+Labels decide, never positions.  The axes of a labelled array are put in mipnet's order by their names: samples first, then channels, rows
+and columns, or units; and whole-number labels 0, 1, 2, ... of an axis by their values.  Two arrays that both have labels are aligned by
+these.  What cannot be decided by labels is refused.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,16 +22,16 @@ from mipnet.errors import DataError, InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-AXIS_WORDS = {
-    "sample": "sample samples batch image images n".split(),
-    "channel": "channel channels band bands c".split(),
-    "row": "row rows height y h".split(),
-    "column": "col cols column columns width x w".split(),
-    "unit": "unit units feature features".split(),
-}
+AXIS_WORDS = (
+    ("sample", "samples", "batch", "image", "images", "n"),
+    ("channel", "channels", "band", "bands", "c"),
+    ("row", "rows", "height", "y", "h"),
+    ("col", "cols", "column", "columns", "width", "x", "w"),
+    ("unit", "units", "feature", "features"),
+)
 """What an axis may be called, in the order of the axes of an array; a name may begin with that of a node, as in ``input_row``."""
 
-AXIS_RANKS = {word: rank for rank, words in enumerate(AXIS_WORDS.values()) for word in words}
+AXIS_RANKS = {word: rank for rank, words in enumerate(AXIS_WORDS) for word in words}
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ def numbers(value: Any, what: str, failure: type[InputError] = DataError) -> NDA
     labelled = as_labelled(value)
     array = _plain(value, what, failure) if labelled is None else in_order(labelled, what, failure).values
     if array.dtype.kind not in "biuf":
-        raise failure(f"{what} is of type {array.dtype}; expected real numbers")
+        raise failure(f"{what} is of type {array.dtype} and not an array of numbers; expected real numbers")
     return array
 
 
@@ -53,29 +53,36 @@ def _plain(value: Any, what: str, failure: type[InputError]) -> NDArray[Any]:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         if value.is_quantized or value.is_complex() or value.layout != torch.strided:
-            raise failure(f"{what} is a tensor of type {value.dtype} and layout {value.layout}; expected real numbers, one for each element")
+            raise failure(
+                f"{what} is a tensor of type {value.dtype} and layout {value.layout}; expected real numbers, one for each element"
+            )
         value = value.detach().cpu()
         return np.asarray(value.double() if value.is_floating_point() else value)
     if np.ma.is_masked(value):
-        raise failure(f"{what} is an array with {np.ma.count_masked(value)} masked values; expected numbers in all places")
+        raise failure(f"{what} is an array with {int(np.ma.getmaskarray(value).sum())} masked values; expected numbers in all places")
     try:
         return np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise failure(f"{what} is not an array of numbers ({error}); expected real numbers in one shape") from None
+    except (TypeError, ValueError):
+        raise failure(f"{what} is a {type(value).__name__} whose parts do not make one array; expected real numbers in one shape") from None
 
 
 def as_labelled(value: Any, of_series: str = "unit") -> xr.DataArray | None:
     """Return an array of xarray or pandas as a DataArray, or None for others; ``of_series`` is the axis of a pandas Series."""
-    xarray, pandas = sys.modules.get("xarray"), sys.modules.get("pandas")
+    xarray, pandas = (sys.modules.get(name) for name in ("xarray", "pandas"))  # a value of a package that is not loaded cannot be here
     if xarray is not None and isinstance(value, xarray.DataArray | xarray.Variable):
-        return value if isinstance(value, xarray.DataArray) else xarray.DataArray(value)
-    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
-        import xarray
-
-        columns = isinstance(value, pandas.DataFrame)
-        labels = {"sample": value.index.to_numpy(), "unit": value.columns.to_numpy()} if columns else {of_series: value.index.to_numpy()}
-        return xarray.DataArray(value.to_numpy(), dims=tuple(labels), coords=labels)
+        return make_labelled(value)
+    if pandas is not None and isinstance(value, pandas.DataFrame):
+        return make_labelled(value.to_numpy(), {"sample": value.index.to_numpy(), "unit": value.columns.to_numpy()})
+    if pandas is not None and isinstance(value, pandas.Series):
+        return make_labelled(value.to_numpy(), {of_series: value.index.to_numpy()})
     return None
+
+
+def make_labelled(value: Any, labels: Mapping[str, NDArray[Any]] | None = None) -> xr.DataArray:
+    """Return a DataArray of values with the labels along each dimension; without ``labels``, of an object of xarray."""
+    import xarray as xr
+
+    return xr.DataArray(value) if labels is None else xr.DataArray(value, dims=tuple(labels), coords=dict(labels))
 
 
 def axis_rank(dim: str) -> float | None:
@@ -96,8 +103,15 @@ def in_order(array: xr.DataArray, what: str, failure: type[InputError] = DataErr
         if len(known) < len(ranks):
             raise failure(f"{what} has dimensions {array.dims}, whose order mipnet does not know; transpose it, with the samples first")
         array = array.transpose(*(dim for _, dim in sorted(zip(known, array.dims, strict=True))))
-    for dim in array.dims:
-        if axis_rank(str(dim)) and dim in array.coords:
+    return in_label_order(array, what, failure, [dim for dim in array.dims if axis_rank(str(dim))])
+
+
+def in_label_order(
+    array: xr.DataArray, what: str, failure: type[InputError] = DataError, dims: Iterable[Hashable] | None = None
+) -> xr.DataArray:
+    """Return a labelled array with the labels 0, 1, 2, ... of some dimensions, by default of all, in their order; see `label_order`."""
+    for dim in array.dims if dims is None else dims:
+        if dim in array.coords:
             array = array.isel({dim: label_order(array.coords[dim].values, f"`{dim}` of {what}", failure)})
     return array
 
@@ -136,9 +150,30 @@ def matched(array: xr.DataArray, like: xr.DataArray, what: str, failure: type[In
             continue
         own, wanted = array.coords[dim].to_index(), like.coords[dim].to_index()
         if not own.is_unique or len(own.symmetric_difference(wanted)):
-            raise failure(f"{what} have different labels along `{dim}` ({_few(own)} and {_few(wanted)}); expected the same labels, each once")
+            raise failure(
+                f"{what} have different labels along `{dim}` ({_few(own)} and {_few(wanted)}); expected the same labels, each once"
+            )
         array = array.isel({dim: own.get_indexer(wanted)})
     return array
+
+
+def spread(first: Any, second: Any, what: str, failure: type[InputError] = DataError) -> tuple[Any, Any]:
+    """Return two values, the second along the axes of the first by name if both are labelled; axes that only the first has get length 1.
+
+    Raises ``failure`` if the second has axes that the first has not, or other labels along an axis.
+    """
+    one, other = as_labelled(first), as_labelled(second)
+    if other is None or not other.ndim:
+        return first, second
+    if one is None or not set(other.dims) <= set(one.dims):
+        if one is None and other.ndim == np.ndim(first):
+            return first, second
+        raise failure(
+            f"{what} have dimensions {other.dims} and {() if one is None else one.dims}; expected those of the first, or a number"
+        )
+    lacking = [dim for dim in one.dims if dim not in other.dims]
+    short = one.isel(dict.fromkeys(lacking, 0), drop=True)
+    return one, matched(other, short, what, failure).expand_dims(lacking).transpose(*one.dims)
 
 
 def _few(labels: Any) -> str:

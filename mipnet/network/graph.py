@@ -22,6 +22,7 @@ from torch import Tensor
 from mipnet.arrays import Array, Shape
 from mipnet.errors import NetworkError, UnsupportedError, meant, suggest_keywords
 from mipnet.network.final_softmax import FinalSoftmax
+from mipnet.network.given_arrays import layout_hint, numbers
 
 INPUT_NODE = "input"
 """The name by which nodes refer to the network's input."""
@@ -223,7 +224,8 @@ class Network:
         ``after[name]`` is applied to the value of that node before other nodes read it; gates and masks act here.
         """
         if tuple(x.shape[1:]) != self.input_shape:
-            raise NetworkError(f"the input has shape {tuple(x.shape)}; expected (samples, {', '.join(map(str, self.input_shape))})")
+            takes, hint = ", ".join(map(str, self.input_shape)), layout_hint(tuple(x.shape), self.input_shape)
+            raise NetworkError(f"the input has shape {tuple(x.shape)}; expected (samples, {takes}){hint}")
         values = {INPUT_NODE: x}
         for node in self.nodes:
             value = node.layer.forward(*(values[source] for source in node.inputs))
@@ -236,7 +238,7 @@ class Network:
 
         This is the output, or the argument of the ``softmax`` that was taken off; `outputs` applies it.
         """
-        inputs = torch.as_tensor(x).detach().to("cpu", torch.float64)
+        inputs = torch.as_tensor(np.asarray(numbers(x, "the input", NetworkError), dtype=np.float64))
         with torch.no_grad():
             parts = [
                 self.values(part, after)[self.output.name] for part in torch.tensor_split(inputs, list(range(batch, len(inputs), batch)))

@@ -10,16 +10,14 @@ from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array, Shape
 from mipnet.errors import DataError, suggest_keywords
+from mipnet.network.given_arrays import aligned, layout_hint, numbers, spread
 
 BALL_MARGIN = 1e-12
 """Projections onto a ball use a radius that is smaller by this share, for rounding errors of float64."""
 
 
 def _finite(value: ArrayLike, what: str) -> Array:
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{what} is not an array of numbers ({error}); expected numbers in shape (samples, *input shape)") from None
+    array = np.array(numbers(value, what), dtype=np.float64)
     if not np.isfinite(array).all():
         raise DataError(f"{what} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite numbers; expected finite ones")
     array.setflags(write=False)
@@ -81,8 +79,9 @@ class Box:
     ball: Ball | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lower", _finite(self.lower, "the lower end of the box"))
-        object.__setattr__(self, "upper", _finite(self.upper, "the upper end of the box"))
+        lower, upper = aligned(self.lower, self.upper, "the ends of the box")
+        object.__setattr__(self, "lower", _finite(lower, "the lower end of the box"))
+        object.__setattr__(self, "upper", _finite(upper, "the upper end of the box"))
         if self.lower.shape != self.upper.shape:
             raise DataError(f"the box has ends of shapes {self.lower.shape} and {self.upper.shape}; expected the same shape")
         if (self.lower > self.upper).any():
@@ -111,7 +110,8 @@ class Box:
         if self.lower.shape == shape:
             return self.reshape((1, *shape))
         if self.lower.shape[1:] != shape or not len(self.lower):
-            raise DataError(f"the input set has shape {self.lower.shape}; the network takes (samples, {', '.join(map(str, shape))})")
+            takes, hint = ", ".join(map(str, shape)), layout_hint(self.lower.shape, shape)
+            raise DataError(f"the input set has shape {self.lower.shape}; the network takes (samples, {takes}){hint}")
         return self
 
     @suggest_keywords
@@ -157,12 +157,14 @@ class Box:
 @suggest_keywords
 def Samples(images: ArrayLike) -> Box:  # noqa: N802  (reads as a type where it is used)
     """Return fixed images of shape ``(sample, *input_shape)`` as a set: a box with equal ends."""
-    return Box(np.asarray(images), np.asarray(images))
+    given = numbers(images, "the array of images")
+    return Box(given, given)
 
 
 @suggest_keywords
 def LInf(centre: ArrayLike, radius: float | ArrayLike, lower: float = -np.inf, upper: float = np.inf) -> Box:  # noqa: N802
     """Return all x with ``|x - centre| <= radius`` in every coordinate, clipped to ``[lower, upper]``, the valid range of a pixel."""
+    centre, radius = spread(centre, radius, "the centre and the radius")
     middle, reach = _finite(centre, "the centre"), _finite(radius, "the radius")
     if (reach < 0).any():
         raise DataError(f"the radius is {float(reach.min())}; expected a number of at least 0")
@@ -187,7 +189,7 @@ def L2(centre: ArrayLike, radius: float, lower: float = -np.inf, upper: float = 
 
 
 def _ball(centre: ArrayLike, radius: float, norm: Literal["l1", "l2"], lower: float, upper: float) -> Box:
-    box, middle = LInf(centre, radius, lower, upper), np.asarray(centre, dtype=np.float64)
+    box, middle = LInf(centre, radius, lower, upper), _finite(centre, "the centre")
     outside = (middle < lower) | (middle > upper)
     if outside.any():
         raise DataError(f"the centre lies outside of the valid range [{lower}, {upper}] in {np.count_nonzero(outside)} coordinates")

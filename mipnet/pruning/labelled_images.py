@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 
 from mipnet.errors import suggest_keywords
+from mipnet.network.given_arrays import samples_by_label
 
 
 @suggest_keywords
@@ -14,8 +15,14 @@ from mipnet.errors import suggest_keywords
 class LabelledImages:
     """Images of shape ``(samples, *shape of one sample)`` and their classes, of shape ``(samples,)``.
 
-    A `mipnet.readers.data.Dataset`, as `mipnet.load` returns it, can be given in its place.
+    A `mipnet.readers.data.Dataset`, as `mipnet.load` returns it, can be given in its place.  If both are labelled arrays, they are aligned
+    by the labels of their samples.
     """
 
     images: ArrayLike
     labels: ArrayLike
+
+    def __post_init__(self) -> None:
+        images, labels = samples_by_label(self.images, self.labels)
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from mipnet.errors import DataError, InputError, NetworkError, check_choice, suggest_keywords
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import find_gates
+from mipnet.network.given_arrays import align_samples, numbers
 from mipnet.pruning.smaller.masks import Threshold
 from mipnet.pruning.smaller.surgery import as_masks, prune
 from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
@@ -82,6 +82,7 @@ MOVED_TO_TRAINING_SETTINGS = {name: f"write `settings=mn.TrainingSettings({name}
 
 
 @suggest_keywords(moved=MOVED_TO_TRAINING_SETTINGS)
+@align_samples
 def train(
     module: nn.Module,
     images: ArrayLike | Tensor,
@@ -151,10 +152,11 @@ def _optimizer(how: TrainingSettings, module: nn.Module) -> torch.optim.Optimize
 def _data(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
     """Return images in the module's number type, and labels, on its device."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
-    x = torch.as_tensor(images).to(like.device, like.dtype)
+    given = images if isinstance(images, Tensor) else torch.as_tensor(numbers(images, "the array of images"))
+    x = given.to(like.device, like.dtype)
     if x.ndim < 2 or not len(x):
         raise DataError(f"the images have shape {tuple(x.shape)}; expected (samples, *shape of one sample), at least one sample")
-    truth = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    truth = numbers(labels, "the array of labels")
     return x, torch.as_tensor(check_labels(truth, len(x), int(truth.max(initial=0)) + 1)).to(like.device)
 
 
@@ -195,6 +197,7 @@ def log_probabilities(outputs: Tensor) -> Tensor:
     return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log() if shares else outputs
 
 
+@align_samples
 def evaluate(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, batch: int = 1024) -> tuple[float, float]:
     """Return the mean cross-entropy, and the share of images in percent whose largest logit is at their label, in eval mode."""
     x, y = _data(module, images, labels)
@@ -207,6 +210,7 @@ def evaluate(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | 
 
 
 @suggest_keywords(moved=MOVED_TO_TRAINING_SETTINGS)
+@align_samples
 def fine_tune(
     module: nn.Module,
     images: ArrayLike | Tensor,
@@ -257,6 +261,7 @@ class PruningSchedule:
 
 
 @suggest_keywords
+@align_samples
 def prune_while_training(
     module: nn.Module,
     score: Callable[[nn.Module], xr.Dataset],
@@ -278,11 +283,12 @@ def prune_while_training(
         train(small, images, labels, settings=how.changed(epochs=epoch - done, seed=how.seed + done))
         done = epoch
         if epoch in prunings:
-            small = prune(small, score(small), torch.as_tensor(images)[:1].double(), threshold=schedule.threshold)
+            small = prune(small, score(small), _data(small, images, labels)[0][:1].double(), threshold=schedule.threshold)
     return small
 
 
 @suggest_keywords
+@align_samples
 def retrain(
     module: nn.Module,
     initial_state: Mapping[str, Tensor],

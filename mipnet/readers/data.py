@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, Shape
 from mipnet.errors import DataError, check_choice, suggest_keywords
+from mipnet.network.given_arrays import numbers, samples_by_label
 from mipnet.readers.file_bytes import read_bytes
 
 DATA_ROOT_VARIABLE = "MIPNET_DATA"
@@ -50,8 +51,9 @@ class Dataset:
     classes: int
 
     def __post_init__(self) -> None:
-        images = _numbers(self.images, f"the images of `{self.name}`").astype(np.float64, copy=False)
-        labels = _numbers(self.labels, f"the labels of `{self.name}`")
+        given, classes = samples_by_label(self.images, self.labels)
+        images = _numbers(given, f"the images of `{self.name}`").astype(np.float64, copy=False)
+        labels = _numbers(classes, f"the labels of `{self.name}`")
         if images.ndim < 2 or labels.ndim != 1 or len(images) != len(labels) or not len(labels):
             raise DataError(
                 f"`{self.name}` has images of shape {images.shape} and labels of shape {labels.shape};"
@@ -76,7 +78,7 @@ class Dataset:
 
 
 def _numbers(value: Any, what: str) -> NDArray[Any]:
-    array = np.asarray(value)
+    array = numbers(value, what)
     if array.dtype.kind not in "iuf":
         raise DataError(f"{what} are of type {array.dtype}; expected whole or floating-point numbers")
     return array
@@ -278,7 +280,7 @@ def _order(dataset: Dataset, pick: str, seed: int, scores: Array | None) -> Ints
         return np.random.default_rng(seed).permutation(len(dataset))
     if scores is None:
         raise DataError(f"pick `{pick}` needs `scores`: for each sample, the network's probability of its true class")
-    keys = np.asarray(scores, dtype=np.float64)
+    keys = np.asarray(numbers(samples_by_label(dataset.images, scores)[1], "the scores"), dtype=np.float64)
     if keys.shape != dataset.labels.shape or not np.isfinite(keys).all():
         raise DataError(f"the scores have shape {keys.shape}; expected {dataset.labels.shape}, one finite number per sample")
     return np.argsort(-keys if pick == "confident" else keys, kind="stable")

@@ -10,14 +10,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
-from mipnet.errors import NetworkError, UnsupportedError, shown, suggest_keywords
+from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import one_line
@@ -63,13 +63,11 @@ def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
 
 
 def _sample_shape(example: Any) -> tuple[int, ...]:
-    if (not isinstance(example, Tensor) and np.asarray(example).dtype == object) or isinstance(example, tuple | dict | set):
+    if isinstance(example, tuple | dict | set | str) or example is None:
         raise UnsupportedError(
             f"example_input is a {type(example).__name__}; expected one array or tensor: mipnet reads modules of one input"
         )
-    if not isinstance(example, Tensor) and np.asarray(example).dtype.kind not in "biuf":
-        raise UnsupportedError(f"example_input is {shown(example)}; expected an array or tensor of numbers")
-    given = torch.as_tensor(np.asarray(example) if not isinstance(example, Tensor) else example)
+    given = example if isinstance(example, Tensor) else torch.as_tensor(numbers(example, "example_input", UnsupportedError))
     if not given.is_floating_point():
         raise UnsupportedError(f"example_input holds numbers of type {given.dtype}; expected floating-point numbers")
     if given.ndim < 2 or not given.numel():

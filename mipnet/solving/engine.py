@@ -164,7 +164,7 @@ class OpenProblem:
         """
         columns, now, first = self.problem.columns(variables), self.problem.program, self._first_program
         low, high = (
-            current[columns] if given is None else np.broadcast_to(np.asarray(given, dtype=np.float64), columns.shape)
+            current[columns] if given is None else np.broadcast_to(self.problem.values_for(variables, given), columns.shape)
             for given, current in ((lower, now.lower), (upper, now.upper))
         )
         if not ((low >= first.lower[columns]) & (high <= first.upper[columns])).all():

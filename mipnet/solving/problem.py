@@ -21,6 +21,7 @@ from mipnet.backend import Program, UserUnits
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import column_lookup, from_model
+from mipnet.network.given_arrays import as_labelled, numbers, spread
 from mipnet.network.graph import INPUT_NODE
 from mipnet.solving.gradient_search import GradientSearch
 from mipnet.solving.replay import labelled, replay
@@ -65,7 +66,7 @@ class Problem(ABC):
 
     def costs(self, objective: Any) -> tuple[Array, float]:
         """Return the coefficient per column, and the constant, of an objective; here it is an array with one number per column."""
-        cost = np.array(objective, dtype=np.float64)
+        cost = np.array(numbers(objective, "the objective", InputError), dtype=np.float64)
         if cost.shape != (self.program.columns,):
             raise InputError(f"the objective has shape {cost.shape}; expected one number for each of {self.program.columns} columns")
         return cost, 0.0
@@ -76,6 +77,10 @@ class Problem(ABC):
         if given.dtype.kind not in "iu" or (given.size and not 0 <= given.min() <= given.max() < self.program.columns):
             raise InputError(f"columns are numbers from 0 to {self.program.columns - 1}; got {variables!r}")
         return given.astype(np.int64)
+
+    def values_for(self, variables: Any, given: Any) -> Array:
+        """Return numbers for some variables in the order of their columns: labelled numbers by their labels."""
+        return np.asarray(numbers(given, "the array of bounds", InputError), dtype=np.float64)
 
 
 @dataclass(eq=False)
@@ -114,7 +119,7 @@ class Modelled(Problem):
                 return None
             point: Array = reduce(lambda first, later: np.where(np.isnan(first), later, first), map(self._forward, self.encodings))
         else:
-            point = np.asarray(wanted, dtype=np.float64)
+            point = np.asarray(numbers(wanted, "the start", InputError), dtype=np.float64)
         if point.shape != (self._label_count,):
             raise InputError(f"the start has shape {point.shape}; expected one number for each of {self._label_count} variable labels")
         return point[self.program.labels]
@@ -170,6 +175,14 @@ class Modelled(Problem):
     def columns(self, variables: Any) -> Columns:
         """Return the columns of a linopy variable, or columns given by number."""
         return self._columns_of(variables.labels.values) if isinstance(variables, linopy.Variable) else super().columns(variables)
+
+    def values_for(self, variables: Any, given: Any) -> Array:
+        """Return numbers in the order of the columns of a linopy variable: labelled numbers by the variable's dimensions and labels."""
+        named = as_labelled(given)
+        if named is None or not isinstance(variables, linopy.Variable):
+            return super().values_for(variables, given)
+        own = spread(variables.labels, named, f"variable `{variables.name}` and its bounds", InputError)[1]
+        return np.asarray(own.values, dtype=np.float64)
 
     def _columns_of(self, labels: Columns) -> Columns:
         lookup = column_lookup(np.asarray(self.program.labels))

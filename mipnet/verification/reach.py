@@ -18,6 +18,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
@@ -154,7 +155,7 @@ def _directions(network: Network, given: ArrayLike | Sequence[Sequence[float]] |
     width = size(network.output_shape)
     if given is None:
         return np.eye(width)
-    rows = np.atleast_2d(np.asarray(given, dtype=np.float64))
+    rows = np.atleast_2d(np.asarray(numbers(given, "the array of directions", InputError), dtype=np.float64))
     if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
         raise InputError(f"the directions have shape {rows.shape}; expected (functions, {width}), one number per output")
     if not np.isfinite(rows).all():

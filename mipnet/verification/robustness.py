@@ -13,6 +13,7 @@ from mipnet.backend import Backend
 from mipnet.errors import DataError, InputError, check_choice, suggest_keywords
 from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.network.given_arrays import layout_hint, numbers
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import L1, L2, Box, LInf
@@ -169,9 +170,10 @@ def image_and_classes(network: Network, x: ArrayLike, label: int | Classes | Non
     """Return the input as ``(1, *input_shape)``, and the classes with the predicted class as label where none is given."""
     network.check_classes()
     classes = Classes.of(label)
-    image = np.array(x, dtype=np.float64)
+    image = np.array(numbers(x, "the input"), dtype=np.float64)
     image = image[None] if image.shape == network.input_shape else image
     if image.shape != (1, *network.input_shape):
-        raise DataError(f"the input has shape {np.shape(x)}; the network takes {network.input_shape}")
+        hint = layout_hint(image.shape, network.input_shape)
+        raise DataError(f"the input has shape {image.shape}; the network takes {network.input_shape}{hint}")
     own = int(network.forward(image).reshape(-1).argmax()) if classes.label is None else int(classes.label)
     return image, Classes(own, classes.targets)

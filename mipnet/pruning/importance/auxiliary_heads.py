@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from mipnet.arrays import Shape
 from mipnet.errors import DataError, suggest_keywords
 from mipnet.model.losses import check_labels
+from mipnet.network.given_arrays import numbers, samples_by_label
 from mipnet.network.graph import INPUT_NODE, Network, size
 from mipnet.pruning.importance.network_cuts import between
 from mipnet.pruning.training import TrainingSettings, evaluate, train
@@ -76,6 +76,11 @@ class HeadTraining:
     lr: float = 1e-3
     trained: Mapping[str, Head] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        images, labels = samples_by_label(self.images, self.labels)
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
+
 
 def train_heads(network: Network, places: Sequence[str], training: HeadTraining) -> dict[str, Head]:
     """Return a head for each of the named nodes, trained on cross-entropy by RMSprop in batches of 128, independently of each other.
@@ -84,7 +89,7 @@ def train_heads(network: Network, places: Sequence[str], training: HeadTraining)
     """
     if not places:
         return {}
-    images, classes = np.asarray(training.images), network.output_shape[0]
+    images, classes = numbers(training.images, "the array of training images"), network.output_shape[0]
     if images.shape[1:] != network.input_shape or not len(images):
         raise DataError(
             f"the training images have shape {images.shape}; the network takes (samples, {', '.join(map(str, network.input_shape))})"

@@ -28,6 +28,7 @@ from mipnet.errors import InputError, check_choice, suggest_keywords
 from mipnet.model.encoding import Encoding, Formulation, encode
 from mipnet.model.losses import add_loss, check_labels
 from mipnet.network.gates import Gate, find_gates
+from mipnet.network.given_arrays import samples_by_label
 from mipnet.network.graph import Network
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.frozen_network import freeze
@@ -77,6 +78,9 @@ class Importance:
     bounds: Mode | PaperBounds = "paper"
 
     def __post_init__(self) -> None:
+        images, labels = samples_by_label(self.images, self.labels)
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
         check_choice("`kind`", self.kind, ("continuous", "binary"))
         if self.frozen and self.paper is None:
             raise InputError(f"the frozen formulation has the paper's bounds; `bounds` is `{self.bounds}`: leave it out, or use `big-m`")

@@ -20,11 +20,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.network.gates import Gate, scaled
+from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
 from mipnet.pruning.rivals.score_arrays import IMAGES_PER_PASS, check_classes, check_gates, check_images, slices
 from mipnet.pruning.rivals.weight_matrices import by_patch, matrix, patches, weight_nodes
 
 
+@align_samples
 def gate_gradients(
     network: Network, gates: Sequence[Gate], images: ArrayLike, labels: ArrayLike, *, batch: int = IMAGES_PER_PASS
 ) -> dict[str, Tensor]:
@@ -45,6 +47,7 @@ def _gradients(network: Network, gates: Sequence[Gate], x: Tensor, y: Tensor) ->
     return torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), scores)
 
 
+@align_samples
 def weight_gradients(network: Network, images: ArrayLike, labels: ArrayLike, *, batch: int = IMAGES_PER_PASS) -> dict[str, Tensor]:
     """Return the gradient of the mean loss with respect to every weight, by node, in the form of `weight_matrices.matrix`.
 

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from mipnet.arrays import Array
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.gates import Gate, find_gates, path_to_site
+from mipnet.network.given_arrays import align_samples, numbers
 from mipnet.network.graph import Network
 from mipnet.pruning.rivals.score_arrays import check_classes, check_images
 from mipnet.pruning.rivals.unit_switches import UnitSwitches
@@ -109,6 +110,7 @@ def flattened(theta: ArrayLike, pi: ArrayLike, log_g: float) -> Array:
 
 
 @suggest_keywords
+@align_samples
 def learn(
     module: nn.Module | Callable[[], nn.Module],
     images: ArrayLike,
@@ -138,7 +140,7 @@ def learn(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ours = copy.deepcopy(module) if isinstance(module, nn.Module) else module()
-        x = torch.as_tensor(images).to(next(ours.parameters()).dtype)
+        x = torch.as_tensor(numbers(images, "the array of images")).to(next(ours.parameters()).dtype)
         network = from_torch(ours, x[:1])
         check_images(network, x)
         gates = find_gates(network)

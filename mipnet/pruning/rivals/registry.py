@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 
 from mipnet.errors import InputError, check_choice, expected_one_of, suggest_keywords
 from mipnet.network.gates import Gate
+from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, same_counts
 
@@ -73,6 +74,7 @@ class Rival:
         if not self.installed:
             raise InputError(f"the rival `{self.name}` needs `{self.needs}`, which is not installed: pip install mipnet[rivals]")
 
+    @align_samples
     def scores(
         self,
         network: Network,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike
@@ -13,6 +14,7 @@ from torch import Tensor
 from mipnet.errors import DataError, InputError
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate
+from mipnet.network.given_arrays import layout_hint, numbers
 from mipnet.network.graph import Network
 
 IMAGES_PER_PASS = 256
@@ -27,10 +29,10 @@ def check_gates(gates: Sequence[Gate]) -> None:
 
 def check_images(network: Network, images: ArrayLike | Tensor) -> Tensor:
     """Return images as a float64 tensor ``(n, *input_shape)``; raises `DataError` unless n >= 1 and every number is finite."""
-    x = torch.as_tensor(images).detach().to("cpu", torch.float64)
+    x = torch.as_tensor(np.asarray(numbers(images, "the array of images"), dtype=np.float64))
     if tuple(x.shape[1:]) != network.input_shape or not len(x):
-        shape = ", ".join(map(str, network.input_shape))
-        raise DataError(f"the images have shape {tuple(x.shape)}; expected (n, {shape}) with n >= 1")
+        shape, hint = ", ".join(map(str, network.input_shape)), layout_hint(tuple(x.shape), network.input_shape)
+        raise DataError(f"the images have shape {tuple(x.shape)}; expected (n, {shape}) with n >= 1{hint}")
     if not bool(torch.isfinite(x).all()):
         raise DataError("the images hold NaN or infinite numbers; expected finite ones")
     return x

@@ -15,7 +15,7 @@ from mipnet.arrays import Array
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, by_unit, mask_actions
-from mipnet.network.given_arrays import align_samples, in_order
+from mipnet.network.given_arrays import align_samples, in_label_order
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 
@@ -74,8 +74,10 @@ def critical_masks(masks: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
 
     def one(kept: xr.DataArray) -> xr.DataArray:
         if kept.name not in scores or scores[kept.name].shape != kept.shape:
-            raise InputError(f"the masks are of `{kept.name}` with {kept.size} units, the scores of {dict(scores.sizes)}; expected the same")
-        own, kept = (in_order(each, f"the array `{kept.name}`", InputError) for each in (scores[kept.name], kept))
+            raise InputError(
+                f"the masks are of `{kept.name}` with {kept.size} units, the scores of {dict(scores.sizes)}; expected the same"
+            )
+        own, kept = (in_label_order(each, f"the array `{kept.name}`", InputError) for each in (scores[kept.name], kept))
         gone = np.argsort(-own.values, kind="stable")[: int((~kept).sum())]
         data = np.ones(kept.size, dtype=bool)
         data[gone] = False

@@ -22,6 +22,7 @@ from mipnet.backend import Backend
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, find_gates, mask_actions
+from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
 from mipnet.network.sets import Samples
 from mipnet.pruning.smaller.parameter_counts import pruned_share, remaining_parameters
@@ -134,6 +135,7 @@ def prune_stepwise(
 class StepwisePruner:
     """The steps of `prune_stepwise`, one at a time; ``masks`` are those reached so far, which prune ``share`` of the parameters."""
 
+    @align_samples
     def __init__(
         self,
         network: Network,
