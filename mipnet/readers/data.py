@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from mipnet.arrays import Array, Ints, Shape
 from mipnet.errors import DataError, check_choice, suggest_keywords
 from mipnet.network.given_arrays import numbers, samples_by_label
 from mipnet.readers.file_bytes import read_bytes
+from mipnet.readers.image_layout import in_shape
 
 DATA_ROOT_VARIABLE = "MIPNET_DATA"
 """The environment variable that names the folder of data sets."""
@@ -92,7 +93,14 @@ def _whole_labels(labels: NDArray[Any], classes: int, name: str) -> Ints:
     return labels.astype(np.int64)
 
 
-@suggest_keywords(moved={"classes": "write `dataclasses.replace(mn.load(...), classes=...)`"})
+MOVED_ARGUMENTS_OF_LOAD = {
+    "classes": "write `dataclasses.replace(mn.load(...), classes=...)`",
+    **dict.fromkeys(("images", "labels"), "write `names=(images, labels)`"),
+}
+"""What to write instead of arguments that `load` does not have any more; see `mipnet.errors.suggest_keywords`."""
+
+
+@suggest_keywords(moved=MOVED_ARGUMENTS_OF_LOAD)
 def load(
     source: str,
     root: PathLike | None = None,
@@ -100,32 +108,36 @@ def load(
     *,
     shape: Sequence[int] | None = None,
     file: PathLike | None = None,
-    images: str | None = None,
-    labels: str | None = None,
+    names: tuple[PathLike, PathLike] | None = None,
     scale: float | None = None,
+    channels: Literal["first", "last"] | None = None,
 ) -> Dataset:
     """Load the ``train`` or ``test`` split of a data set, with each image in the given ``shape`` (its stored shape if None).
 
     ``digits``                  1,797 images of 8x8, from scikit-learn; a fixed, stratified split of 80 to 20
     ``mnist, fashion-mnist``    IDX files, gzipped or not, somewhere under ``root`` (or the folder that MIPNET_DATA names)
-    ``npz``                     ``file``, whose arrays have the names ``images`` and ``labels`` (their defaults)
-    ``idx``                     the two files ``images`` and ``labels``
+    ``npz``                     ``file``, whose arrays of images and labels have the ``names`` ``("images", "labels")``, unless given
+    ``idx``                     two files, of images and of labels, with these ``names``
 
-    Paths are relative to ``root``.  If both splits exist, write ``{split}`` in ``file``, ``images`` or ``labels``.  Pixels are divided
-    by ``scale``, by default 255 for bytes and 1 for floating-point numbers.  The number of classes is 10 for the published data sets,
-    else the largest label plus 1; ``dataclasses.replace(dataset, classes=12)`` sets another one.
+    Paths are relative to ``root``.  If both splits exist, write ``{split}`` in ``file`` or in ``names``.  Pixels are divided by ``scale``,
+    by default 255 for bytes and 1 for floating-point numbers.  The number of classes is 10 for the published data sets, else the largest
+    label plus 1; ``dataclasses.replace(dataset, classes=12)`` sets another one.
+
+    ``channels`` says where the stored images have their channels: ``"last"`` for (rows, columns, channels), which become (channels, rows,
+    columns); ``"first"`` for an order of axes that stays as it is.  No other change moves a pixel; see `mipnet.readers.image_layout`.
     Raises `DataError` if something is missing, broken or does not fit.
     """
     check_choice("the data source", source, DATA_SOURCES, DataError)
     check_choice("the split", split, DATA_SPLITS, DataError)
     if source == "digits":
-        pixels, names = _digits(split)
+        pixels, labels = _digits(split)
     elif source in PUBLISHED_FOLDERS:
-        pixels, names = _published(source, root, split)
+        pixels, labels = _published(source, root, split)
     else:
-        pixels, names = _own_files(source, root, split, file, images, labels)
-    count = 10 if source not in ("npz", "idx") else _count_classes(names)
-    return Dataset(_shaped(_scaled(pixels, 16.0 if source == "digits" else scale, source), shape, source), names, source, count)
+        pixels, labels = _own_files(source, Path(root or "."), split, file, names)
+    count = 10 if source not in ("npz", "idx") else _count_classes(labels)
+    images = in_shape(_scaled(pixels, 16.0 if source == "digits" else scale, source), shape, channels, source)
+    return Dataset(images, labels, source, count)
 
 
 def _count_classes(labels: NDArray[Any]) -> int:
@@ -139,14 +151,6 @@ def _scaled(pixels: NDArray[Any], scale: float | None, source: str) -> Array:
         raise DataError(f"the scale is {scale}; expected a positive number, by which pixels are divided")
     divisor = scale if scale is not None else 255.0 if pixels.dtype == np.uint8 else 1.0
     return _numbers(pixels, f"the images of `{source}`") / np.float64(divisor)
-
-
-def _shaped(images: Array, shape: Sequence[int] | None, source: str) -> Array:
-    if shape is None:
-        return images
-    if any(n < 1 for n in shape) or math.prod(shape) != math.prod(images.shape[1:]):
-        raise DataError(f"an image of `{source}` has shape {images.shape[1:]}, which cannot be reshaped to {tuple(shape)}")
-    return images.reshape(len(images), *shape)
 
 
 def _digits(split: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -184,21 +188,20 @@ def _find(source: str, root: Path, stem: str, axes: int) -> Path:
 
 
 def _own_files(
-    source: str, root: PathLike | None, split: str, file: PathLike | None, images: str | None, labels: str | None
+    source: str, root: Path, split: str, file: PathLike | None, names: tuple[PathLike, PathLike] | None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Read images and labels from the user's own files."""
-    given = [str(part) for part in (file, images, labels) if part is not None]
+    given = [str(part) for part in (file, *(names or ())) if part is not None]
     if split == "test" and not any("{split}" in part for part in given):
         raise DataError(f"`{source}` names one set of images, and that is `train`; for a test split write {{split}} in the names")
-    file, images, labels = (None if part is None else str(part).replace("{split}", split) for part in (file, images, labels))
-    folder = Path(root or ".")
+    images, labels = (str(part).replace("{split}", split) for part in names or ("images", "labels"))
     if source == "npz":
         if file is None:
             raise DataError("source `npz` needs `file`, the path of an .npz file")
-        return _npz(folder / file, images or "images", labels or "labels")
-    if images is None or labels is None:
-        raise DataError("source `idx` needs `images` and `labels`, the paths of two IDX files")
-    return read_idx(folder / images, None), read_idx(folder / labels, 1)
+        return _npz(root / str(file).replace("{split}", split), images, labels)
+    if names is None:
+        raise DataError("source `idx` needs `names`, the paths of two IDX files: images and labels")
+    return read_idx(root / images, None), read_idx(root / labels, 1)
 
 
 def _npz(path: Path, *names: str) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -120,7 +120,7 @@ class TestPublished:
 class TestOwnFiles:
     def test_npz_with_the_names_of_others(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "all.npz", x_train=PIXELS, y_train=LABELS, x_test=PIXELS[:1], y_test=LABELS[:1])
-        names = {"file": "all.npz", "images": "x_{split}", "labels": "y_{split}"}
+        names = {"file": "all.npz", "names": ("x_{split}", "y_{split}")}
         train, test = load("npz", tmp_path, **names), load("npz", tmp_path, "test", **names)
         assert (len(train), len(test), train.classes) == (4, 1, 10)
         np.testing.assert_array_equal(train.images, PIXELS / 255)
@@ -132,7 +132,7 @@ class TestOwnFiles:
 
     def test_idx_pair(self, tmp_path: Path) -> None:
         publish(tmp_path)
-        found = load("idx", tmp_path, images="train-images-idx3-ubyte.gz", labels="train-labels-idx1-ubyte.gz")
+        found = load("idx", tmp_path, names=("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"))
         assert (len(found), found.classes, replace(found, classes=12).classes, found.name) == (4, 10, 12, "idx")
         with pytest.raises(DataError, match="label 9 of sample 2 of `idx` is not a class"):
             replace(found, classes=5)
@@ -180,8 +180,8 @@ class TestOwnFiles:
             ({"source": "digits", "split": "val"}, "the split is `val`; expected one of train, test"),
             ({"source": "npz"}, "needs `file`"),
             ({"source": "npz", "file": "absent.npz"}, "no file `absent.npz`"),
-            ({"source": "idx", "images": "a"}, "needs `images` and `labels`"),
-            ({"source": "idx", "images": "absent", "labels": "absent"}, "no file `absent`"),
+            ({"source": "idx"}, "needs `names`, the paths of two IDX files"),
+            ({"source": "idx", "names": ("absent", "absent")}, "no file `absent`"),
         ],
     )
     def test_bad_arguments_are_errors(self, arguments: dict[str, Any], message: str) -> None:

@@ -58,6 +58,7 @@ class ImagesSpec(Section):
     images: Text | None = None
     labels: Text | None = None
     scale: Positive | None = None
+    channels: Annotated[Literal["first", "last"] | None, choice("first", "last")] = None
     classes: Count | None = None
     split: Annotated[Literal["train", "test"], choice("train", "test")] = "train"
 
@@ -70,8 +71,8 @@ class ImagesSpec(Section):
 
     @model_validator(mode="after")
     def _no_key_without_effect(self) -> ImagesSpec:
-        takes = {"npz": "root file images labels scale classes", "idx": "root images labels scale classes", "digits": ""}
-        for key in ("root", "file", "images", "labels", "scale", "classes"):
+        takes = {"npz": "root file images labels scale channels classes", "idx": "root images labels scale channels classes", "digits": ""}
+        for key in ("root", "file", "images", "labels", "scale", "channels", "classes"):
             if getattr(self, key) is not None and key not in takes.get(self.source, "root scale").split():
                 raise key_error(type(self), key, getattr(self, key), f"it has no effect for source `{self.source}`; leave it out")
         return self

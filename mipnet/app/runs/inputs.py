@@ -135,15 +135,18 @@ def read_data(file: SolveFile, network: Network) -> SelectedImages:
 def load_images(file: SpecFile, given: ImagesSpec, network: Network, split: str) -> Dataset:
     """Load the images of a split, in the shape that the network takes, with its classes as labels."""
     root = None if given.root is None else file.path(given.root)
+    if given.source == "idx" and (given.images is None or given.labels is None):
+        raise DataError("source `idx` needs `images` and `labels`, the paths of two IDX files")
+    names = (given.images or "images", given.labels or "labels") if given.images or given.labels else None
     dataset = load(
         given.source,
         root,
         split,
         shape=network.input_shape,
         file=given.file,
-        images=given.images,
-        labels=given.labels,
+        names=names,
         scale=given.scale,
+        channels=given.channels,
     )
     dataset = dataset if given.classes is None else replace(dataset, classes=given.classes)
     if len(network.output_shape) != 1:
