@@ -33,7 +33,7 @@ AXIS_WORDS = (
 
 AXIS_RANKS = {word: rank for rank, words in enumerate(AXIS_WORDS) for word in words}
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+AligningFunction = TypeVar("AligningFunction", bound=Callable[..., Any])
 
 
 def numbers(value: Any, what: str, failure: type[InputError] = DataError) -> NDArray[Any]:
@@ -217,7 +217,7 @@ def _increases(labels: Any) -> bool:
     return labels.dtype.kind not in "iuf" or bool(labels.is_monotonic_increasing and labels.is_unique)
 
 
-def align_samples(function: Decorated) -> Decorated:
+def align_samples(function: AligningFunction) -> AligningFunction:
     """Decorate a function of ``images`` and ``labels``: both are aligned by `samples_by_label` before it is called."""
     parameters = signature(function)
 
