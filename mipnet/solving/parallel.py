@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -134,7 +136,7 @@ def _distributed(
     if not programs:
         return
     with ExitStack() as stack:
-        client = stack.enter_context(_client(workers, scheduler))
+        client = stack.enter_context(_entered(_client(workers, scheduler)))
         from distributed import as_completed
 
         mark, waiting = uuid.uuid4().hex[:8], list(enumerate(programs.items()))[::-1]
@@ -173,6 +175,44 @@ def _failure(key: object, future: Future[Any]) -> Exception:
 
 
 @contextmanager
+def _entered(context: AbstractContextManager[ValueT]) -> Iterator[ValueT]:
+    """Enter a context in another thread; Ctrl-C meanwhile is raised at once, and that thread leaves the context again.
+
+    A cluster that is cut short in the middle of its start cannot be closed.
+    """
+    found, failed, done, lock, left = list[ValueT](), list[BaseException](), threading.Event(), threading.Lock(), threading.Event()
+
+    def enter() -> None:
+        try:
+            found.append(context.__enter__())
+        except BaseException as error:  # raised in the calling thread
+            failed.append(error)
+        with lock:
+            done.set()
+        if left.is_set() and not failed:
+            context.__exit__(None, None, None)
+
+    threading.Thread(target=enter, name="start of workers").start()
+    interrupted = False
+    try:
+        while not done.wait(0.1):
+            pass
+    except KeyboardInterrupt:
+        with lock:
+            if not done.is_set():
+                left.set()
+                raise
+        interrupted = True
+    if failed:
+        raise failed[0]
+    with ExitStack() as stack:
+        stack.push(context.__exit__)
+        if interrupted:
+            raise KeyboardInterrupt
+        yield found[0]
+
+
+@contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     """Yield a client of the scheduler, or of a local cluster that is closed at the end; distributed logs nothing meanwhile."""
     try:
@@ -202,9 +242,14 @@ def _cluster(workers: int) -> Iterator[Any]:
     closed once more, and the error that ended the programs stays the one that is raised.
     """
     from distributed import LocalCluster
+    from distributed.utils import LoopRunner
 
+    runner = LoopRunner()
+    with _ctrl_c_blocked():
+        runner.start()  # a thread, which starts the processes
     cluster = LocalCluster(
         n_workers=workers,
+        loop=runner.loop,
         processes=True,
         threads_per_worker=1,
         memory_limit=0,
@@ -222,12 +267,30 @@ def _cluster(workers: int) -> Iterator[Any]:
         except AssertionError:
             with suppress(AssertionError):
                 cluster.close()
+        runner.stop()
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Block SIGINT in the threads that are started inside, and in the processes that these start: a terminal sends Ctrl-C to all of them.
+
+    So no worker prints a traceback if Ctrl-C comes while it starts, before `dask_setup` has run.  Windows has no such masks.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # its start would end the block in the thread that starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def dask_setup(worker: Any) -> None:
     """Ignore Ctrl-C in a worker of the local cluster; the process that started it ends the workers."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mipnet.app.cli.endings import ENDING_SIGNALS, end_by_signals, finish_writing
+from mipnet.app.cli.endings import ENDING_SIGNALS, OwnProcess, finish_writing
 from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs import bounds as bounds_run
@@ -26,8 +27,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
 @pytest.fixture
-def handlers() -> Iterator[None]:
-    """The handlers of this process come back after the test."""
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The handlers of this process come back after the test, which leaves no function for its exit."""
+    monkeypatch.setattr(atexit, "register", lambda function: function)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING_SIGNALS)}
     yield
     for number, handler in before.items():
@@ -41,7 +43,7 @@ def send(number: int) -> None:
 @pytest.mark.parametrize("number", ENDING_SIGNALS)
 def test_a_signal_that_ends_a_process_raises_like_ctrl_c(number: int, handlers: None) -> None:
     signal.signal(number, signal.SIG_DFL)
-    end_by_signals()
+    OwnProcess()
     with pytest.raises(KeyboardInterrupt):
         send(number)
 
@@ -50,7 +52,7 @@ def test_a_signal_that_ends_a_process_raises_like_ctrl_c(number: int, handlers: 
 def test_an_ignored_signal_stays_ignored(number: int, handlers: None) -> None:
     """As those of `nohup`, and those that a program which calls mipnet handles itself."""
     signal.signal(number, signal.SIG_IGN)
-    end_by_signals()
+    OwnProcess()
     send(number)
 
 
@@ -63,7 +65,7 @@ def test_a_program_that_calls_the_command_line_keeps_its_handlers() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, *ENDING_SIGNALS])
 def test_results_are_written_to_the_end(number: int, handlers: None) -> None:
     """The first signal waits for nothing and ends nothing; the second one ends the writing."""
-    end_by_signals()
+    OwnProcess()
     assert signals_taken(number, 1) == 1
     assert signals_taken(number, 2) == 1
     with pytest.raises(KeyboardInterrupt):

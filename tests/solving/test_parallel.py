@@ -158,6 +158,25 @@ def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
         os.kill(worker, 0)
 
 
+def test_ctrl_c_while_workers_start_prints_no_traceback_of_theirs(tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to the whole process group: here the first thing that each of two workers does is to send it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\nif 'multiprocessing.spawn' in ' '.join(sys.orig_argv): os.killpg(0, signal.SIGINT)\n"
+    )
+    words = ["solve", str(ROOT / "examples" / "digits.yaml"), "--set", "solve.decouple=class", "--set", "output=null", "--workers", "2"]
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "mipnet", *words],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted, and nothing is kept, because there is no `output`\n")
+
+
 def test_in_this_process_distributed_is_not_needed() -> None:
     code = "import sys; from mipnet.solving.parallel import run_all; assert run_all({1: int}, workers=0) == {1: 0}"
     check = "; assert 'distributed' not in sys.modules"

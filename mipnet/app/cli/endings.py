@@ -5,12 +5,14 @@ Nothing here runs when `mipnet.app.cli.main.main` is called by another program: 
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from types import FrameType
 from typing import NoReturn
 
@@ -18,11 +20,45 @@ ENDING_SIGNALS = tuple(signal.Signals(getattr(signal, name)) for name in ("SIGTE
 """The signals that end a command as Ctrl-C does: that of `kill`, and that of a terminal that is closed."""
 
 
-def end_by_signals() -> None:
-    """Let the ending signals raise KeyboardInterrupt in this process, except those that have a handler or are ignored, as by ``nohup``."""
-    for number in ENDING_SIGNALS:
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _interrupt)
+class OwnProcess:
+    """A process that runs one command: signals end it as Ctrl-C does, and it ends with the exit status of the command.
+
+    Signals that have a handler or are ignored, as by ``nohup``, are left as they are.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        atexit.register(self._leave)  # the first one, so it runs after all others
+        for number in ENDING_SIGNALS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _interrupt)
+
+    def end(self, status: int) -> NoReturn:
+        """End the process; a solver that still runs, because it did not react to Ctrl-C, is not waited for.
+
+        Further signals, which a terminal or a batch system may send several of, are ignored; the third one ends the process at once.
+        """
+        self.status, more = status, count(1)
+
+        def hurry(number: int, frame: FrameType | None) -> None:
+            if next(more) >= 3:
+                self._leave(always=True)
+
+        for number in (signal.SIGINT, *ENDING_SIGNALS):
+            if signal.getsignal(number) in (_interrupt, signal.default_int_handler):
+                signal.signal(number, hurry)
+        progress = sys.modules.get("mipnet.backend.progress")
+        if progress is not None and progress.solver_runs():
+            self._leave(always=True)
+        sys.exit(status)
+
+    def _leave(self, *, always: bool = False) -> None:
+        """End the process at once after an interrupt: if that came in the middle of an import, CPython would replace the exit status."""
+        if self.status == 130 or always:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(self.status)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -51,17 +87,3 @@ def finish_writing() -> Iterator[None]:
     finally:
         for number, handler in raising.items():
             signal.signal(number, handler)
-
-
-def end_process(status: int) -> NoReturn:
-    """End this process with an exit status, at once after an interrupt.
-
-    Then the interpreter is not shut down: it would wait for solvers that do not react, and after an interrupt that came in the middle of
-    an import, CPython replaces the exit status by the signal.
-    """
-    if status != 130:
-        sys.exit(status)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)

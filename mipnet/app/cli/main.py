@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from mipnet.app.cli import commands_without_task
-from mipnet.app.cli.endings import end_by_signals, end_process
+from mipnet.app.cli.endings import OwnProcess
 from mipnet.app.cli.options import task_help
 from mipnet.app.cli.solve import solve
 from mipnet.app.cli.task_commands import TaskCommand, task_command
@@ -76,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_and_exit() -> NoReturn:
     """Run the command line in a process of its own and end that process; SIGTERM ends a command as Ctrl-C does."""
-    end_by_signals()
-    end_process(main())
+    process = OwnProcess()
+    process.end(main())
 
 
 def _run(arguments: list[str]) -> int:
