@@ -18,10 +18,12 @@ from typing import NamedTuple
 import linopy
 import numpy as np
 import torch
-import xarray as xr
+from scipy import sparse
 
-from mipnet.arrays import Array, Ints
+from mipnet.arrays import Array, Csr, Ints
 from mipnet.bounds.boxes import Bounds
+from mipnet.formulations.affine import Affine
+from mipnet.formulations.linopy_rows import add_rows, add_variables
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import Encoding
 from mipnet.verification.clause_network import Excess, LogSumBlock
@@ -46,8 +48,8 @@ def clause_objectives(encoding: Encoding, excess: Excess, bounds: Bounds, deadli
     Minimise one variable after another.  In a forward pass an added variable equals the excess.  Raises `TimeLimitReached` if there is no
     time to write them all.
     """
-    rows = encoding.output.isel(sample=0, drop=True)
-    box, found = bounds.after[excess.network.output.name], []
+    rows, model = encoding.output.isel(sample=0, drop=True), encoding.model
+    box, labels, found = bounds.after[excess.network.output.name], rows.labels.values, []
     lower, upper = (excess.largest(end[:1])[0].numpy() for end in (box.lower, box.upper))
     for clause in range(excess.clauses):
         deadline.check("write the clauses into the model")
@@ -56,20 +58,20 @@ def clause_objectives(encoding: Encoding, excess: Excess, bounds: Bounds, deadli
         if len(own) == 1 and not blocks:
             found.append(rows.isel({rows.dims[0]: own}))
             continue
-        model, name = encoding.model, f"largest_{clause}"
-        slack = MINORANT_ROUNDING_RELATIVE * (1 + abs(upper[clause]))
-        low, high = xr.DataArray(float(lower[clause])), xr.DataArray(float(upper[clause] + slack))
-        largest = model.add_variables(lower=low, upper=high, name=name)
-        if len(own):
-            model.add_constraints(largest - 1 * rows.isel({rows.dims[0]: own}) >= 0, name=f"{name}_is")
-        for number, block in enumerate(blocks):
-            z = rows.isel({rows.dims[0]: block.rows})
-            slopes, constants = minorants(block, *(end[0, block.rows].numpy() for end in (box.lower, box.upper)))
-            for k, (slope, constant) in enumerate(zip(slopes, constants, strict=True)):
-                weights = xr.DataArray(slope, dims=z.dims, coords={z.dims[0]: z.coords[z.dims[0]]})
-                model.add_constraints(largest - (weights * z).sum() >= float(constant), name=f"{name}_above_{number}_{k}")
-        labels = rows.labels.values
-        encoding.fills.append((np.asarray(largest.labels.values).reshape(1), partial(_excess_at, excess, clause, labels)))
+        name, dim = f"largest_{clause}", f"largest_{clause}_row"
+        high = upper[clause] + MINORANT_ROUNDING_RELATIVE * (1 + abs(upper[clause]))
+        largest = add_variables(model, name, lower[clause], high, {dim: np.zeros(1, dtype=np.int64)})
+        slopes, constants = np.zeros((len(own), len(labels))), [np.zeros(len(own))]
+        slopes[np.arange(len(own)), own] = 1.0
+        for block in blocks:
+            below = minorants(block, *(end[0, block.rows].numpy() for end in (box.lower, box.upper)))
+            wide = np.zeros((len(below.slopes), len(labels)))
+            wide[:, block.rows] = below.slopes
+            slopes, constants = np.concatenate([slopes, wide]), [*constants, below.constants]
+        under = Affine(Csr(sparse.csr_array(slopes)) @ Affine.of(labels).terms, np.concatenate(constants))
+        above = Affine.of(np.repeat(largest.labels.values, len(slopes))) - under
+        add_rows(model, f"{name}_is", above, ">=", 0.0, (dim,), encoding.samples)
+        encoding.fills.append((np.asarray(largest.labels.values), partial(_excess_at, excess, clause, labels)))
         found.append(largest)
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from mipnet.arrays import Array
 from mipnet.limits.deadline import Deadline
+from mipnet.network.graph import Network
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Box
 from mipnet.verification.clause_network import Excess
@@ -33,16 +35,27 @@ STARTS_PER_CLAUSE = 16
 """Number of starting points per clause in one round."""
 
 
+class OutputFunction(Protocol):
+    """A function to be minimised, like an `Excess`."""
+
+    @property
+    def network(self) -> Network:
+        """The network that is run for it."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the values ``(n, functions)`` at inputs ``(n, *input_shape)``, differentiable."""
+
+
 @dataclass(frozen=True, eq=False)
 class CounterexampleSearch:
     """Gradient search in a set; its starting points are the centre, corners, and points in between, drawn from its own generator."""
 
-    excess: Excess
+    excess: Excess | OutputFunction
     region: Box
     generator: torch.Generator
 
     @staticmethod
-    def of(excess: Excess, region: Box, seed: int = 0) -> CounterexampleSearch:
+    def of(excess: Excess | OutputFunction, region: Box, seed: int = 0) -> CounterexampleSearch:
         """Return a search in the box of the first sample."""
         return CounterexampleSearch(excess, region, torch.Generator().manual_seed(seed))
 

@@ -20,9 +20,11 @@ from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.oracle import Oracle
-from mipnet.verification.softmax_rows import logit_clauses
+from mipnet.verification.softmax_rows import LogitClause, logit_clauses
 from mipnet.verification.stages import CaseTrial, StageSettings
 from mipnet.verification.verdict import STAGE_NAMES, Verdict, VerdictStatus
+
+LOGIT_BOUND_NOTE = "thresholds of probabilities were rewritten for the logits, in whose units the bound is"
 
 
 @suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
@@ -63,7 +65,7 @@ def verify(
     `UnsupportedError` for a row that cannot be rewritten.
     """
     began, deadline = time.monotonic(), Deadline.after(time_limit)
-    check_property(network, question)
+    rewritten = check_property(network, question)
     oracle = oracle or Oracle.of(network)
     settings = StageSettings(MipSettings.of(backend), oracle, seed, on_stage)
     second = None if cross_check is None else get_backend(cross_check)
@@ -74,17 +76,20 @@ def verify(
         if verdicts[-1].status == "sat" or verdicts[-1].interrupted:
             break
     verdict = _together(verdicts, len(question.cases), time.monotonic() - began)
-    if second is None or verdict.status != "unsat":
-        return verdict
-    other = replace(settings, mip=replace(settings.mip, backend=second, options=None))
-    return _second_opinion(network, question, verdict, other, deadline)
+    if second is not None and verdict.status == "unsat":
+        other = replace(settings, mip=replace(settings.mip, backend=second, options=None))
+        verdict = _second_opinion(network, question, verdict, other, deadline)
+    return replace(verdict, note="; ".join(filter(None, [verdict.note, LOGIT_BOUND_NOTE if rewritten else ""])))
 
 
-def check_property(network: Network, question: Property) -> None:
-    """Raise `InputError` unless a property fits a network; `UnsupportedError` for a row that `logit_clauses` cannot rewrite."""
+def check_property(network: Network, question: Property) -> bool:
+    """Raise `InputError` unless a property fits a network; `UnsupportedError` for a row that `logit_clauses` cannot rewrite.
+
+    Returns whether any row is rewritten.
+    """
     question.check(size(network.input_shape), size(network.output_shape))
-    for case in question.cases:
-        logit_clauses(network, case.clauses)
+    found = [each for case in question.cases for each in logit_clauses(network, case.clauses)]
+    return any(isinstance(each, LogitClause) for each in found)
 
 
 def _together(verdicts: list[Verdict], cases: int, seconds: float) -> Verdict:

@@ -23,7 +23,7 @@ def made(kind: str, outputs: int, seed: int, inputs: int = 2, scale: float = 2.0
 
 def run(module: nn.Module, x: np.ndarray) -> np.ndarray:
     """The module's outputs, with the softmax."""
-    return np.asarray(module(torch.tensor(x)).numpy())
+    return np.asarray(module(torch.tensor(x)).detach().numpy())
 
 
 def grid(count: int = 301) -> np.ndarray:

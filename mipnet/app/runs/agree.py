@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from mipnet.app.files.agree_file import AgreeFile
-from mipnet.app.runs.certify import agreement_line, agreement_record, read_input_set, solver_settings
+from mipnet.app.runs.certify import (
+    agreement_line,
+    agreement_record,
+    output_lines,
+    read_input_set,
+    softmax_record,
+    solver_settings,
+)
 from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
@@ -34,4 +41,5 @@ def run_agreement(file: AgreeFile, listener: RunListener | None = None) -> TaskR
             )
             closed = found.bound - found.largest <= given.tolerance * max(1.0, found.largest)
             proven = closed if asked.within is None else found.agree is True
-    return TaskResult(file, task_record(file, agreement_record(found)), [agreement_line(found)], proven, found.interrupted)
+    record, lines = softmax_record(network) | agreement_record(found), [*output_lines(network), agreement_line(found)]
+    return TaskResult(file, task_record(file, record), lines, proven, found.interrupted)

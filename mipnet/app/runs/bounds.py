@@ -63,7 +63,8 @@ def compute_bounds(
     else:
         bounds = propagate(network, region, gates, method=method)
     scores = f", any scores of {', '.join(gate.name for gate in gates)}" if gates else ""
-    return BoundsRun(bounds, over + scores, time.perf_counter() - began)
+    logits = "" if network.softmax is None else f"; those of the output are of the logits, before the {network.softmax.kind}"
+    return BoundsRun(bounds, over + scores + logits, time.perf_counter() - began)
 
 
 def input_set(images: Array, epsilon: float | None) -> tuple[Box, str]:

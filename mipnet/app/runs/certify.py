@@ -36,6 +36,19 @@ def classes_of(file: ImageFile, own: int) -> Classes:
     return Classes(own if file.robust.label is None else file.robust.label, file.robust.targets)
 
 
+def softmax_record(network: Network) -> dict[str, Any]:
+    """Return the kind of the softmax that a network ends in, None without one, as plain data."""
+    return {"softmax": None if network.softmax is None else network.softmax.kind}
+
+
+def output_lines(network: Network) -> list[str]:
+    """Return one line that says what the outputs are if a network ends in a softmax, else none."""
+    if network.softmax is None:
+        return []
+    what = "probabilities" if network.softmax.kind == "softmax" else "log-probabilities"
+    return [f"outputs: {what}, the network ends in a {network.softmax.kind}"]
+
+
 def agreement_record(found: Agreement) -> dict[str, Any]:
     """Return an agreement of two networks as plain data."""
     keys = ("agree", "question", "largest", "method", "shared", "seconds", "parts", "nodes", "backend")

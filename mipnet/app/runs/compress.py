@@ -8,7 +8,7 @@ import torch
 
 from mipnet.app.files.base import home_path
 from mipnet.app.files.compress_file import CompressFile
-from mipnet.app.runs.certify import agreement_line, agreement_record, read_input_set, solver_settings
+from mipnet.app.runs.certify import agreement_line, agreement_record, output_lines, read_input_set, softmax_record, solver_settings
 from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
@@ -29,7 +29,8 @@ def run_compression(file: CompressFile, listener: RunListener | None = None) -> 
             raise InputError(f"no folder `{target.parent}`; create it first")
     with file.blame("network"):
         found = compress(network, region, backend=settings, time_limit=deadline, seed=given.seed)
-    lines = [
+    lines = output_lines(network)
+    lines += [
         f"{each.name}: {each.units} units, {each.silent} always inactive, {each.active} always active,"
         f" {each.changing} unstable, {each.kept} kept"
         for each in found.layers
@@ -43,6 +44,7 @@ def run_compression(file: CompressFile, listener: RunListener | None = None) -> 
     elif target is not None:
         lines.append(f"{target} is not written: the networks are not proven to be equal")
     record = {
+        **softmax_record(network),
         "layers": [asdict(each) for each in found.layers],
         "complete": found.complete,
         "rounds": found.rounds,

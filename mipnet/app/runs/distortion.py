@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mipnet.app.files.distortion_file import DistortionFile
-from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, solver_settings
+from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, softmax_record, solver_settings
 from mipnet.app.runs.inputs import read_image, read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
@@ -38,6 +38,7 @@ def run_distortion(file: DistortionFile, listener: RunListener | None = None) ->
         distance = f"no {classes} within {min(found.lower, region.radius):.6g} in {found.norm}{open_}"
     line = f"{distance}, label {found.label}, {found.seconds:.1f} s"
     record = {
+        **softmax_record(network),
         "lower": found.lower,
         "upper": found.upper if attained else None,
         "norm": found.norm,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipnet.app.files.margin_file import MarginFile
-from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, solver_settings
+from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, output_lines, softmax_record, solver_settings
 from mipnet.app.runs.inputs import read_network, read_region
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
@@ -23,7 +23,12 @@ def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskRes
         f"{found.lower:.6g} (attained, class {found.target}) <= largest margin over class {classes.label} <= {found.upper:.6g},"
         f" {found.seconds:.1f} s"
     )
+    lines = output_lines(network)
+    if found.scale == "logits":
+        lines.append("margin: a difference of logits, the logarithm of the ratio of the two probabilities")
     record = {
+        **softmax_record(network),
+        "scale": found.scale,
         "lower": found.lower,
         "upper": found.upper,
         "label": classes.label,
@@ -34,4 +39,4 @@ def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskRes
         "seconds": found.seconds,
         "nodes": found.nodes,
     }
-    return TaskResult(file, task_record(file, record), [line], found.gap <= ENDS_TOLERANCE_FACTOR * given.tolerance)
+    return TaskResult(file, task_record(file, record), [*lines, line], found.gap <= ENDS_TOLERANCE_FACTOR * given.tolerance)

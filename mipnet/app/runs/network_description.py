@@ -28,6 +28,7 @@ def describe(network: Network, problem: Encoding | ReducedProgram | None = None,
         "parameters": network.parameters,
         "nodes": [_node(node) | ({"unstable": unstable[node.name]} if node.name in unstable else {}) for node in network.nodes],
         "gates": [{"name": g.name, "units": g.units, "nodes": list(g.nodes), "sites": list(g.sites)} for g in gates],
+        "softmax": None if network.softmax is None else {"kind": network.softmax.kind, "axes": list(network.softmax.axes)},
         "notes": list(network.notes),
     }
     if isinstance(problem, Encoding):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mipnet.app.files.reach_file import ReachFile
-from mipnet.app.runs.certify import read_input_set, solver_settings
+from mipnet.app.runs.certify import output_lines, read_input_set, softmax_record, solver_settings
 from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
@@ -29,9 +29,11 @@ def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResul
             seed=given.seed,
         )
     ends = list(zip(found.lowest, found.highest, strict=True))
-    lines = [f"{k}: {_line(low, high)}" for k, (low, high) in enumerate(ends)]
+    lines = output_lines(network)
+    lines += [f"{k}: {_line(low, high)}" for k, (low, high) in enumerate(ends)]
     lines.append(f"{'closed' if found.closed else 'not closed'} to a gap of {found.tolerance:g} in {found.seconds:.1f} s")
     record = {
+        **softmax_record(network),
         "closed": found.closed,
         "gap": found.gap,
         "directions": as_list(found.directions),

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from mipnet.arrays import Array
 from mipnet.backend import Backend
@@ -25,16 +26,21 @@ from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
 from mipnet.verification.clause_network import Excess
+from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.reach import check_tolerance, one_box
 from mipnet.verification.two_networks.joint_network import JointNetwork, check_shapes, join_networks
+from mipnet.verification.two_networks.output_difference import DifferenceScale, OutputDifference, largest_difference
 from mipnet.verification.verify import verify
 
-AGREEMENT_TIME_SHARES = {"bounds": 0.3, "near": 0.2}
-"""Share of the remaining time that the bounds of both networks, and the bound from nearest units, may use."""
+AGREEMENT_TIME_SHARES = {"bounds": 0.3, "near": 0.2, "search": 0.1}
+"""Share of the remaining time that the bounds of both networks, the bound from nearest units, and a search for probabilities may use."""
 
 NEAREST_UNIT_TOLERANCE = 1e3
 """A tolerance, in place of `SAME_UNIT_TOLERANCE`, with which every unit is identified with its nearest unit."""
+
+SEARCHED_OUTPUTS_MAX = 64
+"""Number of outputs whose difference is searched."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +83,10 @@ def agree(
 ) -> Agreement:
     """Bound the largest ``|first(x) - second(x)|`` of any output over a box from above, and find an input with a large difference.
 
+    The outputs of networks that end in a softmax are probabilities (or log-probabilities); their difference is bounded from that of the
+    logits, see `mipnet.verification.two_networks.output_difference`.  Raises `UnsupportedError` if only one network ends in a softmax, or
+    both in different ones.
+
     Parameters
     ----------
     within
@@ -101,23 +111,23 @@ def compare_outputs(
     first: Network, second: Network, region: Box, within: float | None, settings: MinimumSettings, known: Bounds | None = None
 ) -> Agreement:
     """Return the result of `agree`; ``known`` are bounds of the first network's nodes over the box, those of alpha-CROWN if None."""
-    began = time.monotonic()
+    began, scale = time.monotonic(), DifferenceScale.of(first, second)
     found = _FoundDifference(np.inf, region.centre[0])
     try:
         bounds = _bounds_of_both(first, second, region, settings.deadline, known)
-        found = replace(found, bound=_separate_bound(bounds), method="separate")
+        found = replace(found, bound=scale.terms * _separate_bound(bounds), method="separate")
         joint = _joint_difference(first, second, region, within, settings, bounds)
         found = joint if joint.bound <= found.bound else replace(joint, bound=found.bound, method=found.method)
     except TimeLimitReached:  # what was proven before holds
         pass
-    x = found.point[None]
-    y = [each.forward(x).reshape(-1) for each in (first, second)]
+    x, bound = found.point[None], scale.outputs(found.bound)
+    y = [each.outputs(x).reshape(-1) for each in (first, second)]
     largest, limit = float(np.abs(y[0] - y[1]).max()), settings.tolerance if within is None else within
     return Agreement(
-        True if found.bound <= limit else False if largest > limit else None,
+        True if bound <= limit else False if largest > limit else None,
         "difference",
         largest,
-        max(found.bound, largest),
+        max(bound, largest),
         found.point,
         y[0],
         y[1],
@@ -133,7 +143,7 @@ def compare_outputs(
 
 @dataclass(frozen=True, eq=False)
 class _FoundDifference:
-    """A certified bound on the difference, the point with the largest difference so far, and what `Agreement` says about both."""
+    """A certified bound on the functions of `DifferenceScale`, the point with the largest difference so far, and how they were found."""
 
     bound: float
     point: Array
@@ -152,7 +162,7 @@ def _bounds_of_both(first: Network, second: Network, region: Box, deadline: Dead
 
 
 def _separate_bound(bounds: tuple[Bounds, Bounds]) -> float:
-    """Return a bound on the difference from the outputs of each network alone, rounded outwards."""
+    """Return a bound on the difference from the last nodes of each network alone, rounded outwards."""
     one, other = (each.after[each.network.output.name] for each in bounds)
     ends = [end.numpy().reshape(-1) for end in (one.lower, one.upper, other.lower, other.upper)]
     apart = np.maximum(ends[1] - ends[2], ends[3] - ends[0]).max()
@@ -163,16 +173,26 @@ def _joint_difference(
     first: Network, second: Network, region: Box, within: float | None, settings: MinimumSettings, bounds: tuple[Bounds, Bounds]
 ) -> _FoundDifference:
     """Bound the difference on the joint network."""
-    joined = join_networks(first, second, region, bounds=bounds, deadline=settings.deadline)
-    count, slack = size(first.output_shape), float(joined.slack.max())
-    settings = replace(settings, target=None if within is None else slack - within)
-    matrix = np.concatenate([np.eye(count), -np.eye(count)])
-    functions = OutputFunctions(matrix, np.zeros(2 * count), np.zeros(2 * count, dtype=np.int64))
+    joined, scale = join_networks(first, second, region, bounds=bounds, deadline=settings.deadline), DifferenceScale.of(first, second)
+    matrix, slack = scale.matrix, scale.terms * float(joined.slack.max())
+    rows, settings = len(matrix), replace(settings, target=None if within is None else slack - scale.enough(within))
+    functions = OutputFunctions(matrix, np.zeros(rows), np.zeros(rows, dtype=np.int64))
     found = MinimumSearch(joined.network, functions, region, settings, joined.given)
     near = _nearest_unit_bound(first, second, region, bounds, settings.deadline.share(AGREEMENT_TIME_SHARES["near"]))
-    found.improve("near", np.arange(2 * count), np.full(2 * count, slack - near))
+    found.improve("near", np.arange(rows), np.full(rows, slack - scale.terms * near))
+    tried = region.centre if scale.softmax is None else _search(first, second, region, settings)
+    found.learn(tried)
     (end,) = found.run()
-    return _FoundDifference(slack - end.bound, end.point, end.method, joined.shared, found.parts, found.nodes, found.interrupted)
+    (point,) = max((end.point[None], tried), key=lambda x: largest_difference(first, second, x))
+    return _FoundDifference(slack - end.bound, point, end.method, joined.shared, found.parts, found.nodes, found.interrupted)
+
+
+def _search(first: Network, second: Network, region: Box, settings: MinimumSettings) -> Array:
+    """Return an input with a large difference of the outputs, ``(1, *input_shape)``, from a gradient search."""
+    search = CounterexampleSearch.of(OutputDifference(first, second), region, settings.seed)
+    outputs = torch.arange(min(size(first.output_shape), SEARCHED_OUTPUTS_MAX))
+    x, value = search.descend(outputs, settings.deadline.share(AGREEMENT_TIME_SHARES["search"]))
+    return x[value.argmin()][None].numpy() if len(x) else region.centre
 
 
 def _nearest_unit_bound(first: Network, second: Network, region: Box, bounds: tuple[Bounds, Bounds], deadline: Deadline) -> float:

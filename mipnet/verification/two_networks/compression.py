@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from mipnet.arrays import Shape
 from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import TimeLimitReached, suggest_keywords
+from mipnet.errors import TimeLimitReached, UnsupportedError, suggest_keywords
 from mipnet.layers import Dense, ReLU
 from mipnet.limits.deadline import Deadline, TimeLimit
-from mipnet.network.graph import Network
+from mipnet.network.final_softmax import FinalSoftmax
+from mipnet.network.graph import Network, free_name
 from mipnet.network.sets import Box
 from mipnet.readers.torch import from_torch
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
@@ -69,7 +71,10 @@ class Compressed:
 
     @suggest_keywords
     def module(self, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-        """Return the smaller network as a torch module of Linear and ReLU layers; float64 is exact, other types round the weights."""
+        """Return the smaller network as a torch module of Linear and ReLU layers, with the softmax at the end of the given one.
+
+        float64 is exact, other types round the weights.
+        """
         parts: dict[str, nn.Module] = {}
         for node in self.network.nodes:
             layer = node.layer
@@ -79,12 +84,30 @@ class Compressed:
                     linear.weight.copy_(layer.weight)
                     linear.bias.copy_(torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias)
                 parts[node.name] = linear
+            elif isinstance(layer, ReLU):
+                parts[node.name] = nn.ReLU()
             else:
-                parts[node.name] = nn.ReLU() if isinstance(layer, ReLU) else nn.Flatten()
+                parts[node.name] = nn.Flatten() if len(node.shape) == 1 else nn.Unflatten(1, node.shape)
+        if self.network.softmax is not None:
+            taken = set(parts)
+            parts |= {free_name(name, taken): part for name, part in softmax_modules(self.network.softmax, self.network.output_shape)}
         module = nn.Sequential()
         for name, part in parts.items():
             module.add_module(name, part)
         return module.eval()
+
+
+def softmax_modules(softmax: FinalSoftmax, shape: Shape) -> list[tuple[str, nn.Module]]:
+    """Return torch modules, by name, that compute a softmax of outputs of this shape; raises `UnsupportedError` if it has several axes."""
+    kind = nn.Softmax if softmax.kind == "softmax" else nn.LogSoftmax
+    if len(softmax.axes) == 1:
+        return [(softmax.kind, kind(softmax.axes[0] + 1))]
+    if len(softmax.axes) == len(shape):
+        return [("flat_output", nn.Flatten()), (softmax.kind, kind(1)), ("output", nn.Unflatten(1, shape))]
+    raise UnsupportedError(
+        f"the network ends in a {softmax.kind} over axes {softmax.axes} of the output {shape}, which no module of torch computes; expected"
+        " one axis or all, or `network.without_softmax()`"
+    )
 
 
 @suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
@@ -113,6 +136,7 @@ def compress(
     backend, seed
         As those of `mipnet.reach`.
 
+    A softmax at the end stays: the outputs that are equal are the probabilities.
     Raises `UnsupportedError` for other layers (convolutions, pooling, residual connections, leaky ReLUs), naming the node.
     """
     began, deadline = time.monotonic(), Deadline.after(time_limit)

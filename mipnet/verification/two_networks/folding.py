@@ -15,6 +15,7 @@ from mipnet.errors import UnsupportedError
 from mipnet.formulations.registry import linear_map
 from mipnet.layers import BatchNorm, Dense, ReLU, Reshape
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import INPUT_NODE, Layer, Network, free_name, size
 from mipnet.network.sets import Box
 
@@ -80,11 +81,12 @@ class DenseChain:
     biases: list[Array]
     names: list[str]
     relus: list[str]
+    softmax: FinalSoftmax | None = None
 
     @staticmethod
     def of(network: Network) -> DenseChain:
         """Read a network as a chain; raises `UnsupportedError` if it is none, naming the node."""
-        chain = DenseChain(network.input_shape, network.output_shape, [], [], [], [])
+        chain = DenseChain(network.input_shape, network.output_shape, [], [], [], [], network.softmax)
         block = AffineMap.identity(size(network.input_shape))
         before = INPUT_NODE
         for node in network.nodes:
@@ -173,7 +175,8 @@ class DenseChain:
             layers += [(self.relus[k], ReLU())] if k < len(self.relus) else []
         if len(self.output_shape) > 1:
             layers.append((free_name("unflatten", taken), Reshape(self.output_shape)))
-        return Network.build(self.input_shape, layers)
+        notes = () if self.softmax is None else (self.softmax.note,)
+        return Network.build(self.input_shape, layers, notes=notes, softmax=self.softmax)
 
 
 def _constant(layer: Layer, shape: Shape) -> Array:
