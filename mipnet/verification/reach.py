@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -123,12 +123,17 @@ def reach(
     check_tolerance(tolerance)
     settings = MinimumSettings(MipSettings.of(backend), deadline, tolerance, seed=seed)
     functions = softmax_functions(network, rows)
-    found = MinimumSearch(network, functions, region, settings)
-    ends = list(zip(found.run(), functions.ends, strict=True))
-    lowest = tuple(_extreme(end, scale, -1) for end, scale in ends[: len(rows)])
-    highest = tuple(_extreme(end, scale, 1) for end, scale in ends[len(rows) :])
-    seconds = time.monotonic() - began
-    return Reached(rows, lowest, highest, tolerance, seconds, found.parts, found.nodes, settings.mip.solver.name, found.interrupted)
+    parts, searches, found = functions.parts(), list[MinimumSearch](), list[FoundMinimum]()
+    for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
+        if (searches and deadline.passed) or any(each.interrupted for each in searches):
+            found += [FoundMinimum(-np.inf, float(f), region.centre[0], "interval") for f in part.values(network, region.centre)[0]]
+            continue
+        searches.append(MinimumSearch(network, part, region, replace(settings, deadline=deadline.share(1 / left))))
+        found += searches[-1].run()
+    ends = [_extreme(*each) for each in zip(found, functions.ends, [-1] * len(rows) + [1] * len(rows), strict=True)]
+    nodes, interrupted = sum(each.nodes for each in searches), any(each.interrupted for each in searches)
+    boxes, seconds, solver = sum(each.parts for each in searches), time.monotonic() - began, settings.mip.solver.name
+    return Reached(rows, tuple(ends[: len(rows)]), tuple(ends[len(rows) :]), tolerance, seconds, boxes, nodes, solver, interrupted)
 
 
 def _extreme(found: FoundMinimum, end: OutputEnd, sign: int) -> Extreme:

@@ -27,6 +27,9 @@ from mipnet.verification.softmax_rows import LogSumRow
 CONVERSION_ROUNDING_RELATIVE = 1e-14
 """Relative rounding error of an output that is computed from h, per 1 + the absolute value of h."""
 
+ROW_COEFFICIENTS_MAX = 10_000_000
+"""Number of coefficients of differences of logits in one search, 8 bytes each."""
+
 EXPONENT_MAX = 1e3
 """The exponential of a larger number is infinite."""
 
@@ -143,6 +146,18 @@ class SoftmaxFunctions(OutputFunctions):
         """Return the gap at which each group is finished, from a tolerance of the outputs."""
         at = [(float(f), end) for f, end in zip(value, self.ends, strict=True)]
         return np.array([end.step(f, tolerance * max(1.0, abs(end.output(f)))) for f, end in at])
+
+    def parts(self) -> list[SoftmaxFunctions]:
+        """Return the functions in parts, in order, with about `ROW_COEFFICIENTS_MAX` coefficients of rows of logits in each."""
+        width = self.matrix.shape[1]
+        sizes = [width * (self.log_sums[k].shift.size if k in self.log_sums else 1) for k in range(len(self.ends))]
+        number = np.cumsum(sizes) // ROW_COEFFICIENTS_MAX
+        return [self._part(np.flatnonzero(number == each)) for each in np.unique(number)]
+
+    def _part(self, rows: Ints) -> SoftmaxFunctions:
+        log_sums = {k: self.log_sums[row] for k, row in enumerate(rows.tolist()) if row in self.log_sums}
+        ends = tuple(self.ends[row] for row in rows.tolist())
+        return SoftmaxFunctions(self.matrix[rows], self.offset[rows], np.arange(len(rows)), log_sums, ends)
 
 
 def softmax_functions(network: Network, directions: Array) -> SoftmaxFunctions:

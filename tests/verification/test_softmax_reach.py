@@ -9,6 +9,7 @@ import pytest
 
 import mipnet as mn
 from mipnet.errors import UnsupportedError
+from mipnet.verification import softmax_ends
 from mipnet.verification.softmax_ends import LogProbabilityEnd, OutputEnd, ProbabilityEnd, softmax_functions
 from tests.sweep import sweep
 from tests.verification.softmaxes import grid, made, run, samples
@@ -99,6 +100,23 @@ def test_a_step_changes_the_output_by_the_gap(end: OutputEnd) -> None:
                 assert abs(end.output(f - step) - end.output(f)) == pytest.approx(gap, rel=1e-6)
         assert end.outward(f, -1) <= end.output(f) <= end.outward(f, 1)
         assert end.outward(-math.inf, 1) == pytest.approx(end.output(-1e6)) or isinstance(end, LogProbabilityEnd)
+
+
+def test_many_classes_are_bounded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, network, region = made("softmax", 6, 0)
+    whole = mn.reach(network, region, time_limit=60, tolerance=1e-2)
+    monkeypatch.setattr(softmax_ends, "ROW_COEFFICIENTS_MAX", 70)
+    parts = softmax_functions(network, np.eye(6)).parts()
+    assert [len(part.ends) for part in parts] == [2, 2, 2, 3, 2, 1]
+    found = mn.reach(network, region, time_limit=60, tolerance=1e-2)
+    assert found.closed
+    assert np.allclose(found.lower, whole.lower, atol=0.01)
+    assert np.allclose(found.upper, whole.upper, atol=0.01)
+    late = mn.reach(network, region, time_limit=1e-6)
+    y = run(module, grid())
+    assert (late.lower <= y.min(axis=0)).all()
+    assert (y.max(axis=0) <= late.upper).all()
+    assert not late.closed
 
 
 def test_functions_without_a_softmax_are_the_directions() -> None:

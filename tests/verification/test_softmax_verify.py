@@ -76,7 +76,7 @@ def test_a_solver_bounds_the_excess_from_below(name: str, backend: str) -> None:
     excess = Excess.of(network, [rewritten])
     truth = float(excess(torch.tensor(grid())).min())
     with ClauseProgram(excess, mn.propagate(excess.network, region, method="alpha"), MipSettings(backend), lambda x: None) as program:
-        bound = program.minimise(0, 60.0, np.inf).bound
+        bound = program.minimise(0, np.inf).bound
     assert bound <= truth + 1e-9
     simple = not isinstance(rewritten, LogitClause) or not rewritten.log_sums
     assert bound >= truth - (0.02 if simple else 0.6)
