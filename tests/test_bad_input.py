@@ -197,7 +197,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "no such command": (lambda: ["dance"], "dance"),
     "no file given": (lambda: ["solve"], "Missing argument"),
     "init over a file": (lambda: ["init", "model.yaml"], "`model.yaml` exists"),
-    "init into nothing": (lambda: ["init", "no/such/model.yaml"], "`no/such/model.yaml`: no such file or directory"),
+    "init into nothing": (lambda: ["init", "no/such/model.yaml"], "`no/such/model.yaml` cannot be written: there is no folder"),
     "inspect with set": (lambda: ["inspect", "x.pt2", "--set", "a=1"], "leave it out"),
     # the network
     "no weights file": (

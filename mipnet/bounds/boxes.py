@@ -16,6 +16,7 @@ import xarray as xr
 from mipnet.bounds.fingerprint import network_hash, region_hash
 from mipnet.bounds.interval import Interval
 from mipnet.errors import DataError, InputError, NetworkError, suggest_keywords
+from mipnet.limits.disk import check_writable, whole_file
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
 from mipnet.network.sets import Box
@@ -110,7 +111,10 @@ class Bounds:
 
     @suggest_keywords
     def save(self, path: str | Path) -> None:
-        """Write the bounds to an .npz file, with hashes of the network and the input set; `load_bounds` reads it."""
+        """Write the bounds to an .npz file, with hashes of the network and the input set; `load_bounds` reads it.
+
+        Raises `InputError` unless a file may be written there.
+        """
         about = {
             "format": BOUNDS_FILE_FORMAT,
             "network": network_hash(self.network),
@@ -125,7 +129,9 @@ class Bounds:
         for k, node in enumerate(self.network.nodes):
             box = self.before_gate(node.name)
             arrays |= {f"lower_{k}": box.lower.numpy(), f"upper_{k}": box.upper.numpy()}
-        with Path(path).open("wb") as stream:
+        target = Path(path)
+        check_writable(target)
+        with whole_file(target, sum(array.nbytes for array in arrays.values())) as fresh, fresh.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
 
 

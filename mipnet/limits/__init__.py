@@ -1,1 +1,1 @@
-"""Limits of time and memory that hold for a whole call."""
+"""Limits of time, memory and disk that hold for a whole call."""

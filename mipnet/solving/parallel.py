@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mipnet.errors import BackendMissing, InputError, MipnetError, SolverFailure, suggest_keywords
 from mipnet.limits.memory import MEMORY_LIMIT_BYTES_MIN, current_limit, memory_left, memory_limit
+from mipnet.solving.scheduler_check import SCHEDULER_EXPECTED, check_scheduler
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -222,15 +223,15 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         raise BackendMissing("programs run in parallel by dask.distributed: pip install mipnet[parallel], or use 0 workers") from None
     settings = {"distributed.scheduler.allowed-failures": PROCESS_DEATHS_MAX, "distributed.admin.large-graph-warning-threshold": "16GiB"}
     with _silenced(), dask.config.set(settings), ExitStack() as stack:
+        if scheduler is not None:
+            check_scheduler(scheduler, SCHEDULER_SECONDS_MAX)
         address = stack.enter_context(_cluster(workers)).scheduler_address if scheduler is None else scheduler
         try:
             client = stack.enter_context(Client(address, timeout=SCHEDULER_SECONDS_MAX, set_as_default=False))
             client.wait_for_workers(1, timeout=SCHEDULER_SECONDS_MAX)
-        except Exception as error:  # what answers may be no scheduler: its bytes, read as sizes, give a MemoryError or a struct.error
-            known = isinstance(error, OSError | ValueError | TimeoutError)
-            why = " ".join(str(error).split())[:160] if known else "what answers there is no dask scheduler"
-            problem = f"the scheduler at `{address}` cannot be used ({why})"
-            raise InputError(f"{problem}; expected the address of one with workers, such as tcp://10.0.0.1:8786") from None
+        except Exception as error:
+            problem = f"the scheduler at `{address}` cannot be used ({' '.join(str(error).split())[:160] or type(error).__name__})"
+            raise InputError(f"{problem}; {SCHEDULER_EXPECTED}") from None
         yield client
 
 

@@ -11,6 +11,7 @@ import typer
 from mipnet.app.cli.options import Json, MemoryLimitOption, Set, option_overrides, print_json
 from mipnet.app.tasks import TASKS_BY_NAME, find_task
 from mipnet.errors import InputError
+from mipnet.limits.disk import check_writable, write_whole
 from mipnet.limits.memory import memory_limit as limited_memory
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def bounds(
     from mipnet.app.screen.network_tables import bounds_table
     from mipnet.app.screen.tables import make_console
 
+    if save is not None:
+        check_writable(save)
     spec = load_spec(file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
     with limited_memory(spec.solve.memory_limit):
         on_layer = make_console(stderr=True).print
@@ -114,11 +117,10 @@ def init(
 ) -> None:
     """Write a YAML file that explains all keys."""
     template = files("mipnet.app.files").joinpath("template.yaml").read_text(encoding="utf-8")
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as stream:
-            stream.write(template)
-    except FileExistsError:
-        raise InputError(f"`{path}` exists; name another file, or overwrite it with --force") from None
+    check_writable(path)
+    if path.exists() and not force:
+        raise InputError(f"`{path}` exists; name another file, or overwrite it with --force")
+    write_whole(path, template)
     print(f"written to {path}; change `network` and `data`, then: mipnet solve {path}")
 
 

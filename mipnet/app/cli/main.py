@@ -1,6 +1,6 @@
 """The command line: all commands, and how errors and warnings are shown.
 
-Exit status: 0 success, 1 no success, 2 wrong input, with one line on standard error, 130 after Ctrl-C or SIGTERM.  Modules that take long
+Exit status: 0 success, 1 no success or a failure of the machine, 2 wrong input, 130 after Ctrl-C or SIGTERM.  Modules that take long
 to import are imported inside the commands, so that ``mipnet --help`` answers at once.
 """
 
@@ -21,9 +21,11 @@ from mipnet.app.cli.endings import OwnProcess
 from mipnet.app.cli.options import task_help
 from mipnet.app.cli.solve import solve
 from mipnet.app.cli.task_commands import TaskCommand, task_command
+from mipnet.app.cli.unexpected import report
 from mipnet.app.cli.verify import verify
 from mipnet.app.tasks import IMPORT_HINT, TASKS_BY_NAME
 from mipnet.errors import MipnetError, OutOfMemory
+from mipnet.limits.disk import ERRORS_OF_MACHINE
 from mipnet.version import __version__
 
 OWN_COMMANDS: dict[str, Callable[..., int]] = {"importance": solve, "verify": verify}
@@ -47,13 +49,16 @@ def command_line() -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status; an error that the user can correct is one line on standard error."""
+    """Run a command line and return its exit status; every error is one line on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
-            return _run(list(sys.argv[1:] if arguments is None else arguments))
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail as well
+            status = _run(given)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError as error:
+            _drop_output(error)
             return 1
         except (KeyboardInterrupt, typer.Abort):
             return _fail("interrupted", 130)
@@ -62,13 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except MipnetError as error:
             return _fail(str(error))
         except OSError as error:
-            return _fail(f"`{error.filename}`: {(error.strerror or str(error)).lower()}" if error.filename else str(error))
+            return _fail(_system_words(_drop_output(error)), 1 if error.errno in ERRORS_OF_MACHINE else 2)
         except MemoryError as error:
             hint = "try fewer images or a smaller network, or set --memory-limit"
             return _fail(f"memory ended{_in_function(error)}; {hint}", 1)
         except Exception as error:
             if not hasattr(error, "format_message"):  # every usage error of typer has one
-                raise
+                return _fail(report(error, given), 1)
             said = error.format_message()
             hint = f"; {IMPORT_HINT}" if said.startswith("No such command") else ""
             return _fail(f"{said} (see `mipnet --help`{hint})")
@@ -88,6 +93,23 @@ def _run(arguments: list[str]) -> int:
             return int(command.invoke(context) or 0)
     except typer.Exit as ended:
         return ended.exit_code
+
+
+def _drop_output(error: OSError) -> OSError:
+    """Return the error; if standard output takes nothing any more, name it, and let the flush at exit end nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError as refused:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        refused.filename = "standard output"
+        return refused
+    return error
+
+
+def _system_words(error: OSError) -> str:
+    """Return an error of the operating system as a message: the file, and what is wrong with it."""
+    said = " ".join(str(error.strerror or error).split())
+    return f"`{error.filename}`: {said[:1].lower()}{said[1:]}" if error.filename else said
 
 
 def _in_function(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from mipnet.app.cli.options import Json, MemoryLimitOption, Printing, Quiet, Set, finish, option_overrides, print_json
 from mipnet.app.tasks import TASKS_BY_NAME
-from mipnet.errors import InputError, MipnetError
+from mipnet.errors import InputError
 from mipnet.limits.memory import memory_limit as limited_memory
 
 if TYPE_CHECKING:
@@ -86,11 +86,11 @@ def _progress(quiet: bool, *, many: bool = False) -> AbstractContextManager[Stag
 
 
 def _verify_files(network: Path, property_file: Path, settings: VerifySettings, results_file: Path | None, printing: Printing) -> int:
-    from mipnet.app.runs.folder import check_writable
     from mipnet.app.runs.vnncomp import result_word, verdict_record
     from mipnet.app.runs.vnncomp_instances import verify_files
     from mipnet.app.screen.tables import make_console
     from mipnet.app.screen.verify_tables import print_verdict
+    from mipnet.limits.disk import check_writable
 
     limit = settings.seconds or VERIFY_SECONDS_DEFAULT
     if results_file is not None:
@@ -98,7 +98,7 @@ def _verify_files(network: Path, property_file: Path, settings: VerifySettings, 
     try:
         with _progress(printing.quiet) as progress:
             verdict = verify_files(network, property_file, settings, limit, progress.stage if progress else None)
-    except (MipnetError, MemoryError):
+    except Exception:
         _write(results_file, "error", None)
         raise
     word = result_word(verdict, limit)
@@ -113,7 +113,7 @@ def _verify_files(network: Path, property_file: Path, settings: VerifySettings, 
 
 def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path | None, printing: Printing) -> int:
     from mipnet.app.files.base import load_as
-    from mipnet.app.runs.folder import check_writable
+    from mipnet.limits.disk import check_writable
 
     task = TASKS_BY_NAME["verify"]
     file = load_as(task.file_class(), path, overrides)
@@ -122,7 +122,7 @@ def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path
     try:
         with _progress(printing.quiet) as progress:
             result = task.run_function()(file, progress)
-    except (MipnetError, MemoryError):
+    except Exception:
         _write(results_file, "error", None)
         raise
     _write(results_file, result.word, result.verdict)
@@ -130,8 +130,8 @@ def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path
 
 
 def _write(results_file: Path | None, word: str, verdict: Verdict | None) -> None:
-    from mipnet.app.runs.folder import write_whole
     from mipnet.app.runs.vnncomp import result_text
+    from mipnet.limits.disk import write_whole
 
     if results_file is not None:
         write_whole(results_file, result_text(word, verdict))

@@ -21,7 +21,7 @@ from mipnet.app.files.solve_file import SolveFile, load_spec
 from mipnet.app.runs.folder import save_result
 from mipnet.app.runs.inputs import ImportanceInputs, read_inputs
 from mipnet.app.runs.listener import RunListener
-from mipnet.app.runs.result import exit_status, plain
+from mipnet.app.runs.result import exit_status, plain, write_netcdf
 from mipnet.app.runs.solve import run_importance
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate, find_gates
@@ -80,7 +80,7 @@ class ComparisonRun:
         if self.table is None or self.scores is None:
             return
         (folder / "table.md").write_text(self.table.to_markdown())
-        self.scores.to_netcdf(folder / "scores.nc", engine="netcdf4")
+        write_netcdf(self.scores, folder / "scores.nc")
         save_curve(self.table, folder / "curve.svg", folder / "curve.png")
 
 

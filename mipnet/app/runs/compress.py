@@ -12,9 +12,8 @@ from mipnet.app.runs.certify import agreement_line, agreement_record, output_lin
 from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
-from mipnet.errors import InputError
 from mipnet.limits.deadline import Deadline
-from mipnet.pruning.smaller.export import export
+from mipnet.pruning.smaller.export import check_export, export
 from mipnet.verification.two_networks.compression import compress
 
 
@@ -25,8 +24,8 @@ def run_compression(file: CompressFile, listener: RunListener | None = None) -> 
     region = read_input_set(file, network)
     target = None if file.save is None else home_path(file.save)
     with file.blame("save"):
-        if target is not None and not target.absolute().parent.is_dir():
-            raise InputError(f"no folder `{target.parent}`; create it first")
+        if target is not None:
+            check_export(target)
     with file.blame("network"):
         found = compress(network, region, backend=settings, time_limit=deadline, seed=given.seed)
     lines = output_lines(network)

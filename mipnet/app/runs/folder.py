@@ -19,6 +19,7 @@ from mipnet.app.files.yaml_document import written
 from mipnet.app.runs.result import RunResult
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError
+from mipnet.limits.disk import naming
 
 
 def check_output(file: SpecFile) -> None:
@@ -34,7 +35,7 @@ def save_result(result: RunResult) -> Path | None:
     if folder is None:
         return None
     names = TASKS_BY_NAME[file.task].folder
-    with file.blame("output"), new_folder(folder, names) as fresh:
+    with file.blame("output"), naming(folder), new_folder(folder, names) as fresh:
         (fresh / names[0]).write_text(written(file.resolved()))
         result.write_files(fresh)
         (fresh / "result.json").write_text(json.dumps(result.record, indent=2, allow_nan=False) + "\n")
@@ -92,23 +93,3 @@ def new_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             old.rename(folder)
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def check_writable(path: Path) -> None:
-    """Raise `InputError` unless a file may be written there."""
-    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK | os.X_OK):
-        why = "it is a folder" if path.is_dir() else f"`{path.absolute().parent}` is no folder that can be written to"
-        raise InputError(f"`{path}` cannot be written: {why}; name another file")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file completely, or leave the old one in place."""
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with fresh.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

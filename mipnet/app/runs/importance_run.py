@@ -10,7 +10,7 @@ import xarray as xr
 
 from mipnet.app.figures import CurvePoint, save_path_curve
 from mipnet.app.files.solve_file import SolveFile
-from mipnet.app.runs.result import as_list, exit_status, plain
+from mipnet.app.runs.result import as_list, exit_status, plain, write_netcdf
 from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 from mipnet.solving.engine import Result
 from mipnet.verification.two_networks.masked_agreement import BallAgreement, BallAgreements
@@ -191,11 +191,11 @@ class ImportanceRun:
         """Write the solver's log, the scores and masks if there are any, those of each part, and the curve of a path."""
         (folder / "solver.log").write_text("".join(f"{line}\n" for line in self.program.log))
         if self.scores is not None and self.masks is not None:
-            self.scores.to_netcdf(folder / "scores.nc", engine="netcdf4")
-            self.masks.to_netcdf(folder / "masks.nc", engine="netcdf4")
+            write_netcdf(self.scores, folder / "scores.nc")
+            write_netcdf(self.masks, folder / "masks.nc")
         for part in self.decoupled.solved:
             if part.scores is not None:
-                part.scores.to_netcdf(folder / "parts.nc", mode="a", group=str(part.label), engine="netcdf4")
+                write_netcdf(part.scores, folder / "parts.nc", str(part.label))
         reference = self.evaluation.accuracy.reference
         if self.path.points and reference is not None:
             points = [

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import xarray as xr
 
 from mipnet.app.files.base import NetworkFile, SpecFile
 from mipnet.arrays import Array
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.disk import naming
 from mipnet.version import __version__
+
+NETCDF_HEAD_BYTES = 2**16
+"""About the size of a netCDF file without its numbers."""
 
 
 class RunResult(Protocol):
@@ -84,6 +89,15 @@ def task_record(file: NetworkFile, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of a task about a network: the version of mipnet, the task, the network, and what was found."""
     about = {"mipnet": __version__, "task": file.task, "network": str(file.path(file.network.file))}
     return {key: plain(value) for key, value in (about | dict(found)).items()}
+
+
+def write_netcdf(data: xr.Dataset, path: Path, group: str | None = None) -> None:
+    """Write a data set to a netCDF file, or add it to the file as a group; raises OSError with the path if the disk takes no more."""
+    with naming(path, data.nbytes + NETCDF_HEAD_BYTES):
+        if group is None:
+            data.to_netcdf(path, engine="netcdf4")
+        else:
+            data.to_netcdf(path, mode="a", group=group, engine="netcdf4")
 
 
 def plain(value: Any) -> Any:

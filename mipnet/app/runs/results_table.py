@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mipnet.app.runs.folder import write_whole
 from mipnet.app.runs.vnncomp import VNNCOMP_WORDS
 from mipnet.errors import InputError
+from mipnet.limits.disk import naming, write_whole
 from mipnet.verification.verdict import STAGE_NAMES
 
 RESULTS_FILE = "results.csv"
@@ -102,7 +102,7 @@ def _read_lines(path: Path, lines: Sequence[Sequence[str]]) -> Iterator[Instance
 
 def append(folder: Path, result: InstanceResult) -> None:
     """Add a result to the table in one write, and wait until it is on disk."""
-    with (folder / RESULTS_FILE).open("ab", buffering=0) as stream:
+    with naming(folder / RESULTS_FILE), (folder / RESULTS_FILE).open("ab", buffering=0) as stream:
         stream.write(_line(asdict(result).values()).encode())
         os.fsync(stream.fileno())
 

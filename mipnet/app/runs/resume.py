@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import shutil
-import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ import numpy as np
 import xarray as xr
 
 from mipnet.app.files.solve_file import SolveFile
-from mipnet.app.runs.folder import write_whole
-from mipnet.app.runs.result import plain
+from mipnet.app.runs.result import plain, write_netcdf
 from mipnet.backend import Status
 from mipnet.errors import InputError
+from mipnet.limits.disk import whole_file, write_whole
 from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 from mipnet.readers.data import Dataset
 from mipnet.solving.engine import Result
@@ -62,9 +61,8 @@ class PartsStore:
             write_whole(self.own / "question.json", json.dumps(self.question, indent=2) + "\n")
         scores, numbers = self._files(label)
         if part.scores is not None:
-            fresh = _beside(scores)
-            part.scores.to_netcdf(fresh, engine="netcdf4")
-            fresh.replace(scores)
+            with whole_file(scores, part.scores.nbytes) as fresh:
+                write_netcdf(part.scores, fresh)
         write_whole(numbers, json.dumps(_record(label, part, scores), indent=2, allow_nan=False) + "\n")
 
     def _files(self, label: PartLabel) -> tuple[Path, Path]:
@@ -134,10 +132,6 @@ def _digest(*data: Any) -> str:
     for each in data:
         digest.update(np.ascontiguousarray(each).data if isinstance(each, np.ndarray) else each)
     return digest.hexdigest()
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
 
 
 def _record(label: PartLabel, part: SolvedPart, scores: Path) -> dict[str, Any]:

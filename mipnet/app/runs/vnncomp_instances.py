@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from mipnet.app.runs.folder import write_whole
 from mipnet.app.runs.results_table import COUNTEREXAMPLES_FOLDER, InstanceResult, append, open_table
 from mipnet.app.runs.vnncomp import read_question, result_text, result_word
 from mipnet.backend import get_backend
 from mipnet.errors import DataError, InputError
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.disk import write_whole
 from mipnet.readers.file_bytes import PACKED_SUFFIXES, read_text
 from mipnet.solving.parallel import run_all
 from mipnet.verification.verdict import Verdict

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +18,8 @@ import yaml
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from mipnet.errors import InputError, NetworkError, UnsupportedError, suggest_keywords
+from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.limits.disk import check_writable, whole_file
 from mipnet.pruning.smaller.surgery import fit_sizes, replace_tensor
 from mipnet.readers.conversion import one_line
 from mipnet.readers.files import read_weights
@@ -39,28 +39,24 @@ def export(module: nn.Module, path: str | os.PathLike[str], example_input: Array
     ``example_input`` has the shape ``(samples, *shape of one sample)``.
     """
     target = Path(path)
-    writer = MODULE_WRITERS.get(target.suffix.lower())
-    if writer is None:
-        raise UnsupportedError(f"`{target}` has the suffix `{target.suffix}`; expected one of {', '.join(MODULE_WRITERS)}")
-    if not target.parent.is_dir():
-        raise InputError(f"no folder `{target.parent}`; create it first")
+    check_export(target)
     shape = from_torch(module, example_input).input_shape
     value = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
     ours = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
-    writer(ours, target, torch.zeros(EXPORT_SAMPLES, *shape, dtype=value.dtype))
+    MODULE_WRITERS[target.suffix.lower()](ours, target, torch.zeros(EXPORT_SAMPLES, *shape, dtype=value.dtype))
     return target
 
 
-def _whole(target: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file in the same folder, then move it to the target."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+def check_export(target: Path) -> None:
+    """Raise `UnsupportedError` for a suffix that `export` does not write, and `InputError` unless the file may be written."""
+    if target.suffix.lower() not in MODULE_WRITERS:
+        has = f"the suffix `{target.suffix}`" if target.suffix else "no suffix"
+        raise UnsupportedError(f"`{target}` has {has}; expected one of {', '.join(MODULE_WRITERS)}")
+    check_writable(target)
+
+
+def _bytes_of(module: nn.Module) -> int:
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
 
 
 def _safetensors(module: nn.Module, target: Path, batch: Tensor) -> None:
@@ -68,8 +64,9 @@ def _safetensors(module: nn.Module, target: Path, batch: Tensor) -> None:
 
     tensors = {name: value.contiguous().clone() for name, value in module.state_dict().items()}
     sheet = {"network": {"file": target.name, "input_shape": list(batch.shape[1:]), **_described(module)}}
-    _whole(target.with_suffix(".layers.yaml"), lambda p: p.write_text(yaml.safe_dump(sheet, sort_keys=False), encoding="utf-8"))
-    _whole(target, lambda p: save_file(tensors, p))
+    with whole_file(target, _bytes_of(module)) as weights, whole_file(target.with_suffix(".layers.yaml")) as layers:
+        layers.write_text(yaml.safe_dump(sheet, sort_keys=False), encoding="utf-8")
+        save_file(tensors, weights)
 
 
 def _described(module: nn.Module) -> dict[str, Any]:
@@ -98,7 +95,7 @@ def _pt2(module: nn.Module, target: Path, batch: Tensor) -> None:
         program = torch.export.export(module, (batch,), dynamic_shapes=_any_batch(), strict=False)
         torch.export.save(program, path)
 
-    _guarded(target, write)
+    _guarded(module, target, write)
 
 
 def _onnx(module: nn.Module, target: Path, batch: Tensor) -> None:
@@ -118,17 +115,17 @@ def _onnx(module: nn.Module, target: Path, batch: Tensor) -> None:
             verbose=False,
         )
 
-    _guarded(target, write)
+    _guarded(module, target, write)
 
 
 def _any_batch() -> tuple[dict[int, Any]]:
     return ({0: torch.export.Dim("batch")},)
 
 
-def _guarded(target: Path, write: Callable[[Path], None]) -> None:
+def _guarded(module: nn.Module, target: Path, write: Callable[[Path], None]) -> None:
     try:
-        with torch.no_grad(), silent():
-            _whole(target, write)
+        with torch.no_grad(), silent(), whole_file(target, _bytes_of(module)) as fresh:
+            write(fresh)
     except OSError:
         raise
     except Exception as error:
