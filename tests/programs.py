@@ -29,9 +29,9 @@ def run_pickled(programs: Mapping[Any, Callable[[], Any]], *, workers: Any, **ho
     return run_all({key: partial(call_pickled, pickle.dumps(program)) for key, program in programs.items()}, workers=0, **how)
 
 
-def call_pickled(program: bytes) -> Any:
-    """Unpickle and call a function; its value is pickled and unpickled, too."""
-    return pickle.loads(pickle.dumps(pickle.loads(program)()))
+def call_pickled(program: bytes, *arguments: Any) -> Any:
+    """Unpickle and call a function; its arguments and its value are pickled and unpickled, too."""
+    return pickle.loads(pickle.dumps(pickle.loads(program)(*pickle.loads(pickle.dumps(arguments)))))
 
 
 def fail(error: Exception) -> None:

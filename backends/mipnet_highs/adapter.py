@@ -67,7 +67,7 @@ class HighsSession(Session):
         self._progress = SolveProgress(Limits(), None)
         self._mip = bool(program.integer.any())
         self._highs: Any = highspy.Highs()
-        set_options(self._highs, options, self._mip)
+        set_options(self._highs, options, self._mip, program.rows.matrix.nnz)
         self._pass()
         self._subscribe()
 

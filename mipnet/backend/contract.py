@@ -77,6 +77,7 @@ class Status(Enum):
 class Limits:
     """The limits of a solve: ``time`` in seconds, ``gap`` as in `relative_gap`, ``nodes``, and ``memory`` in MiB.
 
+    A ``time`` of None means no limit, as infinity does.
     A solve is optimal once the gap of objective and bound is at most ``gap``, relative to the objective, or their difference is at most
     ``gap_abs``, in the units of the objective.
     The solve stops once the dual bound reaches ``bound_stop``, or an incumbent reaches ``objective_stop``; in `mipnet.solve` both are
@@ -92,6 +93,8 @@ class Limits:
     gap_abs: float = 0.0
 
     def __post_init__(self) -> None:
+        if vars(self)["time"] is None:
+            object.__setattr__(self, "time", math.inf)
         for name, value, minimum in (
             ("time", self.time, 0.0),
             ("gap", self.gap, 0.0),

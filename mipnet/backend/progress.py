@@ -149,20 +149,26 @@ def _interrupt_running_solves() -> None:
 
 
 class ThreadedRun(NamedTuple):
-    """How a run in another thread was left: whether the work ``ended``, and whether Ctrl-C came meanwhile."""
+    """How a run in another thread was left: whether the work ``ended``, whether Ctrl-C came meanwhile, and whether its time was up."""
 
     ended: bool
     ctrl_c: bool
+    late: bool
 
 
 def run_in_thread(
-    work: Callable[[], object], interrupt: Callable[[], None], *, patience: float = math.inf, when_left: Callable[[], object] | None = None
+    work: Callable[[], object],
+    interrupt: Callable[[], None],
+    *,
+    seconds: float = math.inf,
+    patience: float = math.inf,
+    when_left: Callable[[], object] | None = None,
 ) -> ThreadedRun:
-    """Run a solver in another thread, so that Ctrl-C can call ``interrupt``; raises the exception of ``work``.
+    """Run a solver in another thread, so that Ctrl-C, or the end of its ``seconds``, can call ``interrupt``.
 
-    ``work`` has to release the interpreter lock.  Event handlers are called in its thread.  If it has not ended ``patience`` seconds after
-    Ctrl-C, or at a second Ctrl-C with a finite patience, this returns while ``work`` goes on; ``when_left`` is called in its thread once
-    it has ended.  The exit of the interpreter waits for work with infinite patience.
+    ``work`` has to release the interpreter lock; its exception is raised here.  Event handlers are called in its thread.  If it has not
+    ended ``patience`` seconds after ``interrupt``, or at a second Ctrl-C with a finite patience, this returns while ``work`` goes on;
+    ``when_left`` is called in its thread once it has ended.  The exit of the interpreter waits for work with infinite patience.
     """
     run = _Work(work, when_left)
     try:
@@ -172,16 +178,19 @@ def run_in_thread(
     if math.isinf(patience):
         _running_solves[run.done] = interrupt
     presses = answered = 0
-    leave_at = math.inf
+    end, leave_at, late = monotonic() + seconds, math.inf, False
     while not run.done.is_set():
         try:
             if presses > answered:
                 answered = presses
                 interrupt()
             run.thread.run(run)  # again after Ctrl-C, without effect unless Ctrl-C came before it
-            while not run.done.wait(0.1):
+            while not run.done.wait(min(0.1, max(0.0, end - monotonic())) if not late else 0.1):
+                if not late and monotonic() >= end:
+                    late, leave_at = True, min(leave_at, monotonic() + patience)
+                    interrupt()
                 if monotonic() >= leave_at and run.leave():
-                    return ThreadedRun(False, True)
+                    return ThreadedRun(False, presses > 0, late)
         except KeyboardInterrupt:
             leave_at = monotonic() + (0.0 if presses and patience < math.inf else patience)
             presses += 1
@@ -190,7 +199,7 @@ def run_in_thread(
     _idle_threads.append(run.thread)
     if run.failed:
         raise run.failed[0]
-    return ThreadedRun(True, presses > 0)
+    return ThreadedRun(True, presses > 0, late)
 
 
 class _Work:

@@ -44,9 +44,9 @@ class Bounds:
 
     ``mode`` says for which scores they hold.  ``sound``: for every s in [0, 1].  ``paper``: for s = 1 only, as in the published method,
     which uses them as big-Ms of the gated network nevertheless.  ``method`` says how they were computed, ``region`` and ``gates`` for which
-    input set and which gates they hold.  ``stopped`` is True if a time limit ended the computation: the bounds hold, and some are looser
-    than ``method`` can give.  ``simpler`` says which nodes have bounds of a simpler method, for want of memory or because CROWN would take
-    too long.
+    input set and which gates they hold.  ``stopped`` is True if a time limit or Ctrl-C ended the computation: the bounds hold, and some are
+    looser than ``method`` can give.  ``simpler`` says which nodes have bounds of a simpler method, for want of memory or because CROWN
+    would take too long.
     """
 
     network: Network

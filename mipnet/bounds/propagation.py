@@ -169,7 +169,8 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
             else:
                 value = question.with_known(node.name, interval(node.layer, *(known.after[source] for source in node.inputs)))
             exact = is_elementwise(node.layer) or (node.inputs[0] in independent and len(node.inputs) == 1 and is_exact(node.layer))
-            for better in () if exact or known.stopped or (question.replace and node.name in question.given) else refine:
+            skipped = exact or not refine or (question.replace and node.name in question.given) or known.late()
+            for better in () if skipped else refine:
                 wanted = elements_to_tighten(known, node.name, value)
                 value = better(known, node, value, wanted) if wanted.any() else value
             if _stays_independent(node, network, independent) or not value.width.any():

@@ -30,7 +30,10 @@ class Deadline:
             return time_limit
         if time_limit is None:
             return cls()
-        seconds = math.nan if isinstance(time_limit, bool | str) else float(time_limit)
+        try:
+            seconds = math.nan if isinstance(time_limit, bool | str) else float(time_limit)
+        except (TypeError, ValueError):
+            seconds = math.nan
         if not seconds > 0:
             raise InputError(f"the time limit is {time_limit!r}; expected a positive number of seconds, or None for no limit")
         return cls(time.monotonic() + seconds)
@@ -48,15 +51,32 @@ class Deadline:
     def check(self, work: str) -> None:
         """Raise `TimeLimitReached` if no time is left; ``work`` says what could not be finished, such as "encode layer fc1"."""
         if self.passed:
-            raise TimeLimitReached(f"the time limit ended before mipnet could {work}; raise it, or give a smaller problem")
+            raise TimeLimitReached(time_limit_text(work))
+
+    def __reduce__(self) -> tuple[object, tuple[float]]:
+        """Pickle the seconds that are left: another machine has another clock."""
+        return _deadline_in, (self.seconds,)
 
     def within(self, seconds: float) -> Deadline:
         """Return the deadline ``seconds`` from now, or this one if it is earlier."""
         return Deadline(min(self.end, time.monotonic() + seconds))
 
+    def at_least(self, seconds: float) -> Deadline:
+        """Return the deadline ``seconds`` from now, or this one if it is later."""
+        return Deadline(max(self.end, time.monotonic() + seconds))
+
     def share(self, part: float) -> Deadline:
         """Return the deadline at which ``part`` of the seconds that are left now (a number from 0 to 1) is used up."""
         return self if math.isinf(self.end) else self.within(part * self.seconds)
+
+
+def time_limit_text(work: str) -> str:
+    """Return the message of `TimeLimitReached` for what could not be finished."""
+    return f"the time limit ended before mipnet could {work}; raise it, or give a smaller problem"
+
+
+def _deadline_in(seconds: float) -> Deadline:
+    return Deadline(time.monotonic() + seconds)
 
 
 TimeLimit: TypeAlias = float | Deadline | None

@@ -19,6 +19,8 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Event, Feature, LazyRows, Limits, OnEvent, Outcome, Program, Rows, Session, Status, relative_gap
 from mipnet.backend.program import stack_rows
+from mipnet.errors import TimeLimitReached
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.solving.integral_point import integral_point
 from mipnet.solving.program_sessions import OpenProgram
 from mipnet.solving.separators import Separator
@@ -32,6 +34,12 @@ CUT_ROUNDS_MAX = 500
 
 FIRST_ROUND_SECONDS = 2.0
 """Time limit of the first integer round, in seconds; it doubles after each round that reaches it."""
+
+STARTS_SECONDS_MIN = 0.2
+"""Seconds, also after the deadline, in which the starts are tried."""
+
+INTEGRAL_POINT_SECONDS_MIN = 0.3
+"""Seconds, also after the deadline, in which the point of the solver is made integral."""
 
 RELAXED_ROUNDS_TIME_SHARE = 0.2
 """Largest share of the time limit for the rounds without integrality."""
@@ -47,8 +55,9 @@ class CutRounds:
         The program as the backend takes it; all points are points of it.
     separators
         The constraints that are not part of the program.
-    limits, events, points
-        The limits of the solve, for a minimisation; its events; and functions that compute feasible points.
+    limits, deadline, events, points
+        The limits of the solve, for a minimisation, whose time is that of the ``deadline``; its events; and functions that compute feasible
+        points.
     tighteners
         Separators of inequalities that are valid for all feasible points.  They are used in the rounds without integrality only.
     best, counts
@@ -75,6 +84,7 @@ class CutRounds:
     start_accepted: bool | None = None
     interrupted: bool = False
     session_objective: float = math.inf
+    deadline: Deadline = NO_DEADLINE
 
     @property
     def program(self) -> Program:
@@ -89,13 +99,15 @@ class CutRounds:
     def solve(self, starts: Iterable[Array] = ()) -> Outcome:
         """Run all rounds, and return the outcome of the last one.
 
-        ``starts`` are feasible points.  Ctrl-C between two rounds returns the status `interrupted` and keeps the best point.  Any other
-        exception closes the sessions, because a change may have reached them only in part, and is raised again.
+        ``starts`` are feasible points.  Ctrl-C between two rounds returns the status
+        `interrupted` and keeps the best point.  Any other exception closes the sessions, because a change may have reached them only in
+        part, and is raised again, except at the end of the time.
         """
+        time_for_starts = self.deadline.at_least(STARTS_SECONDS_MIN)
         try:
             for start in starts:
                 self._offer(start)
-                if self.target_reached:
+                if self.target_reached or time_for_starts.passed:
                     break
             if self.separators and not self.opened.rows:
                 self._add_rows([separator.first(self.best.x, self.program.columns) for separator in self.separators])
@@ -106,6 +118,8 @@ class CutRounds:
             self.interrupted = True
             self.opened.close()
             return self._outcome(Status.INTERRUPTED, "interrupted")
+        except TimeLimitReached as error:
+            return self._outcome(Status.TIME_LIMIT, str(error))
         except BaseException:
             self.opened.close()
             raise
@@ -114,9 +128,8 @@ class CutRounds:
         """Replace the best point by one whose integers are integers; return False if there is none near, and keep the point."""
         if self.best.x is None or not self.program.integer.any():
             return True
-        seconds = max(0.0, self.limits.time - self.events.elapsed)
         try:
-            found = integral_point(self.opened, self.separators, self.best.x, seconds)
+            found = integral_point(self.opened, self.separators, self.best.x, self.deadline.at_least(INTEGRAL_POINT_SECONDS_MIN))
         except KeyboardInterrupt:
             self.interrupted, found = True, None
         if found is not None:
@@ -128,10 +141,10 @@ class CutRounds:
 
     def _relaxed_rounds(self) -> None:
         """Solve the program without integrality in rounds; the rows that they add stay for the later rounds."""
-        stop = RELAXED_ROUNDS_TIME_SHARE * self.limits.time
-        while self.counts.rounds < CUT_ROUNDS_MAX and self.events.elapsed < stop:
+        stop = self.deadline.share(RELAXED_ROUNDS_TIME_SHARE)
+        while self.counts.rounds < CUT_ROUNDS_MAX and not stop.passed:
             session, last = self.opened.session(relaxed=True), self.best.bound
-            outcome = session.solve(Limits(time=max(0.0, stop - self.events.elapsed)), self._handler(self.events.elapsed))
+            outcome = session.solve(Limits(time=stop.seconds), self._handler(self.events.elapsed))
             self.counts.rounds += 1
             self.counts.iterations += outcome.iterations
             if outcome.interrupted:
@@ -150,9 +163,8 @@ class CutRounds:
         round_seconds, single = FIRST_ROUND_SECONDS, not self.separators or self.in_tree or not self.program.integer.any()
         while True:
             session = self.opened.session()
-            rest = max(0.0, self.limits.time - self.events.elapsed)
-            outcome = self._solve_round(session, rest if single else min(rest, round_seconds))
-            cut_short = outcome.status is Status.TIME_LIMIT and self.events.elapsed < self.limits.time
+            outcome = self._solve_round(session, self.deadline if single else self.deadline.within(round_seconds))
+            cut_short = outcome.status is Status.TIME_LIMIT and not self.deadline.passed
             if self.decided:
                 return self._target_outcome(outcome)
             if not self.separators or self.closed or self.counts.rounds >= CUT_ROUNDS_MAX:
@@ -171,7 +183,7 @@ class CutRounds:
         final = outcome.status is Status.INFEASIBLE or (outcome.status is Status.OPTIMAL and not self.separators)
         return outcome if final else replace(outcome, status=Status.TARGET)
 
-    def _solve_round(self, session: Session, seconds: float) -> Outcome:
+    def _solve_round(self, session: Session, stop: Deadline) -> Outcome:
         """Solve the program once, and update the best point, the bound and the counts."""
         self.session_objective = math.inf
         if self.best.x is not None and Feature.START in self.opened.backend.features:
@@ -182,7 +194,7 @@ class CutRounds:
         written: list[Rows] = []
         if self.in_tree:
             session.lazy(LazyRows(partial(self._violated_rows, session), np.arange(self.program.columns), written.append))
-        outcome = session.solve(self._limits(seconds), self._handler(self.events.elapsed, session))
+        outcome = session.solve(self._limits(stop.seconds), self._handler(self.events.elapsed, session))
         self._add_rows(written)
         self.counts.rounds += 1
         self.counts.nodes += outcome.nodes

@@ -6,8 +6,6 @@ by `tolerance_margin`.
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +17,8 @@ from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.backend.scaling import Scales, column_scales, objective_scale, scaled
 from mipnet.bounds.boxes import Bounds
-from mipnet.errors import InputError, SolverFailure
+from mipnet.errors import InputError, SolverFailure, TimeLimitReached
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import encode
 from mipnet.model.to_program import from_model
 from mipnet.solving.mip_settings import MipSettings
@@ -34,8 +33,8 @@ ELEMENT_GAP = 1e-4
 SOLVER_REDUCED_COST_TOLERANCE = 1e-7
 """How far a reduced cost may have the wrong sign; HiGHS and SCIP use at most this."""
 
-START_PASSES = 256
-"""Number of forward passes among which the first point of each solve is chosen."""
+START_PASSES, PASSES_AT_ONCE = 256, 32
+"""Number of forward passes among which the first point of each solve is chosen, and of those computed at once."""
 
 SOLVE_TIME_SHARES = 4
 """A solve may take this many times its even share of the remaining time."""
@@ -60,45 +59,61 @@ class ElementJob:
     upper: Array
     low_settles: NDArray[np.bool_]
     high_settles: NDArray[np.bool_]
-    seconds: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
 class ElementBounds:
-    """The elements and their bounds at the end of a job; ``interrupted`` is True if Ctrl-C ended it."""
+    """The elements and their bounds at the end of a job.
+
+    ``interrupted`` is True if Ctrl-C ended it, ``stopped`` if that or the end of the time left some bounds looser than they could be.
+    """
 
     elements: Ints
     lower: Array
     upper: Array
-    interrupted: bool
+    interrupted: bool = False
+    stopped: bool = False
 
 
-def solve_job(job: ElementJob) -> ElementBounds:
+def solve_job(job: ElementJob, deadline: Deadline = NO_DEADLINE) -> ElementBounds:
     """Bound all elements by LP, and then by MIP unless the job is relaxed; if MIP follows, LP gets at most half of the time."""
-    began, search = time.monotonic(), _ElementProgram(job)
+    first = deadline if job.relaxed else deadline.share(0.5)
     try:
-        search.improve_all(True, began + job.seconds / (1 if job.relaxed else 2))
+        search = _ElementProgram(job, deadline)
+    except TimeLimitReached:
+        return ElementBounds(job.elements, job.lower, job.upper, stopped=True)
+    try:
+        search.improve_all(True, first)
         if not job.relaxed:
-            search.improve_all(False, began + job.seconds)
+            search.improve_all(False, deadline)
+    except TimeLimitReached:
+        search.stopped = True
     finally:
         search.opened.close()
-    return ElementBounds(job.elements, search.lower, search.upper, search.interrupted)
+    return ElementBounds(job.elements, search.lower, search.upper, search.interrupted, search.stopped)
 
 
 class _ElementProgram:
     """The program of a job on open sessions, the bounds proven so far, and forward passes as first points."""
 
-    def __init__(self, job: ElementJob) -> None:
-        self.job, self.interrupted = job, False
+    def __init__(self, job: ElementJob, deadline: Deadline) -> None:
+        self.job, self.interrupted, self.stopped = job, False, False
         self.lower, self.upper = job.lower.copy(), job.upper.copy()
         bounds, settings = job.bounds, job.settings
-        self.encoding = encode(bounds.network, bounds.region, bounds=bounds, gates=bounds.gates or None, formulation=settings.formulation)
+        self.encoding = encode(
+            bounds.network,
+            bounds.region,
+            bounds=bounds,
+            gates=bounds.gates or None,
+            formulation=settings.formulation,
+            time_limit=deadline,
+        )
         self.program = from_model(self.encoding.model)
         self.lowered = rewrite(self.program, settings.solver.features)
-        self.opened = OpenProgram(self.lowered.program, settings.solver, settings.options)
+        self.opened = OpenProgram(self.lowered.program, settings.solver, settings.options, deadline=deadline)
         self.value = self.encoding.values[bounds.network.output.name][job.elements]
         self.margin = ToleranceMargin.of(self.lowered.program)
-        self.x, self.passes = _forward_passes(job)
+        self.x, self.passes = _forward_passes(job, deadline)
 
     @property
     def labels(self) -> Ints:
@@ -107,12 +122,13 @@ class _ElementProgram:
             raise InputError("the program has no labels; expected one that was made from an encoding")
         return self.program.labels
 
-    def improve_all(self, relaxed: bool, end: float) -> None:
+    def improve_all(self, relaxed: bool, deadline: Deadline) -> None:
         """Improve both bounds of every element; the first LP, whose basis the others start from, may use all the time."""
         ends = self.in_order()
         for left, (k, above) in zip(range(len(ends), 0, -1), ends, strict=True):
-            seconds = end - time.monotonic()
-            if seconds <= 0 or self.interrupted:
+            seconds = deadline.seconds
+            if not seconds or self.interrupted:
+                self.stopped = True
                 return
             if not self.settled(k):
                 share = max(SOLVE_SECONDS_MIN, SOLVE_TIME_SHARES * seconds / left)
@@ -157,6 +173,7 @@ class _ElementProgram:
         if outcome.status is Status.INFEASIBLE:
             raise SolverFailure("the solver says that no input reaches this layer; the bounds that it was given cannot hold")
         self.interrupted = outcome.interrupted
+        self.stopped |= outcome.status is Status.TIME_LIMIT
         return outcome.bound - off
 
     def set_start(self, session: Session, which: int) -> None:
@@ -166,12 +183,17 @@ class _ElementProgram:
             session.start(self.lowered.complete(point))
 
 
-def _forward_passes(job: ElementJob) -> tuple[Array, Array]:
-    """Return inputs from inside the set and from its corners, and the values of the elements there."""
+def _forward_passes(job: ElementJob, deadline: Deadline) -> tuple[Array, Array]:
+    """Return inputs from inside the set and from its corners, and the values of the elements there, at least `PASSES_AT_ONCE` of them."""
     rng = np.random.default_rng(0)
     low, high = job.bounds.region.lower, job.bounds.region.upper
     x = job.bounds.region.nearest(low + rng.uniform(-0.5, 1.5, (START_PASSES, *low.shape[1:])).clip(0, 1) * (high - low))
-    return x, job.bounds.network.forward(x).reshape(START_PASSES, -1)[:, job.elements]
+    values: list[Array] = []
+    for first in range(0, START_PASSES, PASSES_AT_ONCE):
+        if not values or not deadline.passed:
+            values.append(job.bounds.network.forward(x[first : first + PASSES_AT_ONCE]).reshape(PASSES_AT_ONCE, -1)[:, job.elements])
+    found = np.concatenate(values)
+    return x[: len(found)], found
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ solution, every variable of the encoding is recomputed, and the reported objecti
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator
 from copy import copy
@@ -25,6 +24,7 @@ from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, get_backe
 from mipnet.backend.checks import with_bounds, with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.encoding import Encoding
 from mipnet.solving.cut_rounds import CutRounds
 from mipnet.solving.problem import Modelled, if_feasible
@@ -46,7 +46,7 @@ def solve(
     problem: Encoding | linopy.Model | Problem,
     backend: str | Backend = "highs",
     *,
-    time_limit: float = math.inf,
+    time_limit: TimeLimit = None,
     mip_gap: float = 1e-4,
     limits: Limits | None = None,
     options: Options | None = None,
@@ -62,14 +62,14 @@ def solve(
     backend
         The name of a backend, or a `Backend` object.
     time_limit
-        Seconds.
+        Seconds of the whole call, None for no limit.
     mip_gap
         The gap at which the solve is optimal, relative to the objective: `mipnet.backend.relative_gap`, the gap of the solvers.
     limits
-        All limits together, in place of ``time_limit`` and ``mip_gap``.  ``gap_abs`` is a second gap, in the units of the objective: the
-        solve is optimal if one of the two is reached.  ``bound_stop and ``objective_stop`` are in the sense of the
-        model: a maximisation stops with status `target reached` if its bound is at most ``bound_stop``, or the objective of a feasible
-        point is at least ``objective_stop``.
+        All limits together, in place of ``mip_gap``; the shorter one of ``limits.time`` and ``time_limit`` holds.  ``gap_abs`` is a
+        second gap, in the units of the objective: the solve is optimal if one of the two is reached.  ``bound_stop`` and
+        ``objective_stop`` are in the sense of the model: a maximisation stops with status `target reached` if its bound is at most
+        ``bound_stop``, or the objective of a feasible point is at least ``objective_stop``.
     options
         Options of the solver by their names in the solver; an unknown one raises `OptionError`.
     start
@@ -83,8 +83,10 @@ def solve(
     Ctrl-C returns the best point so far, with ``interrupted`` True, and with status `interrupted` unless the solve had ended.  To solve one
     problem many times, see `open_problem`.
     """
+    deadline = Deadline.after(time_limit)
+    deadline = deadline if limits is None else deadline.within(limits.time)
     with open_problem(problem, backend, options=options) as opened:
-        return opened.solve(time_limit=time_limit, mip_gap=mip_gap, limits=limits, start=start, on_event=on_event)
+        return opened.solve(time_limit=deadline, mip_gap=mip_gap, limits=limits, start=start, on_event=on_event)
 
 
 @suggest_keywords
@@ -176,7 +178,7 @@ class OpenProblem:
     def solve(
         self,
         *,
-        time_limit: float = math.inf,
+        time_limit: TimeLimit = None,
         mip_gap: float = 1e-4,
         limits: Limits | None = None,
         start: Start = "forward",
@@ -184,16 +186,22 @@ class OpenProblem:
     ) -> Result:
         """Solve the current problem; arguments are as for `mipnet.solve`.
 
+        A solver that does not react at the end of ``time_limit`` is left to itself; ``limits.time`` alone may end this solve before.
+
         The best points of earlier solves are used as starts if they are feasible now, unless ``start`` is ``"none"``.  Rounds, cuts,
         nodes and the bound of the result are those of this solve alone.
         """
-        limits = _for_minimisation(limits or Limits(time=time_limit, gap=mip_gap), maximise=self.problem.program.maximise)
+        self._opened.deadline = Deadline.after(time_limit)
+        limits = _for_minimisation(limits or Limits(gap=mip_gap), maximise=self.problem.program.maximise)
+        deadline = self._opened.deadline.within(limits.time)
+        if time_limit is None:
+            self._opened.deadline = deadline
         search = self.problem.gradient_search() if isinstance(start, str) and start == "search" else None
-        start_points = None if search is None else StartPoints(search, self._repaired, limits.time)
+        start_points = None if search is None else StartPoints(search, self._repaired, deadline)
         suggest = None if start_points is None else start_points.during_solve
         events = SolveEvents(on_event, self._opened.program.maximise)
         points = PointFunctions(self._repaired, suggest)
-        run = CutRounds(self._opened, self._separators, limits, events, points, self.problem.tighteners)
+        run = CutRounds(self._opened, self._separators, limits, events, points, self.problem.tighteners, deadline=deadline)
         if self._last_point is not None and not self._opened.program.integer.any():
             self._opened.trim(self._last_point)
         searched = () if start_points is None else start_points.before_solve()

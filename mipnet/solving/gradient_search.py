@@ -12,7 +12,6 @@ violation.  The points of a search may be infeasible, so they have to be checked
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from mipnet.arrays import Array, Columns, Mask
 from mipnet.backend import Program
+from mipnet.limits.deadline import Deadline
 from mipnet.model.encoding import Encoding
 from mipnet.model.to_program import column_lookup
 from mipnet.network.gates import gated_value
@@ -100,13 +100,12 @@ class GradientSearch:
         share[count // 2 :] = np.round(share[count // 2 :])
         return lower + share * (upper - lower)
 
-    def descend(self, begin: Array, steps: int, seconds: float) -> Array:
+    def descend(self, begin: Array, steps: int, deadline: Deadline) -> Array:
         """Return the best point that gradient steps reach from each start, the best one first; points that violate a row come last.
 
         ``begin`` has shape ``(starts, free)``; the first `batch_size` rows are used.  The starts themselves are candidates too.  No step
-        begins after ``seconds``.
+        begins after the deadline.
         """
-        end = time.perf_counter() + seconds
         steps, begin = steps if self.differentiable else 0, begin[: self.batch_size]
         lower, upper = (torch.as_tensor(end) for end in self._ends)
         span = upper - lower
@@ -116,7 +115,7 @@ class GradientSearch:
             place.requires_grad_(steps > 0)
             merit = self._merit(self._rounded(lower + span * place))
             best.update(place.detach(), merit.objective.detach(), merit.violation.detach())
-            if k == steps or time.perf_counter() > end:
+            if k == steps or deadline.passed:
                 break
             (gradient,) = torch.autograd.grad(merit.penalised.sum(), place)
             place = step(place.detach(), gradient, STEP_SIZE_FIRST * (STEP_SIZE_LAST / STEP_SIZE_FIRST) ** (k / max(1, steps - 1)))

@@ -1,4 +1,4 @@
-"""A session whose solve ends soon after Ctrl-C, also while the solver does not react, as in a presolve or in a large linear program."""
+"""A session whose solve ends soon after Ctrl-C or a deadline, also while the solver does not react, as in a presolve or in a large LP."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from mipnet.arrays import Array, Columns
 from mipnet.backend import Event, LazyRows, Limits, OnEvent, Outcome, PointSource, Rows, Session, Status
 from mipnet.backend.checks import DEFAULT_LIMITS
 from mipnet.backend.progress import run_in_thread
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 
 REACTION_SECONDS_MAX = 0.5
 """Seconds that a solver gets to end after Ctrl-C; then it is left to itself, and ends in its thread as soon as it can."""
+
+SOLVER_OVERTIME_SECONDS = 0.1
+"""Seconds after the deadline in which a solver may end by its own time limit, before it is interrupted."""
 
 
 class SolverWasLeft(Exception):
@@ -22,14 +26,15 @@ class SolverWasLeft(Exception):
 class InterruptibleSession(Session):
     """A session around another one; ``left`` is True once its solver was left to itself, and it cannot be used any more.
 
-    ``interrupted`` of its outcomes is True if Ctrl-C came, here or in the solver, and not after `interrupt`.
+    ``interrupted`` of its outcomes is True if Ctrl-C came, here or in the solver, and not after `interrupt`.  After ``deadline``, which is
+    that of the whole call, a solve ends as after Ctrl-C, with the status `time limit`; the limits of a solve may end it before.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session, self.left, self._stopped = session, False, False
+    def __init__(self, session: Session, deadline: Deadline = NO_DEADLINE) -> None:
+        self._session, self.deadline, self.left, self._stopped = session, deadline, False, False
 
     def solve(self, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
-        """Solve the program; after Ctrl-C return the outcome of the solver, or what its events said if it does not end soon."""
+        """Solve the program; at the end of the time or after Ctrl-C return what its events said, if the solver does not end soon."""
         began, found, best, self._stopped = time.perf_counter(), list[Outcome](), _Best(), False
 
         def see(event: Event) -> None:
@@ -41,22 +46,26 @@ class InterruptibleSession(Session):
         run = run_in_thread(
             lambda: found.append(self._session.solve(limits, see)),
             self._session.interrupt,
+            seconds=self.deadline.seconds + SOLVER_OVERTIME_SECONDS,
             patience=REACTION_SECONDS_MAX,
             when_left=self._session.close,
         )
         if run.ended:
-            return replace(found[0], interrupted=run.ctrl_c or (found[0].interrupted and not self._stopped))
+            outcome = found[0]
+            status = Status.TIME_LIMIT if run.late and not run.ctrl_c and outcome.status is Status.INTERRUPTED else outcome.status
+            ctrl_c = outcome.interrupted and not (self._stopped or run.late)
+            return replace(outcome, status=status, interrupted=run.ctrl_c or ctrl_c)
         self.left = True
         x, objective = best.point
         return Outcome(
-            Status.INTERRUPTED,
+            Status.INTERRUPTED if run.ctrl_c else Status.TIME_LIMIT,
             x,
             objective,
             best.bound,
             time.perf_counter() - began,
             best.nodes,
-            message="the solver did not react to Ctrl-C",
-            interrupted=True,
+            message=f"the solver did not react to {'Ctrl-C' if run.ctrl_c else 'the end of the time'}",
+            interrupted=run.ctrl_c,
         )
 
     def _check_left(self) -> None:

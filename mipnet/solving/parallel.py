@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mipnet.errors import BackendMissing, InputError, MipnetError, SolverFailure, suggest_keywords
+from mipnet.limits.deadline import Deadline
 from mipnet.limits.memory import MEMORY_LIMIT_BYTES_MIN, current_limit, memory_left, memory_limit
 from mipnet.solving.scheduler_check import SCHEDULER_EXPECTED, check_scheduler
 
@@ -62,11 +63,12 @@ class Workers:
 
 
 def run_all(
-    programs: Mapping[KeyT, Callable[[], ValueT]],
+    programs: Mapping[KeyT, Callable[..., ValueT]],
     *,
     workers: int | Workers | None = None,
     on_done: Callable[[KeyT, ValueT], None] | None = None,
     finished: Mapping[KeyT, ValueT] | None = None,
+    deadline: Deadline | None = None,
 ) -> dict[KeyT, ValueT]:
     """Run programs, and return the value of each by its key, in the order of ``programs``.
 
@@ -80,6 +82,8 @@ def run_all(
         Called in this process with key and value when a program has ended.
     finished
         Values that are known already: these programs do not run.
+    deadline
+        If given, each program is called with a deadline of its own when it starts: the time left is divided among the programs left.
 
     An exception of a program is raised here, with its key; the others are cancelled.  Ctrl-C cancels all and closes the cluster.
     Each local process may take an equal share of the memory that this one may still take; on a scheduler, where other machines may
@@ -89,12 +93,12 @@ def run_all(
     values = {key: value for key, value in (finished or {}).items() if key in programs}
     rest = {key: program for key, program in programs.items() if key not in values}
     if place.count == 0 and place.scheduler is None:
-        source = _one_by_one(rest)
+        source = _one_by_one(rest, deadline)
     else:
         count = min(place.count or os.cpu_count() or 1, len(rest))
         limit = current_limit() if place.scheduler is not None else memory_left() / max(1, count)
         limited = {key: partial(_run_within, program, max(limit, MEMORY_LIMIT_BYTES_MIN)) for key, program in rest.items()}
-        source = _distributed(limited, count, place.scheduler)
+        source = _distributed(limited, count, place.scheduler, deadline)
     with closing(source):
         for key, value in source:
             values[key] = value
@@ -103,16 +107,21 @@ def run_all(
     return {key: values[key] for key in programs}
 
 
-def _run_within(program: Callable[[], ValueT], limit: float) -> ValueT:
+def _run_within(program: Callable[..., ValueT], limit: float, *arguments: Deadline) -> ValueT:
     """Return the value of a program that may take this many bytes."""
     with memory_limit(limit):
-        return program()
+        return program(*arguments)
 
 
-def _one_by_one(programs: Mapping[KeyT, Callable[[], ValueT]]) -> Generator[tuple[KeyT, ValueT], None, None]:
-    for key, program in programs.items():
+def _timed(program: Callable[..., ValueT], deadline: Deadline | None, rounds: int) -> Callable[[], ValueT]:
+    """Return a program that starts now, with its share of the time if ``rounds`` of programs follow each other, this one included."""
+    return program if deadline is None else partial(program, deadline.share(1 / rounds))
+
+
+def _one_by_one(programs: Mapping[KeyT, Callable[..., ValueT]], deadline: Deadline | None) -> Generator[tuple[KeyT, ValueT], None, None]:
+    for left, (key, program) in zip(range(len(programs), 0, -1), programs.items(), strict=True):
         try:
-            value = program()
+            value = _timed(program, deadline, left)()
         except Exception as error:
             raise _named(key, error) from error
         yield key, value
@@ -127,7 +136,7 @@ def _named(key: object, error: Exception) -> Exception:
 
 
 def _distributed(
-    programs: Mapping[KeyT, Callable[[], ValueT]], workers: int, scheduler: str | None
+    programs: Mapping[KeyT, Callable[..., ValueT]], workers: int, scheduler: str | None, deadline: Deadline | None
 ) -> Generator[tuple[KeyT, ValueT], None, None]:
     """Yield keys and values in the order in which programs end.
 
@@ -145,14 +154,17 @@ def _distributed(
         stack.callback(lambda: client.cancel(list(running), force=True))
         results = as_completed(loop=client.loop, with_results=True, raise_errors=False)
 
+        threads = max(1, sum(client.nthreads().values()))
+
         def submit(count: int) -> None:
             for _ in range(min(count, len(waiting))):
+                rounds = -(-len(waiting) // threads)
                 number, (key, program) = waiting.pop()
-                future = client.submit(program, key=f"mipnet-{mark}-{number}", pure=False)
+                future = client.submit(_timed(program, deadline, rounds), key=f"mipnet-{mark}-{number}", pure=False)
                 running[future] = key
                 results.add(future)
 
-        submit(max(1, sum(client.nthreads().values())))
+        submit(threads)
         for future, value in results:
             key = running.pop(future)
             if future.status != "finished":

@@ -6,14 +6,18 @@ interrupted a change, or for a backend that does not support the change.
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, Options, Program, Rows, Session
+from mipnet.backend.progress import run_in_thread
 from mipnet.backend.scaling import open_scaled
-from mipnet.solving.interruptible_session import InterruptibleSession
+from mipnet.errors import TimeLimitReached
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, time_limit_text
+from mipnet.solving.interruptible_session import REACTION_SECONDS_MAX, InterruptibleSession
 
 BINDING_SLACK_MAX = 1e-6
 """Largest slack of a binding row."""
@@ -32,7 +36,8 @@ class OpenSession:
 class OpenProgram:
     """A program, the ``rows`` that were added to it, and its open sessions by whether they are without integrality.
 
-    To change it, assign a ``program`` with another objective or other bounds, or append to ``rows``.
+    To change it, assign a ``program`` with another objective or other bounds, or append to ``rows``.  ``deadline`` is that of the call: a
+    solver that is at work after it is left to itself, and no session is opened after it.
     """
 
     program: Program
@@ -40,9 +45,13 @@ class OpenProgram:
     options: Options | None = None
     rows: list[Rows] = field(default_factory=list)
     opened: dict[bool, OpenSession] = field(default_factory=dict)
+    deadline: Deadline = NO_DEADLINE
 
     def session(self, *, relaxed: bool = False) -> Session:
-        """Return a session on the current program with all rows, without integrality if ``relaxed`` is True."""
+        """Return a session on the current program with all rows, without integrality if ``relaxed`` is True.
+
+        Raises `TimeLimitReached` if it is not open at the deadline.
+        """
         opened = self.opened.get(relaxed)
         if opened is not None and (opened.session.left or not self._required_features(opened) <= self.backend.features):
             self.opened.pop(relaxed).session.close()
@@ -50,13 +59,30 @@ class OpenProgram:
         if opened is None:
             program = self.program.with_rows(*self.rows) if self.rows else self.program
             program = replace(program, integer=np.zeros_like(program.integer)) if relaxed else program
-            opened = self.opened[relaxed] = OpenSession(self.open(program), self.program, len(self.rows))
+            opened = self.opened[relaxed] = OpenSession(self.open(program, self.deadline), self.program, len(self.rows))
         self._update(opened)
+        opened.session.deadline = self.deadline
         return opened.session
 
-    def open(self, program: Program) -> InterruptibleSession:
-        """Open a session of its own on another program."""
-        return InterruptibleSession(open_scaled(self.backend, program, self.options))
+    def open(self, program: Program, deadline: Deadline) -> InterruptibleSession:
+        """Open a session of its own on another program; raises `TimeLimitReached` if it is not open at the deadline."""
+        work = f"hand the program to {self.backend.name}"
+        deadline.check(work)
+        made, context = list[Session](), copy_context()
+        run = run_in_thread(
+            lambda: made.append(context.run(open_scaled, self.backend, program, self.options)),
+            lambda: None,
+            seconds=deadline.seconds,
+            patience=REACTION_SECONDS_MAX,
+            when_left=lambda: [session.close() for session in made],
+        )
+        if run.ended and not run.ctrl_c:
+            return InterruptibleSession(made[0], deadline)
+        if run.ended:
+            made[0].close()
+        if run.ctrl_c:
+            raise KeyboardInterrupt
+        raise TimeLimitReached(time_limit_text(work))
 
     def trim(self, x: Array) -> None:
         """Remove the added rows that are not binding at ``x``, if there are more added rows than rows and columns of the program.

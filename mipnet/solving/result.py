@@ -11,7 +11,7 @@ import xarray as xr
 from mipnet.arrays import Array
 from mipnet.backend import Event, Outcome, Status, relative_gap
 from mipnet.errors import SolverFailure
-from mipnet.solving.cut_rounds import CutRounds
+from mipnet.solving.cut_rounds import CUT_ROUNDS_MAX, CutRounds
 from mipnet.solving.problem import Problem
 from mipnet.solving.replay import REPLAY_TOLERANCE
 
@@ -98,7 +98,8 @@ def final_status(run: CutRounds, outcome: Outcome, objective: float) -> Status:
     if outcome.status is Status.OPTIMAL and missing <= REPLAY_TOLERANCE * max(run.program.objective_size, abs(objective)):
         return Status.OPTIMAL
     if outcome.status in (Status.OPTIMAL, Status.TIME_LIMIT):
-        return Status.TIME_LIMIT if run.events.elapsed >= run.limits.time else Status.STALLED
+        late = run.deadline.passed or (outcome.status is Status.TIME_LIMIT and run.counts.rounds < CUT_ROUNDS_MAX)
+        return Status.TIME_LIMIT if late else Status.STALLED
     return outcome.status
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mipnet.arrays import Array
+from mipnet.limits.deadline import Deadline
 from mipnet.solving.gradient_search import GradientSearch
 
 SEARCH_TIME_SHARE = 0.1
@@ -34,22 +35,24 @@ COMPLETED_POINTS_MAX = 4
 class StartPoints:
     """Feasible points from a gradient search.
 
-    ``repair`` returns a feasible point near a point, or None.  ``seconds`` is the time limit of the solve.  ``spent`` is the time that
+    ``repair`` returns a feasible point near a point, or None.  ``deadline`` is that of the solve.  ``spent`` is the time that
     the search has taken during the solve, in seconds.
     """
 
     search: GradientSearch
     repair: Callable[[Array], Array | None]
-    seconds: float
+    deadline: Deadline
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     began: float = field(default_factory=time.perf_counter)
     spent: float = 0.0
 
     def before_solve(self) -> Iterator[Array]:
-        """Yield feasible points to start from, the best one first."""
+        """Yield feasible points to start from, the best one first; none after the deadline."""
+        if self.deadline.passed:
+            return
         begin = np.vstack([self.search.starts, self.search.random(STARTS_BEFORE_SOLVE - 1, self.rng)])
-        seconds = max(SEARCH_SECONDS_MIN, min(SEARCH_SECONDS_MAX, SEARCH_TIME_SHARE * self.seconds))
-        yield from self._feasible(self.search.descend(begin, STEPS_BEFORE_SOLVE, seconds))
+        seconds = max(SEARCH_SECONDS_MIN, min(SEARCH_SECONDS_MAX, SEARCH_TIME_SHARE * self.deadline.seconds))
+        yield from self._feasible(self.search.descend(begin, STEPS_BEFORE_SOLVE, self.deadline.within(seconds)))
 
     def during_solve(self, x: Array | None, best: Array | None) -> Array | None:
         """Return a feasible point, or None if there is none or the share of the time is used up.
@@ -62,7 +65,7 @@ class StartPoints:
         free = self.search.free
         near = [point[free] for point in (x, best) if point is not None]
         begin = np.vstack([*near, self.search.random(STARTS_PER_REQUEST - len(near), self.rng)])
-        found = self.search.descend(begin, STEPS_PER_REQUEST, SEARCH_SECONDS_MIN)
+        found = self.search.descend(begin, STEPS_PER_REQUEST, self.deadline.within(SEARCH_SECONDS_MIN))
         point = next(self._feasible(found, x if x is not None else best), None)
         self.spent += time.perf_counter() - now
         return point

@@ -10,7 +10,6 @@ solves one program and accounts for the solver's tolerances.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +25,8 @@ from mipnet.bounds.crown import KnownBounds, ancestors, crown
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.propagation import BoundsQuestion, elements_to_tighten, propagate, sweep
 from mipnet.bounds.user_bounds import check_by_samples
-from mipnet.errors import InputError, SolverFailure, suggest_keywords
+from mipnet.errors import InputError, SolverFailure, TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node
 from mipnet.network.sets import Box
@@ -36,6 +36,14 @@ from mipnet.solving.parallel import Workers, run_all
 
 PARTS_PER_SAMPLE_ON_SCHEDULER = 4
 """Number of programs into which the units of a sample are divided when a dask scheduler runs them."""
+
+START_BOUNDS_TIME_SHARE = 1 / 3
+"""Largest share of the time limit of `tighten` for the bounds that it starts from."""
+
+CHECK_SECONDS_MIN = 0.5
+"""Seconds, also after the deadline, in which forward passes check the bounds."""
+
+DEADLINE_IN_THE_PAST = Deadline(0.0)
 
 
 @suggest_keywords
@@ -73,7 +81,7 @@ def tighten(
     method: Literal["lp", "mip"] = "mip",
     start: Bounds | None = None,
     backend: str | Backend | MipSettings = "highs",
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = 60.0,
     run: TighteningRun | None = None,
 ) -> Bounds:
     """Return bounds of every node over ``region`` and for every score of the ``gates``, tightened by a solver.
@@ -89,30 +97,30 @@ def tighten(
     backend
         The solver, or a `MipSettings` with its options and the formulation as well; the LP is the relaxation of that formulation.
     time_limit
-        Seconds for the whole call.  Units that are not reached in time keep their bounds.
+        Seconds of the whole call, None for no limit.  Units that are not reached in time keep their bounds, and `Bounds.stopped` is True.
     run
         The processes that share the programs, and a function that is called once per layer; everything in this process if left out.
 
     Ctrl-C ends the call early and returns the bounds proven so far.  Raises `SolverFailure` if a forward pass contradicts a bound that the
-    solver proved.
+    solver proved, and `TimeLimitReached` if the time ends before there are interval bounds of every node.
     """
     if method not in ("lp", "mip"):
         raise InputError(f"the method is `{method}`; expected `lp` or `mip` (`mipnet.propagate` knows the others)")
-    if not time_limit > 0:
-        raise InputError(f"the time limit is {time_limit}; expected a number of seconds above 0")
-    began, region = time.monotonic(), region.fit(network.input_shape)
+    deadline, region = Deadline.after(time_limit), region.fit(network.input_shape)
     if start is None:
-        start = propagate(network, region, gates, method="alpha")
+        start = propagate(network, region, gates, method="interval", time_limit=deadline)
+        start = propagate(network, region, gates, method="alpha", start=start, time_limit=deadline.share(START_BOUNDS_TIME_SHARE))
     start.check(network, region, gates)
     settings = MipSettings.of(backend)
-    question = BoundsQuestion(network, region, tuple(gates), start=start)
+    question = BoundsQuestion(network, region, tuple(gates), start=start, deadline=deadline)
     run = run or TighteningRun()
-    refinement = _Refinement(
-        question, settings, method == "lp", Workers.of(run.workers), run.on_layer, began + time_limit, _layers(question)
-    )
+    refinement = _Refinement(question, settings, method == "lp", Workers.of(run.workers), run.on_layer, deadline, _layers(question))
     bounds = sweep(question, [crown, refinement.refine], method)
+    boxes = {node.name: bounds.before_gate(node.name) for node in network.nodes}
     try:
-        check_by_samples(network, region, gates, {node.name: bounds.before_gate(node.name) for node in network.nodes})
+        check_by_samples(network, region, gates, boxes, deadline.at_least(CHECK_SECONDS_MIN))
+    except TimeLimitReached:
+        pass
     except InputError as error:
         raise SolverFailure(f"{settings.solver.name} contradicts a forward pass: {error}") from None
     return bounds
@@ -142,26 +150,28 @@ class _Refinement:
     relaxed: bool
     workers: Workers
     on_layer: Callable[[str], None] | None
-    end: float
+    deadline: Deadline
     layers: int
 
     def refine(self, known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
         """Return the node's box with the elements in ``wanted`` tightened by a solver: a `mipnet.bounds.propagation.Refinement`."""
-        seconds, self.layers = max(0.0, self.end - time.monotonic()) / max(1, self.layers), self.layers - 1
-        if not seconds:
+        share, self.layers = self.deadline.share(1 / max(1, self.layers)), self.layers - 1
+        if self.deadline.passed:
+            known.stopped = True
             return box
         if self.on_layer is not None:
-            self.on_layer(f"{node.name}: {int(wanted.sum()):,} units, at most {seconds:.1f} s")
-        jobs = self.jobs(known, node, box, wanted, seconds)
-        programs = {key: partial(solve_job, job) for key, job in jobs.items()}
-        found = run_all(programs, workers=self.workers)
+            at_most = "" if share == NO_DEADLINE else f", at most {share.seconds:.1f} s"
+            self.on_layer(f"{node.name}: {int(wanted.sum()):,} units{at_most}")
+        programs = {key: partial(solve_job, job) for key, job in self.jobs(known, node, box, wanted).items()}
+        found = run_all(programs, workers=self.workers, deadline=share)
         lower, upper = box.lower.flatten(1).clone(), box.upper.flatten(1).clone()
         for (sample, _), ends in found.items():
             lower[sample, ends.elements], upper[sample, ends.elements] = torch.tensor(ends.lower), torch.tensor(ends.upper)
-            self.end = 0.0 if ends.interrupted else self.end
+            self.deadline = DEADLINE_IN_THE_PAST if ends.interrupted else self.deadline
+            known.stopped |= ends.stopped or ends.interrupted
         return box & Interval(lower.reshape(box.lower.shape), upper.reshape(box.upper.shape))
 
-    def jobs(self, known: KnownBounds, node: Node, box: Interval, wanted: Tensor, seconds: float) -> dict[tuple[int, int], ElementJob]:
+    def jobs(self, known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> dict[tuple[int, int], ElementJob]:
         """Return the jobs that bound the wanted elements, by sample and part."""
         part, gates = self.part(node)
         at_least, at_most = (
@@ -182,8 +192,7 @@ class _Refinement:
                 jobs[k, p] = ElementJob(
                     bounds, self.settings, self.relaxed, own, lower[k, own], upper[k, own], settled[0][k, own], settled[1][k, own]
                 )
-        side_by_side = len(jobs) if self.workers.scheduler is not None else min(processes, len(jobs))
-        return {key: replace(job, seconds=seconds * side_by_side / len(jobs)) for key, job in jobs.items()}
+        return jobs
 
     def part(self, node: Node) -> tuple[Network, tuple[Gate, ...]]:
         """Return the network up to a node, and the gates before it."""

@@ -16,13 +16,15 @@ import torch
 
 import mipnet as mn
 from mipnet.backend import Feature
+from mipnet.limits.deadline import NO_DEADLINE
 from mipnet.model.losses import Loss, add_loss
 from mipnet.pruning.importance.objective import Objective
 from mipnet.pruning.importance.program import Importance
-from mipnet.solving import gradient_search, start_points
+from mipnet.solving import start_points
 from mipnet.solving.gradient_search import GradientSearch
 from mipnet.solving.problem import Modelled
 from mipnet.solving.start_points import StartPoints
+from tests.clock import TickingClock
 from tests.interrupts import CtrlC
 from tests.nets import SEEDS, dense, make, sample
 
@@ -98,7 +100,7 @@ def test_descent_beats_sampling_and_its_points_are_true(seed):
     encoding = boxed(seed=seed)
     problem, search = searched(encoding)
     rng = np.random.default_rng(0)
-    found = search.descend(np.vstack([search.starts, search.random(7, rng)]), 40, 60.0)
+    found = search.descend(np.vstack([search.starts, search.random(7, rng)]), 40, NO_DEADLINE)
     values = encoding.network.forward(found.reshape(len(found), *encoding.network.input_shape)).sum(axis=1)
     assert (np.diff(values) >= -1e-9).all()
     assert values[0] < encoding.network.forward(sample(encoding.region, 5000, rng)).sum(axis=1).min()
@@ -114,7 +116,7 @@ def test_binary_scores_are_binary_and_the_best_of_all_masks_is_found():
     masks = np.array(np.meshgrid(*[[0.0, 1.0]] * len(search.free))).reshape(len(search.free), -1).T
     every = [problem.program.objective(problem.replay(search.completed(mask), compare=False)[0]) for mask in masks]
     begin = np.vstack([search.starts, search.random(15, np.random.default_rng(0))])
-    found = search.descend(begin, 40, 60.0)
+    found = search.descend(begin, 40, NO_DEADLINE)
     assert np.isin(found, (0.0, 1.0)).all()
     reached = problem.program.objective(problem.replay(search.completed(found[0]), compare=False)[0])
     assert reached == pytest.approx(min(every), abs=1e-9)
@@ -127,19 +129,19 @@ def test_rows_on_scores_and_outputs_are_kept():
     encoding.model.add_constraints(total, ">=", 13.5)
     free_search = searched(scored("continuous"))[1]
     begin = np.vstack([free_search.starts, free_search.random(7, np.random.default_rng(0))])
-    assert free_search.descend(begin, 40, 60.0)[0].sum() < 13.5
+    assert free_search.descend(begin, 40, NO_DEADLINE)[0].sum() < 13.5
     problem, search = searched(encoding)
-    assert search.descend(begin, 40, 60.0)[0].sum() >= 13.5 - 1e-7
-    point = problem.replay(search.completed(search.descend(begin, 40, 60.0)[0]), compare=False)[0]
+    assert search.descend(begin, 40, NO_DEADLINE)[0].sum() >= 13.5 - 1e-7
+    point = problem.replay(search.completed(search.descend(begin, 40, NO_DEADLINE)[0]), compare=False)[0]
     assert problem.program.relative_violation(point) < 1e-9
 
     encoding = boxed((6, 10, 10, 2), seed=3)
     first = encoding.output.isel(**{encoding.output.dims[1]: 0})
-    lowest = searched(encoding)[1].descend(searched(encoding)[1].random(8, np.random.default_rng(0)), 40, 60.0)[0]
+    lowest = searched(encoding)[1].descend(searched(encoding)[1].random(8, np.random.default_rng(0)), 40, NO_DEADLINE)[0]
     floor = float(encoding.network.forward(lowest[None])[0, 0]) + 0.05
     encoding.model.add_constraints(first, ">=", floor)
     problem, search = searched(encoding)
-    found = search.descend(search.random(8, np.random.default_rng(0)), 40, 60.0)[0]
+    found = search.descend(search.random(8, np.random.default_rng(0)), 40, NO_DEADLINE)[0]
     assert encoding.network.forward(found[None])[0, 0] >= floor - 1e-8
 
 
@@ -150,7 +152,7 @@ def test_an_objective_on_hidden_variables_is_sampled():
     problem, search = searched(encoding)
     assert not search.differentiable
     begin = search.random(50, np.random.default_rng(0))
-    found = search.descend(begin, 40, 60.0)
+    found = search.descend(begin, 40, NO_DEADLINE)
     values = [problem.program.objective(problem.replay(search.completed(x), compare=False)[0]) for x in begin]
     assert problem.program.objective(problem.replay(search.completed(found[0]), compare=False)[0]) == pytest.approx(min(values))
     assert mn.solve(encoding, start="search").verified
@@ -164,7 +166,7 @@ def test_two_networks_on_one_input_are_searched_together():
     model.add_objective(one.output.sum() - two.output.sum())
     search = searched(one)[1]
     assert (len(search.free), search.differentiable) == (5, True)
-    found = search.descend(search.random(8, np.random.default_rng(0)), 40, 60.0)[0]
+    found = search.descend(search.random(8, np.random.default_rng(0)), 40, NO_DEADLINE)[0]
     value = network.forward(found[None]).sum() - other.forward(found[None]).sum()
     assert value == pytest.approx(mn.solve(one, time_limit=30).objective, abs=1e-2)
     assert two.network is other
@@ -192,8 +194,8 @@ def test_a_search_before_the_solve_gives_it_a_better_start(backend, no_time_pass
 def no_time_passes(monkeypatch):
     """To searches no time passes: each takes all of its steps, and every request is answered."""
     now = time.perf_counter() + 1e6
-    for module in (start_points, gradient_search):
-        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(start_points, "time", SimpleNamespace(perf_counter=lambda: now))
+    TickingClock(monkeypatch).moves = 0.0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -245,7 +247,7 @@ def test_an_answer_that_is_good_enough_ends_the_rounds(backend, monkeypatch, no_
     encoding, loss = mn.encode(network, mn.LInf(g.uniform(0, 1, (1, 20)), 0.5)), Loss()
     encoding.model.add_objective(1.0 * add_loss(encoding, [0], loss))
     search = searched(encoding)[1]
-    lowest = network.forward(search.descend(search.random(8, np.random.default_rng(1)), 40, 60.0)[:1])
+    lowest = network.forward(search.descend(search.random(8, np.random.default_rng(1)), 40, NO_DEADLINE)[:1])
     centre = network.forward(encoding.region.centre)
     target = 0.7 * loss.values(lowest, np.array([0]))[0] + 0.3 * loss.values(centre, np.array([0]))[0]
     result = mn.solve(encoding, backend, start="search", limits=mn.Limits(time=200, gap=1e-6, objective_stop=target))

@@ -15,7 +15,8 @@ from scipy.optimize import linprog
 import mipnet as mn
 from mipnet.backend import Feature, Outcome, Status
 from mipnet.errors import InputError, SolverFailure
-from mipnet.solving import element_bounds, tightening
+from mipnet.limits import deadline
+from mipnet.solving import tightening
 from tests.bounds.search import activations, everything, first_outside, gate_acts
 from tests.bounds.test_crown import relu_net
 from tests.nets import SEEDS, make
@@ -161,10 +162,10 @@ def test_they_hold_and_are_at_least_as_tight_as_what_they_start_from(family, see
 def test_samples_are_bounded_each_on_its_own_and_in_parts_by_workers(real, monkeypatch):
     """In other processes, or in this one with programs that were pickled as for another one."""
 
-    def run(programs, *, workers):
+    def run(programs, *, workers, deadline):
         assert workers.count == 3
         assert list(programs) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-        return run_pickled(programs, workers=workers)
+        return run_pickled(programs, workers=workers, deadline=deadline)
 
     g = np.random.default_rng(1)
     network = relu_net(g, (3, 8, 2))
@@ -246,8 +247,7 @@ def test_a_time_limit_is_kept(monkeypatch):
             session.solve = solve
             return session
 
-    for module in (tightening, element_bounds):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now))
     g = np.random.default_rng(0)
     network = relu_net(g, (20, 40, 40, 40, 10))
     region = mn.LInf(g.normal(size=(1, 20)), 0.5)
