@@ -56,8 +56,9 @@ class KnownBounds:
 
     def late(self) -> bool:
         """Return whether the deadline has passed, after which these bounds are ``stopped``."""
-        self.stopped = self.stopped or self.deadline.passed
-        return self.stopped
+        passed = self.deadline.passed
+        self.stopped |= passed
+        return passed
 
     def before_gate(self, name: str) -> Interval:
         """Return the bounds of a node before its gate acts."""
