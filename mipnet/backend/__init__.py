@@ -20,4 +20,3 @@ from mipnet.backend.program import Indicators as Indicators
 from mipnet.backend.program import LogSumExp as LogSumExp
 from mipnet.backend.program import Program as Program
 from mipnet.backend.program import Rows as Rows
-from mipnet.backend.program import UserUnits as UserUnits

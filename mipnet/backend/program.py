@@ -13,14 +13,21 @@ Numbers are float64, infinities are IEEE infinities, and a maximisation is store
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
-from mipnet.arrays import Array, Columns, Csr, Mask
+from mipnet.arrays import Array, Columns, Csr, Ints, Mask
 
 TANGENT_PROBABILITY_MIN = 1e-8
 """Smaller probabilities are left out of tangents; solvers treat coefficients of 1e-9 as zero."""
+
+FAR_WIDTHS = 8.0
+"""A range whose middle is more than this many times its width away from 0 counts as far from 0."""
+
+SIZE_ROUNDING = 1e-5
+"""Share of the absolute values in the size of a row; 1e-9 of it, the smallest tolerance used, is 100 times the rounding of float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +54,11 @@ class Rows:
             largest[filled] = np.maximum.reduceat(terms, starts[:-1][filled])
         return largest
 
+    @property
+    def row_of_entry(self) -> Ints:
+        """The row of each entry of the matrix."""
+        return np.repeat(np.arange(len(self)), np.diff(self.matrix.indptr))
+
     def scaled(self, columns: Array, factors: Array | None = None) -> Rows:
         """Return ``f_i row_ij c_j`` with its bounds times f_i, for a scale c per column and a factor f per row (1 where it is None).
 
@@ -58,6 +70,25 @@ class Rows:
             return Rows(matrix, self.lower, self.upper)
         matrix.data *= np.repeat(factors, np.diff(matrix.indptr))
         return Rows(matrix, self.lower * factors, self.upper * factors)
+
+    def moved(self, shifts: Array) -> Rows:
+        """Return the rows on ``x - shifts``: the same matrix, with bounds less its value at the shifts."""
+        if not shifts.any():
+            return self
+        value = self.matrix @ shifts
+        return Rows(self.matrix, self.lower - value, self.upper - value)
+
+    def without(self, negligible: float, widths: Array) -> Rows:
+        """Return the rows without the entries that change a row by less than ``negligible`` over columns of these widths.
+
+        The matrix of the rows is changed in place.  Entries of columns of width 0 stay.
+        """
+        term = np.abs(self.matrix.data) * widths[self.matrix.indices]
+        small = (term > 0) & (term < negligible)
+        if small.any():
+            self.matrix.data[small] = 0.0
+            self.matrix.eliminate_zeros()
+        return self
 
     def slack(self, x: Array) -> Array:
         """Return the distance of each row at ``x`` from the nearer one of its bounds, negative where ``x`` violates it."""
@@ -113,19 +144,12 @@ class LogSumExp:
 
 
 @dataclass(frozen=True, eq=False)
-class UserUnits:
-    """The rows and columns that keep the units in which the user wrote them (True); all others may be scaled.
-
-    Rows and columns that are appended to the program later may be scaled.
-    """
-
-    rows: Mask
-    columns: Mask
-
-
-@dataclass(frozen=True, eq=False)
 class Program:
-    """A mixed-integer program, see the docstring of the module.  ``labels[j]`` is the linopy label of column j."""
+    """A mixed-integer program, see the docstring of the module.
+
+    ``labels[j]`` is the linopy label of column j.  ``user_rows`` marks the rows that a user wrote, which keep their unit; all others, and
+    rows that are appended later, may be scaled (`mipnet.backend.scaling`).
+    """
 
     cost: Array
     rows: Rows
@@ -138,24 +162,52 @@ class Program:
     sos1: tuple[Columns, ...] = ()
     indicators: Indicators | None = None
     convex: tuple[LogSumExp, ...] = ()
-    user_units: UserUnits | None = None
+    user_rows: Mask | None = None
 
     @property
     def columns(self) -> int:
         """Number of variables."""
         return len(self.cost)
 
+    @cached_property
+    def widths(self) -> Array:
+        """The width of each column's range: 0 for fixed columns, 1 for integer columns and for those without finite bounds."""
+        known = np.isfinite(self.lower) & np.isfinite(self.upper)
+        width = np.where(known, self.upper, 1.0) - np.where(known, self.lower, 0.0)
+        return np.where(self.integer & (width > 0), 1.0, width)
+
+    @cached_property
+    def anchors(self) -> Array:
+        """A value of each column near all others: that of a fixed one, the middle of a range that is far from 0, and 0 for all others.
+
+        Integer columns, and columns of SOS1 sets and log-sum-exp terms, have 0.
+        """
+        with np.errstate(invalid="ignore"):
+            middle = self.lower / 2 + self.upper / 2
+        far = np.isfinite(middle) & (np.abs(middle) > FAR_WIDTHS * self.widths) & ~self.integer
+        for members in self.sos1:
+            far[members] = False
+        for term in self.convex:
+            far[term.columns.reshape(-1)] = far[term.epigraph] = False
+        return np.where(far, np.where(self.lower == self.upper, self.lower, middle), 0.0)
+
     @property
-    def column_sizes(self) -> Array:
-        """The largest absolute value of each column within its bounds; 1 for columns without bounds, fixed at 0, or integer ones."""
-        largest = np.maximum(np.abs(self.lower), np.abs(self.upper))
-        known = np.isfinite(largest) & (largest > 0) & ~self.integer
-        return np.where(known, largest, 1.0)
+    def columns_in_rows(self) -> tuple[Mask, Mask]:
+        """Which columns occur in rows that users wrote, and which in other rows or in special constraints."""
+        kept = np.zeros(len(self.rows), dtype=np.bool_)
+        if self.user_rows is not None:
+            kept[: len(self.user_rows)] = self.user_rows
+        own, other = np.zeros((2, self.columns), dtype=np.bool_)
+        by_user = kept[self.rows.row_of_entry]
+        own[self.rows.matrix.indices[by_user]] = other[self.rows.matrix.indices[~by_user]] = True
+        if self.indicators is not None:
+            other[self.indicators.rows.matrix.indices] = True
+        return own, other
 
     @property
     def objective_size(self) -> float:
-        """The largest contribution of one column to the objective: the natural unit of the objective; 1 without costs."""
-        return float(np.abs(self.cost * self.column_sizes).max(initial=0.0)) or 1.0
+        """The largest change of the objective by one column: the natural unit of the objective; 1 without costs."""
+        return float(np.abs(self.cost * self.widths).max(initial=0.0)) or 1.0
 
     @property
     def size(self) -> dict[str, int]:
@@ -187,12 +239,15 @@ class Program:
     def relative_violation(self, x: Array) -> float:
         """Return `violation` relative to the size of what is violated, whatever its unit.
 
-        The violation of a bound is divided by ``min(1, s) + |x|``, where s is the size of its column (`column_sizes`), and that of a
-        row by ``min(1, max_j |row_j| s_j) + |row| @ |x|``.
+        With the width w of each column's range (`widths`; 1 if it is 0) and its distance ``d = |x - anchor|`` from its anchor
+        (`anchors`), the violation of a bound is divided by ``min(1, w) + d + R |x|``, and that of a row by
+        ``min(1, max_j |row_j| w_j) + |row| @ (d + R |x|)``.  R = `SIZE_ROUNDING` stands for rounding errors.
         """
-        sizes, units = np.minimum(self.column_sizes, 1.0), self.rows.largest_terms(self.column_sizes)
-        size = np.where(units > 0, np.minimum(units, 1.0), 1.0) + abs(self.rows.matrix) @ np.abs(x)
-        parts = [self.rows.violation(x) / size, np.maximum(self.lower - x, x - self.upper) / (sizes + np.abs(x))]
+        moved = np.abs(x - self.anchors) + SIZE_ROUNDING * np.abs(x)
+        widths = np.where(self.widths > 0, np.minimum(self.widths, 1.0), 1.0)
+        units = self.rows.largest_terms(self.widths)
+        size = np.where(units > 0, np.minimum(units, 1.0), 1.0) + abs(self.rows.matrix) @ moved
+        parts = [self.rows.violation(x) / size, np.maximum(self.lower - x, x - self.upper) / (widths + moved)]
         rest = replace(
             self,
             rows=Rows(Csr((0, self.columns)), np.empty(0), np.empty(0)),

@@ -1,15 +1,16 @@
 """Equilibration: a program whose rows and columns are scaled by powers of two before a solver gets it, and unscaled answers.
 
 Solvers work with absolute tolerances of about 1e-6, and drop coefficients below 1e-9.  In a program whose variables range over 1e5 or
-over 1e-6 these tolerances are as large as the values, and "optimal" means little.  With positive scales c of columns, r of rows and q of
-the objective, powers of two so that no digit is lost, the solver gets
+over 1e-6, or from 1e6 to 1e6 + 1, these tolerances are as large as the values, and "optimal" means little.  With positive scales c of
+columns, r of rows and q of the objective, powers of two so that no digit is lost, and shifts s of columns, the solver gets
 
-    minimise    q cost' @ x'            cost' = cost * c
-    subject to  r lower <= (r A c) x' <= r upper,    lower / c <= x' <= upper / c,    x = c x'
+    minimise    q cost' @ x'                             x = s + c x',   cost' = cost * c
+    subject to  r (lower - A s) <= (r A c) x' <= r (upper - A s),      (lower - s) / c <= x' <= (upper - s) / c
 
-Columns are scaled to ranges of about 1 and rows to largest coefficients of about 1, unless they are of ordinary size already.  Integer
-columns, those of log-sum-exp terms, and the rows and columns that users wrote (`Program.user_units`) keep their unit: what a tolerance of
-1e-6 means there is theirs to say.
+Columns are scaled to ranges of about 1, and shifted to 0 if they range far from it or are fixed.  Rows are scaled so that no column
+changes them by more than about 1; what is fixed has no part in the size of a row.  What is of ordinary size already stays as it is.  Integer
+columns, and those of SOS1 sets and log-sum-exp terms, keep their zero, and integer and log-sum-exp columns their unit too.  Rows that
+users wrote (`Program.user_rows`) are scaled up only, and their columns at most down: what a tolerance of 1e-6 means there is theirs to say.
 """
 
 from __future__ import annotations
@@ -28,32 +29,66 @@ from mipnet.backend.program import Indicators, Program, Rows
 ORDINARY_SIZE_MIN, ORDINARY_SIZE_MAX = 2.0**-6, 2.0**8
 """Rows, columns and objectives of a size in this range keep their unit: an ordinary program is handed over as it is."""
 
+USER_WIDTH_MAX = 2.0**14
+"""Largest range in the solver's units of a column that both users and a network write rows on."""
+
 SCALE_EXPONENT_MAX = 60
 """Largest exponent of a scale: a program whose numbers differ by more than 2^60 is not helped by scaling."""
+
+NEGLIGIBLE_TERM = 1e-9
+"""Terms that change a scaled row by less than this are left out: a thousandth of a solver's tolerance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """The scale of each column, a power of two; ``objective`` is that of the objective."""
+    """The scale of each column, a power of two, and its shift; ``objective`` is the scale of the objective.
+
+    ``reach`` is the width of each column's range as the solver sees it: 0 if the column is fixed, infinite if it has no finite bounds.
+    ``sizes`` are the parts of the columns in the size of a row, in the units of the program.
+    """
 
     columns: Array
-    objective: float
+    shifts: Array
+    reach: Array
+    sizes: Array
+    objective: float = 1.0
+
+    @staticmethod
+    def of(program: Program) -> Scales:
+        """Return the scales of a program; that of the objective is for its costs."""
+        bounded = np.isfinite(program.lower) & np.isfinite(program.upper)
+        columns = _column_scales(program, bounded)
+        sizes = np.where(bounded, program.widths, columns)
+        columns = _fixed_scales(program, columns, sizes)
+        reach = (np.where(bounded, program.upper, np.inf) - np.where(bounded, program.lower, 0.0)) / columns
+        return Scales(columns, program.anchors, reach, sizes).for_objective(program.cost)
+
+    def for_objective(self, cost: Array) -> Scales:
+        """Return the same scales with that of an objective: the largest change that one column makes becomes about 1.
+
+        An objective of ordinary size keeps its unit, so that the solver's log shows it as it is.
+        """
+        largest = np.abs(cost * self.sizes).max(initial=0.0)
+        return replace(self, objective=float(1.0 / _power_of_two(np.array([largest]))[0]))
 
     def point(self, x: Array) -> Array:
         """Return a point of the program, given a point that the solver sees."""
-        unscaled: Array = self.columns * x
+        unscaled: Array = self.shifts + self.columns * x
         return unscaled
 
     def scaled_point(self, x: Array) -> Array:
         """Return the point that the solver sees, given a point of the program."""
-        return np.asarray(x, dtype=np.float64) / self.columns
+        found: Array = (np.asarray(x, dtype=np.float64) - self.shifts) / self.columns
+        return found
+
+    def offset(self, cost: Array, offset: float) -> float:
+        """Return the constant of the objective that the solver sees."""
+        return (offset + float(cost @ self.shifts)) * self.objective
 
     def rows(self, rows: Rows, kept: Mask | None = None) -> Rows:
-        """Return rows as the solver sees them, each scaled so that its largest coefficient is about 1; ``kept`` rows keep their unit."""
-        factor = 1.0 / _power_of_two(rows.largest_terms(self.columns))
-        if kept is not None:
-            factor[: len(kept)][kept] = 1.0
-        return rows.scaled(self.columns, factor)
+        """Return rows as the solver sees them, scaled so that no column changes them by more than about 1; ``kept`` rows at most up."""
+        found = rows.moved(self.shifts).scaled(self.columns, _row_factors(rows, self.columns, self.sizes, kept))
+        return found.without(NEGLIGIBLE_TERM, self.reach)
 
 
 def _power_of_two(size: Array) -> Array:
@@ -64,25 +99,32 @@ def _power_of_two(size: Array) -> Array:
     return scale
 
 
-def column_scales(program: Program) -> Array:
-    """Return the scale of each column: the size of its range, or, without a range, that of the values that its rows allow."""
-    fixed = program.integer.copy()
-    if program.user_units is not None:
-        fixed[: len(program.user_units.columns)] |= program.user_units.columns
+def _row_factors(rows: Rows, columns: Array, sizes: Array, kept: Mask | None) -> Array:
+    """Return the factor of each row; a row on fixed columns only is scaled by its largest coefficient."""
+    size = rows.largest_terms(sizes)
+    factor: Array = 1.0 / _power_of_two(np.where(size > 0, size, rows.largest_terms(columns)))
+    if kept is not None:
+        factor[: len(kept)][kept] = np.maximum(factor[: len(kept)][kept], 1.0)
+    return factor
+
+
+def _column_scales(program: Program, bounded: Mask) -> Array:
+    """Return the scale of each column: the width of its range, or, without a range, that of the values that its rows allow."""
+    own_unit = program.integer.copy()
     for term in program.convex:
-        fixed[term.columns.reshape(-1)] = fixed[term.epigraph] = True
-    size = np.maximum(np.abs(program.lower), np.abs(program.upper))
-    bounded = np.isfinite(size) & ~fixed
-    scales = np.where(bounded, _power_of_two(size), 1.0)
-    free = ~fixed & ~np.isfinite(size)
+        own_unit[term.columns.reshape(-1)] = own_unit[term.epigraph] = True
+    scales = np.where(bounded & ~own_unit, _power_of_two(program.widths), 1.0)
+    in_user_row, in_other_row = program.columns_in_rows
+    scales = np.where(in_user_row & ~in_other_row, np.minimum(scales, 1.0), scales)
+    scales = np.where(in_user_row & in_other_row, np.minimum(scales, np.maximum(scales / USER_WIDTH_MAX, 1.0)), scales)
+    free = ~own_unit & ~bounded & ~in_user_row
     return _free_scales(program, scales, free) if free.any() else scales
 
 
-def _free_scales(program: Program, scales: Array, free: np.ndarray) -> Array:
+def _free_scales(program: Program, scales: Array, free: Mask) -> Array:
     """Scale columns without finite bounds so that they weigh as much as the largest other entry of one of their rows."""
-    matrix = program.rows.matrix
-    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    entries = np.abs(matrix.data) * scales[matrix.indices]
+    matrix, row = program.rows.matrix, program.rows.row_of_entry
+    entries = np.abs(matrix.data) * program.widths[matrix.indices]
     own = free[matrix.indices]
     largest = np.zeros(matrix.shape[0])
     np.maximum.at(largest, row[~own], entries[~own])
@@ -93,34 +135,35 @@ def _free_scales(program: Program, scales: Array, free: np.ndarray) -> Array:
     return np.where(free, _power_of_two(found), scales)
 
 
-def objective_scale(cost: Array, columns: Array) -> float:
-    """Return the scale of an objective: the largest change that one column makes becomes about 1.
-
-    An objective of ordinary size keeps its unit, so that the solver's log shows it as it is.
-    """
-    largest = np.abs(cost * columns).max(initial=0.0)
-    return float(1.0 / _power_of_two(np.array([largest]))[0])
+def _fixed_scales(program: Program, scales: Array, sizes: Array) -> Array:
+    """Scale fixed columns so that their largest entry in a scaled row is about 1."""
+    fixed = (program.lower == program.upper) & ~program.integer
+    if not fixed.any():
+        return scales
+    matrix = program.rows.matrix
+    factor = _row_factors(program.rows, scales, sizes, program.user_rows)
+    largest = np.zeros(len(scales))
+    np.maximum.at(largest, matrix.indices, np.abs(matrix.data) * factor[program.rows.row_of_entry])
+    return np.where(fixed, 1.0 / _power_of_two(largest), scales)
 
 
 def scaled(program: Program, scales: Scales) -> Program:
     """Return the program as the solver sees it."""
-    c, q = scales.columns, scales.objective
     indicators = program.indicators
     return replace(
         program,
-        cost=program.cost * c * q,
-        offset=program.offset * q,
-        rows=scales.rows(program.rows, None if program.user_units is None else program.user_units.rows),
-        lower=program.lower / c,
-        upper=program.upper / c,
+        cost=program.cost * scales.columns * scales.objective,
+        offset=scales.offset(program.cost, program.offset),
+        rows=scales.rows(program.rows, program.user_rows),
+        lower=scales.scaled_point(program.lower),
+        upper=scales.scaled_point(program.upper),
         indicators=None if indicators is None else Indicators(scales.rows(indicators.rows), indicators.column, indicators.active),
     )
 
 
 def open_scaled(backend: Backend, program: Program, options: Options | None = None) -> Session:
     """Open a session on the equilibrated program; its points, bounds and objectives are those of the program that is given."""
-    columns = column_scales(program)
-    scales = Scales(columns, objective_scale(program.cost, columns))
+    scales = Scales.of(program)
     return ScaledSession(backend.open(scaled(program, scales), options), scales)
 
 
@@ -178,7 +221,7 @@ class ScaledSession(Session):
 
     def _unscaled_rows(self, rows: Rows) -> Rows:
         """Return rows on the columns of the program; each may differ from the one that was scaled by a power of two."""
-        return rows.scaled(1.0 / self.scales.columns)
+        return rows.scaled(1.0 / self.scales.columns).moved(-self.scales.shifts)
 
     def add_rows(self, rows: Rows) -> None:
         """Append rows for all later solves."""
@@ -186,14 +229,13 @@ class ScaledSession(Session):
 
     def set_objective(self, cost: Array, offset: float = 0.0) -> None:
         """Replace the objective for all later solves; it gets a scale of its own."""
-        q = objective_scale(cost, self.scales.columns)
-        self.scales = replace(self.scales, objective=q)
-        self.session.set_objective(cost * self.scales.columns * q, offset * q)
+        self.scales = self.scales.for_objective(cost)
+        self.session.set_objective(cost * self.scales.columns * self.scales.objective, self.scales.offset(cost, offset))
 
     def set_bounds(self, columns: Columns, lower: Array, upper: Array) -> None:
         """Replace the bounds of some columns for all later solves."""
-        c = self.scales.columns[columns]
-        self.session.set_bounds(columns, lower / c, upper / c)
+        c, shift = self.scales.columns[columns], self.scales.shifts[columns]
+        self.session.set_bounds(columns, (lower - shift) / c, (upper - shift) / c)
 
     def interrupt(self) -> None:
         """Stop the current solve as soon as the solver can."""

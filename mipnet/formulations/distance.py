@@ -32,6 +32,12 @@ Norm = Literal["linf", "l1", "l2"]
 DISTANCE_VARIABLE = "distance"
 """Name of the variables of a distance."""
 
+DISTANCE_ROWS = f"{DISTANCE_VARIABLE}_above", f"{DISTANCE_VARIABLE}_below"
+"""Names of the rows of a distance."""
+
+BALL_ROWS = f"{DISTANCE_VARIABLE}_within"
+"""Name of the rows that keep the input within a ball."""
+
 
 @dataclass(frozen=True, eq=False)
 class Square:
@@ -57,9 +63,9 @@ def add_distance(
     t = add_variables(model, DISTANCE_VARIABLE, 0.0, upper, coordinates(own_dims, upper.shape, samples))
     each = Affine.of(np.broadcast_to(t.labels.values.reshape(upper.shape + (1,) * (len(dims) - len(own_dims))), x.shape))
     p = 1 / np.sqrt(max(1, u.constant[0].size))
-    for side, sign in (("above", 1.0), ("below", -1.0)):
+    for name, sign in zip(DISTANCE_ROWS, (1.0, -1.0), strict=True):
         slope, right = (2 * sign * p, -(p**2)) if norm == "l2" else (sign, 0.0)
-        add_rows(model, f"{DISTANCE_VARIABLE}_{side}", each - u * slope, ">=", right, dims, samples)
+        add_rows(model, name, each - u * slope, ">=", right, dims, samples)
     labels = torch.as_tensor(x.terms.indices.astype(np.int64))
     middle = torch.tensor(np.broadcast_to(centre, x.shape).reshape(-1))
 
@@ -75,4 +81,4 @@ def add_ball(model: linopy.Model, t: linopy.Variable, samples: xr.DataArray) -> 
     labels = t.labels.values
     count = int(np.prod(labels.shape[1:]))
     total = Affine.of(labels).through(Csr(np.ones((1, count))), np.zeros((len(labels), 1)))
-    add_rows(model, f"{DISTANCE_VARIABLE}_within", total.reshape(len(labels)), "<=", 1.0, ("sample",), samples)
+    add_rows(model, BALL_ROWS, total.reshape(len(labels)), "<=", 1.0, ("sample",), samples)

@@ -24,7 +24,7 @@ from mipnet.bounds.propagation import wanted_bounds
 from mipnet.errors import DataError, InputError, UnboundedError, UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block, BlockBounds, Fill
-from mipnet.formulations.distance import DISTANCE_VARIABLE, Norm, Square, add_ball, add_distance
+from mipnet.formulations.distance import BALL_ROWS, DISTANCE_ROWS, DISTANCE_VARIABLE, Norm, Square, add_ball, add_distance
 from mipnet.formulations.formulation_choice import Formulation as Formulation
 from mipnet.formulations.formulation_choice import NetworkFacts, check_formulation, has_other_binaries
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, expression, value_range
@@ -79,24 +79,12 @@ class Encoding:
     convex: list[tuple[Ints, Ints]] = field(default_factory=list)
     derived: list[tuple[Ints, Derived]] = field(default_factory=list)
     squares: list[Square] = field(default_factory=list)
-    owns_input: bool = False
-    output_rows: str = ""
-
-    @property
-    def own_labels(self) -> Ints:
-        """The labels of the variables that the network brought into the model; the variable that `add_network` read is the user's."""
-        variables = [v for block in self.blocks.values() for v in block.variables.values()] + [self.output, *self.scores.values()]
-        labels = [variable.labels.values.reshape(-1) for variable in variables]
-        if self.owns_input:
-            labels.append(np.asarray(self.values[INPUT_NODE].terms.indices, dtype=np.int64))
-        every = np.concatenate(labels)
-        return np.asarray(every[every >= 0])
+    own_rows: list[str] = field(default_factory=list)
 
     @property
     def own_constraints(self) -> tuple[str, ...]:
-        """The names of the constraints that the network brought into the model."""
-        written = [name for block in self.blocks.values() for name in block.constraints]
-        return (*written, self.output_rows) if self.output_rows else tuple(written)
+        """The names of the constraints that the library brought into the model: those of the blocks, and ``own_rows``."""
+        return (*(name for block in self.blocks.values() for name in block.constraints), *self.own_rows)
 
     def block(self, name: str) -> Block:
         """Return the variables and rows of a node; raises `NetworkError` for an unknown name."""
@@ -173,6 +161,7 @@ class Encoding:
         """
         source, dims = self.values[INPUT_NODE], ("sample", *dims_of(INPUT_NODE, self.network.input_shape))
         t, value = add_distance(self.model, source, self.region, centre, radius, norm, dims, self.samples)
+        self.own_rows += DISTANCE_ROWS
         self.derive(t.labels.values, value)
         if norm == "l2":
             self.squares.append(Square(source.terms.indices.astype(np.int64), t.labels.values.reshape(-1), centre.reshape(-1), radius))
@@ -227,11 +216,11 @@ def encode(
     known = wanted_bounds(network, region, chosen, bounds, epsilon, deadline.share(BOUNDS_TIME_SHARE))
     samples = xr.DataArray(np.arange(region.samples), dims="sample")
     enc = Encoding(network, linopy.Model(), region, known, chosen, samples)
-    enc.owns_input = not region.fixed
     enc.values[INPUT_NODE] = Affine.fixed(region.lower) if region.fixed else _input_variable(enc)
     _write(enc, formulation or {}, deadline, binary_gates=binary_gates)
     if region.ball is not None and not region.fixed:
         add_ball(enc.model, enc.distance(region.ball.centre, region.ball.radius, region.ball.norm), samples)
+        enc.own_rows.append(BALL_ROWS)
     return enc
 
 
@@ -360,5 +349,5 @@ def _add_output(enc: Encoding, prefix: str) -> None:
     enc.output = add_variables(enc.model, f"{prefix}output", np.minimum(lower, upper), np.maximum(lower, upper), coords)
     labels = enc.output.labels.values
     enc.fills.append((labels, value.evaluate))
-    enc.output_rows = f"{prefix}output_is"
-    add_rows(enc.model, enc.output_rows, value - Affine.of(labels), "=", 0.0, dims, enc.samples)
+    enc.own_rows.append(f"{prefix}output_is")
+    add_rows(enc.model, enc.own_rows[-1], value - Affine.of(labels), "=", 0.0, dims, enc.samples)

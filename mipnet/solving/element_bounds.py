@@ -6,7 +6,7 @@ by `tolerance_margin`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from mipnet.arrays import Array, Ints, widen
 from mipnet.backend import Feature, Limits, Program, Session, Status
 from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
-from mipnet.backend.scaling import Scales, column_scales, objective_scale, scaled
+from mipnet.backend.scaling import Scales, scaled
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import InputError, SolverFailure, TimeLimitReached
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
@@ -32,6 +32,9 @@ ELEMENT_GAP = 1e-4
 
 SOLVER_REDUCED_COST_TOLERANCE = 1e-7
 """How far a reduced cost may have the wrong sign; HiGHS and SCIP use at most this."""
+
+OBJECTIVE_ROUNDING = 1e-12
+"""Rounding error of an objective, relative to the absolute values of its terms."""
 
 START_PASSES, PASSES_AT_ONCE = 256, 32
 """Number of forward passes among which the first point of each solve is chosen, and of those computed at once."""
@@ -205,26 +208,28 @@ class ToleranceMargin:
     tolerance of rows, times the size of the objective, is added.
     """
 
-    columns: Array
+    scales: Scales
     ranges: float
     largest: Array
 
     @staticmethod
     def of(program: Program) -> ToleranceMargin:
         """Return the margin of a program."""
-        columns = column_scales(program)
-        p = scaled(program, Scales(columns, 1.0))
-        reach = np.where(np.isfinite(p.lower) & np.isfinite(p.upper), p.upper - p.lower, 0.0)
+        scales = replace(Scales.of(program), objective=1.0)
+        p = scaled(program, scales)
+        reach = np.where(np.isfinite(scales.reach), scales.reach, 0.0)
         inequality = p.rows.lower != p.rows.upper
         slack = float((abs(p.rows.matrix) @ reach)[inequality].sum())
         largest = np.maximum(np.abs(p.lower), np.abs(p.upper))
-        return ToleranceMargin(columns, float(reach.sum()) + slack, np.where(np.isfinite(largest), largest, 0.0))
+        return ToleranceMargin(scales, float(reach.sum()) + slack, np.where(np.isfinite(largest), largest, 0.0))
 
     def __call__(self, cost: Array, constant: float) -> float:
         """Return the margin for the bound on ``cost @ x + constant``, in the units of the objective."""
-        q = objective_scale(cost, self.columns)
-        size = 1.0 + q * (abs(constant) + float((np.abs(cost * self.columns) * self.largest).sum()))
-        return (SOLVER_REDUCED_COST_TOLERANCE * self.ranges + SOLVER_ROW_TOLERANCE * size) / q
+        scales = self.scales.for_objective(cost)
+        q = scales.objective
+        size = 1.0 + float((np.abs(q * cost * scales.columns) * self.largest).sum())
+        rounding = OBJECTIVE_ROUNDING * (abs(constant) + float(np.abs(cost) @ np.abs(scales.shifts)))
+        return (SOLVER_REDUCED_COST_TOLERANCE * self.ranges + SOLVER_ROW_TOLERANCE * size) / q + rounding
 
 
 def tolerance_margin(program: Program, cost: Array, constant: float) -> float:

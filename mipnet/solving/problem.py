@@ -16,8 +16,8 @@ import linopy
 import numpy as np
 import xarray as xr
 
-from mipnet.arrays import Array, Columns
-from mipnet.backend import Program, UserUnits
+from mipnet.arrays import Array, Columns, Mask
+from mipnet.backend import Program
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import column_lookup, from_model
@@ -104,7 +104,7 @@ class Modelled(Problem):
         program = from_model(model, [term for encoding in encodings for term in encoding.convex])
         for encoding in encodings:
             _check_region(encoding, program)
-        program = replace(program, user_units=_user_units(model, encodings, program))
+        program = replace(program, user_rows=_user_rows(model, encodings))
         neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.notes.neurons]
         where = column_lookup(np.asarray(program.labels))
         squares = [Squares(where[s.x], where[s.t], s.centre, s.radius) for encoding in encodings for s in encoding.squares]
@@ -194,15 +194,12 @@ class Modelled(Problem):
         return columns
 
 
-def _user_units(model: linopy.Model, encodings: Sequence[Encoding], program: Program) -> UserUnits:
-    """Return the rows and columns of a model that no network owns."""
-    columns = np.ones(program.columns, dtype=np.bool_)
-    where = column_lookup(np.asarray(program.labels))
-    for encoding in encodings:
-        columns[where[encoding.own_labels]] = False
+def _user_rows(model: linopy.Model, encodings: Sequence[Encoding]) -> Mask:
+    """Return the rows of a model that no network owns, as a mask."""
     labels = np.asarray(model.matrices.clabels, dtype=np.int64)
     own = [model.constraints[name].labels.values.reshape(-1) for encoding in encodings for name in encoding.own_constraints]
-    return UserUnits(~np.isin(labels, np.concatenate(own)) if own else np.ones(len(labels), dtype=np.bool_), columns)
+    found: Mask = ~np.isin(labels, np.concatenate(own)) if own else np.ones(len(labels), dtype=np.bool_)
+    return found
 
 
 def _check_region(encoding: Encoding, program: Program) -> None:

@@ -200,8 +200,9 @@ def test_rows_with_unsorted_indices_are_left_as_they_were() -> None:
     """Scipy sorts the indices of a matrix in place: scaled rows must not share them with the rows that were given."""
     matrix = Csr((np.array([1.0, 2.0, 3.0, 5.0]), np.array([2, 0, 1, 0]), np.array([0, 2, 4])), shape=(2, 3))
     rows, dense = Rows(matrix, np.full(2, -np.inf), np.array([4.0, 6.0])), matrix.toarray()
-    found = Scales(np.array([1024.0, 1.0, 2.0**-10]), 1.0).rows(rows)
+    columns = np.array([1024.0, 1.0, 2.0**-10])
+    found = Scales(columns, np.zeros(3), np.ones(3), columns).rows(rows)
     found.matrix.sort_indices()
     assert (rows.matrix.toarray() == dense).all()
     factor = found.upper / rows.upper
-    assert (found.matrix.toarray() == dense * factor[:, None] * [1024.0, 1.0, 2.0**-10]).all()
+    assert (found.matrix.toarray() == dense * factor[:, None] * columns).all()

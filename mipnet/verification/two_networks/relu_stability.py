@@ -175,6 +175,7 @@ class _StateProgram:
         reached = -STATE_TOLERANCE_RELATIVE * np.maximum(1.0, np.maximum(np.abs(states.lower), np.abs(states.upper))[self.unit])
         labels = np.asarray(self.reached.labels.values)
         rows = value - Affine.of(labels) * (reached - lower)
+        self.encoding.own_rows.append("reached_if")
         add_rows(model, "reached_if", rows, ">=", lower, ("state",), self.encoding.samples)
         model.add_objective(self.reached.sum(), sense="max")
         self.encoding.fills.append((labels, lambda point: (value.evaluate(point) >= reached).astype(np.float64)))
