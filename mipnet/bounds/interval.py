@@ -22,6 +22,12 @@ Method = Literal["auto", "interval", "crown", "alpha"]
 Mode = Literal["sound", "paper", "interval", "crown", "alpha"]
 """For which scores bounds hold, and how they are computed: `paper` for the network without gates, all others for every score."""
 
+INTERVAL_ROUNDING_RELATIVE = 1e-12
+"""Intervals are rounded outwards by this, relative to the sum of the absolute values of the terms; the precision of float64 is 1e-16.
+
+An interval of one point stays one: the values of a fixed input are those that the network computes in float64.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Interval:
@@ -50,6 +56,11 @@ class Interval:
         """The smallest interval that also contains 0: the bounds after a gate acts."""
         return Interval(self.lower.clamp(max=0), self.upper.clamp(min=0))
 
+    def rounded(self, below: Tensor, above: Tensor) -> Interval:
+        """Return the intervals rounded outwards, for ends that are sums of terms with these absolute values; single points stay."""
+        share = torch.where(self.upper > self.lower, INTERVAL_ROUNDING_RELATIVE, 0.0)
+        return Interval(self.lower - share * below, self.upper + share * above)
+
     def __and__(self, other: Interval) -> Interval:
         """Return the intersection; ends that cross because of rounding are swapped."""
         lower, upper = torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)
@@ -69,11 +80,18 @@ def interval(layer: Layer, *inputs: Interval) -> Interval:
 
 
 def monotone(layer: Layer, *inputs: Interval) -> Interval:
-    """Apply the rule of a layer that is nondecreasing in each input."""
+    """Apply the rule of a layer that is nondecreasing in each input, and whose outputs are numbers of its inputs."""
     return Interval(layer.forward(*(i.lower for i in inputs)), layer.forward(*(i.upper for i in inputs)))
 
 
+def monotone_sum(layer: Layer, x: Interval) -> Interval:
+    """Apply the rule of a layer that is nondecreasing in its input and computes sums and products, rounded outwards."""
+    return monotone(layer, x).rounded(layer.forward(x.lower.abs()), layer.forward(x.upper.abs()))
+
+
 def linear(forward: Callable[[Tensor], Tensor], absolute: Callable[[Tensor], Tensor], x: Interval) -> Interval:
-    """Apply the rule of an affine layer: the centre through the layer, the radius through its absolute weights."""
+    """Apply the rule of an affine layer: the centre through the layer, the radius through its absolute weights, rounded outwards."""
     centre, radius = forward(x.centre), absolute(x.radius)
-    return Interval(centre - radius, centre + radius)
+    terms = 2 * absolute(x.centre.abs() + x.radius) + centre.abs()  # at least the sum of the absolute terms, the constant among them
+    reach = torch.where(radius > 0, radius + INTERVAL_ROUNDING_RELATIVE * terms, 0.0)
+    return Interval(centre - reach, centre + reach)

@@ -72,8 +72,14 @@ class Clip(Activation):
         return inputs[0].clamp(self.low, self.high)
 
 
-for kind in (ReLU, LeakyReLU, Clip):
+for kind in (ReLU, Clip):
     interval.register(kind)(monotone)
+
+
+@interval.register(LeakyReLU)
+def _(layer: LeakyReLU, x: Interval) -> Interval:
+    box = monotone(layer, x)
+    return box.rounded(box.lower.abs(), box.upper.abs())
 
 
 @lines.register(ReLU)

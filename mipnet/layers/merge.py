@@ -71,10 +71,8 @@ def _(layer: Add, *inputs: Interval) -> Interval:
     ends: Sequence[tuple[Tensor, Tensor]] = [
         (c * x.lower, c * x.upper) if c >= 0 else (c * x.upper, c * x.lower) for c, x in zip(layer.coefficients, inputs, strict=True)
     ]
-    lower, upper = ends[0]
-    for low, high in ends[1:]:
-        lower, upper = lower + low, upper + high
-    return Interval(lower, upper)
+    lower, upper = (torch.stack(side) for side in zip(*ends, strict=True))
+    return Interval(lower.sum(0), upper.sum(0)).rounded(lower.abs().sum(0), upper.abs().sum(0))
 
 
 @linear_map.register(Add)

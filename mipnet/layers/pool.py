@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from mipnet.arrays import Array, Csr, Ints, Mask, Shape
-from mipnet.bounds.interval import Interval, interval, monotone
+from mipnet.bounds.interval import Interval, interval, monotone, monotone_sum
 from mipnet.bounds.linear_rules import BackwardBound, adjoint, backward
 from mipnet.errors import suggest_keywords
 from mipnet.formulations.affine import Affine
@@ -106,9 +106,9 @@ class AdaptiveAvgPool2d(Layer):
         return F.adaptive_avg_pool2d(inputs[0], self.out)
 
 
-for kind in (MaxPool2d, AvgPool2d, AdaptiveAvgPool2d):
-    interval.register(kind)(monotone)
+interval.register(MaxPool2d)(monotone)
 for kind in (AvgPool2d, AdaptiveAvgPool2d):
+    interval.register(kind)(monotone_sum)
     backward.register(kind)(adjoint)
 
 

@@ -84,7 +84,7 @@ def bounds(s: Setting) -> Iterator[tuple[Label, str]]:
             for k, (low, high) in enumerate(ranges):
                 below, above = (float(end.reshape(-1)[k]) for end in (box.lower, box.upper))
                 over = max(Fraction(below) - low, high - Fraction(above))
-                if over > 1e-12 * size:
+                if over > (0 if above > below else 1e-12 * size):
                     wrong = wrong or f"{name}: {node}[{k}] is [{float(low)}, {float(high)}], bounds [{below}, {above}], over {float(over / size):.1e}"
             if node == s.case.network.output.name and size:
                 wide = max(float(max(low - Fraction(float(b)), Fraction(float(a)) - high) / size) for (low, high), b, a in zip(ranges, box.lower.reshape(-1), box.upper.reshape(-1), strict=True))
@@ -143,7 +143,7 @@ def reach(s: Setting) -> Iterator[tuple[Label, str]]:
             text = f"[{end.bound}, {end.value}] exact {float(truth)} unit {unit:.2g} {end.method}"
             over = sign * (Fraction(end.bound) - truth)
             text += f" over {float(over) / unit:.1e}"
-            if over > 1e-12 * unit or not inside(s, end.point[None]) or not close(end.value, exact_value(s, row, end.point[None]), ROUNDING * unit):
+            if over > 0 or not inside(s, end.point[None]) or not close(end.value, exact_value(s, row, end.point[None]), ROUNDING * unit):
                 yield "WRONG", text
             else:
                 yield ("right" if -over <= 1.01e-4 * unit and end.gap <= 1.01e-4 * unit else "wider"), text
