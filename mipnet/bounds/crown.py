@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mipnet.bounds.interval import Interval
+from mipnet.bounds.interval import Interval, interval
 from mipnet.bounds.linear_rules import BackwardBound, backward, gate_lines, has_backward, is_elementwise, is_exact, lines
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import fits, memory_left, shown_bytes
@@ -30,7 +30,11 @@ ROW_BYTES = 64
 """Bytes per row of all rows of a node together: its sample, element, sign and bound, with copies."""
 
 CROWN_ROUNDING_RELATIVE = 1e-12
-"""Bounds are rounded outwards by this, relative to the sum of the absolute values of the terms; the precision of float64 is 1e-16."""
+"""Bounds are rounded outwards by this, relative to the sum of the absolute values of all terms; the precision of float64 is 1e-16.
+
+The terms are those of every node on the way back: its coefficients times the absolute terms of its value (`KnownBounds.magnitude`).  Terms
+may cancel, as in the difference of two networks that are nearly equal, and the sum of what is left says nothing about rounding errors.
+"""
 
 Choices = Mapping[str, Tensor]
 """Numbers per row and element, by node name."""
@@ -43,6 +47,7 @@ class KnownBounds:
     ``after`` holds the bounds after the gate of a node acts, ``ungated`` those before.  ``sites`` are the nodes with a gate.
     If there is a ``ball``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation short.  ``simpler``
     says which nodes keep bounds of a simpler method, and why.
+    ``magnitudes`` are those computed so far.
     """
 
     network: Network
@@ -53,6 +58,7 @@ class KnownBounds:
     deadline: Deadline = NO_DEADLINE
     stopped: bool = False
     simpler: list[str] = field(default_factory=list)
+    magnitudes: dict[str, Tensor] = field(default_factory=dict)
 
     def late(self) -> bool:
         """Return whether the deadline has passed, after which these bounds are ``stopped``."""
@@ -63,6 +69,24 @@ class KnownBounds:
     def before_gate(self, name: str) -> Interval:
         """Return the bounds of a node before its gate acts."""
         return self.ungated.get(name, self.after[name])
+
+    def magnitude(self, node: Node) -> Tensor:
+        """Return the sum of the absolute values of the terms that a node's value is computed from, ``(samples, *shape)``, at most."""
+        if node.name not in self.magnitudes:
+            given = [self.after[name] for name in node.inputs]
+            sizes = [largest_absolute(each) for each in given]
+            if is_exact(node.layer):
+                given = [Interval(-each, each) for each in sizes]
+            found = largest_absolute(interval(node.layer, *given))
+            if not is_exact(node.layer):
+                found = torch.maximum(found, sizes[0] if is_elementwise(node.layer) else torch.stack([each.max() for each in sizes]).max())
+            self.magnitudes[node.name] = found
+        return self.magnitudes[node.name]
+
+
+def largest_absolute(box: Interval) -> Tensor:
+    """Return the largest absolute value of each element of a box."""
+    return torch.maximum(box.lower.abs(), box.upper.abs())
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +123,10 @@ class CrownRows:
         flat = torch.zeros(len(self), size(self.node.shape), dtype=torch.float64)
         flat[torch.arange(len(self)), self.element] = self.sign
         return flat.reshape(-1, *self.node.shape)
+
+    def of_tensor(self, value: Tensor) -> Tensor:
+        """Return the entry of each row's sample; a single entry holds for all samples."""
+        return value if len(value) == 1 else value[self.sample]
 
     def of(self, box: Interval) -> Interval:
         """Return the box of each row's sample; a single box holds for all samples."""
@@ -198,7 +226,7 @@ def backward_pass(
     ``added`` are coefficients that are added to those of a node's value: Lagrange multipliers of constraints on it.  The coefficients that
     reach each activation are stored in ``seen``.
     """
-    waiting, shifts = {rows.node.name: rows.coefficients()}, []
+    waiting, shifts, rounding = {rows.node.name: rows.coefficients()}, [], torch.zeros(len(rows), dtype=torch.float64)
     for node in reversed(ancestors(known.network, rows.node.name)):
         if node.name not in waiting:
             continue
@@ -213,6 +241,7 @@ def backward_pass(
         if not has_backward(node.layer) or (node is not rows.node and not value.width.any()):
             shifts.append(minimum_over_box(rows.of(value), coefficients))
             continue
+        rounding += absolute_product(rows.of_tensor(known.magnitude(node)), coefficients)
         parts, shift = _step(known, node, rows, coefficients, choices or {})
         shifts.append(shift)
         for name, part in zip(node.inputs, parts, strict=True):
@@ -223,7 +252,7 @@ def backward_pass(
     if known.ball is not None:
         lowest = torch.maximum(lowest, minimum_over_ball(known.ball, rows, source, slopes))
     terms = torch.stack([*shifts, lowest])
-    return terms.sum(0) - CROWN_ROUNDING_RELATIVE * terms.abs().sum(0), slopes
+    return terms.sum(0) - CROWN_ROUNDING_RELATIVE * (terms.abs().sum(0).detach() + rounding), slopes
 
 
 def _step(known: KnownBounds, node: Node, rows: CrownRows, coefficients: Tensor, choices: Choices) -> BackwardBound:
@@ -235,6 +264,12 @@ def _step(known: KnownBounds, node: Node, rows: CrownRows, coefficients: Tensor,
     if node.name in choices:
         return lines(node.layer, rows.of(inputs[0]), choices[node.name]).backward(coefficients)
     return lines(node.layer, inputs[0]).of(rows.sample).backward(coefficients)
+
+
+def absolute_product(magnitude: Tensor, coefficients: Tensor) -> Tensor:
+    """Return ``|c| . m`` of each row, for magnitudes m of one entry per row, or of a single one for all; no gradient passes through it."""
+    flat, size = coefficients.detach().flatten(1).abs(), magnitude.flatten(1)
+    return flat @ size[0] if len(size) == 1 else torch.linalg.vecdot(flat, size)
 
 
 def minimum_over_box(box: Interval, coefficients: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ def clause_objectives(encoding: Encoding, excess: Excess, bounds: Bounds, deadli
         under = Affine(Csr(sparse.csr_array(slopes)) @ Affine.of(labels).terms, np.concatenate(constants))
         above = Affine.of(np.repeat(largest.labels.values, len(slopes))) - under
         add_rows(model, f"{name}_is", above, ">=", 0.0, (dim,), encoding.samples)
+        encoding.own_rows.append(f"{name}_is")
         encoding.fills.append((np.asarray(largest.labels.values), partial(_excess_at, excess, clause, labels)))
         found.append(largest)
     return found

@@ -89,6 +89,44 @@ def test_the_optimum_does_not_depend_on_units(scales: tuple[float, ...], backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("width", "centre"), [(2e-6, 0.0), (2.0, 2e6), (2e-3, 2e3), (2e5, 2e10)], ids=str)
+def test_inputs_that_are_fixed_or_far_from_zero_do_not_hide_the_others(width: float, centre: float, backend: str) -> None:
+    """Nine of eleven inputs are fixed, and the others range far from 0: neither counts in the size of a row."""
+    g, w = np.random.default_rng(0), weights(0)
+    fixed = np.zeros(9)
+    scale = width / 2
+    first = np.concatenate([w[0] / scale, g.normal(size=(HIDDEN, 9)) / scale], axis=1)
+    middle = np.concatenate([np.full(2, centre), fixed])
+    layers = [
+        ("fc1", mn.Dense(first, w[1] - first @ middle)),
+        ("relu1", mn.ReLU()),
+        ("fc2", mn.Dense(w[2], w[3])),
+        ("relu2", mn.ReLU()),
+        ("fc3", mn.Dense(w[4][None])),
+    ]
+    moved = np.concatenate([np.full(2, scale), np.zeros(9)])
+    encoding = mn.encode(mn.Network.build((11,), layers), mn.Box((middle - moved)[None], (middle + moved)[None]))
+    encoding.model.add_objective(encoding.output.sum(), sense="max")
+    result = mn.solve(encoding, backend, mip_gap=1e-6)
+    assert result.verified
+    assert result.objective == pytest.approx(largest(w), abs=1e-5)
+    assert result.bound >= largest(w) - 1e-5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_small_variable_of_the_user_is_scaled_and_its_row_too(backend: str) -> None:
+    """``x <= 3e-8`` says nothing to a solver whose tolerance is 1e-6."""
+    model = linopy.Model()
+    x = model.add_variables(0, 1e-7, name="x")
+    y = model.add_variables(0, 1e-7, name="y")
+    model.add_constraints(x + y <= 3e-8)
+    model.add_objective(-1e7 * x - 2e7 * y)
+    result = mn.solve(model, backend)
+    assert result.verified
+    assert result.objective == pytest.approx(-0.6, rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_rows_of_the_user_keep_their_units(backend: str) -> None:
     """A price in euros with a bound of a million, and a row that asks for half a euro: no solver tolerance of a scaled row hides it."""
     model = linopy.Model()
