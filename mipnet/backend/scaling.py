@@ -8,9 +8,9 @@ columns, r of rows and q of the objective, powers of two so that no digit is los
     subject to  r (lower - A s) <= (r A c) x' <= r (upper - A s),      (lower - s) / c <= x' <= (upper - s) / c
 
 Columns are scaled to ranges of about 1, and shifted to 0 if they range far from it or are fixed.  Rows are scaled so that no column
-changes them by more than about 1; what is fixed has no part in the size of a row.  What is of ordinary size already stays as it is.  Integer
-columns, and those of SOS1 sets and log-sum-exp terms, keep their zero, and integer and log-sum-exp columns their unit too.  Rows that
-users wrote (`Program.user_rows`) are scaled up only, and their columns at most down: what a tolerance of 1e-6 means there is theirs to say.
+changes them by more than about 1; what is fixed has no part in the size of a row.  What is of ordinary size already stays as it is.
+Integer columns, and those of SOS1 sets and log-sum-exp terms, keep their zero, and integer and log-sum-exp columns their unit too.  Rows
+that users wrote (`Program.user_rows`) are scaled up only: a tolerance of 1e-6 in their units is kept, or becomes a smaller one.
 """
 
 from __future__ import annotations

@@ -46,8 +46,7 @@ class KnownBounds:
 
     ``after`` holds the bounds after the gate of a node acts, ``ungated`` those before.  ``sites`` are the nodes with a gate.
     If there is a ``ball``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation short.  ``simpler``
-    says which nodes keep bounds of a simpler method, and why.
-    ``magnitudes`` are those computed so far.
+    says which nodes keep bounds of a simpler method, and why.  ``magnitudes`` are those computed so far.
     """
 
     network: Network

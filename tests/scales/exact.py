@@ -50,9 +50,7 @@ class Polytope:
 
     @staticmethod
     def cube(dimension: int) -> Polytope:
-        corners = []
-        for ends in product((0, 1), repeat=dimension):
-            corners.append(Corner((*ends, 1), sum(1 << (2 * k + end) for k, end in enumerate(ends))))
+        corners = (Corner((*ends, 1), sum(1 << (2 * k + end) for k, end in enumerate(ends))) for ends in product((0, 1), repeat=dimension))
         return Polytope(tuple(corners), 2 * dimension, dimension)
 
     def values(self, row: Row) -> list[int]:
@@ -125,6 +123,10 @@ class Values:
                 row[-1] += each << (eb - low)
             exponent = low
         return Values(tuple(tuple(row) for row in rows), exponent, (len(rows),))
+
+    @property
+    def flat(self) -> Values:
+        return Values(self.rows, self.exponent, (len(self.rows),))
 
     def times(self, factor: float) -> Values:
         (f,), e = dyadic(np.array([factor]))
@@ -208,9 +210,9 @@ class Exact:
         for part, found in pieces(node.layer, [values[name] for name in node.inputs], node.shape, polytope):
             yield from self._walk(k + 1, {**values, node.name: found}, part)
 
-    def extremes(self, weights: np.ndarray, constant: float = 0.0) -> tuple[Fraction, Fraction]:
-        """The smallest and the largest ``weights @ y + constant``."""
-        ends = [region.range(region.y.take(range(len(region.y.rows)), ()).dense(weights[None], np.array([constant])), 0) for region in self.all]
+    def extremes(self, weights: np.ndarray) -> tuple[Fraction, Fraction]:
+        """The smallest and the largest ``weights @ y``."""
+        ends = [region.range(region.y.flat.dense(weights[None], None), 0) for region in self.all]
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     def node_ranges(self) -> dict[str, list[tuple[Fraction, Fraction]]]:
@@ -236,7 +238,7 @@ class Exact:
 
 def satisfying(region: Region, values: Values, matrix: np.ndarray, right: Sequence[Fraction | float]) -> Polytope | None:
     """The part of a region where ``matrix @ values <= right``, or None if it is empty."""
-    left = values.take(range(len(values.rows)), ()).dense(-np.asarray(matrix, dtype=np.float64), None)
+    left = values.flat.dense(-np.asarray(matrix, dtype=np.float64), None)
     part: Polytope | None = region.polytope
     for row, end in zip(left.rows, right, strict=True):
         exact = Fraction(end) / Fraction(2) ** left.exponent
@@ -270,13 +272,13 @@ def pieces(layer: mn.Layer, x: list[Values], shape: tuple[int, ...], polytope: P
 
 def convolution(layer: mn.Conv2d, x: Values, shape: tuple[int, ...]) -> Values:
     """A convolution without padding, dilation and groups, as a dense layer."""
-    weight, (_, height, width) = layer.weight.numpy(), x.shape
+    weight = layer.weight.numpy()
     matrix = np.zeros((*shape, *x.shape))
     for c, i, j in np.ndindex(*shape):
         rows, cols = i * layer.stride[0], j * layer.stride[1]
         matrix[c, i, j, :, rows : rows + weight.shape[2], cols : cols + weight.shape[3]] = weight[c]
     bias = None if layer.bias is None else np.repeat(layer.bias.numpy(), shape[1] * shape[2])
-    found = x.take(range(len(x.rows)), ()).dense(matrix.reshape(math.prod(shape), -1), bias)
+    found = x.flat.dense(matrix.reshape(math.prod(shape), -1), bias)
     return Values(found.rows, found.exponent, shape)
 
 

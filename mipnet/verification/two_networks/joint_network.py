@@ -24,7 +24,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.errors import NetworkError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.registry import is_affine, linear_map
-from mipnet.layers import Add, Clip, Concat, Dense, LeakyReLU, MaxPool2d, ReLU, Reshape
+from mipnet.layers import Add, Clip, Concat, Dense, LeakyReLU, MaxPool2d, ReLU, Reshape, Scale
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import INPUT_NODE, Layer, Network, Node, size
 from mipnet.network.sets import Box
@@ -244,7 +244,10 @@ class _Joiner:
             self.append(f"{side}_flat_output", Reshape((count,)), at)
             for side, at in (("first", f"first_{self.first.output.name}"), ("second", last.node))
         ]
-        self.append("joined_output", Add((1.0, -1.0)) if output == "difference" else Concat(), *ends)
+        if output == "difference" and last.node == f"first_{self.first.output.name}":  # the difference is 0, without rounding
+            self.append("joined_output", Scale(torch.zeros(count), torch.zeros(count)), ends[0])
+        else:
+            self.append("joined_output", Add((1.0, -1.0)) if output == "difference" else Concat(), *ends)
         whole = Network.build(self.first.input_shape, self.layers)
         read = [(n.name, n.layer, n.inputs) for n in ancestors(whole, whole.output.name)]
         network, given = Network.build(self.first.input_shape, read), self.given({name for name, *_ in read})
