@@ -190,6 +190,8 @@ def _status(claim: Status | None, objective: float | None, bound: float, progres
         return Status.TARGET
     if progress.interrupted:
         return Status.INTERRUPTED
+    if progress.memory_reached and claim is not Status.TIME_LIMIT:
+        return Status.MEMORY_LIMIT
     return Status.STALLED if claim in (None, Status.OPTIMAL) else claim
 
 

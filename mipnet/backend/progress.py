@@ -7,11 +7,14 @@ import math
 import queue
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Literal, NamedTuple, TypeVar
 
 from mipnet.arrays import Array
 from mipnet.backend.contract import Event, Limits, OnEvent
+from mipnet.limits.memory import MemoryWatch
 
 CallArgument = TypeVar("CallArgument")
 CallResult = TypeVar("CallResult")
@@ -21,8 +24,8 @@ class SolveProgress:
     """The progress of one solve, reported as ordered events: the dual bound never decreases, the objective never increases.
 
     An exception of the event handler is kept in ``error``, because it must not pass through the solver's C code.  ``should_stop`` is
-    True after such an exception, after an interrupt, and once a target or the gap is reached.  Objectives are those of the
-    minimisation, with the offset.
+    True after such an exception, after an interrupt, and once a target, the gap or the memory limit is reached.  Objectives are those of
+    the minimisation, with the offset.
     """
 
     def __init__(self, limits: Limits, on_event: OnEvent | None) -> None:
@@ -32,6 +35,7 @@ class SolveProgress:
         self.objective, self.best_bound, self.nodes = math.inf, -math.inf, 0
         self.error: BaseException | None = None
         self.interrupted = False
+        self._memory = MemoryWatch()
 
     @property
     def time(self) -> float:
@@ -57,7 +61,12 @@ class SolveProgress:
     @property
     def should_stop(self) -> bool:
         """True if the solver should stop now."""
-        return self.interrupted or self.error is not None or self.target_reached or self.gap_closed
+        return self.interrupted or self.error is not None or self.target_reached or self.gap_closed or self.memory_reached
+
+    @property
+    def memory_reached(self) -> bool:
+        """True once the process has taken the memory that it was allowed to take when the solve began (`mipnet.limits.memory`)."""
+        return self._memory.reached()
 
     def incumbent(self, objective: float, nodes: int = 0, x: Array | None = None) -> None:
         """Report a feasible point with this objective; ``x`` is the point, if the solver shows it."""
@@ -208,7 +217,7 @@ class _Work:
     thread: _SolverThread
 
     def __init__(self, work: Callable[[], object], when_left: Callable[[], object] | None) -> None:
-        self.work, self.when_left = work, when_left
+        self.work, self.when_left = partial(copy_context().run, work), when_left  # a memory limit holds in that thread as well
         self.failed: list[BaseException] = []
         self.begun, self.done = threading.Event(), threading.Event()  # after Ctrl-C, `Thread.join` treats a running thread as finished
         self.left, self.lock = False, threading.Lock()

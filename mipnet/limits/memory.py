@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,9 @@ FREE_MEMORY_SHARE = 0.8
 
 UNCHECKED_BYTES_MAX = 2**24
 """What is not larger than this, and within the limit, is made without asking how much the machine has free (16 MiB)."""
+
+WATCH_SECONDS = 0.2
+"""Seconds between two looks of a `MemoryWatch`."""
 
 MEMORY_LIMIT_BYTES_MIN = 10**6
 """The smallest limit that is taken: smaller numbers are meant in another unit."""
@@ -107,6 +111,21 @@ def making(what: str, size: float, remedy: str) -> Iterator[None]:
         if not is_memory_error(error):
             raise
         raise OutOfMemory(f"memory ended while mipnet made {what} (about {shown_bytes(size)}); {remedy}") from error
+
+
+class MemoryWatch:
+    """Watches the memory of the process while something grows whose size nobody knows before, such as the tree of a solver."""
+
+    def __init__(self) -> None:
+        self._allowed, self._next, self._reached = used_memory() + memory_left(), 0.0, False
+
+    def reached(self) -> bool:
+        """Return True once the process holds more than it was allowed to when the watch began; it looks a few times per second."""
+        now = time.monotonic()
+        if not self._reached and now >= self._next:
+            self._next = now + WATCH_SECONDS
+            self._reached = used_memory() > self._allowed
+        return self._reached
 
 
 def is_memory_error(error: BaseException) -> bool:

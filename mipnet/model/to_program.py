@@ -10,14 +10,33 @@ import numpy as np
 from mipnet.arrays import Columns, Csr, Ints
 from mipnet.backend import Indicators, LogSumExp, Program, Rows
 from mipnet.errors import UnsupportedError
+from mipnet.formulations.program_size import ProgramSize
+from mipnet.limits.memory import making
+
+COPIES_OF_ARRAYS = 2
+"""Copies of a program that exist while its arrays are made of a model."""
 
 
 def from_model(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]] = ()) -> Program:
     """Return the program of a linopy model, with log-sum-exp terms ``t >= logsumexp(y)``.
 
     A term is given by the labels of y, ``(samples, classes)``, and of t, ``(samples,)``.  Raises `UnsupportedError` for a quadratic
-    objective, semi-continuous variables and SOS2 sets, which no backend of mipnet supports.
+    objective, semi-continuous variables and SOS2 sets, which no backend of mipnet supports, and `MemoryLimitReached` if the arrays would
+    not fit into memory.
     """
+    size = model_size(model)
+    with making(f"the arrays of the program ({size})", COPIES_OF_ARRAYS * size.bytes, "write a smaller model"):
+        return _program(model, convex)
+
+
+def model_size(model: linopy.Model) -> ProgramSize:
+    """Return the size of a model; the nonzeros of labelled constraints include the padding of their terms."""
+    constraints = [model.constraints[name] for name in model.constraints]
+    nonzeros = sum(each._csr.nnz if isinstance(each, linopy.CSRConstraint) else each.data.coeffs.size for each in constraints)
+    return ProgramSize(int(model.nvars), int(model.ncons), int(nonzeros))
+
+
+def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Program:
     m = model.matrices
     if model.is_quadratic:
         raise UnsupportedError("the model has a quadratic objective; mipnet supports linear ones: linearise it, or call `model.solve`")

@@ -16,8 +16,13 @@ from mipnet.backend import Backend, Feature, Options, Program, Rows, Session
 from mipnet.backend.progress import run_in_thread
 from mipnet.backend.scaling import open_scaled
 from mipnet.errors import TimeLimitReached
+from mipnet.formulations.program_size import ProgramSize
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, time_limit_text
+from mipnet.limits.memory import making
 from mipnet.solving.interruptible_session import REACTION_SECONDS_MAX, InterruptibleSession
+
+SOLVER_COPIES = 6
+"""Copies of a program that a solver holds at least: the scaled one, its own by rows and by columns, and those of its presolve."""
 
 BINDING_SLACK_MAX = 1e-6
 """Largest slack of a binding row."""
@@ -65,7 +70,16 @@ class OpenProgram:
         return opened.session
 
     def open(self, program: Program, deadline: Deadline) -> InterruptibleSession:
-        """Open a session of its own on another program; raises `TimeLimitReached` if it is not open at the deadline."""
+        """Open a session of its own on another program.
+
+        Raises `TimeLimitReached` if it is not open at the deadline, and `MemoryLimitReached` if the solver would need too much memory.
+        """
+        size = ProgramSize(program.columns, len(program.rows), program.rows.matrix.nnz)
+        remedy = "write a smaller program, such as one of fewer samples"
+        with making(f"the program in {self.backend.name} ({size})", SOLVER_COPIES * size.bytes, remedy):
+            return self._open(program, deadline)
+
+    def _open(self, program: Program, deadline: Deadline) -> InterruptibleSession:
         work = f"hand the program to {self.backend.name}"
         deadline.check(work)
         made, context = list[Session](), copy_context()
