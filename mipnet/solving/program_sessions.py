@@ -6,7 +6,6 @@ interrupted a change, or for a backend that does not support the change.
 
 from __future__ import annotations
 
-from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -82,9 +81,9 @@ class OpenProgram:
     def _open(self, program: Program, deadline: Deadline) -> InterruptibleSession:
         work = f"hand the program to {self.backend.name}"
         deadline.check(work)
-        made, context = list[Session](), copy_context()
+        made = list[Session]()
         run = run_in_thread(
-            lambda: made.append(context.run(open_scaled, self.backend, program, self.options)),
+            lambda: made.append(open_scaled(self.backend, program, self.options)),
             lambda: None,
             seconds=deadline.seconds,
             patience=REACTION_SECONDS_MAX,
