@@ -8,7 +8,6 @@ import queue
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
-from functools import partial
 from time import monotonic, perf_counter
 from typing import Literal, NamedTuple, TypeVar
 
@@ -217,7 +216,8 @@ class _Work:
     thread: _SolverThread
 
     def __init__(self, work: Callable[[], object], when_left: Callable[[], object] | None) -> None:
-        self.work, self.when_left = partial(copy_context().run, work), when_left  # a memory limit holds in that thread as well
+        context = copy_context()  # a memory limit holds in that thread as well
+        self.work, self.when_left = lambda: context.run(work), when_left
         self.failed: list[BaseException] = []
         self.begun, self.done = threading.Event(), threading.Event()  # after Ctrl-C, `Thread.join` treats a running thread as finished
         self.left, self.lock = False, threading.Lock()

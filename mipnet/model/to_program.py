@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import linopy
 import numpy as np
@@ -31,7 +32,7 @@ def from_model(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]] = ()) ->
 
 def model_size(model: linopy.Model) -> ProgramSize:
     """Return the size of a model; the nonzeros of labelled constraints include the padding of their terms."""
-    constraints = [model.constraints[name] for name in model.constraints]
+    constraints: list[Any] = [model.constraints[name] for name in model.constraints]
     nonzeros = sum(each._csr.nnz if isinstance(each, linopy.CSRConstraint) else each.data.coeffs.size for each in constraints)
     return ProgramSize(int(model.nvars), int(model.ncons), int(nonzeros))
 
