@@ -216,8 +216,8 @@ class _Work:
     thread: _SolverThread
 
     def __init__(self, work: Callable[[], object], when_left: Callable[[], object] | None) -> None:
-        context = copy_context()  # a memory limit holds in that thread as well
-        self.work, self.when_left = lambda: context.run(work), when_left
+        self.work, self.when_left = work, when_left
+        self.context = copy_context()  # a memory limit holds in that thread as well
         self.failed: list[BaseException] = []
         self.begun, self.done = threading.Event(), threading.Event()  # after Ctrl-C, `Thread.join` treats a running thread as finished
         self.left, self.lock = False, threading.Lock()
@@ -227,7 +227,7 @@ class _Work:
             return
         self.begun.set()
         try:
-            self.work()
+            self.context.run(self.work)
         except BaseException as error:  # raised in the calling thread
             self.failed.append(error)
         with self.lock:
