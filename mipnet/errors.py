@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
 from inspect import Parameter, signature
@@ -155,6 +156,29 @@ def check_choice(what: str, given: object, known: Iterable[str], failure: type[I
         raise failure(f"{what} is {text}; {expected_one_of(given, names)}")
 
 
+def _instead_of_network(given: object) -> str | None:
+    torch = sys.modules.get("torch")  # a module of torch cannot be here before torch is loaded
+    found = torch is not None and isinstance(given, torch.nn.Module)
+    return "a network: write `mn.from_torch(module, example_input)`" if found else None
+
+
+def _instead_of_module(given: object) -> str | None:
+    found = (type(given).__module__, type(given).__name__) == ("mipnet.network.graph", "Network")
+    return "a torch.nn.Module: give the module that the network was read from" if found else None
+
+
+def _instead_of_formulation(given: object) -> str | None:
+    return f"a mapping from layers to names, such as {{'relu': {given!r}}}" if isinstance(given, str) else None
+
+
+EXPECTED_KINDS: dict[str, Callable[[object], str | None]] = {
+    **dict.fromkeys(("network", "first", "second"), _instead_of_network),
+    "module": _instead_of_module,
+    "formulation": _instead_of_formulation,
+}
+"""For arguments that are easily mistaken: what is expected in place of a value of the wrong kind, or None if it is not wrong."""
+
+
 @overload
 def suggest_keywords(target: Decorated) -> Decorated: ...
 
@@ -176,13 +200,20 @@ def suggest_keywords(target: Any = None, *, moved: Mapping[str, str] | None = No
 def _checking_keywords(target: Any, hints: Mapping[str, str]) -> Any:
     function: Any = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     keyword_kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-    known = [name for name, each in signature(function).parameters.items() if each.kind in keyword_kinds and name != "self"]
+    parameters = signature(function).parameters
+    known = [name for name, each in parameters.items() if each.kind in keyword_kinds and name != "self"]
+    checked = [(place, name) for place, name in enumerate(parameters) if name in EXPECTED_KINDS]
 
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
         for name in keywords:
             if name not in known:
                 raise ArgumentError(f"`{target.__qualname__}` has no argument `{name}`; {_remedy(name, known, hints)}")
+        for place, name in checked:
+            given = arguments[place] if place < len(arguments) else keywords.get(name)
+            if (expected := EXPECTED_KINDS[name](given)) is not None:
+                what = shown(given) if isinstance(given, str) else f"a {type(given).__name__}"
+                raise InputError(f"`{target.__qualname__}` was given {what} as `{name}`; expected {expected}")
         return function(*arguments, **keywords)
 
     if isinstance(target, type):

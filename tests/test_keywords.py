@@ -7,10 +7,11 @@ from inspect import signature
 from typing import Any
 
 import pytest
+import torch
 
 import mipnet as mn
 from mipnet import testing
-from mipnet.errors import ArgumentError
+from mipnet.errors import ArgumentError, InputError
 
 READERS = ["from_torch", "from_onnx", "read", "load", "read_vnnlib"]
 SETS = ["Samples", "LInf", "L1", "L2", "Box", "Ball"]
@@ -30,3 +31,42 @@ def test_a_misspelt_keyword_is_suggested(target: Callable[..., Any]) -> None:
 def test_an_unlike_keyword_lists_the_known_ones() -> None:
     with pytest.raises(ArgumentError, match=r"`LInf` has no argument `zzz`; expected one of centre, radius, lower, upper"):
         mn.LInf([[0.0]], zzz=1)
+
+
+NETWORK = mn.Network.build((2,), [("fc", mn.Dense(torch.eye(2)))])
+MISTAKEN = {
+    "network": (torch.nn.Linear(2, 2), r"was given a Linear as `network`; expected a network: write `mn\.from_torch"),
+    "module": (NETWORK, r"was given a Network as `module`; expected a torch\.nn\.Module"),
+    "formulation": ("frozen", r"was given 'frozen' as `formulation`; expected a mapping .*such as \{'relu': 'frozen'\}"),
+}
+RESULTS = ("MipnetError", "Bounds", "Compressed", "Encoding", "Explained", "Feature", "Status", "encoding")
+"""What users do not call with a network or a formulation of their own."""
+
+TAKERS = [
+    (name, argument)
+    for name in mn.__all__
+    if callable(target := getattr(mn, name)) and name not in RESULTS
+    for argument in MISTAKEN
+    if argument in signature(target).parameters
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), TAKERS)
+def test_a_module_is_no_network_and_a_word_is_no_formulation(name: str, argument: str) -> None:
+    given, words = MISTAKEN[argument]
+    with pytest.raises(InputError, match=words) as caught:
+        getattr(mn, name)(**{argument: given})
+    assert "\n" not in str(caught.value)
+
+
+def test_positions_are_counted() -> None:
+    images = torch.zeros(3, 2)
+    for call in (
+        lambda: mn.prune(NETWORK, None),
+        lambda: mn.encode(torch.nn.ReLU(), mn.Samples(images)),
+        lambda: mn.agree(NETWORK, torch.nn.ReLU(), mn.Samples(images)),
+        lambda: mn.importance(NETWORK, images, [0, 1, 0], formulation="frozen"),
+        lambda: mn.export(NETWORK, "net.onnx", images),
+    ):
+        with pytest.raises(InputError, match=r"was given .* as `(module|network|second|formulation)`"):
+            call()

@@ -11,7 +11,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.errors import suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
-from mipnet.network.graph import Network
+from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Case
 from mipnet.readers.files import ONNX_SUFFIXES, suffix_of
@@ -42,7 +42,7 @@ class Oracle:
     def of_file(path: str | Path, network: Network) -> Oracle:
         """Return an oracle that runs an .onnx file by onnxruntime, in the file's number type.
 
-        For other files, and if onnxruntime is missing or cannot run the file, it is that of `of`.
+        For other files, and if onnxruntime is missing or cannot run the file on a sample, it is that of `of`.
         """
         if suffix_of(path) not in ONNX_SUFFIXES:
             return Oracle.of(network)
@@ -50,7 +50,10 @@ class Oracle:
 
         try:
             session = open_session(path)
+            runs = session.run(np.zeros((1, *network.input_shape))).size == size(network.output_shape)
         except Exception:  # onnxruntime has no common class of errors
+            return Oracle.of(network)
+        if not runs:
             return Oracle.of(network)
         return Oracle("onnxruntime", session.run, session.dtype, samples_at_once(network))
 

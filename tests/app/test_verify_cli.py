@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto
 from rich.console import Console
 
 import mipnet as mn
@@ -21,6 +23,7 @@ from mipnet.app.cli.main import main
 from mipnet.app.runs.vnncomp import verdict_record
 from mipnet.app.screen.progress import StageProgress
 from mipnet.app.screen.verify_tables import verdict_report
+from tests.readers.onnx_graphs import model, numbers
 from tests.verification.questions import asked, distance, hard, outputs_of, point_of
 
 Capture = pytest.CaptureFixture[str]
@@ -216,3 +219,37 @@ def test_the_result_file_of_a_broken_question_says_error(capsys: Capture) -> Non
     assert main(["verify", "net.onnx", "p.vnnlib", "--results-file", "out.txt"]) == 2
     assert Path("out.txt").read_text() == "error\n"
     assert "3 inputs" in capsys.readouterr().err
+
+
+def unrunnable(kind: str) -> onnx.ModelProto:
+    """A graph that follows the rules of onnx, and that onnxruntime does not load or not run."""
+    dense = [("Gemm", ["x", "w"], "h", {}), ("Relu", ["h"], "r", {}), ("Gemm", ["r", "v"], "y", {})]
+    if kind == "no sample":
+        return model(dense, {"w": numbers(4, 6), "v": numbers(6, 2)}, (0, 4))
+    if kind == "same names":
+        built = model(dense, {"w": numbers(4, 6), "v": numbers(6, 2)}, (1, 4))
+        for node in built.graph.node:
+            node.name = "node"
+        return built
+    double = kind == "float64"
+    weights = {"k": numbers(1, 1, 2, 2), "v": numbers(4 if not double else 1, 2)}
+    pads = {} if double else {"auto_pad": "SAME_LOWER", "dilations": [2, 2]}
+    nodes = [("Conv", ["x", "k"], "c", pads), ("Relu", ["c"], "r", {}), ("Flatten", ["r"], "f", {}), ("Gemm", ["f", "v"], "y", {})]
+    kinds = {name: array.astype(np.float64) for name, array in weights.items()} if double else weights
+    return model(nodes, kinds, (1, 1, 2, 2), kind=TensorProto.DOUBLE if double else TensorProto.FLOAT)
+
+
+@pytest.mark.parametrize("kind", ["no sample", "same names", "float64", "gaps"])
+@pytest.mark.parametrize("word", ["sat", "unsat"])
+def test_a_file_that_onnxruntime_cannot_run_is_verified_in_torch(kind: str, word: str, capsys: Capture) -> None:
+    Path("odd.onnx").write_bytes(unrunnable(kind).SerializeToString())
+    network = mn.read("odd.onnx")
+    assert "not compared with onnxruntime, which cannot run it" in "".join(network.notes)
+    asked(Path("p.vnnlib"), "(>= Y_0 Y_1)" if word == "sat" else "(>= Y_0 1e6)", inputs=4, low=-1)
+    assert main(["verify", "odd.onnx", "p.vnnlib", "--results-file", "out.txt", "--json"]) == 0
+    assert Path("out.txt").read_text().split()[0] == word
+    assert json.loads(capsys.readouterr().out)["confirmed_by"] == ("torch" if word == "sat" else None)
+    if word == "sat":
+        x, y = point_of(Path("out.txt").read_text())
+        assert (network.forward(x.reshape(1, *network.input_shape)) == y).all()
+        assert y[0] >= y[1]
