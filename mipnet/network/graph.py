@@ -8,6 +8,7 @@ Weights are float64 tensors and are never modified.
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,13 +25,23 @@ from mipnet.errors import NetworkError, UnsupportedError, meant, suggest_keyword
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.given_arrays import layout_hint, numbers
 
+CODE_TYPE_PATTERN = re.compile(r"q?u?int[1-8]|bool|float[48]_\w+|bits\w+")
+"""Types of NumPy and torch that weights are not given in."""
+
 INPUT_NODE = "input"
 """The name by which nodes refer to the network's input."""
 
 
 def constant(value: ArrayLike | Tensor, what: str) -> Tensor:
-    """Return a copy of ``value`` as a float64 tensor; raises `NetworkError` naming ``what`` if an entry is NaN or infinite."""
-    tensor = torch.as_tensor(value).detach().to("cpu", torch.float64, copy=True)
+    """Return a copy of ``value`` as a float64 tensor.
+
+    Raises `NetworkError` naming ``what`` if an entry is NaN or infinite, and for types whose numbers are codes and not weights: those of
+    8 bits or fewer, and quantised ones.
+    """
+    kind = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    if CODE_TYPE_PATTERN.fullmatch(kind):
+        raise NetworkError(f"{what} is of type {kind}, whose numbers are codes; expected the floating-point weights that they stand for")
+    tensor = torch.tensor(np.asarray(numbers(value, what, NetworkError), dtype=np.float64))
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
         raise NetworkError(f"{what} holds {bad} NaN or infinite among {tensor.numel()} numbers; expected finite weights")

@@ -16,7 +16,9 @@ from mipnet.readers.conversion import one_line
 from mipnet.readers.file_bytes import PACKED_SUFFIXES
 from mipnet.readers.inline_layers import build_layers, check_input_shape, check_shapes
 from mipnet.readers.pt2 import read_pt2
-from mipnet.readers.torch import from_torch
+from mipnet.readers.torch import from_torch, quiet
+from mipnet.readers.weight_names import plain_names
+from mipnet.readers.weight_types import check_weights, not_tensors
 
 __all__ = ["build_module", "read", "read_pt2", "read_safetensors", "read_weights"]
 
@@ -60,10 +62,12 @@ def read_safetensors(path: str | Path, layers: Sequence[Mapping[str, Any]] | Non
     if layers is None or input_shape is None:
         missing = "layers" if layers is None else "input_shape"
         raise NetworkError(f"`{path}` holds weights only; give `{missing}`, or export the module with `torch.export.save` as .pt2")
-    module = build_module(layers, path, input_shape)
+    check_input_shape(input_shape)
+    module, note = _built(layers, path)
     example = torch.zeros(1, *input_shape, dtype=next((each.dtype for each in module.parameters()), torch.float64))
     check_shapes(module, example)
-    return from_torch(module, example)
+    network = from_torch(module, example)
+    return network.with_notes(note) if note else network
 
 
 @suggest_keywords
@@ -75,10 +79,16 @@ def build_module(layers: Sequence[Mapping[str, Any]], weights_path: str | Path, 
     and the key.
     """
     check_input_shape(input_shape)
+    return _built(layers, weights_path)[0]
+
+
+def _built(layers: Sequence[Mapping[str, Any]], path: str | Path) -> tuple[nn.Sequential, str]:
+    """Return the module, and a note on the names of its weights."""
     with torch.device("meta"):  # sizes that do not fit the weights allocate no memory
         module = build_layers(layers).eval()
-    _load(module, read_weights(weights_path), weights_path)
-    return module
+    named = plain_names(read_weights(path), module.state_dict(), path)
+    _load(module, named.weights, path)
+    return module, named.note
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -89,15 +99,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if path.suffix.lower() not in WEIGHT_SUFFIXES:
         raise UnsupportedError(f"`{path}` has the suffix `{path.suffix}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     try:
-        found = _safetensors(path) if path.suffix.lower() == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        with quiet():
+            found = _safetensors(path) if path.suffix.lower() == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         hint = "write `torch.save(module.state_dict(), path)`, or `safetensors.torch.save_file(module.state_dict(), path)`"
         raise NetworkError(f"`{path}` holds {_unsafe(error)}; {hint}") from None
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        inside = [key for key, value in found.items() if isinstance(value, Mapping)] if isinstance(found, Mapping) else []
-        hint = f"; save the part `{inside[0]}` alone" if inside else ""
-        what = "a state dict, names with tensors (`module.state_dict()`)"
-        raise NetworkError(f"`{path}` holds a {type(found).__name__}; expected {what}{hint}")
+        raise not_tensors(found, path)
     return {str(key): value for key, value in found.items()}
 
 
@@ -120,6 +128,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _load(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
     """Load the weights; raises `NetworkError` if some are missing or unexpected, except `num_batches_tracked`, which may be missing."""
     wanted = module.state_dict()
+    check_weights(weights, wanted, path)
     optional = {key for key in wanted if key.endswith(".num_batches_tracked")}
     missing = [key for key in wanted if key not in weights and key not in optional]
     unexpected = [key for key in weights if key not in wanted]

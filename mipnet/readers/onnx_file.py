@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from mipnet.readers.onnx_session import open_session
 from mipnet.readers.torch import weight_notes
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 OPSET_MIN = 8
 """The oldest version of ONNX's operators that is read."""
@@ -120,13 +121,19 @@ def _refuse_unread(model: ModelProto, path: Path) -> None:
     known = {*ONNX_RULES, *FOLDED_OPERATORS.split(), *ONNX_SOFTMAXES}
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in known:
-            raise UnsupportedError(f"`{path}`: {place(node)} cannot be read; mipnet reads {supported()}")
+            hint = "the network is quantised, and its numbers are codes: export it before it is quantised" if is_quantised(node) else ""
+            raise UnsupportedError(f"`{path}`: {place(node)} cannot be read; {hint or f'mipnet reads {supported()}'}")
     stored = {each.name for each in model.graph.initializer}
     for given in model.graph.input:
         if given.name not in stored and not given.type.tensor_type.HasField("shape"):
             raise UnsupportedError(f"`{path}`: the input `{given.name}` has no shape; export the network with the sizes of one sample")
     if model.graph.sparse_initializer:
         raise UnsupportedError(f"`{path}` holds sparse initialisers; expected dense ones")
+
+
+def is_quantised(node: NodeProto) -> bool:
+    """Return True for an operator that computes with the codes of a quantised network."""
+    return re.fullmatch(r"Q\w+|(Dynamic)?QuantizeLinear|DequantizeLinear|\w+Integer", node.op_type) is not None
 
 
 def _refuse_missing(model: ModelProto, opset: int, path: Path) -> None:

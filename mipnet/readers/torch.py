@@ -83,6 +83,10 @@ def _float64_copy(module: nn.Module) -> nn.Module:
         raise UnsupportedError(f"from_torch was given a {type(module).__name__}; expected a torch.nn.Module")
     if isinstance(module, torch.jit.ScriptModule):
         raise UnsupportedError(f"from_torch was given a {type(module).__name__}; expected the torch.nn.Module that it was compiled from")
+    for name, part in module.named_modules():
+        if ".quantized." in f"{type(part).__module__}.":
+            what = f"`{name}` is a quantised {type(part).__name__}, whose numbers are codes"
+            raise UnsupportedError(f"{what}; expected the module before it is quantised")
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(value) or value.is_meta:
             raise UnsupportedError(f"parameter `{name}` has no numbers; run the module once, or load its weights, before it is read")

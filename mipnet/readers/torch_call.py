@@ -94,7 +94,8 @@ class TorchCall:
     def array(self, given: Any, what: str) -> Tensor:
         """Return a constant or a number as a float64 tensor; refuses values that depend on the input."""
         if isinstance(given, TorchConstant):
-            return constant(given.tensor, f"{what} of {place(self.node)}")
+            whole = not (given.tensor.is_floating_point() or given.tensor.is_complex())  # torch computes with whole numbers and booleans
+            return constant(given.tensor.to(torch.float64) if whole else given.tensor, f"{what} of {place(self.node)}")
         if isinstance(given, int | float):
             return constant(torch.tensor(given, dtype=torch.float64), f"{what} of {place(self.node)}")
         return self.refuse(f"{what} depends on the network's input; expected a constant")

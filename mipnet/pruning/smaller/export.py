@@ -25,6 +25,8 @@ from mipnet.readers.conversion import one_line
 from mipnet.readers.files import read_weights
 from mipnet.readers.inline_layers import HIDDEN_ARGUMENTS, INLINE_LAYERS
 from mipnet.readers.torch import EXPORT_SAMPLES, from_torch, silent
+from mipnet.readers.weight_names import plain_names
+from mipnet.readers.weight_types import check_weights
 
 
 @suggest_keywords
@@ -141,6 +143,8 @@ def rebuild(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     weights = read_weights(Path(path))
     small = copy.deepcopy(module)
     wanted = small.state_dict()
+    weights = plain_names(weights, wanted, path).weights
+    check_weights(weights, wanted, path)
     odd = sorted(set(wanted) ^ set(weights))
     if odd:
         raise NetworkError(
