@@ -202,7 +202,8 @@ def _checking_keywords(target: Any, hints: Mapping[str, str]) -> Any:
     keyword_kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     parameters = signature(function).parameters
     known = [name for name, each in parameters.items() if each.kind in keyword_kinds and name != "self"]
-    checked = [(place, name) for place, name in enumerate(parameters) if name in EXPECTED_KINDS]
+    kinds = {name: str(each.annotation) for name, each in parameters.items()}
+    checked = [(place, name) for place, name in enumerate(kinds) if name in EXPECTED_KINDS and kinds[name] != "Network | nn.Module"]
 
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:

@@ -39,8 +39,8 @@ MISTAKEN = {
     "module": (NETWORK, r"was given a Network as `module`; expected a torch\.nn\.Module"),
     "formulation": ("frozen", r"was given 'frozen' as `formulation`; expected a mapping .*such as \{'relu': 'frozen'\}"),
 }
-RESULTS = ("MipnetError", "Bounds", "Compressed", "Encoding", "Explained", "Feature", "Status", "encoding")
-"""What users do not call with a network or a formulation of their own."""
+RESULTS = ("MipnetError", "Bounds", "Compressed", "Encoding", "Explained", "Feature", "Status", "encoding", "compress")
+"""What users do not call with a network or a formulation of their own; and `compress`, which takes networks and modules."""
 
 TAKERS = [
     (name, argument)
