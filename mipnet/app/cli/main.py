@@ -31,6 +31,9 @@ from mipnet.version import __version__
 OWN_COMMANDS: dict[str, Callable[..., int]] = {"importance": solve, "verify": verify}
 """The tasks whose command has more options than `mipnet.app.cli.task_commands.task_command`."""
 
+LINE_CHARACTERS_MAX = 1000
+"""A longer message is cut in the middle."""
+
 
 def command_line() -> typer.Typer:
     """Return the command line: one command for each task, and those without a task."""
@@ -96,9 +99,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _drop_output(error: OSError) -> OSError:
-    """Return the error; if standard output takes nothing any more, name it, and let the flush at exit end nowhere."""
+    """Return the error; if it is that standard output takes nothing any more, name it, and let the flush at exit end nowhere."""
+    if error.filename is not None:
+        return error
     try:
-        sys.stdout.flush()
+        print(flush=True)  # only to see whether it is taken
     except OSError as refused:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         refused.filename = "standard output"
@@ -129,7 +134,10 @@ def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Return a text in one line; of a very long one, such as a path of thousands of characters, the beginning and the end."""
+    line = " ".join(text.split())
+    half = LINE_CHARACTERS_MAX // 2
+    return line if len(line) <= LINE_CHARACTERS_MAX else f"{line[:half]} ... {line[-half:]}"
 
 
 def _version(wanted: bool) -> None:

@@ -47,6 +47,9 @@ def check_folder(folder: Path, names: Sequence[str]) -> None:
     if folder.exists():
         _check_ours(folder, names)
     try:
+        for parent in (folder, *folder.absolute().parents):
+            if parent.is_symlink() and not parent.exists():
+                raise InputError(f"`{folder}` cannot be made: `{parent}` is a link to nothing; name another folder")
         above = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     except OSError as error:
         raise InputError(f"`{folder}` cannot be written ({_reason(error)}); name another folder") from None

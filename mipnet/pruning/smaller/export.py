@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -95,7 +96,9 @@ def layer_entry(part: nn.Module) -> dict[str, Any]:
 def _pt2(module: nn.Module, target: Path, batch: Tensor) -> None:
     def write(path: Path) -> None:
         program = torch.export.export(module, (batch,), dynamic_shapes=_any_batch(), strict=False)
-        torch.export.save(program, path)
+        content = io.BytesIO()  # torch's own writer of archives ends the process if the disk is full
+        torch.export.save(program, content)
+        path.write_bytes(content.getbuffer())
 
     _guarded(module, target, write)
 
