@@ -31,6 +31,9 @@ ONNX_RULES: dict[str, Callable[..., OnnxTensor | OnnxConstant]] = {}
 ONNX_FLOAT_TYPES = (1, 10, 11, 16)
 """ONNX's type numbers of FLOAT, FLOAT16, DOUBLE and BFLOAT16."""
 
+ONNX_HALF_TYPES = (10, 16)
+"""Those of 16 bits: FLOAT16 and BFLOAT16."""
+
 OnnxRule = TypeVar("OnnxRule", bound=Callable[..., Any])
 
 

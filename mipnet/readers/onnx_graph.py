@@ -18,6 +18,7 @@ from mipnet.network.graph import INPUT_NODE, Layer, Network, size
 from mipnet.readers.node_names import NodeNames
 from mipnet.readers.onnx_call import (
     ONNX_FLOAT_TYPES,
+    ONNX_HALF_TYPES,
     ONNX_RULES,
     OnnxCall,
     OnnxConstant,
@@ -85,8 +86,16 @@ class OnnxReader:
             from onnx import NodeProto
 
             found = OnnxCall(self, NodeProto(op_type="Identity"), {}).emit(Reshape(found.shape), found)
+        self._note_rounding_casts()
         layers = _ancestors(self.layers, found.name)
         return Network.build(one_sample(self.dims), layers, origins=self.names.origins, notes=self.notes, softmax=self.softmax)
+
+    def _note_rounding_casts(self) -> None:
+        """Record casts to numbers of 16 bits, which are read as no layer: the graph rounds there, the network does not."""
+        casts = [node for node in self.graph.node if node.op_type == "Cast" and attributes_of(node).get("to") in ONNX_HALF_TYPES]
+        if casts:
+            names = ", ".join(f"`{node.name or node.output[0]}`" for node in casts[:3]) + (", ..." if len(casts) > 3 else "")
+            self.notes.append(f"casts to numbers of 16 bits ({names}) round in the file, by up to 0.4 %, and not in the network")
 
     def _read_initialisers(self) -> None:
         from onnx import numpy_helper

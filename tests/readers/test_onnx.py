@@ -321,6 +321,14 @@ class TestLayers:
         assert compare(saved(tmp_path / "net.onnx", built), built, VEC, np.float16) < 1e-2
 
 
+@pytest.mark.parametrize(("to", "noted"), [(1, False), (11, False), (10, True)])
+def test_a_cast_that_rounds_is_noted(tmp_path: Path, to: int, noted: bool) -> None:
+    nodes = [("Softmax", ["x"], "a", {"axis": 1}), ("Cast", ["a"], "b", {"to": to}), ("Cast", ["b"], "y", {"to": 1})]
+    network = from_onnx(saved(tmp_path / "net.onnx", model(nodes, {}, VEC)))
+    assert any("casts to numbers of 16 bits (`Cast_1`)" in note for note in network.notes) is noted
+    assert network.softmax is not None
+
+
 SOFTMAX = [
     ("Softmax", {}, 8, VEC, 1),
     ("Softmax", {"axis": 1}, 13, VEC, 1),

@@ -156,6 +156,20 @@ def test_onnxruntime_has_the_last_word_where_probabilities_are_rounded(tmp_path:
     assert (np.array(row) @ verdict.output.reshape(-1) <= side).all()
 
 
+def test_onnxruntime_has_the_last_word_on_comparisons_of_zeros(tmp_path: Path) -> None:
+    """The logits of both classes differ, and their probabilities are 0 in float32: both comparisons hold."""
+    module = nn.Sequential(nn.Linear(2, 3), nn.Softmax(1))
+    with torch.no_grad():
+        module[0].weight.zero_()
+        module[0].bias.copy_(torch.tensor([-200.0, -210.0, 0.0]))
+    path = mn.export(module.eval(), tmp_path / "net.onnx", torch.zeros(1, 2))
+    network, region = mn.read(path), mn.Box(np.full((1, 2), -1.0), np.full((1, 2), 1.0))
+    question = asked(region, Clause(np.array([[1.0, -1.0, 0.0]]), np.zeros(1)))
+    assert mn.verify(network, question, oracle=mn.Oracle.of_file(path, network)).status == "sat"
+    exact = mn.verify(network, question)
+    assert (exact.status, exact.bound) == ("unsat", pytest.approx(10.0))
+
+
 def test_a_softmax_over_channels_makes_one_distribution_per_position() -> None:
     layers = [("fc", mn.Dense(torch.randn(12, 2, dtype=torch.float64))), ("view", mn.Reshape((3, 2, 2)))]
     network = mn.Network.build((2,), layers, softmax=FinalSoftmax("softmax", (0,)))
