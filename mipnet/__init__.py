@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from mipnet.model.explanation import Explanation as Explanation
     from mipnet.model.explanation import explain as explain
     from mipnet.model.losses import Loss as Loss
+    from mipnet.network.final_softmax import FinalSoftmax as FinalSoftmax
     from mipnet.network.gates import Gate as Gate
     from mipnet.network.gates import find_gates as find_gates
     from mipnet.network.graph import Layer as Layer
@@ -146,6 +147,7 @@ _HOME = {
     "mipnet.model.encoding": "Encoding add_network encode",
     "mipnet.errors": "MipnetError",
     "mipnet.model.explanation": "Explained Explanation explain",
+    "mipnet.network.final_softmax": "FinalSoftmax",
     "mipnet.network.gates": "Gate find_gates",
     "mipnet.network.graph": "Layer Network Node",
     "mipnet.layers": (

@@ -114,7 +114,9 @@ def _second_opinion(network: Network, question: Property, verdict: Verdict, sett
             note = f"{solver} found a counterexample where every clause had been refuted: please report this"
             return replace(trial.verdict_so_far(), stage="mip", findings=verdict.findings, seconds=verdict.seconds, note=note)
         if left is not None:
-            note = f"{solver} did not refute clause {left} of case {k} in time; without a cross-check this is unsat"
+            clause = trial.clauses[left]
+            why = "from linear functions below its log-sum" if isinstance(clause, LogitClause) and clause.log_sums else "in time"
+            note = f"{solver} did not refute clause {left} of case {k} {why}; without a cross-check this is unsat"
             return replace(verdict, status="unknown", note=note)
     return replace(verdict, note=f"{solver} agrees")
 

@@ -213,6 +213,19 @@ def test_the_solver_decides_many_inputs(backend: str, monkeypatch: pytest.Monkey
     assert run(module, unsafe.counterexample[None])[0, 0] >= largest - 1e-3
 
 
+@pytest.mark.parametrize(("outputs", "said"), [(2, "scip agrees"), (4, "did not refute clause 0 of case 0 from linear functions")])
+def test_a_second_solver_on_a_threshold(outputs: int, said: str) -> None:
+    """It refutes what is linear in the logits; of a log-sum it sees linear functions below it, from interval bounds."""
+    module, network, region = made("softmax", outputs, 0)
+    largest = run(module, grid())[:, 0].max()
+    rows = np.zeros((1, outputs))
+    rows[0, 0] = -1.0
+    verdict = mn.verify(network, asked(region, Clause(rows, np.array([-largest - 0.02]))), cross_check="scip", time_limit=30)
+    assert verdict.status == ("unsat" if outputs == 2 else "unknown")
+    assert said in verdict.note
+    assert "in whose units the bound is" in verdict.note
+
+
 @pytest.mark.parametrize(("plus", "minus"), [(1, 1), (3, 1), (1, 3), (2, 4)])
 def test_minorants_are_below_the_log_sum(plus: int, minus: int) -> None:
     generator, block = np.random.default_rng(0), LogSumBlock(0, plus, minus)

@@ -108,6 +108,17 @@ def test_the_seed_decides_and_the_module_given_stays(digits):
     assert all(not m._forward_hooks for m in a.module.modules())
 
 
+def test_a_softmax_at_the_end_changes_no_loss(digits):
+    x, y = digits[0].images[:100], digits[0].labels[:100]
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10)).double()
+    found = [
+        learn(each, x, y, epochs=2, seed=0, settings=ParsimoniousSettings(warmup=1)) for each in (net, nn.Sequential(*net, nn.Softmax(1)))
+    ]
+    assert np.allclose(found[0].history.loss, found[1].history.loss, rtol=1e-6)
+    assert found[0].masks.equals(found[1].masks)
+
+
 def test_a_higher_price_prunes_more_but_never_a_whole_layer(digits):
     x, y = digits[0].images[:300], digits[0].labels[:300]
     cheap, dear = (learn(oversized, x, y, log_g=g, epochs=10, settings=QUICK) for g in (1.0, 1000.0))
