@@ -10,6 +10,7 @@
     ├── UnboundedError (ValueError)  a big-M is needed where no finite bound is known
     ├── MemoryLimitReached (MemoryError)  something would not fit into memory: make it smaller, or raise the limit
     │   └── OutOfMemory              memory ended although it should have sufficed
+    ├── OutputInUse (RuntimeError)   another process writes there: wait, or name another place
     └── BackendError (RuntimeError)  the solver cannot do this
         ├── BackendMissing           not installed, or no such backend
         ├── OptionError              the solver has no such option, or not with this value
@@ -79,6 +80,10 @@ class MemoryLimitReached(MipnetError, MemoryError):
 
 class OutOfMemory(MemoryLimitReached):
     """Memory ended while something was made that should have fitted; the message says what."""
+
+
+class OutputInUse(MipnetError, RuntimeError):
+    """Another process writes to a run folder or a file; the message names it."""
 
 
 class BackendError(MipnetError, RuntimeError):

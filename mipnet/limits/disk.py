@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mipnet.errors import InputError, MipnetError
+from mipnet.limits.output_lock import only_writer
 
 PROBE_BYTES = 2**20
 """Size of the file that is written to find out whether the disk takes one."""
@@ -29,6 +31,31 @@ def whole_file(target: Path, size: int = PROBE_BYTES) -> Iterator[Path]:
             os.replace(fresh, target)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def own_file(target: Path | None) -> Iterator[None]:
+    """Be the only process that writes a file, and remove what a killed process has left of it; do nothing for None.
+
+    Raises `InputError` unless the file may be written, and `OutputInUse` if another process writes it.
+    """
+    if target is None:
+        yield
+        return
+    check_writable(target)
+    with only_writer(target) as locked:
+        if locked:
+            clear_remains(target)
+        yield
+
+
+def clear_remains(target: Path) -> None:
+    """Remove the files that a process which was killed while it wrote ``target`` has left; its lock must be held."""
+    pattern = re.compile(rf"\.{re.escape(target.stem[:80])}-[0-9a-f]{{8}}({re.escape(target.suffix)}|\.probe)")
+    for each in target.absolute().parent.iterdir():
+        if pattern.fullmatch(each.name):
+            with suppress(OSError):
+                each.unlink()
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def test_what_is_wrong_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> 
     for options, told in (
         (["--method", "magic"], "the method is `magic`; expected one of interval, crown, alpha, lp, mip"),
         (["--epsilon", "-1"], "the radius is -1.0"),
-        (["--save", "/nowhere/at/all.npz"], "no such file"),
+        (["--save", "/nowhere/at/all.npz"], "there is no folder"),
         (["--set", "gates.layers=[fc9]"], "gates asked for ['fc9']"),
     ):
         assert main(["bounds", DIGITS, *options]) == 2

@@ -11,7 +11,7 @@ import typer
 from mipnet.app.cli.options import Json, MemoryLimitOption, Set, option_overrides, print_json
 from mipnet.app.tasks import TASKS_BY_NAME, find_task
 from mipnet.errors import InputError
-from mipnet.limits.disk import check_writable, write_whole
+from mipnet.limits.disk import check_writable, own_file, write_whole
 from mipnet.limits.memory import memory_limit as limited_memory
 
 if TYPE_CHECKING:
@@ -72,19 +72,18 @@ def bounds(
     from mipnet.app.screen.network_tables import bounds_table
     from mipnet.app.screen.tables import make_console
 
-    if save is not None:
-        check_writable(save)
     spec = load_spec(file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
-    with limited_memory(spec.solve.memory_limit):
-        on_layer = make_console(stderr=True).print
-        found = compute_bounds(spec, method, epsilon=epsilon, gated=gates, time_limit=time_limit, on_layer=on_layer)  # type: ignore[arg-type]
-    if as_json:
-        print_json(bounds_record(found))
-    else:
-        print(found)
-        make_console().print(bounds_table(found))
-    if save is not None:
-        found.bounds.save(save)
+    with own_file(save):
+        with limited_memory(spec.solve.memory_limit):
+            on_layer = make_console(stderr=True).print
+            found = compute_bounds(spec, method, epsilon=epsilon, gated=gates, time_limit=time_limit, on_layer=on_layer)  # type: ignore[arg-type]
+        if as_json:
+            print_json(bounds_record(found))
+        else:
+            print(found)
+            make_console().print(bounds_table(found))
+        if save is not None:
+            found.bounds.save(save)
 
 
 def list_backends(as_json: Json = False) -> None:

@@ -39,6 +39,7 @@ def solve(
     """Run `mipnet solve`; the help is that of the task."""
     from mipnet.app.files.base import load_as
     from mipnet.app.files.yaml_source import parse_path
+    from mipnet.app.runs.folder import own_output
     from mipnet.app.runs.resume import kept_parts_text
 
     task = TASKS_BY_NAME["importance"]
@@ -54,16 +55,17 @@ def solve(
     )
     spec = load_as(task.file_class(), file, [*(set_ or []), *options, *([] if path is None else [parse_path(path)])])
     run = task.run_function()
-    try:
-        if quiet:
-            result = run(spec, resume=resume)
-        else:
-            with _progress(spec) as progress:
-                result = run(spec, progress, resume=resume)
-    except KeyboardInterrupt:
-        print(f"error: interrupted{kept_parts_text(spec)}", file=sys.stderr)
-        return 130
-    return finish(task, result, Printing(as_json, quiet))
+    with own_output(spec):
+        try:
+            if quiet:
+                result = run(spec, resume=resume)
+            else:
+                with _progress(spec) as progress:
+                    result = run(spec, progress, resume=resume)
+        except KeyboardInterrupt:
+            print(f"error: interrupted{kept_parts_text(spec)}", file=sys.stderr)
+            return 130
+        return finish(task, result, Printing(as_json, quiet))
 
 
 def _progress(file: SolveFile) -> LiveProgress:

@@ -43,7 +43,7 @@ def task_command(task: Task) -> Callable[..., int]:
         quiet: Quiet = False,
     ) -> int:
         from mipnet.app.files.base import load_as
-        from mipnet.app.runs.folder import check_output
+        from mipnet.app.runs.folder import own_output
         from mipnet.app.runs.listener import RunListener
         from mipnet.app.screen.progress import LineProgress
         from mipnet.app.screen.tables import make_console
@@ -52,13 +52,13 @@ def task_command(task: Task) -> Callable[..., int]:
             {"solve.time_limit": time_limit, "solve.memory_limit": memory_limit, "solve.backend": backend, "output": output}
         )
         spec = load_as(task.file_class(), file, [*(set_ or []), *options])
-        check_output(spec)
         run = task.run_function()
-        if quiet:
-            result = run(spec, RunListener())
-        else:
-            with LineProgress(make_console(stderr=True), f"{task.command} {file}") as progress:
-                result = run(spec, progress)
-        return finish(task, result, Printing(as_json, quiet))
+        with own_output(spec):
+            if quiet:
+                result = run(spec, RunListener())
+            else:
+                with LineProgress(make_console(stderr=True), f"{task.command} {file}") as progress:
+                    result = run(spec, progress)
+            return finish(task, result, Printing(as_json, quiet))
 
     return command

@@ -12,6 +12,7 @@ import typer
 from mipnet.app.cli.options import Json, MemoryLimitOption, Printing, Quiet, Set, finish, option_overrides, print_json
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError
+from mipnet.limits.disk import own_file
 from mipnet.limits.memory import memory_limit as limited_memory
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def verify(
             "solve.seed": seed,
         }
         overrides = option_overrides(given | {"output": None if output is None else str(output)}, names={"solve.time_limit": "timeout"})
-        return _verify_yaml(network, [*(set_ or []), *overrides], results_file, printing)
+        with own_file(results_file):
+            return _verify_yaml(network, [*(set_ or []), *overrides], results_file, printing)
     if set_:
         raise InputError("--set changes keys of a YAML file, and none is given; leave it out")
     if instances:
@@ -74,7 +76,7 @@ def verify(
         raise InputError("expected NET.ONNX and PROP.VNNLIB, or VERIFY.YAML, or --instances CSV")
     if output or workers:
         raise InputError(f"--{'output' if output else 'workers'} is for --instances; a single property takes --results-file")
-    with limited_memory(memory_limit):
+    with limited_memory(memory_limit), own_file(results_file):
         return _verify_files(network, property_file, settings, results_file, printing)
 
 
@@ -90,11 +92,8 @@ def _verify_files(network: Path, property_file: Path, settings: VerifySettings, 
     from mipnet.app.runs.vnncomp_instances import verify_files
     from mipnet.app.screen.tables import make_console
     from mipnet.app.screen.verify_tables import print_verdict
-    from mipnet.limits.disk import check_writable
 
     limit = settings.seconds or VERIFY_SECONDS_DEFAULT
-    if results_file is not None:
-        check_writable(results_file)
     try:
         with _progress(printing.quiet) as progress:
             verdict = verify_files(network, property_file, settings, limit, progress.stage if progress else None)
@@ -113,20 +112,19 @@ def _verify_files(network: Path, property_file: Path, settings: VerifySettings, 
 
 def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path | None, printing: Printing) -> int:
     from mipnet.app.files.base import load_as
-    from mipnet.limits.disk import check_writable
+    from mipnet.app.runs.folder import own_output
 
     task = TASKS_BY_NAME["verify"]
     file = load_as(task.file_class(), path, overrides)
-    if results_file is not None:
-        check_writable(results_file)
-    try:
-        with _progress(printing.quiet) as progress:
-            result = task.run_function()(file, progress)
-    except Exception:
-        _write(results_file, "error", None)
-        raise
-    _write(results_file, result.word, result.verdict)
-    return finish(task, result, printing)
+    with own_output(file):
+        try:
+            with _progress(printing.quiet) as progress:
+                result = task.run_function()(file, progress)
+        except Exception:
+            _write(results_file, "error", None)
+            raise
+        _write(results_file, result.word, result.verdict)
+        return finish(task, result, printing)
 
 
 def _write(results_file: Path | None, word: str, verdict: Verdict | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
@@ -13,19 +15,26 @@ from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.disk import own_file
 from mipnet.pruning.smaller.export import check_export, export
 from mipnet.verification.two_networks.compression import compress
 
 
 def run_compression(file: CompressFile, listener: RunListener | None = None) -> TaskResult:
     """Make a smaller network with equal outputs over the input set of a file, prove it, and save it if the proof succeeds."""
+    target = None if file.save is None else home_path(file.save)
+    with ExitStack() as stack:
+        with file.blame("save"):
+            if target is not None:
+                check_export(target)
+            stack.enter_context(own_file(target))
+        return _run(file, target)
+
+
+def _run(file: CompressFile, target: Path | None) -> TaskResult:
     given, deadline = file.solve, Deadline.after(file.solve.time_limit)
     settings, network = solver_settings(file), read_network(file)
     region = read_input_set(file, network)
-    target = None if file.save is None else home_path(file.save)
-    with file.blame("save"):
-        if target is not None:
-            check_export(target)
     with file.blame("network"):
         found = compress(network, region, backend=settings, time_limit=deadline, seed=given.seed)
     lines = output_lines(network)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mipnet.app.files.base import SpecFile
@@ -20,6 +21,7 @@ from mipnet.app.runs.result import RunResult
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError
 from mipnet.limits.disk import naming
+from mipnet.limits.output_lock import only_writer
 
 
 def check_output(file: SpecFile) -> None:
@@ -78,12 +80,53 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
+def own_output(file: SpecFile) -> Iterator[None]:
+    """Be the only process that writes the run folder of a file, if the file names one; what a killed process has left there is removed.
+
+    Raises `InputError` unless the folder may be written, and `OutputInUse` if another process writes it.
+    """
+    check_output(file)
+    if file.output_folder is None:
+        yield
+        return
+    with ExitStack() as stack:
+        with file.blame("output"):
+            stack.enter_context(own_folder(file.output_folder))
+        yield
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Be the only process that writes a run folder, and remove what a killed process has left beside it."""
+    with only_writer(folder) as locked:
+        if locked:
+            _clear_remains(folder.absolute())
+        yield
+
+
+def _clear_remains(folder: Path) -> None:
+    """Remove the folders of a process that was killed while it wrote a run folder; if it had moved the old one away, move that back."""
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(new|old)")
+    remains = [each for each in folder.parent.iterdir() if pattern.fullmatch(each.name)]
+    for each in remains:
+        if each.suffix == ".old" and not folder.exists():
+            each.rename(folder)
+        else:
+            shutil.rmtree(each, ignore_errors=True)
+
+
+@contextmanager
 def new_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """Yield a new folder to write into; it replaces ``folder`` when the block ends, and is removed if the block raises an error."""
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with own_folder(folder), _new_folder(folder.absolute(), names) as fresh:
+        yield fresh
+
+
+@contextmanager
+def _new_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     mark = uuid.uuid4().hex[:8]
     fresh, old = (folder.with_name(f".{folder.name}.{mark}.{kind}") for kind in ("new", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
     fresh.mkdir()
     try:
         yield fresh

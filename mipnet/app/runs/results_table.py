@@ -7,13 +7,15 @@ import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mipnet.app.runs.vnncomp import VNNCOMP_WORDS
 from mipnet.errors import InputError
-from mipnet.limits.disk import naming, write_whole
+from mipnet.limits.disk import clear_remains, naming, write_whole
+from mipnet.limits.output_lock import lock_path, only_writer
 from mipnet.verification.verdict import STAGE_NAMES
 
 RESULTS_FILE = "results.csv"
@@ -74,7 +76,8 @@ def open_table(folder: Path) -> list[InstanceResult]:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`{folder}` is a file; {expected}")
     if folder.is_dir() and not path.exists():
-        foreign = sorted(entry.name for entry in folder.iterdir() if entry.name != COUNTEREXAMPLES_FOLDER)
+        own = (COUNTEREXAMPLES_FOLDER, lock_path(path).name)
+        foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in own)
         if foreign:
             raise InputError(f"`{folder}` holds `{foreign[0]}` and no `{RESULTS_FILE}`; {expected}")
     (folder / COUNTEREXAMPLES_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -88,6 +91,17 @@ def open_table(folder: Path) -> list[InstanceResult]:
     if not lines:
         write_whole(path, _line(RESULT_COLUMNS))
     return list(_read_lines(path, lines[1:]))
+
+
+@contextmanager
+def own_table(folder: Path) -> Iterator[None]:
+    """Be the only process that writes the results in a folder; raises `OutputInUse` if another one does."""
+    if folder.exists() and not folder.is_dir():
+        open_table(folder)
+    with only_writer(folder / RESULTS_FILE) as locked:
+        if locked:
+            clear_remains(folder / RESULTS_FILE)
+        yield
 
 
 def _read_lines(path: Path, lines: Sequence[Sequence[str]]) -> Iterator[InstanceResult]:

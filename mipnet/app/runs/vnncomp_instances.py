@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from mipnet.app.runs.results_table import COUNTEREXAMPLES_FOLDER, InstanceResult, append, open_table
+from mipnet.app.runs.results_table import COUNTEREXAMPLES_FOLDER, InstanceResult, append, open_table, own_table
 from mipnet.app.runs.vnncomp import read_question, result_text, result_word
 from mipnet.backend import get_backend
 from mipnet.errors import DataError, InputError
@@ -114,27 +114,28 @@ def run_instances(
 
     An instance that cannot be read, or fails, is an ``error`` with the reason as its note.  ``workers`` processes run at the same time;
     with 0 all run in this process, and ``on_stage`` is called for each stage.  ``on_begin`` takes the instances that are left and the
-    number of those that are done.
+    number of those that are done.  Raises `OutputInUse` if another process writes to the folder.
     """
     settings, folder = settings or VerifySettings(), Path(folder)
     for backend in (settings.backend, settings.cross_check):
         if backend is not None:
             get_backend(backend)
-    table = open_table(folder)
-    known = {(result.benchmark, result.asked): result for result in table}
-    asked = {instance: settings.digest(instance) for instance in instances}
-    done = {one: known[key] for one in instances if (key := (one.benchmark, asked[one])) in known}
-    rest = [one for one in instances if one not in done]
-    on_begin(rest, len(done))
+    with own_table(folder):
+        table = open_table(folder)
+        known = {(result.benchmark, result.asked): result for result in table}
+        asked = {instance: settings.digest(instance) for instance in instances}
+        done = {one: known[key] for one in instances if (key := (one.benchmark, asked[one])) in known}
+        rest = [one for one in instances if one not in done]
+        on_begin(rest, len(done))
 
-    def keep(instance: Instance, result: InstanceResult) -> None:
-        done[instance] = result
-        append(folder, result)
-        on_done(result)
+        def keep(instance: Instance, result: InstanceResult) -> None:
+            done[instance] = result
+            append(folder, result)
+            on_done(result)
 
-    stage = None if workers else on_stage
-    programs = {one: partial(run_instance, one, settings, folder, asked[one], bool(workers), stage) for one in rest}
-    run_all(programs, workers=workers, on_done=keep)
+        stage = None if workers else on_stage
+        programs = {one: partial(run_instance, one, settings, folder, asked[one], bool(workers), stage) for one in rest}
+        run_all(programs, workers=workers, on_done=keep)
     return [done[one] for one in instances]
 
 
