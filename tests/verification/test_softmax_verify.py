@@ -213,15 +213,22 @@ def test_the_solver_decides_many_inputs(backend: str, monkeypatch: pytest.Monkey
     assert run(module, unsafe.counterexample[None])[0, 0] >= largest - 1e-3
 
 
-@pytest.mark.parametrize(("outputs", "said"), [(2, "scip agrees"), (4, "did not refute clause 0 of case 0 from linear functions")])
-def test_a_second_solver_on_a_threshold(outputs: int, said: str) -> None:
-    """It refutes what is linear in the logits; of a log-sum it sees linear functions below it, from interval bounds."""
+@pytest.mark.parametrize(
+    ("outputs", "sign", "said"),
+    [
+        (2, -1.0, "scip agrees"),
+        (4, -1.0, "scip agrees"),
+        (4, 1.0, "did not refute clause 0 of case 0 from linear functions below its log-sum"),
+    ],
+)
+def test_a_second_solver_on_a_threshold(outputs: int, sign: float, said: str) -> None:
+    """It refutes what is linear or convex in the logits, as ``p >= t``; of ``p <= t`` it sees linear functions from interval bounds."""
     module, network, region = made("softmax", outputs, 0)
-    largest = run(module, grid())[:, 0].max()
     rows = np.zeros((1, outputs))
-    rows[0, 0] = -1.0
-    verdict = mn.verify(network, asked(region, Clause(rows, np.array([-largest - 0.02]))), cross_check="scip", time_limit=30)
-    assert verdict.status == ("unsat" if outputs == 2 else "unknown")
+    rows[0, 0] = sign
+    side = (run(module, grid()) @ rows[0]).min() - 0.02
+    verdict = mn.verify(network, asked(region, Clause(rows, np.array([side]))), cross_check="scip", time_limit=30)
+    assert verdict.status == ("unsat" if said == "scip agrees" else "unknown")
     assert said in verdict.note
     assert "in whose units the bound is" in verdict.note
 
