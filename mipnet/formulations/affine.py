@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mipnet.arrays import Array, Csr, Ints, Mask, Shape, widen
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
+
+PRODUCT_MULTIPLICATIONS_MAX = 2**25
+"""Largest number of multiplications of a product of sparse matrices between two looks at the clock."""
 
 DENSE_PRODUCT_VARIABLES_MAX = 64
 """Largest number of different variables in all inputs of a layer, such as scores, for which the product is computed with a dense array."""
@@ -122,9 +126,12 @@ class Affine:
         constant[where] = self.constant
         return Affine(Csr((self.terms.data, self.terms.indices, indptr), shape=(where.size, self.terms.shape[1])), constant)
 
-    def through(self, matrix: Csr, constant: Array) -> Affine:
-        """Apply a linear layer to every sample: the terms are ``(I kron matrix) @ terms``; the new constant is given."""
-        return Affine(per_sample(matrix, self.shape[0], self.terms), constant)
+    def through(self, matrix: Csr, constant: Array, deadline: Deadline = NO_DEADLINE) -> Affine:
+        """Apply a linear layer to every sample: the terms are ``(I kron matrix) @ terms``; the new constant is given.
+
+        Raises `TimeLimitReached` after the deadline.
+        """
+        return Affine(per_sample(matrix, self.shape[0], self.terms, deadline), constant)
 
     def total(self) -> Affine:
         """Return the sum of all elements, of shape ``()``."""
@@ -167,9 +174,10 @@ def _with_starts(values: Sequence[Affine]) -> list[tuple[Affine, int]]:
     return [(v, int(start)) for v, start in zip(values, starts, strict=False)]
 
 
-def per_sample(matrix: Csr, samples: int, terms: Csr) -> Csr:
+def per_sample(matrix: Csr, samples: int, terms: Csr, deadline: Deadline = NO_DEADLINE) -> Csr:
     """Return ``(I_samples kron matrix) @ terms``, without the Kronecker product where possible.
 
+    Raises `TimeLimitReached` after the deadline.
     If every row of ``terms`` has one variable of its own, as after a nonlinear layer, the product only renames the columns of ``matrix``.
     """
     if terms.nnz == 0:
@@ -186,9 +194,22 @@ def per_sample(matrix: Csr, samples: int, terms: Csr) -> Csr:
         return _dense_product(matrix, samples, terms, variables)
     columns = (matrix.indices[None, :] + n_in * np.arange(samples, dtype=np.int64)[:, None]).reshape(-1)
     blocks = Csr((np.tile(matrix.data, samples), columns, _starts(matrix, samples)), shape=(samples * n_out, samples * n_in))
-    product = blocks @ terms
+    product = _product(blocks, terms, deadline)
     product.sum_duplicates()
-    return Csr(product)
+    return product
+
+
+def _product(matrix: Csr, terms: Csr, deadline: Deadline) -> Csr:
+    """Return ``matrix @ terms``, as many rows at a time as take some tenths of a second."""
+    count, multiplications = matrix.shape[0], matrix.nnz * terms.nnz / max(1, terms.shape[0])
+    at_once = max(1, int(count * PRODUCT_MULTIPLICATIONS_MAX / max(1, multiplications)))
+    if at_once >= count:
+        return Csr(matrix @ terms)
+    parts = []
+    for first in range(0, count, at_once):
+        deadline.check("multiply the affine functions of a layer by its weights")
+        parts.append(matrix[first : first + at_once] @ terms)
+    return Csr(sparse.vstack(parts, format="csr"))
 
 
 def _dense_product(matrix: Csr, samples: int, terms: Csr, variables: NDArray[Any]) -> Csr:

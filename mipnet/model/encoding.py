@@ -308,7 +308,7 @@ def _write(enc: Encoding, formulation: Formulation, deadline: Deadline, *, binar
         enc.scores[gate.name] = add_variables(enc.model, f"{prefix}score_{gate.name}", 0, 1, coords, binary=binary_gates)
     scores_at = {site: enc.scores[gate.name].labels.values for gate in enc.gates for site in gate.sites}
     other_binaries = (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
-    request = FormulationRequest(formulation, NetworkFacts(sum(enc.bounds.unstable().values()), other_binaries))
+    request = FormulationRequest(formulation, NetworkFacts(sum(enc.bounds.unstable().values()), other_binaries), deadline)
     with making_program(enc.network, enc.region, enc.bounds, request):
         _write_nodes(enc, request, scores_at, prefix, deadline)
         _add_output(enc, prefix)

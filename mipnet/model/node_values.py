@@ -14,15 +14,17 @@ from mipnet.formulations.formulation_choice import Formulation, NetworkFacts, ch
 from mipnet.formulations.gated import gated, gated_relu, published_linear
 from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.layers.activations import ReLU
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import Layer
 
 
 @dataclass(frozen=True)
 class FormulationRequest:
-    """The formulations that the user requested, and the properties of the network that `auto` uses."""
+    """The formulations that the user requested, the properties of the network that `auto` uses, and when the writing has to end."""
 
     formulation: Formulation
     facts: NetworkFacts
+    deadline: Deadline = NO_DEADLINE
 
 
 def scores_of_elements(labels: Ints, block: Block) -> Affine:
@@ -31,7 +33,7 @@ def scores_of_elements(labels: Ints, block: Block) -> Affine:
 
 
 def write_node(block: Block, inputs: list[Affine], score: Affine | None, request: FormulationRequest) -> Affine:
-    """Write a node and its gate, and return the value."""
+    """Write a node and its gate, and return the value; raises `TimeLimitReached` after the deadline."""
     node = block.node
     if all(x.is_fixed for x in inputs):
         value = Affine.fixed(_forward(node.layer, inputs))
@@ -49,7 +51,7 @@ def _layer_value(block: Block, inputs: list[Affine], request: FormulationRequest
         return block.checked(choose(block, request.formulation, request.facts)(node.layer, block, *inputs))
     constant = _forward(node.layer, inputs)
     maps = linear_map(node.layer, *(x.shape[1:] for x in inputs))
-    parts = [x.through(m, np.zeros(constant.shape)) for x, m in zip(inputs, maps, strict=True)]
+    parts = [x.through(m, np.zeros(constant.shape), request.deadline) for x, m in zip(inputs, maps, strict=True)]
     return sum(parts[1:], start=parts[0]) + constant
 
 

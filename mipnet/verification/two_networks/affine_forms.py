@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from scipy import sparse
 from scipy.spatial import distance
 
-from mipnet.arrays import Array, Csr, Ints, Shape, widen
+from mipnet.arrays import Array, Csr, Ints, widen
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.linear_rules import is_elementwise, lines
 from mipnet.formulations.affine import Affine, concatenate
@@ -22,12 +23,8 @@ from mipnet.network.sets import Box
 FORM_ROUNDING_RELATIVE = 1e-12
 """Rounding error of an affine function, relative to the sum of the absolute values of its terms."""
 
-COMPARED_NUMBERS_MAX = 10**9
-"""Largest number of differences that are computed to find nearest rows, which takes about a second."""
-
-
-PRODUCT_NUMBERS_MAX = 2**25
-"""Largest number of multiplications of sparse numbers between two looks at the clock, which take some tenths of a second."""
+COMPARED_NUMBERS_MAX, COMPARED_NUMBERS_AT_ONCE = 10**9, 10**8
+"""Largest number of differences that are computed to find nearest rows, which takes about a second, and between two looks at the clock."""
 
 
 class NearestRows(NamedTuple):
@@ -94,17 +91,40 @@ class AffineForms:
         If comparing all pairs takes too long, only neighbours in a random projection are compared.  An equal row is still found, but among
         different rows not always the nearest.
         """
-        reach = np.concatenate([[1.0], self.largest])
-        if rows.shape[0] * known.shape[0] * len(reach) <= COMPARED_NUMBERS_MAX:
-            near = distance.cdist(rows.toarray() * reach, known.toarray() * reach, "cityblock").argmin(axis=1)[None]
-        else:
-            along = np.random.default_rng(0).normal(size=len(reach)) * (reach > 0)
-            order, places = np.argsort(known @ along), np.sort(known @ along)
+        reach, count = np.concatenate([[1.0], self.largest]), rows.shape[0]
+        every = count * known.shape[0] * len(reach) <= COMPARED_NUMBERS_MAX
+        choose = self._nearest_of_all(known, reach) if every else self._neighbours(known, reach)
+        numbers = known.shape[0] * len(reach) if every else (rows.nnz + known.nnz) / max(1, count)
+        at_once, parts = max(1, int(COMPARED_NUMBERS_AT_ONCE / max(1, numbers))), []
+        for first in range(0, count, at_once):
+            self.deadline.check("compare the units of both networks")
+            part = Csr(rows[first : first + at_once])
+            near = choose(part)
+            differences = np.stack([abs(part - known[each]) @ reach for each in near])
+            best, sizes = differences.argmin(axis=0), abs(part) @ reach
+            found = differences.min(axis=0) + 2 * FORM_ROUNDING_RELATIVE * sizes
+            parts.append((near[best, np.arange(len(best))], found, sizes))
+        return NearestRows(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+    @staticmethod
+    def _nearest_of_all(known: Csr, reach: Array) -> Callable[[Csr], Ints]:
+        """Return a function that returns the nearest row of ``known`` for each of some rows, ``(1, rows)``."""
+        scaled = known.toarray() * reach
+        return lambda rows: distance.cdist(rows.toarray() * reach, scaled, "cityblock").argmin(axis=1)[None]
+
+    @staticmethod
+    def _neighbours(known: Csr, reach: Array) -> Callable[[Csr], Ints]:
+        """Return a function that returns both neighbours in a random projection for each of some rows, ``(2, rows)``."""
+        along = np.random.default_rng(0).normal(size=len(reach)) * (reach > 0)
+        projected = known @ along
+        order = np.argsort(projected)
+        places = projected[order]
+
+        def neighbours(rows: Csr) -> Ints:
             after = np.searchsorted(places, rows @ along)
-            near = order[np.clip(np.stack([after - 1, after]), 0, len(order) - 1)]
-        differences = np.stack([abs(rows - known[each]) @ reach for each in near])
-        best, sizes = differences.argmin(axis=0), abs(rows) @ reach
-        return NearestRows(near[best, np.arange(len(best))], differences.min(axis=0) + 2 * FORM_ROUNDING_RELATIVE * sizes, sizes)
+            return np.asarray(order[np.clip(np.stack([after - 1, after]), 0, len(order) - 1)])
+
+        return neighbours
 
 
 def apply_affine(layer: Layer, inputs: list[Affine], deadline: Deadline = NO_DEADLINE) -> Affine:
@@ -112,17 +132,5 @@ def apply_affine(layer: Layer, inputs: list[Affine], deadline: Deadline = NO_DEA
     with torch.no_grad():
         constant: Array = layer.forward(*(torch.tensor(x.constant) for x in inputs)).numpy()
     maps = linear_map(layer, *(x.shape[1:] for x in inputs))
-    parts = [_through(x, each, constant.shape, deadline) for x, each in zip(inputs, maps, strict=True)]
+    parts = [x.through(each, np.zeros(constant.shape), deadline) for x, each in zip(inputs, maps, strict=True)]
     return sum(parts[1:], start=parts[0]) + constant
-
-
-def _through(x: Affine, matrix: Csr, shape: Shape, deadline: Deadline) -> Affine:
-    """Return ``matrix @ x`` without a constant, some rows at a time."""
-    numbers, count = matrix.nnz * x.terms.nnz / max(1, x.terms.shape[0]), matrix.shape[0]
-    at_once = max(1, int(count * PRODUCT_NUMBERS_MAX / max(1, numbers)))
-    parts = []
-    for first in range(0, count, at_once):
-        deadline.check("multiply the affine functions of a layer by its weights")
-        part = Csr(matrix[first : first + at_once])
-        parts.append(x.through(part, np.zeros((1, part.shape[0]))).terms)
-    return Affine(Csr(sparse.vstack(parts, format="csr")), np.zeros(shape))
