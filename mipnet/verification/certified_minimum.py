@@ -285,7 +285,8 @@ class MinimumSearch:
         program, level = problem.problem.program, float(self.level[self.functions.group[row]])
         tolerance = tolerance_margin(program, program.cost, program.offset)
         stop = level + tolerance if Feature.BOUND_STOP in self.settings.mip.solver.features else None
-        found = problem.solve(limits=Limits(time=end.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop), start=start)
+        limits = Limits(time=end.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop)
+        found = problem.solve(limits=limits, time_limit=self.settings.deadline, start=start)
         self.nodes += found.nodes
         self.interrupted = found.interrupted
         self.improve("mip", np.array([row]), np.array([found.bound - tolerance]))

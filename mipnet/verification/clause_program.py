@@ -88,7 +88,7 @@ class ClauseProgram:
         """Minimise the excess of one clause, until the lower bound is above ``enough``; `confirm` is called with the solver's point."""
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
         stop = enough + 2 * self.tolerance if Feature.BOUND_STOP in self.settings.solver.features else None
-        result = self.problem.solve(limits=Limits(time=self.deadline.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop))
+        result = self.problem.solve(limits=Limits(gap=1e-9, gap_abs=1e-9, bound_stop=stop), time_limit=self.deadline)
         self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
         found = None if result.point is None else self.confirm(self.encoding.value("input", result.point))
         return ClauseResult(result.bound - self.tolerance, found, result.nodes, result.interrupted)
@@ -102,7 +102,7 @@ class ClauseProgram:
         target_known = Feature.OBJECTIVE_STOP in features
         while not deadline.passed:
             limits = Limits(time=deadline.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop, objective_stop=target if target_known else None)
-            result = self.problem.solve(limits=limits)
+            result = self.problem.solve(limits=limits, time_limit=self.deadline)
             nodes += result.nodes
             self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
             bound = max(bound, result.bound - self.tolerance)

@@ -263,7 +263,8 @@ class _DistortionSearch:
                 stop = self.power((1 - gap) * self.radius / radius) + tolerance if Feature.BOUND_STOP in solver.features else None
                 start: Start = "none" if self.point is None else encoding.point(self.point)
                 seconds = end.share(1 / (len(left) - position)).seconds
-                result = opened.solve(limits=Limits(time=seconds, gap=gap / 4, gap_abs=gap / 4, bound_stop=stop), start=start)
+                limits = Limits(time=seconds, gap=gap / 4, gap_abs=gap / 4, bound_stop=stop)
+                result = opened.solve(limits=limits, time_limit=end, start=start)
                 self.nodes, cuts = self.nodes + result.nodes, cuts + result.cuts
                 tolerance += SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * cuts
                 proven[position] = radius if result.status is Status.INFEASIBLE else self.root(result.bound - tolerance) * radius

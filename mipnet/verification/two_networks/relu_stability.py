@@ -187,7 +187,7 @@ class _StateProgram:
         problem.set_bounds(self.reached, upper=left.astype(np.float64))
         program = problem.problem.program
         tolerance = tolerance_margin(program, program.cost, program.offset)
-        found = problem.solve(limits=Limits(time=deadline.seconds, gap=STATE_PROGRAM_GAP, gap_abs=STATE_PROGRAM_GAP))
+        found = problem.solve(limits=Limits(gap=STATE_PROGRAM_GAP, gap_abs=STATE_PROGRAM_GAP), time_limit=deadline)
         states.rounds, states.nodes = states.rounds + 1, states.nodes + found.nodes
         if found.bound + tolerance < 1:
             on, off = self.unit[left & (self.sign == 0)], self.unit[left & (self.sign == 1)]
