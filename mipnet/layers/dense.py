@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -61,4 +62,9 @@ def _(layer: Dense, coefficients: Tensor, x: Interval) -> BackwardBound:
 
 @linear_map.register(Dense)
 def _(layer: Dense, *shapes: Shape) -> tuple[Csr, ...]:
-    return (Csr(layer.weight.numpy()),)
+    weight = layer.weight.numpy()
+    (rows, columns), kind = weight.shape, np.int32 if weight.size < 2**31 else np.int64
+    columns_of_rows = np.tile(np.arange(columns, dtype=kind), rows)
+    matrix = Csr((weight.reshape(-1).copy(), columns_of_rows, np.arange(0, weight.size + 1, columns, dtype=kind)), shape=weight.shape)
+    matrix.eliminate_zeros()
+    return (matrix,)

@@ -42,10 +42,16 @@ def constant(value: ArrayLike | Tensor, what: str) -> Tensor:
     if CODE_TYPE_PATTERN.fullmatch(kind):
         raise NetworkError(f"{what} is of type {kind}, whose numbers are codes; expected the floating-point weights that they stand for")
     tensor = torch.tensor(np.asarray(numbers(value, what, NetworkError), dtype=np.float64))
-    bad = int((~torch.isfinite(tensor)).sum())
-    if bad:
-        raise NetworkError(f"{what} holds {bad} NaN or infinite among {tensor.numel()} numbers; expected finite weights")
+    check_finite(tensor, what)
     return tensor
+
+
+def check_finite(tensor: Tensor, what: str) -> None:
+    """Raise `NetworkError` naming ``what`` if a number is NaN or infinite."""
+    if not torch.isfinite(tensor.sum()):  # one pass without a copy: the sum is finite only if all numbers are
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise NetworkError(f"{what} holds {bad} NaN or infinite among {tensor.numel()} numbers; expected finite weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +179,7 @@ class Network:
                 raise NetworkError(f"`{name}` has shape {shape} for one sample; expected positive sizes in at least one axis")
         for node in self.nodes:
             for key, value in node.layer.weights().items():
-                constant(value, f"`{key}` of node `{node.name}`")
+                check_finite(value, f"`{key}` of node `{node.name}`")
         if self.softmax is not None:
             self.softmax.check(self.output_shape)
 

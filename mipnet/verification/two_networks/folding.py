@@ -56,6 +56,12 @@ class AffineMap(NamedTuple):
         """Return the identity."""
         return AffineMap(np.eye(width), np.zeros(width), "", untouched=True)
 
+    def then(self, layer: Layer, shape: Shape, name: str) -> AffineMap:
+        """Return this map followed by an affine layer, whose input has a shape."""
+        matrix = layer.weight.numpy() if isinstance(layer, Dense) else linear_map(layer, shape)[0]
+        weight = matrix @ self.weight if not self.untouched else matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
+        return AffineMap(np.asarray(weight), matrix @ self.bias + _constant(layer, shape), name, untouched=False)
+
 
 class ActiveUnits(NamedTuple):
     """Units that are always active: their weights and biases, their columns in the next layer, and what is added to its bias.
@@ -101,10 +107,8 @@ class DenseChain:
                 block = AffineMap.identity(size(node.shape))
                 continue
             shape = network.shape_of(node.inputs[0])
-            (matrix,) = linear_map(node.layer, shape)
             name = node.name if isinstance(node.layer, Dense) else block.name
-            weight = matrix.toarray() if block.untouched else np.asarray(matrix @ block.weight)
-            block = AffineMap(weight, matrix @ block.bias + _constant(node.layer, shape), name, untouched=False)
+            block = block.then(node.layer, shape, name)
         chain._append(block._replace(name=block.name or "output_rows"))
         return chain
 
