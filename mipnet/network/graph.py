@@ -38,17 +38,22 @@ def constant(value: ArrayLike | Tensor, what: str) -> Tensor:
     Raises `NetworkError` naming ``what`` if an entry is NaN or infinite, and for types whose numbers are codes and not weights: those of
     8 bits or fewer, and quantised ones.
     """
-    kind = str(getattr(value, "dtype", "")).removeprefix("torch.")
-    if CODE_TYPE_PATTERN.fullmatch(kind):
-        raise NetworkError(f"{what} is of type {kind}, whose numbers are codes; expected the floating-point weights that they stand for")
+    _refuse_codes(value, what)
     tensor = torch.tensor(np.asarray(numbers(value, what, NetworkError), dtype=np.float64))
-    check_finite(tensor, what)
+    check_weights(tensor, what)
     return tensor
 
 
-def check_finite(tensor: Tensor, what: str) -> None:
-    """Raise `NetworkError` naming ``what`` if a number is NaN or infinite."""
-    if not torch.isfinite(tensor.sum()):  # one pass without a copy: the sum is finite only if all numbers are
+def _refuse_codes(value: ArrayLike | Tensor, what: str) -> None:
+    kind = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    if CODE_TYPE_PATTERN.fullmatch(kind):
+        raise NetworkError(f"{what} is of type {kind}, whose numbers are codes; expected the floating-point weights that they stand for")
+
+
+def check_weights(tensor: Tensor, what: str) -> None:
+    """Raise `NetworkError` naming ``what`` if a number is NaN or infinite, and for types whose numbers are codes; makes no copy."""
+    _refuse_codes(tensor, what)
+    if not torch.isfinite(tensor.sum()):  # the sum is finite only if all numbers are
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             raise NetworkError(f"{what} holds {bad} NaN or infinite among {tensor.numel()} numbers; expected finite weights")
@@ -179,7 +184,7 @@ class Network:
                 raise NetworkError(f"`{name}` has shape {shape} for one sample; expected positive sizes in at least one axis")
         for node in self.nodes:
             for key, value in node.layer.weights().items():
-                check_finite(value, f"`{key}` of node `{node.name}`")
+                check_weights(value, f"`{key}` of node `{node.name}`")
         if self.softmax is not None:
             self.softmax.check(self.output_shape)
 
