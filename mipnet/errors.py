@@ -22,6 +22,8 @@ Each message says what was given, what was expected and what to do.  The command
 from __future__ import annotations
 
 import difflib
+import operator
+import os
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -173,7 +175,9 @@ def _instead_of_module(given: object) -> str | None:
 
 
 def _instead_of_formulation(given: object) -> str | None:
-    return f"a mapping from layers to names, such as {{'relu': {given!r}}}" if isinstance(given, str) else None
+    if given is None or isinstance(given, Mapping):
+        return None
+    return f"a mapping from layers to names, such as {{'relu': {given!r}}}" if isinstance(given, str) else "a mapping from layers to names"
 
 
 EXPECTED_KINDS: dict[str, Callable[[object], str | None]] = {
@@ -182,6 +186,47 @@ EXPECTED_KINDS: dict[str, Callable[[object], str | None]] = {
     "formulation": _instead_of_formulation,
 }
 """For arguments that are easily mistaken: what is expected in place of a value of the wrong kind, or None if it is not wrong."""
+
+
+def _is_of(given: object, *names: str) -> bool:
+    """Return whether a value is of a class of mipnet with one of these names, which cannot be imported here."""
+    return any(each.__name__ in names and each.__module__.partition(".")[0] == "mipnet" for each in type(given).__mro__)
+
+
+def _no_whole_number(given: object) -> bool:
+    return isinstance(given, bool) or not hasattr(given, "__index__") or getattr(given, "ndim", 0) != 0 or operator.index(given) < 0
+
+
+def _no_path(given: object) -> bool:
+    return not isinstance(given, str | os.PathLike)
+
+
+EXPECTED_BY_ANNOTATION: dict[str, tuple[Callable[[object], bool], str]] = {
+    "Network": (lambda given: not _is_of(given, "Network"), "a network, as `mn.read` and `mn.from_torch` return"),
+    "Network | nn.Module": (
+        lambda given: not _is_of(given, "Network") and not hasattr(given, "state_dict"),
+        "a network, as `mn.read` and `mn.from_torch` return, or a torch.nn.Module",
+    ),
+    "Box": (lambda given: not _is_of(given, "Box"), "an input set, such as `mn.Box(lower, upper)` or `mn.LInf(x, radius)`"),
+    "Property": (lambda given: not _is_of(given, "Property"), "a property, as `mn.read_vnnlib` and `mn.robustness_property` return"),
+    "str | Path": (_no_path, "a path"),
+    "str | os.PathLike[str]": (_no_path, "a path"),
+    "Encoding | linopy.Model | Problem": (
+        lambda given: type(given).__module__ in ("builtins", "numpy") or hasattr(given, "state_dict") or _is_of(given, "Network", "Box"),
+        "an encoding, as `mn.encode` returns, or a linopy model",
+    ),
+}
+"""For annotations of arguments: whether a value is of the wrong kind, and what is expected."""
+
+EXPECTED_SEED = (_no_whole_number, "a whole number of at least 0")
+
+
+def _wrong_kind(name: str, annotation: str, given: object) -> str | None:
+    """Return what is expected for an argument in place of a value of the wrong kind, None if it is not wrong."""
+    if name in EXPECTED_KINDS and annotation != "Network | nn.Module" and (expected := EXPECTED_KINDS[name](given)) is not None:
+        return expected
+    is_wrong, words = EXPECTED_SEED if (name, annotation) == ("seed", "int") else EXPECTED_BY_ANNOTATION.get(annotation, (None, ""))
+    return words if is_wrong is not None and is_wrong(given) else None
 
 
 @overload
@@ -208,7 +253,11 @@ def _checking_keywords(target: Any, hints: Mapping[str, str]) -> Any:
     parameters = signature(function).parameters
     known = [name for name, each in parameters.items() if each.kind in keyword_kinds and name != "self"]
     kinds = {name: str(each.annotation) for name, each in parameters.items()}
-    checked = [(place, name) for place, name in enumerate(kinds) if name in EXPECTED_KINDS and kinds[name] != "Network | nn.Module"]
+    checked = [
+        (place, name)
+        for place, name in enumerate(kinds)
+        if name in EXPECTED_KINDS or kinds[name] in EXPECTED_BY_ANNOTATION or (name, kinds[name]) == ("seed", "int")
+    ]
 
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
@@ -216,9 +265,11 @@ def _checking_keywords(target: Any, hints: Mapping[str, str]) -> Any:
             if name not in known:
                 raise ArgumentError(f"`{target.__qualname__}` has no argument `{name}`; {_remedy(name, known, hints)}")
         for place, name in checked:
-            given = arguments[place] if place < len(arguments) else keywords.get(name)
-            if (expected := EXPECTED_KINDS[name](given)) is not None:
-                what = shown(given) if isinstance(given, str) else f"a {type(given).__name__}"
+            if place >= len(arguments) and name not in keywords:
+                continue
+            given = arguments[place] if place < len(arguments) else keywords[name]
+            if (expected := _wrong_kind(name, kinds[name], given)) is not None:
+                what = shown(given) if isinstance(given, str | int | float | None) else f"a {type(given).__name__}"
                 raise InputError(f"`{target.__qualname__}` was given {what} as `{name}`; expected {expected}")
         return function(*arguments, **keywords)
 

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal
 
 from mipnet.arrays import Array, Columns
 from mipnet.backend.program import Program, Rows
-from mipnet.errors import BackendError, BackendMissing, InputError, meant, suggest_keywords
+from mipnet.errors import BackendError, BackendMissing, InputError, meant, shown, suggest_keywords
 
 ENTRY_POINT_GROUP = "mipnet.backends"
 """The group of entry points that announce backends."""
@@ -317,7 +317,7 @@ def get_backend(which: str | Backend) -> Backend:
     if isinstance(which, BackendSettings):
         raise which.refused("the name of a backend, or an instance of `Backend`")
     if not isinstance(which, str):
-        raise BackendMissing(f"the backend is {which!r}; expected a name ({', '.join(_announced())}) or an instance of `Backend`")
+        raise BackendMissing(f"the backend is {shown(which)}; expected a name ({', '.join(_announced())}) or an instance of `Backend`")
     if which not in _announced():
         raise BackendMissing(f"no backend is called `{which}`; {_known_backends(which)}")
     found = _load(which, _announced()[which])

@@ -261,6 +261,8 @@ class Network:
         This is the output, or the argument of the ``softmax`` that was taken off; `outputs` applies it.
         """
         inputs = torch.as_tensor(np.asarray(numbers(x, "the input", NetworkError), dtype=np.float64))
+        if not inputs.ndim:
+            raise NetworkError(f"the input is one number; expected the shape (samples, {', '.join(map(str, self.input_shape))})")
         with torch.no_grad():
             parts = [
                 self.values(part, after)[self.output.name] for part in torch.tensor_split(inputs, list(range(batch, len(inputs), batch)))

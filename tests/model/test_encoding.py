@@ -191,7 +191,7 @@ def test_what_cannot_be_encoded_is_refused_by_name():
         mn.encode(network, box, formulation={"sigmoid": "big-m"})
     with pytest.raises(UnsupportedError, match="`maxpool2d` has no formulation `big-n`"):
         mn.encode(network, box, formulation={"maxpool2d": "big-n"})
-    with pytest.raises(InputError, match="expected a mapping such as"):
+    with pytest.raises(InputError, match="expected a mapping from layers to names, such as"):
         mn.encode(network, box, formulation="big-m")
     with pytest.raises(InputError, match="`loose`; expected `sound`, `paper`"):
         mn.encode(network, box, bounds="loose")

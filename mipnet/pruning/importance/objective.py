@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mipnet.errors import InputError, check_choice, suggest_keywords
+from mipnet.errors import InputError, check_choice, shown, suggest_keywords
 from mipnet.model.losses import Loss
 
 SparsityNormalization = Literal["units", "parameters", "paper"]
@@ -39,7 +39,7 @@ class Objective:
     layers: SparsityLayers = "paper"
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.weight) and self.weight >= 0):
-            raise InputError(f"the loss weight is {self.weight}; expected a number of at least 0")
+        if not (isinstance(self.weight, int | float | np.number) and np.isfinite(self.weight) and self.weight >= 0):
+            raise InputError(f"the loss weight is {shown(self.weight)}; expected a number of at least 0")
         check_choice("`normalize`", self.normalize, get_args(SparsityNormalization))
         check_choice("`layers`", self.layers, get_args(SparsityLayers))
