@@ -155,11 +155,12 @@ def _(layer: AvgPool2d, *shapes: Shape) -> tuple[Csr, ...]:
 @linear_map.register(AdaptiveAvgPool2d)
 def _(layer: AdaptiveAvgPool2d, *shapes: Shape) -> tuple[Csr, ...]:
     (given,) = shapes
-    rows, cols = (_adaptive_axis(given[axis + 1], layer.out[axis]) for axis in (0, 1))
+    rows, cols = (adaptive_axis(given[axis + 1], layer.out[axis]) for axis in (0, 1))
     return (_every_channel(Csr(sparse.kron(rows, cols, format="csr")), given[0]),)
 
 
-def _adaptive_axis(length: int, out: int) -> Csr:
+def adaptive_axis(length: int, out: int) -> Csr:
+    """Return the averages along one axis, a matrix of shape ``(out, length)``."""
     start, end = np.arange(out) * length // out, -(-(np.arange(1, out + 1) * length) // out)
     inside = (np.arange(length) >= start[:, None]) & (np.arange(length) < end[:, None])
     return Csr(inside / inside.sum(axis=1, keepdims=True))

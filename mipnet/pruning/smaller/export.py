@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import math
 import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -19,15 +20,20 @@ import yaml
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.errors import InputError, MipnetError, NetworkError, UnsupportedError, suggest_keywords
 from mipnet.limits.disk import check_writable, whole_file
+from mipnet.network.graph import Network
+from mipnet.pruning.smaller.onnx_translations import onnx_translations
 from mipnet.pruning.smaller.surgery import fit_sizes, replace_tensor
 from mipnet.readers.conversion import one_line
-from mipnet.readers.files import read_weights
+from mipnet.readers.files import read, read_weights
 from mipnet.readers.inline_layers import HIDDEN_ARGUMENTS, INLINE_LAYERS
 from mipnet.readers.torch import EXPORT_SAMPLES, from_torch, silent
 from mipnet.readers.weight_names import plain_names
 from mipnet.readers.weight_types import check_weights
+
+EXPORT_DIFFERENCE_MAX = 1e-3
+"""Largest difference between a module and its exported file, relative to the largest output or to 1: what rounding of weights explains."""
 
 
 @suggest_keywords
@@ -40,13 +46,17 @@ def export(module: nn.Module, path: str | os.PathLike[str], example_input: Array
     ``.onnx``         needs `pip install mipnet[onnx]`; the input is called `input`, the output `output`
 
     ``example_input`` has the shape ``(samples, *shape of one sample)``.
+
+    Programs and ONNX files are read again before they stand under their name.  Raises `UnsupportedError` if mipnet cannot read what torch
+    wrote, or if it is not the module.
     """
     target = Path(path)
     check_export(target)
-    shape = from_torch(module, example_input).input_shape
+    network = from_torch(module, example_input)
     value = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
     ours = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
-    MODULE_WRITERS[target.suffix.lower()](ours, target, torch.zeros(EXPORT_SAMPLES, *shape, dtype=value.dtype))
+    batch = torch.zeros(EXPORT_SAMPLES, *network.input_shape, dtype=value.dtype)
+    MODULE_WRITERS[target.suffix.lower()](ours, target, batch, network)
     return target
 
 
@@ -62,7 +72,7 @@ def _bytes_of(module: nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in module.state_dict().values())
 
 
-def _safetensors(module: nn.Module, target: Path, batch: Tensor) -> None:
+def _safetensors(module: nn.Module, target: Path, batch: Tensor, network: Network) -> None:
     from safetensors.torch import save_file
 
     tensors = {name: value.contiguous().clone() for name, value in module.state_dict().items()}
@@ -93,17 +103,17 @@ def layer_entry(part: nn.Module) -> dict[str, Any]:
     return entry
 
 
-def _pt2(module: nn.Module, target: Path, batch: Tensor) -> None:
+def _pt2(module: nn.Module, target: Path, batch: Tensor, network: Network) -> None:
     def write(path: Path) -> None:
         program = torch.export.export(module, (batch,), dynamic_shapes=_any_batch(), strict=False)
         content = io.BytesIO()  # torch's own writer of archives ends the process if the disk is full
         torch.export.save(program, content)
         path.write_bytes(content.getbuffer())
 
-    _guarded(module, target, write)
+    _guarded(module, target, network, write)
 
 
-def _onnx(module: nn.Module, target: Path, batch: Tensor) -> None:
+def _onnx(module: nn.Module, target: Path, batch: Tensor, network: Network) -> None:
     if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
         raise UnsupportedError(f"ONNX files need {' and '.join(missing)}; run `pip install mipnet[onnx]`")
 
@@ -118,26 +128,47 @@ def _onnx(module: nn.Module, target: Path, batch: Tensor) -> None:
             dynamo=True,
             external_data=False,
             verbose=False,
+            custom_translation_table=onnx_translations(network),
         )
 
-    _guarded(module, target, write)
+    _guarded(module, target, network, write)
 
 
 def _any_batch() -> tuple[dict[int, Any]]:
     return ({0: torch.export.Dim("batch")},)
 
 
-def _guarded(module: nn.Module, target: Path, write: Callable[[Path], None]) -> None:
+def _guarded(module: nn.Module, target: Path, network: Network, write: Callable[[Path], None]) -> None:
     try:
         with torch.no_grad(), silent(), whole_file(target, _bytes_of(module)) as fresh:
             write(fresh)
-    except OSError:
+            _check_written(fresh, target, network)
+    except (OSError, MipnetError):
         raise
     except Exception as error:
         raise UnsupportedError(f"`{target}` cannot be written: torch's exporter says {one_line(error)}") from None
 
 
-MODULE_WRITERS: dict[str, Callable[[nn.Module, Path, Tensor], None]] = {".safetensors": _safetensors, ".pt2": _pt2, ".onnx": _onnx}
+def _check_written(fresh: Path, target: Path, network: Network) -> None:
+    """Raise `UnsupportedError` unless the written file is read as the same function, up to the rounding of its number type."""
+    try:
+        found = read(fresh)
+    except InputError as refused:
+        why = str(refused).replace(str(fresh), str(target))
+        raise UnsupportedError(
+            f"`{target}` is not written: mipnet could not read what torch's exporter makes of the module ({why})"
+        ) from None
+    x = torch.randn(EXPORT_SAMPLES, *network.input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y, wanted = (each.outputs(x).reshape(len(x), -1) for each in (found, network))
+    error = abs(y - wanted).max() / max(1.0, abs(wanted).max()) if y.shape == wanted.shape else math.inf
+    if not error <= EXPORT_DIFFERENCE_MAX:
+        raise UnsupportedError(
+            f"`{target}` is not written: what torch's exporter makes of the module differs from it by {error:.1e}, relative to the largest"
+            " output; does its forward use constants of another number type?"
+        )
+
+
+MODULE_WRITERS: dict[str, Callable[[nn.Module, Path, Tensor, Network], None]] = {".safetensors": _safetensors, ".pt2": _pt2, ".onnx": _onnx}
 """The writer for each suffix."""
 
 
