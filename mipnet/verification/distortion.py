@@ -70,6 +70,7 @@ class Distortion:
     label: int
     seconds: float
     nodes: int
+    interrupted: bool = False
 
     @property
     def gap(self) -> float:
@@ -150,6 +151,7 @@ def minimum_distortion(
         own,
         time.monotonic() - began,
         search.nodes,
+        search.interrupted,
     )
 
 
@@ -168,14 +170,18 @@ class _DistortionSearch:
     best: float = math.inf
     point: Array | None = None
     nodes: int = 0
+    interrupted: bool = False
 
     def run(self, network: Network, clauses: tuple[Clause, ...]) -> None:
-        """Run all stages, or those that there is time for."""
-        self.attack()
-        for stage in (self.halve, self.solve):
-            with suppress(TimeLimitReached):  # what was proven before holds
-                stage()
-        self.halve_by_verification(network, clauses)
+        """Run all stages, or those that there is time for before Ctrl-C."""
+        try:
+            self.attack()
+            for stage in (self.halve, self.solve):
+                with suppress(TimeLimitReached):  # what was proven before holds
+                    stage()
+            self.halve_by_verification(network, clauses)
+        except KeyboardInterrupt:
+            self.interrupted = True
 
     def region(self, radius: float) -> Box:
         """Return the ball of a radius."""
@@ -271,8 +277,11 @@ class _DistortionSearch:
                 if result.point is not None:
                     self.learn_beyond(encoding, result.point)
                 if result.interrupted:
+                    self.interrupted = True
                     break
         self.lower = max(self.lower, min(float(proven.min()), radius))
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def halve_by_verification(self, network: Network, clauses: tuple[Clause, ...]) -> None:
         """Halve the range that the programs left open, by all stages of `mipnet.verify`; each radius gets the same share of the time."""
@@ -290,7 +299,7 @@ class _DistortionSearch:
             low, high = (middle, high) if verdict.status == "unsat" else (low, middle)
             self.lower = max(self.lower, low)
             if verdict.interrupted:
-                return
+                raise KeyboardInterrupt
 
     def power(self, share: float) -> float:
         """Return the objective at a distance, in units of the radius."""

@@ -48,6 +48,7 @@ class Margin:
     seconds: float
     nodes: int
     scale: MarginScale = "outputs"
+    interrupted: bool = False
 
     @property
     def gap(self) -> float:
@@ -87,7 +88,7 @@ def maximum_margin(
     uppers = {c: -float(value) for c, value in zip(others, lower, strict=True)}
     upper = max(-best.value, max(uppers.values()))
     output, seconds, scale = network.outputs(best.x)[0], time.monotonic() - began, _scale(network)
-    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, search.nodes, scale)
+    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, search.nodes, scale, search.interrupted)
 
 
 def _scale(network: Network) -> MarginScale:
@@ -101,6 +102,7 @@ class _MarginSearch:
     def __init__(self, excess: Excess, region: Box, settings: MipSettings, deadline: Deadline, gap: float) -> None:
         self.excess, self.region, self.settings, self.deadline, self.gap = excess, region, settings, deadline, gap
         self.lower, self.nodes, self.best = np.full(excess.clauses, -np.inf), 0, _BestMargin(excess, region)
+        self.interrupted = False
 
     def run(self, seed: int) -> None:
         """Run all stages, or those that there is time for."""
@@ -114,6 +116,8 @@ class _MarginSearch:
             self._solve(bounds)
         except TimeLimitReached:  # what was proven before holds
             pass
+        except KeyboardInterrupt:
+            self.interrupted = True
 
     def _solve(self, bounds: Bounds) -> None:
         if not (self.lower < self.best.value - self.gap).any() or self.deadline.passed:
@@ -126,7 +130,7 @@ class _MarginSearch:
                 self.nodes += result.nodes
                 self.lower[k] = max(self.lower[k], result.bound)
                 if result.interrupted:
-                    break
+                    raise KeyboardInterrupt
 
 
 class _BestMargin:

@@ -62,7 +62,7 @@ def bounds(
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the bounds to an .npz file.")] = None,
     set_: Set = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Show the bounds of every layer.
 
     The table has the number of units, of unstable units, and the mean width of the bounds.
@@ -84,6 +84,7 @@ def bounds(
             make_console().print(bounds_table(found))
         if save is not None:
             found.bounds.save(save)
+    return 130 if found.interrupted else 0
 
 
 def list_backends(as_json: Json = False) -> None:

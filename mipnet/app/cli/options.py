@@ -64,6 +64,7 @@ def option_overrides(options: Mapping[str, Any], names: Mapping[str, str] | None
 
 def finish(task: Task, result: RunResult, printing: Printing) -> int:
     """Print a result, save its run folder, and return the exit status; the folder is saved even if standard output is closed.
+    A result that cannot be saved is printed as JSON.
 
     Raises `InputError` if the run function of the task did not return a result.
     """
@@ -78,10 +79,20 @@ def finish(task: Task, result: RunResult, printing: Printing) -> int:
             elif not printing.quiet:
                 show_result(result, make_console())
         finally:
-            folder = task.save_function()(result)
+            folder = _save(task, result, printing)
         if folder is not None and not printing.as_json and not printing.quiet:
             print(f"written to {folder}")
     return result.status
+
+
+def _save(task: Task, result: RunResult, printing: Printing) -> Any:
+    """Save the run folder of a result; if the disk does not take it, print the record, unless that is printed already."""
+    try:
+        return task.save_function()(result)
+    except OSError:
+        if not printing.as_json:
+            print_json(result.record)
+        raise
 
 
 def _check_result(task: Task, result: Any) -> None:

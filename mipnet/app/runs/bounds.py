@@ -14,7 +14,8 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Method
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import check_choice
-from mipnet.network.gates import find_gates
+from mipnet.network.gates import Gate, find_gates
+from mipnet.network.graph import Network
 from mipnet.network.sets import Box, LInf, Samples
 from mipnet.solving.tightening import TighteningRun, tighten
 
@@ -29,9 +30,11 @@ class BoundsRun:
     bounds: Bounds
     over: str
     seconds: float
+    interrupted: bool = False
 
     def __str__(self) -> str:
-        return f"Bounds by {self.bounds.method} over {self.over}, in {self.seconds:.2f} s"
+        ended = ": interrupted, this is what was proven by then" if self.interrupted else ""
+        return f"Bounds by {self.bounds.method} over {self.over}, in {self.seconds:.2f} s{ended}"
 
 
 def compute_bounds(
@@ -47,6 +50,7 @@ def compute_bounds(
 
     ``gated`` says whether the bounds hold for every score of the gates.  If it is None, they do exactly if there is no ``epsilon``:
     without gates, the bounds of single images are the values themselves.  ``on_layer`` takes a line per layer of `lp` and `mip`.
+    Ctrl-C before there are any bounds by the method returns those by intervals.
     """
     check_choice("the method", method, BOUND_METHODS)
     network = read_network(file)
@@ -55,16 +59,29 @@ def compute_bounds(
     with file.blame("data"):
         images = read_data(file, network).images.images
     region, over = input_set(images, epsilon)
-    began = time.perf_counter()
-    if method == "lp" or method == "mip":
-        bounds = tighten(
-            network, region, gates, method=method, backend=file.solve.backend, time_limit=time_limit, run=TighteningRun(on_layer=on_layer)
-        )
-    else:
-        bounds = propagate(network, region, gates, method=method)
+    began, interrupted = time.perf_counter(), False
+    try:
+        bounds = _bounds(file, network, region, gates, method, time_limit, on_layer)
+    except KeyboardInterrupt:  # those by intervals take some forward passes
+        bounds, interrupted = propagate(network, region, gates, method="interval"), True
     scores = f", any scores of {', '.join(gate.name for gate in gates)}" if gates else ""
     logits = "" if network.softmax is None else f"; those of the output are of the logits, before the {network.softmax.kind}"
-    return BoundsRun(bounds, over + scores + logits, time.perf_counter() - began)
+    return BoundsRun(bounds, over + scores + logits, time.perf_counter() - began, interrupted)
+
+
+def _bounds(
+    file: SolveFile,
+    network: Network,
+    region: Box,
+    gates: tuple[Gate, ...],
+    method: Method | Literal["lp", "mip"],
+    time_limit: float,
+    on_layer: Callable[[str], None] | None,
+) -> Bounds:
+    if method == "lp" or method == "mip":
+        run = TighteningRun(on_layer=on_layer)
+        return tighten(network, region, gates, method=method, backend=file.solve.backend, time_limit=time_limit, run=run)
+    return propagate(network, region, gates, method=method)
 
 
 def input_set(images: Array, epsilon: float | None) -> tuple[Box, str]:
@@ -86,6 +103,7 @@ def bounds_record(found: BoundsRun) -> dict[str, Any]:
         "samples": bounds.region.samples,
         "gates": [gate.name for gate in bounds.gates],
         "runtime_s": found.seconds,
+        "interrupted": found.interrupted,
         "unstable": sum(layer.unstable or 0 for layer in layers),
         "layers": [asdict(layer) for layer in layers],
     }

@@ -47,7 +47,7 @@ class ComparisonRun:
     @property
     def status(self) -> int:
         """The exit status: 0 if the solution of the scores is verified, 1 if not, 130 after Ctrl-C in the solve."""
-        interrupted = self.file.scores is None and self.run["interrupted"]
+        interrupted = (self.file.scores is None and self.run["interrupted"]) or (self.table is not None and self.table.interrupted)
         return exit_status(self.table is not None and self.run["verified"], interrupted)
 
     @property
@@ -64,6 +64,7 @@ class ComparisonRun:
         same_split = f"the held-out images are of the `{data.split}` split, which contains the images of the scores"
         return (
             *((same_split,) if data.holdout == data.split else ()),
+            *(("the comparison was interrupted: the rivals that are not in the table were not run",) if self.status == 130 else ()),
             *(() if self.run["verified"] else ("the scores come from a point that did not survive its replay: do not trust them",)),
         )
 
@@ -107,7 +108,8 @@ def run_comparison(file: CompareFile, listener: RunListener | None = None) -> Co
         found = ScoresWithRecord(done.scores, done.record)
     else:
         found = _stored_scores(file, stored, gates)
-    table = None if found.scores is None else _table(file, inputs, holdout, gates, found.scores, listener)
+    interrupted = stored is None and bool(found.run["interrupted"])
+    table = None if found.scores is None else _table(file, inputs, holdout, gates, found.scores, listener, interrupted)
     return ComparisonRun(file, solve_file, found.scores, table, found.run)
 
 
@@ -150,7 +152,13 @@ def _checked_holdout(file: CompareFile, solve_file: SolveFile, inputs: Importanc
 
 
 def _table(
-    file: CompareFile, inputs: ImportanceInputs, holdout: Dataset, gates: tuple[Gate, ...], scores: xr.Dataset, listener: RunListener
+    file: CompareFile,
+    inputs: ImportanceInputs,
+    holdout: Dataset,
+    gates: tuple[Gate, ...],
+    scores: xr.Dataset,
+    listener: RunListener,
+    interrupted: bool,
 ) -> ComparisonTable:
     given = file.compare
     with file.blame("compare"):
@@ -160,7 +168,7 @@ def _table(
             scores,
             inputs.images,
             holdout,
-            rivals=None if given.rivals == "all" else given.rivals,
+            rivals=() if interrupted else None if given.rivals == "all" else given.rivals,
             shares=given.shares,
             settings=ComparisonSettings(
                 normalize=given.normalize,

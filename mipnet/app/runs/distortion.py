@@ -50,4 +50,4 @@ def run_distortion(file: DistortionFile, listener: RunListener | None = None) ->
     }
     gap = ENDS_TOLERANCE_FACTOR * given.tolerance
     closed = found.gap <= gap if attained else found.lower >= region.radius * (1 - gap)
-    return TaskResult(file, task_record(file, record), [line], closed)
+    return TaskResult(file, task_record(file, record), [line], closed, found.interrupted)

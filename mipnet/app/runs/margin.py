@@ -39,4 +39,5 @@ def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskRes
         "seconds": found.seconds,
         "nodes": found.nodes,
     }
-    return TaskResult(file, task_record(file, record), [*lines, line], found.gap <= ENDS_TOLERANCE_FACTOR * given.tolerance)
+    closed = found.gap <= ENDS_TOLERANCE_FACTOR * given.tolerance
+    return TaskResult(file, task_record(file, record), [*lines, line], closed, found.interrupted)

@@ -22,6 +22,10 @@ NETCDF_HEAD_BYTES = 2**16
 """About the size of a netCDF file without its numbers."""
 
 
+INTERRUPTED_LINE = "interrupted: this is what was proven by then"
+"""The last line of a result that Ctrl-C ended."""
+
+
 class RunResult(Protocol):
     """The result of a run."""
 
@@ -65,6 +69,9 @@ class TaskResult:
             raise InputError(f"the result of task `{self.file.task}` has lines={self.lines!r}; expected a list of strings")
         if not isinstance(self.record, Mapping):
             raise InputError(f"the result of task `{self.file.task}` has record={self.record!r}; expected a dict")
+        if self.interrupted:
+            object.__setattr__(self, "record", {**self.record, "interrupted": True})
+            object.__setattr__(self, "lines", [*self.lines, INTERRUPTED_LINE])
         object.__setattr__(self, "record", plain(self.record))
         try:
             json.dumps(self.record, allow_nan=False)

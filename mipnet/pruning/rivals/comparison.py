@@ -48,6 +48,7 @@ class ComparisonTable:
     """The rows of a comparison.
 
     ``name`` is the name of the compared method, ``reference`` the accuracy without masks in percent, ``holdout`` the number of its images.
+    If Ctrl-C ``interrupted`` the comparison, the rows are those of the rivals that were finished.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -55,6 +56,7 @@ class ComparisonTable:
     reference: float
     seed: int
     holdout: int
+    interrupted: bool = False
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -188,12 +190,15 @@ def compare(
     contest = _Contest(network, gates, images, holdout)
     own = [OwnMasks(target, mask, contest.measure(mask)) for target, mask in _own_masks(network, gates, ours, shares, how.normalize)]
     rows = [_row(how.name, "given", one.target, [one.measured], 0.0) for one in own]
-    for rival in chosen:
-        if how.on_rival is not None:
-            how.on_rival(rival.name)
-        rows += contest.rows(rival, how, own)
-    reference = accuracy(network, holdout.images, holdout.labels)
-    return ComparisonTable(tuple(rows), how.name, reference, how.seed, len(np.asarray(holdout.labels)))
+    reference, interrupted = accuracy(network, holdout.images, holdout.labels), False
+    try:
+        for rival in chosen:
+            if how.on_rival is not None:
+                how.on_rival(rival.name)
+            rows += contest.rows(rival, how, own)
+    except KeyboardInterrupt:  # the rivals so far are compared
+        interrupted = True
+    return ComparisonTable(tuple(rows), how.name, reference, how.seed, len(np.asarray(holdout.labels)), interrupted)
 
 
 def _own_masks(

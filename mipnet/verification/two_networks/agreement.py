@@ -6,6 +6,7 @@ which equal units occur once (`mipnet.verification.two_networks.joint_network`).
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -120,6 +121,11 @@ def compare_outputs(
         found = joint if joint.bound <= found.bound else replace(joint, bound=found.bound, method=found.method)
     except TimeLimitReached:  # what was proven before holds
         pass
+    except KeyboardInterrupt:
+        if math.isinf(found.bound):
+            boxes = propagate(first, region, method="interval"), propagate(second, region, method="interval")
+            found = replace(found, bound=scale.terms * _separate_bound(boxes), method="separate")
+        found = replace(found, interrupted=True)
     x, bound = found.point[None], scale.outputs(found.bound)
     y = [each.outputs(x).reshape(-1) for each in (first, second)]
     largest, limit = float(np.abs(y[0] - y[1]).max()), settings.tolerance if within is None else within

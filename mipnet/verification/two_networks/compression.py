@@ -8,7 +8,7 @@ these, at most as many stay as the next layer has units, and a layer of such uni
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -33,6 +33,9 @@ from mipnet.verification.two_networks.relu_stability import ReluStates, decide_s
 
 COMPRESSION_TIME_SHARES = {"bounds": 0.3, "search": 0.2, "program": 0.6}
 """Share of the remaining time that a stage may use; the check of the result uses the rest."""
+
+INTERRUPTED_CHECK_SECONDS = 1.0
+"""Time limit of the check of the result after Ctrl-C."""
 
 AGREEMENT_TOLERANCE = 1e-4
 """The gap at which the check ends, relative to the difference of the outputs where that is above 1; as in `mipnet.agree`."""
@@ -137,6 +140,7 @@ def compress(
         As those of `mipnet.reach`.
 
     A softmax at the end stays: the outputs that are equal are the probabilities.
+    Ctrl-C ends the search: what is proven by then is removed, and a short check of the result follows, with ``agreement.interrupted``.
     Raises `UnsupportedError` for other layers (convolutions, pooling, residual connections, leaky ReLUs), naming the node.
     """
     began, deadline = time.monotonic(), Deadline.after(time_limit)
@@ -147,15 +151,20 @@ def compress(
     settings, shares = MipSettings.of(backend), COMPRESSION_TIME_SHARES
     chain = DenseChain.of(network)
     first = propagate(network, region, method="interval")  # some forward passes of dense layers, whatever the limit
-    bounds = propagate(network, region, method="alpha", start=first, time_limit=deadline.share(shares["bounds"]))
-    states = ReluStates.of(network, bounds)
-    states.search(deadline.share(shares["search"]), seed)
-    decide_states(states, settings, deadline.share(shares["program"]))
+    states, interrupted = ReluStates.of(network, first), False
+    try:
+        bounds = propagate(network, region, method="alpha", start=first, time_limit=deadline.share(shares["bounds"]))
+        states = ReluStates.of(network, bounds)
+        states.search(deadline.share(shares["search"]), seed)
+        decide_states(states, settings, deadline.share(shares["program"]))
+    except KeyboardInterrupt:  # what was proven before holds
+        interrupted, states.complete, deadline = True, False, deadline.within(INTERRUPTED_CHECK_SECONDS)
     units = [ReluUnits(name, *states.bounds_of(name)) for name in states.where]
     chain.shrink(units, region, deadline)
     small = chain.network()
     check = MinimumSettings(settings, deadline, AGREEMENT_TOLERANCE, seed=seed)
     agreement = compare_outputs(network, small, region, within, check, _proven_bounds(states, deadline))
+    agreement = replace(agreement, interrupted=agreement.interrupted or interrupted)
     layers = tuple(_counted(each, chain) for each in units)
     seconds = time.monotonic() - began
     return Compressed(small, layers, agreement, states.complete, states.rounds, states.nodes, seconds)

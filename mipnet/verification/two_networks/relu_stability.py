@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from mipnet.arrays import Array, Mask
-from mipnet.backend import Limits, Status
+from mipnet.backend import Limits
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.user_bounds import BoundsByNode
 from mipnet.errors import TimeLimitReached
@@ -194,7 +194,9 @@ class _StateProgram:
             states.upper[on] = np.minimum(states.upper[on], 0.0)
             states.lower[off] = np.maximum(states.lower[off], 0.0)
             return True
-        if found.point is None or found.status is Status.INTERRUPTED:
+        if found.interrupted:
+            raise KeyboardInterrupt
+        if found.point is None:
             return False
         reached = found.point[self.reached.labels.values] > 0.5
         states.learn(self.encoding.value("input", found.point))

@@ -1,0 +1,137 @@
+"""Ctrl-C at every stage keeps what is proven: the bounds hold, and are those of the stages before."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mipnet as mn
+from mipnet.app.cli.main import main
+from mipnet.app.runs import bounds as bounds_run
+from mipnet.verification import distortion, margin
+from mipnet.verification.two_networks import agreement, compression
+from tests.interrupts import CtrlCAtTheEnd
+from tests.nets import dense
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
+
+
+def network(seed: int) -> mn.Network:
+    g = np.random.default_rng(seed)
+    layers = [("fc1", dense(g, 12, 3)), ("relu1", mn.ReLU()), ("fc2", dense(g, 12, 12)), ("relu2", mn.ReLU()), ("fc3", dense(g, 3, 12))]
+    return mn.Network.build((3,), layers)
+
+
+BOX = mn.LInf(np.zeros((1, 3)), 1.0)
+
+
+def interrupt_in(monkeypatch: pytest.MonkeyPatch, place: object, name: str) -> None:
+    """Send SIGINT when this function begins."""
+    plain = getattr(place, name)
+
+    def interrupted(*given, **more):
+        os.kill(os.getpid(), signal.SIGINT)
+        return plain(*given, **more)
+
+    monkeypatch.setattr(place, name, interrupted)
+
+
+@pytest.mark.parametrize("stage", ["_bounds_of_both", "_joint_difference"])
+def test_agree(monkeypatch, stage):
+    one, other = network(0), network(1)
+    whole = mn.agree(one, other, BOX)
+    interrupt_in(monkeypatch, agreement, stage)
+    found = mn.agree(one, other, BOX)
+    assert (whole.interrupted, found.interrupted, found.method) == (False, True, "separate")
+    assert found.largest <= whole.largest + 1e-9
+    assert whole.bound <= found.bound < math.inf
+
+
+@pytest.mark.parametrize("stage", ["search", "decide_states"])
+def test_compress(monkeypatch, stage):
+    whole = network(0)
+    interrupt_in(monkeypatch, compression.ReluStates if stage == "search" else compression, stage)
+    found = mn.compress(whole, BOX)
+    assert (found.agreement.interrupted, found.complete, found.agreement.agree) == (True, False, True)
+    x = np.random.default_rng(0).uniform(-1, 1, (200, 3))
+    np.testing.assert_allclose(found.network.forward(x), whole.forward(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["attack", "halve", "solve", "halve_by_verification"])
+def test_distortion(monkeypatch, stage):
+    image, label = np.zeros(3), int(network(0).forward(np.zeros((1, 3))).argmax())
+    whole = mn.minimum_distortion(network(0), image, label, upper=2.0, clip=(-2, 2))
+    interrupt_in(monkeypatch, distortion._DistortionSearch, stage)
+    found = mn.minimum_distortion(network(0), image, label, upper=2.0, clip=(-2, 2))
+    assert found.interrupted or (stage == "halve_by_verification" and found.gap <= 1e-3)
+    assert not whole.interrupted
+    assert found.lower <= whole.upper + 1e-9
+    assert found.upper >= whole.lower - 1e-9
+    assert found.lower > 0 or stage in ("attack", "halve")
+
+
+@pytest.mark.parametrize("stage", ["propagate", "ClauseProgram"])
+def test_margin(monkeypatch, stage):
+    whole = mn.maximum_margin(network(0), BOX, 0)
+    interrupt_in(monkeypatch, margin, stage)
+    found = mn.maximum_margin(network(0), BOX, 0)
+    assert (whole.interrupted, found.interrupted) == (False, True)
+    assert found.lower <= whole.upper + 1e-9
+    assert found.upper >= whole.lower - 1e-9
+    assert (found.upper < math.inf) == (stage == "ClauseProgram")
+
+
+def test_margin_whose_solve_ends_as_ctrl_c_comes():
+    found = mn.maximum_margin(network(0), BOX, 0, backend=CtrlCAtTheEnd())
+    assert found.interrupted
+
+
+def test_comparison():
+    data = mn.load("digits", split="train", shape=(64,))
+    g = np.random.default_rng(0)
+    net = mn.Network.build((64,), [("fc1", dense(g, 20, 64)), ("relu1", mn.ReLU()), ("fc2", dense(g, 10, 20))])
+    gates, begun = mn.find_gates(net), []
+
+    def on_rival(rival):
+        begun.append(rival)
+        if len(begun) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    few = mn.LabelledImages(data.images[:50], data.labels[:50])
+    scores = mn.prune_stepwise(net, few.images, few.labels, shares=(0.1,)).scores()
+    settings = mn.ComparisonSettings(on_rival=on_rival)
+    table = mn.compare(net, gates, scores, few, few, rivals=["magnitude", "activation", "random"], shares=[0.2], settings=settings)
+    assert table.interrupted
+    assert table.methods == ("mip", "magnitude")
+    assert table.beaten(0.2).keys() == {"magnitude"}
+
+
+def test_bounds(monkeypatch, capsys):
+    interrupt_in(monkeypatch, bounds_run, "tighten")
+    assert main(["bounds", str(EXAMPLES / "digits.yaml"), "--method", "lp", "--epsilon", "0.1", "--json"]) == 130
+    record = json.loads(capsys.readouterr().out)
+    assert (record["method"], record["interrupted"]) == ("interval", True)
+    assert main(["bounds", str(EXAMPLES / "digits.yaml"), "--method", "lp", "--epsilon", "0.1"]) == 130
+    assert "interrupted, this is what was proven by then" in capsys.readouterr().out
+
+
+def test_the_command_says_and_writes_what_is_proven(monkeypatch, capsys, tmp_path):
+    (tmp_path / "margin.yaml").write_text(
+        "mipnet: 1\ntask: margin\nregion: {data: {source: digits}, radius: 0.05, clip: [0, 1]}\n"
+        f"network: {{file: {EXAMPLES / 'digits.safetensors'}, input_shape: [64], layers: [{{name: fc1, type: Linear, in_features: 64,"
+        " out_features: 50}, {name: relu1, type: ReLU}, {name: fc2, type: Linear, in_features: 50, out_features: 20},"
+        " {name: relu2, type: ReLU}, {name: fc3, type: Linear, in_features: 20, out_features: 10}]}\n"
+    )
+    interrupt_in(monkeypatch, margin, "ClauseProgram")
+    assert main(["margin", str(tmp_path / "margin.yaml"), "--output", str(tmp_path / "run")]) == 130
+    assert "interrupted: this is what was proven by then" in capsys.readouterr().out
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["interrupted"]
+    assert record["lower"] <= record["upper"]
