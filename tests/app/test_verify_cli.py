@@ -169,7 +169,7 @@ BAD = {
     "no formula": (["net.onnx", "text.onnx"], "stands outside of brackets"),
     "too many inputs": (["net.onnx", "wide.vnnlib"], "is written for 3 inputs; the network has 2"),
     "too many outputs": (["net.onnx", "tall.vnnlib"], "is written for 3 outputs; the network has 2"),
-    "strict": (["net.onnx", "strict.vnnlib"], "strict.vnnlib`, line 9"),
+    "no comparison": (["net.onnx", "unlike.vnnlib"], "unlike.vnnlib`, line 9"),
     "no time": (["net.onnx", "p.vnnlib", "--timeout", "0"], "--timeout 0: expected a positive number of seconds"),
     "nan time": (["net.onnx", "p.vnnlib", "--timeout", "nan"], "--timeout nan"),
     "no such backend": (["net.onnx", "p.vnnlib", "--backend", "abacus"], "abacus"),
@@ -197,7 +197,7 @@ def test_bad_input_is_told_in_one_line(name: str, elsewhere: Path, capsys: Captu
     asked(Path("p.vnnlib"), "(>= Y_0 0.9)")
     asked(Path("wide.vnnlib"), "(>= Y_0 0.9)", inputs=3)
     asked(Path("tall.vnnlib"), "(>= Y_0 0.9)", outputs=3)
-    asked(Path("strict.vnnlib"), "(> Y_0 0.9)")
+    asked(Path("unlike.vnnlib"), "(!= Y_0 0.9)")
     files = {"text.onnx": "hello", "empty.csv": "\n", "two.csv": "net.onnx,p.vnnlib,1\nnet.onnx,p.vnnlib\n", "soon.csv": "a,b,soon\n"}
     for file, text in {**files, "i.csv": "net.onnx,p.vnnlib,5\n"}.items():
         Path(file).write_text(text)
