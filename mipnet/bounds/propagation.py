@@ -22,6 +22,7 @@ from mipnet.bounds.user_bounds import BoundsByNode, UserBounds, check_by_samples
 from mipnet.errors import InputError, check_choice, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.limits.memory import check_memory
+from mipnet.limits.result_warnings import add_warning
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node, size
 from mipnet.network.sets import Box
@@ -179,6 +180,8 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
                 known.ungated[node.name] = value
             known.after[node.name] = value.with_zero if node.name in known.sites else value
     simpler = (*(() if question.start is None else question.start.simpler), *known.simpler)
+    for text in known.simpler:
+        add_warning(text)
     made = question.mode, method, known.stopped, tuple(dict.fromkeys(simpler))
     return Bounds(network, question.region, known.after, known.ungated, question.gates, *made)
 

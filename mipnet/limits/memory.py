@@ -90,6 +90,11 @@ def fits(size: float) -> bool:
     return small or size <= memory_left()
 
 
+def count_in_memory(each: float, most: int) -> int:
+    """Return how many things of a size, in bytes, may be made at once: at least one, and at most ``most``."""
+    return most if fits(each * most) else max(1, min(most, int(memory_left() / each)))
+
+
 def check_memory(what: str, size: float, remedy: str) -> None:
     """Raise `MemoryLimitReached` unless something of this size, in bytes, may be made.
 

@@ -22,11 +22,15 @@ from torch import Tensor
 
 from mipnet.arrays import Array, Shape
 from mipnet.errors import NetworkError, UnsupportedError, meant, suggest_keywords
+from mipnet.limits.memory import count_in_memory
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.given_arrays import layout_hint, numbers
 
 CODE_TYPE_PATTERN = re.compile(r"q?u?int[1-8]|bool|float[48]_\w+|bits\w+")
 """Types of NumPy and torch that weights are not given in."""
+
+PASS_ELEMENT_BYTES = 16
+"""Bytes per element of all nodes in a forward pass of one sample: its value, and a temporary copy of it."""
 
 INPUT_NODE = "input"
 """The name by which nodes refer to the network's input."""
@@ -263,6 +267,7 @@ class Network:
         inputs = torch.as_tensor(np.asarray(numbers(x, "the input", NetworkError), dtype=np.float64))
         if not inputs.ndim:
             raise NetworkError(f"the input is one number; expected the shape (samples, {', '.join(map(str, self.input_shape))})")
+        batch = count_in_memory(PASS_ELEMENT_BYTES * sum(size(node.shape) for node in self.nodes), batch)
         with torch.no_grad():
             parts = [
                 self.values(part, after)[self.output.name] for part in torch.tensor_split(inputs, list(range(batch, len(inputs), batch)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mipnet.network.graph import Network, size
+from mipnet.limits.memory import count_in_memory
+from mipnet.network.graph import PASS_ELEMENT_BYTES, Network, size
 
 PASS_MULTIPLICATIONS_MAX = 2**28
 """Largest number of multiplications in one forward pass of several samples, which takes about a tenth of a second."""
@@ -24,5 +25,9 @@ def multiplications(network: Network) -> int:
 
 
 def samples_at_once(network: Network, passes: int = 1) -> int:
-    """Return how many samples are passed at once, at least one; ``passes`` is the number of forward passes that each of them costs."""
-    return max(1, PASS_MULTIPLICATIONS_MAX // (passes * multiplications(network)))
+    """Return how many samples are passed at once, at least one and no more than fit into memory.
+
+    ``passes`` is the number of forward passes that each of them costs.
+    """
+    in_time = max(1, PASS_MULTIPLICATIONS_MAX // (passes * multiplications(network)))
+    return count_in_memory(passes * PASS_ELEMENT_BYTES * sum(size(node.shape) for node in network.nodes), in_time)

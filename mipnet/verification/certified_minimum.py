@@ -24,6 +24,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.bounds.user_bounds import BoundsByNode
 from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.result_warnings import left_out_if_too_large
 from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
@@ -178,16 +179,19 @@ class MinimumSearch:
         few_inputs = size(self.network.input_shape) <= SPLITTING_INPUTS_MAX
         solver_first = sum(self.bounds.unstable().values()) <= SOLVER_FIRST_UNITS_MAX
         if few_inputs and not solver_first:
-            self._split()
+            with left_out_if_too_large("halving the input set"):
+                self._split()
             yield
         self._propagate("alpha")
         yield
         self._search(MINIMUM_ROUNDS_SECOND)
         yield
-        self._solve()
+        with left_out_if_too_large("the solver"):
+            self._solve()
         yield
         if few_inputs and solver_first:
-            self._split()
+            with left_out_if_too_large("halving the input set"):
+                self._split()
         yield
 
     @property
@@ -230,7 +234,8 @@ class MinimumSearch:
 
     def _propagate(self, method: Literal["crown", "alpha"]) -> None:
         end = self._until(method)
-        self._learn_bounds(method, propagate(self.excess.network, self.region, method=method, start=self.bounds, time_limit=end))
+        with left_out_if_too_large(f"bounds by {method}"):
+            self._learn_bounds(method, propagate(self.excess.network, self.region, method=method, start=self.bounds, time_limit=end))
 
     def _learn_bounds(self, method: str, bounds: Bounds) -> None:
         self.bounds = bounds

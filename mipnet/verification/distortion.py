@@ -19,6 +19,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.result_warnings import add_warning, carries_warnings, left_out_if_too_large
 from mipnet.model.encoding import Encoding, encode
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import Network, size
@@ -30,7 +31,15 @@ from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import PROGRAM_CHECK_PASSES, TANGENT_VALUE_RANGE
 from mipnet.verification.counterexamples import CounterexampleSearch
-from mipnet.verification.robustness import TARGETS_HINT, Classes, ClipRange, class_differences, clipped_ball, image_and_classes
+from mipnet.verification.robustness import (
+    ENDS_TOLERANCE_FACTOR,
+    TARGETS_HINT,
+    Classes,
+    ClipRange,
+    class_differences,
+    clipped_ball,
+    image_and_classes,
+)
 from mipnet.verification.self_check import check_points, check_program
 from mipnet.verification.verify import verify
 
@@ -60,6 +69,7 @@ class Distortion:
 
     ``upper`` is attained at ``point``, of the network's input shape, where the network returns ``output``.  If no such point was found
     within the given distance, ``upper`` is infinite and ``lower`` is at most that distance.  ``gap`` is ``(upper - lower) / upper``.
+    ``warnings`` say what was not closed or left out.
     """
 
     lower: float
@@ -71,6 +81,7 @@ class Distortion:
     seconds: float
     nodes: int
     interrupted: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -103,6 +114,7 @@ class DistortionSettings(MipSettings):
 
 
 @suggest_keywords(moved=MOVED_ARGUMENTS_OF_DISTORTION)
+@carries_warnings
 def minimum_distortion(
     network: Network,
     x: ArrayLike,
@@ -140,6 +152,7 @@ def minimum_distortion(
     search.learn(image)
     if search.best > 0:
         search.run(network, clauses)
+    search.warn_if_open()
     found = search.point
     output = None if found is None else network.outputs(found)[0]
     return Distortion(
@@ -176,12 +189,22 @@ class _DistortionSearch:
         """Run all stages, or those that there is time for before Ctrl-C."""
         try:
             self.attack()
-            for stage in (self.halve, self.solve):
-                with suppress(TimeLimitReached):  # what was proven before holds
+            for name, stage in (("halving the radius by linear bounds", self.halve), ("the solver", self.solve)):
+                with suppress(TimeLimitReached), left_out_if_too_large(name):  # what was proven before holds
                     stage()
             self.halve_by_verification(network, clauses)
         except KeyboardInterrupt:
             self.interrupted = True
+
+    def warn_if_open(self) -> None:
+        """Add a warning if the distance is not known to the gap that was asked for."""
+        share, lower = 1 - ENDS_TOLERANCE_FACTOR * self.settings.gap, min(self.lower, self.best)
+        if lower >= share * self.radius:
+            return
+        if self.point is not None:
+            add_warning(f"the smallest distance lies between {lower:.6g} and {self.best:.6g}: it is not closed to {self.settings.gap:g}")
+        else:
+            add_warning(f"it is not decided whether the class changes between distance {lower:.6g} and {self.upper:g}")
 
     def region(self, radius: float) -> Box:
         """Return the ball of a radius."""

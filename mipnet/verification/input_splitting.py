@@ -21,6 +21,8 @@ from mipnet.bounds.interval import Interval
 from mipnet.bounds.propagation import BoundsQuestion, sweep
 from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.memory import fits, shown_bytes
+from mipnet.limits.result_warnings import add_warning
 from mipnet.network.graph import Node
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Ball, Box
@@ -63,6 +65,21 @@ class SubBoxes:
 
     def __len__(self) -> int:
         return len(self.bound)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all tensors."""
+        boxes = (self.box, *self.known.values())
+        return 8 * (len(self) + self.effect.numel() + sum(2 * each.lower.numel() for each in boxes))
+
+    def fit_beside(self, other: SubBoxes) -> bool:
+        """Return True if both may be copied into one; if not, that is added as a warning (`mipnet.limits.result_warnings`)."""
+        together = self.bytes + other.bytes
+        if fits(together):
+            return True
+        waiting = f"{len(self) + len(other):,} parts of the input set wait to be halved"
+        add_warning(f"the input set was not halved further: {waiting}, which take {shown_bytes(together)} once more when they are stored")
+        return False
 
     def __getitem__(self, which: Tensor | slice) -> SubBoxes:
         """Return the boxes with these numbers."""
@@ -141,6 +158,8 @@ class InputSplitting:
             if (effect.amax(1) < 0).any():
                 return False, None
             halves = boxes.halved(effect.argmax(1))
+            if len(rest) and not rest.fit_beside(halves):
+                return False, None
             undecided = rest + halves if len(rest) else halves
         return True, None
 
@@ -220,6 +239,8 @@ def lower_bound_by_splitting(
         except TimeLimitReached:
             break  # these boxes are still among those that wait
         rest = waiting[order[splitting.at_once :]]
+        if not rest.fit_beside(boxes):
+            break
         learn(np.concatenate([boxes.box.centre.numpy(), splitting.corners]))
         effect = effect_of_inputs(boxes, whole)
         over = (boxes.bound >= level()) | (effect.amax(1) < 0)

@@ -15,6 +15,7 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.result_warnings import add_warning, carries_warnings, left_out_if_too_large
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
@@ -22,7 +23,7 @@ from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.counterexamples import CounterexampleSearch
-from mipnet.verification.robustness import TARGETS_HINT, Classes, class_differences
+from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR, TARGETS_HINT, Classes, class_differences
 
 MARGIN_TIME_SHARES = {"bounds": 0.4, "search": 0.2}
 """Share of the remaining time that linear bounds and gradient search may use."""
@@ -37,6 +38,7 @@ class Margin:
     ``lower`` is attained by class ``target`` at ``point``, of the network's input shape, where the network returns ``output``.  ``gap`` is
     ``upper - lower``; ``uppers`` holds the certified upper bound of every class that was asked about.  ``scale`` says what y is: the
     ``outputs``, or the ``logits`` of a network that ends in a softmax, whose differences are ``ln(p_c / p_label)`` of its outputs p.
+    ``warnings`` say what was not closed or left out.
     """
 
     lower: float
@@ -49,6 +51,7 @@ class Margin:
     nodes: int
     scale: MarginScale = "outputs"
     interrupted: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -57,6 +60,7 @@ class Margin:
 
 
 @suggest_keywords(moved=MOVED_TO_MIP_SETTINGS | {"targets": TARGETS_HINT})
+@carries_warnings
 def maximum_margin(
     network: Network,
     region: Box,
@@ -87,6 +91,8 @@ def maximum_margin(
     lower, best = search.lower, search.best
     uppers = {c: -float(value) for c, value in zip(others, lower, strict=True)}
     upper = max(-best.value, max(uppers.values()))
+    if not upper + best.value <= ENDS_TOLERANCE_FACTOR * gap:
+        add_warning(f"the largest margin lies between {-best.value:.6g} and {upper:.6g}: it is not closed to {gap:g}")
     output, seconds, scale = network.outputs(best.x)[0], time.monotonic() - began, _scale(network)
     return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, search.nodes, scale, search.interrupted)
 
@@ -113,7 +119,8 @@ class _MarginSearch:
             search = CounterexampleSearch.of(self.excess, self.region, seed)
             end = self.deadline.share(MARGIN_TIME_SHARES["search"])
             self.best.learn(search.descend(torch.arange(self.excess.clauses), end)[0].numpy())
-            self._solve(bounds)
+            with left_out_if_too_large("the solver"):
+                self._solve(bounds)
         except TimeLimitReached:  # what was proven before holds
             pass
         except KeyboardInterrupt:

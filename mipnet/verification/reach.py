@@ -18,6 +18,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
@@ -50,7 +51,7 @@ class Reached:
     """The minima and maxima of some functions of the outputs; ``directions`` ``(functions, outputs)`` has one row per function.
 
     ``lowest[k].bound <= min <= lowest[k].value`` and ``highest[k].value <= max <= highest[k].bound``, where min and max are those of
-    function k over the box.
+    function k over the box.  ``warnings`` say what was not closed or left out.
     """
 
     directions: Array
@@ -62,6 +63,7 @@ class Reached:
     nodes: int
     backend: str
     interrupted: bool
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def lower(self) -> Array:
@@ -83,8 +85,18 @@ class Reached:
         """True if no gap is larger than the tolerance."""
         return self.gap <= self.tolerance
 
+    def warn_if_open(self) -> None:
+        """Add a warning if some gaps are larger than the tolerance."""
+        ends = [*self.lowest, *self.highest]
+        count = sum(end.gap > self.tolerance * max(1.0, abs(end.value)) for end in ends)
+        if count:
+            found = f"{count} of {len(ends)} minima and maxima are not found to the tolerance of {self.tolerance:g}"
+            largest = f"the largest gap is {self.gap:.3g}" if np.isfinite(self.gap) else "some of them have no bound at all"
+            add_warning(f"{found}: the bounds hold, and {largest}")
+
 
 @suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
+@carries_warnings
 def reach(
     network: Network,
     region: Box,
@@ -133,7 +145,9 @@ def reach(
     ends = [_extreme(*each) for each in zip(found, functions.ends, [-1] * len(rows) + [1] * len(rows), strict=True)]
     nodes, interrupted = sum(each.nodes for each in searches), any(each.interrupted for each in searches)
     boxes, seconds, solver = sum(each.parts for each in searches), time.monotonic() - began, settings.mip.solver.name
-    return Reached(rows, tuple(ends[: len(rows)]), tuple(ends[len(rows) :]), tolerance, seconds, boxes, nodes, solver, interrupted)
+    reached = Reached(rows, tuple(ends[: len(rows)]), tuple(ends[len(rows) :]), tolerance, seconds, boxes, nodes, solver, interrupted)
+    reached.warn_if_open()
+    return reached
 
 
 def _extreme(found: FoundMinimum, end: OutputEnd, sign: int) -> Extreme:

@@ -31,6 +31,9 @@ MOVED_ARGUMENTS_OF_ROBUSTNESS |= {
 }
 """What to write instead of arguments that `robustness` does not have any more; see `mipnet.errors.suggest_keywords`."""
 
+ENDS_TOLERANCE_FACTOR = 2.0
+"""A solver's own tolerances may leave a gap that is larger than the one that was asked for, up to this factor."""
+
 ClipRange = tuple[float, float] | None
 """The smallest and the largest valid number of an input, or None for all numbers."""
 

@@ -23,6 +23,8 @@ from mipnet.bounds.interval import Interval
 from mipnet.formulations.registry import is_affine
 from mipnet.layers.activations import ReLU
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.memory import fits, shown_bytes
+from mipnet.limits.result_warnings import add_warning
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.verification.clause_network import Excess
@@ -57,6 +59,17 @@ class Branches:
 
     def __len__(self) -> int:
         return len(self.bound)
+
+    def fit_beside(self, other: Branches) -> bool:
+        """Return True if both may be copied into one; if not, that is added as a warning (`mipnet.limits.result_warnings`)."""
+        together = sum(getattr(each, part.name).nbytes for each in (self, other) for part in fields(self))
+        if fits(together):
+            return True
+        waiting = f"{len(self) + len(other):,} branches wait"
+        add_warning(
+            f"no further signs of ReLUs were branched on: {waiting}, which take {shown_bytes(together)} once more when they are stored"
+        )
+        return False
 
     def __getitem__(self, which: Tensor | slice) -> Branches:
         """Return the branches with these numbers."""
@@ -130,7 +143,10 @@ class SignBranching:
             unit = self.choose(branches)
             if unit is None:
                 return False, None
-            waiting = rest + self.bounded(branches.split(unit), BRANCHING_STEPS)
+            halves = self.bounded(branches.split(unit), BRANCHING_STEPS)
+            if not rest.fit_beside(halves):
+                return False, None
+            waiting = rest + halves
         self.bound = self.refuted
         return True, None
 

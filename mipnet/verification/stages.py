@@ -13,6 +13,7 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.result_warnings import left_out_if_too_large
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case
 from mipnet.solving.mip_settings import MipSettings
@@ -123,15 +124,18 @@ class CaseTrial:
         self._search(SEARCH_ROUNDS_FIRST)
         yield "search"
         if size(self.network.input_shape) <= SPLITTING_INPUTS_MAX:
-            self._split()
+            with left_out_if_too_large("halving the input set"):
+                self._split()
             yield "splitting"
         self._propagate("alpha")
         yield "alpha"
         self._search(SEARCH_ROUNDS_SECOND)
         yield "search"
-        self._branch()
+        with left_out_if_too_large("branching on signs"):
+            self._branch()
         yield "branching"
-        self._solve()
+        with left_out_if_too_large("the solver"):
+            self._solve()
         yield "mip"
 
     def confirm(self, x: Array) -> Array | None:
@@ -158,7 +162,9 @@ class CaseTrial:
     def _propagate(self, method: str) -> None:
         self._begin(method)
         end = self._until(method)
-        self.bounds = propagate(self.excess.network, self.region, method=method, start=self.bounds, time_limit=end)  # type: ignore[arg-type]
+        with left_out_if_too_large(f"bounds by {method}"):
+            network, start = self.excess.network, self.bounds
+            self.bounds = propagate(network, self.region, method=method, start=start, time_limit=end)  # type: ignore[arg-type]
         self._refute(method, self._largest(self.bounds))
 
     def _search(self, rounds: int) -> None:

@@ -32,6 +32,7 @@ class Finding:
 class Verdict:
     """``sat`` with a counterexample, ``unsat`` with a bound above 0 for every clause, or ``unknown``.
 
+    ``warnings`` say which stages were left out, or cut short, for want of memory.
     ``stage`` is the last stage that was needed.  ``counterexample`` has the network's input shape, and ``output`` is the output that the
     oracle ``confirmed_by`` computed for it.  ``parts`` counts the parts of the input set that splitting and branching bounded, ``nodes``
     the solver's nodes.
@@ -49,6 +50,7 @@ class Verdict:
     backend: str
     interrupted: bool = False
     note: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def bound(self) -> float:

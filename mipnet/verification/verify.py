@@ -14,6 +14,7 @@ from mipnet.backend import Backend, get_backend
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
@@ -28,6 +29,7 @@ LOGIT_BOUND_NOTE = "thresholds of probabilities were rewritten for the logits, i
 
 
 @suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
+@carries_warnings
 def verify(
     network: Network,
     question: Property,

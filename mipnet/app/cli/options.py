@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -46,6 +47,12 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, allow_nan=False), flush=True)
 
 
+def print_warnings(texts: Iterable[str]) -> None:
+    """Print the warnings of a result on standard error, one line each."""
+    for text in texts:
+        print(f"warning: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
 def option_overrides(options: Mapping[str, Any], names: Mapping[str, str] | None = None) -> list[Override]:
     """Return the overrides of the options that are given (not None), by the dotted key that each sets.
 
@@ -78,6 +85,8 @@ def finish(task: Task, result: RunResult, printing: Printing) -> int:
                 print_json(result.record)
             elif not printing.quiet:
                 show_result(result, make_console())
+            if printing.as_json or printing.quiet:
+                print_warnings(getattr(result, "warnings", None) or ())
         finally:
             folder = _save(task, result, printing)
         if folder is not None and not printing.as_json and not printing.quiet:

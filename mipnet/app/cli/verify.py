@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.app.cli.options import Json, MemoryLimitOption, Printing, Quiet, Set, finish, option_overrides, print_json
+from mipnet.app.cli.options import Json, MemoryLimitOption, Printing, Quiet, Set, finish, option_overrides, print_json, print_warnings
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError
 from mipnet.limits.disk import own_file
@@ -107,6 +107,8 @@ def _verify_files(network: Path, property_file: Path, settings: VerifySettings, 
         print_json(record)
     elif not printing.quiet:
         print_verdict(record, make_console())
+    if printing.as_json or printing.quiet:
+        print_warnings(verdict.warnings)
     return 130 if verdict.interrupted else 0
 
 

@@ -42,4 +42,4 @@ def run_agreement(file: AgreeFile, listener: RunListener | None = None) -> TaskR
             closed = found.bound - found.largest <= given.tolerance * max(1.0, found.largest)
             proven = closed if asked.within is None else found.agree is True
     record, lines = softmax_record(network) | agreement_record(found), [*output_lines(network), agreement_line(found)]
-    return TaskResult(file, task_record(file, record), lines, proven, found.interrupted)
+    return TaskResult(file, task_record(file, record), lines, proven, found.interrupted, warnings=found.warnings)

@@ -16,9 +16,6 @@ from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.robustness import Classes
 from mipnet.verification.two_networks.agreement import Agreement
 
-ENDS_TOLERANCE_FACTOR = 2.0
-"""A solver's own tolerances may leave a gap that is larger than the file's tolerance, up to this factor."""
-
 
 def solver_settings(file: CertifyFile) -> MipSettings:
     """Return the solver of a file with its options; raises if the solver does not accept them."""

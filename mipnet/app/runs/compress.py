@@ -61,4 +61,4 @@ def _run(file: CompressFile, target: Path | None) -> TaskResult:
         "saved": str(target) if target is not None and proven else None,
         "seconds": found.seconds,
     }
-    return TaskResult(file, task_record(file, record), lines, proven, found.agreement.interrupted)
+    return TaskResult(file, task_record(file, record), lines, proven, found.agreement.interrupted, warnings=found.warnings)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 from mipnet.app.files.distortion_file import DistortionFile
-from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, softmax_record, solver_settings
+from mipnet.app.runs.certify import classes_of, softmax_record, solver_settings
 from mipnet.app.runs.inputs import read_image, read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
 from mipnet.limits.deadline import Deadline
 from mipnet.verification.distortion import DistortionSettings, minimum_distortion
+from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 
 
 def run_distortion(file: DistortionFile, listener: RunListener | None = None) -> TaskResult:
@@ -50,4 +51,4 @@ def run_distortion(file: DistortionFile, listener: RunListener | None = None) ->
     }
     gap = ENDS_TOLERANCE_FACTOR * given.tolerance
     closed = found.gap <= gap if attained else found.lower >= region.radius * (1 - gap)
-    return TaskResult(file, task_record(file, record), [line], closed, found.interrupted)
+    return TaskResult(file, task_record(file, record), [line], closed, found.interrupted, found.warnings)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from mipnet.app.files.margin_file import MarginFile
-from mipnet.app.runs.certify import ENDS_TOLERANCE_FACTOR, classes_of, output_lines, softmax_record, solver_settings
+from mipnet.app.runs.certify import classes_of, output_lines, softmax_record, solver_settings
 from mipnet.app.runs.inputs import read_network, read_region
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
 from mipnet.limits.deadline import Deadline
 from mipnet.verification.margin import maximum_margin
+from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 
 
 def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskResult:
@@ -40,4 +41,4 @@ def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskRes
         "nodes": found.nodes,
     }
     closed = found.gap <= ENDS_TOLERANCE_FACTOR * given.tolerance
-    return TaskResult(file, task_record(file, record), [*lines, line], closed, found.interrupted)
+    return TaskResult(file, task_record(file, record), [*lines, line], closed, found.interrupted, found.warnings)

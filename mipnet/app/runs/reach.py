@@ -42,7 +42,7 @@ def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResul
         "nodes": found.nodes,
         "parts": found.parts,
     }
-    return TaskResult(file, task_record(file, record), lines, found.closed, found.interrupted)
+    return TaskResult(file, task_record(file, record), lines, found.closed, found.interrupted, warnings=found.warnings)
 
 
 def _line(low: Extreme, high: Extreme) -> str:

@@ -52,7 +52,9 @@ class RunResult(Protocol):
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
 class TaskResult:
-    """The result of a task that has no further files and no tables: a record, lines to print, and whether it succeeded.
+    """The result of a task that has no further files and no tables: a record, lines to print, whether it succeeded, and warnings.
+
+    Warnings say in plain words why the result may mislead; they are printed after the lines, and are in the record.
 
     NumPy numbers and arrays in the record become numbers and lists.  Raises `InputError` if something else in it is not JSON data, or
     if ``lines`` is one string.
@@ -63,6 +65,7 @@ class TaskResult:
     lines: Sequence[str]
     success: bool = True
     interrupted: bool = False
+    warnings: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.lines, str) or not all(isinstance(line, str) for line in self.lines):
@@ -72,7 +75,8 @@ class TaskResult:
         if self.interrupted:
             object.__setattr__(self, "record", {**self.record, "interrupted": True})
             object.__setattr__(self, "lines", [*self.lines, INTERRUPTED_LINE])
-        object.__setattr__(self, "record", plain(self.record))
+        more = {} if self.warnings is None else {"warnings": list(self.warnings)}
+        object.__setattr__(self, "record", plain({**self.record, **more}))
         try:
             json.dumps(self.record, allow_nan=False)
         except (TypeError, ValueError) as error:

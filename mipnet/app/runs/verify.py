@@ -40,6 +40,11 @@ class VerifyRun:
         return exit_status(True, self.verdict.interrupted)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why the verdict may mislead, or what was left out."""
+        return self.verdict.warnings
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """The word; `mipnet.app.screen.verify_tables` has the table."""
         return (self.word,)

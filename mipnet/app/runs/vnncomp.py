@@ -70,6 +70,7 @@ def verdict_record(verdict: Verdict, word: str) -> dict[str, Any]:
         "clauses": [{"case": f.case, "clause": f.clause, "stage": f.stage, "bound": _finite(f.bound)} for f in verdict.findings],
         "counterexample": None if x is None else x.tolist(),
         "output": None if y is None else y.tolist(),
+        "warnings": list(verdict.warnings),
     }
 
 

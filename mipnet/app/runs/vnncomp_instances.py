@@ -187,7 +187,7 @@ def run_instance(
         nodes=verdict.nodes,
         confirmed_by=verdict.confirmed_by or "",
         point=point,
-        note=verdict.note,
+        note="; ".join(filter(None, (verdict.note, *verdict.warnings))),
     )
 
 

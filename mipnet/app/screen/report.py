@@ -13,6 +13,7 @@ from mipnet.app.runs.result import RunResult
 from mipnet.app.runs.verify import VerifyRun
 from mipnet.app.screen.compare_tables import comparison_report
 from mipnet.app.screen.solve_tables import importance_report
+from mipnet.app.screen.tables import warning_lines
 from mipnet.app.screen.verify_tables import print_verdict
 
 
@@ -21,6 +22,8 @@ def show_result(result: RunResult, console: Console) -> None:
     """Print a result: its lines, or the tables registered for its class by ``@show_result.register``."""
     for line in result.lines:
         console.print(Text(line), soft_wrap=True)
+    for warning in warning_lines(getattr(result, "warnings", None) or ()):
+        console.print(warning, soft_wrap=True)
 
 
 @show_result.register

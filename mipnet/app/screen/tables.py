@@ -71,6 +71,11 @@ def pairs(rows: Sequence[tuple[str, str | Text]]) -> Table:
     return table
 
 
+def warning_lines(warnings: Iterable[str]) -> list[Text]:
+    """Return a line per warning."""
+    return [Text(f"warning: {warning}", style="bold yellow") for warning in warnings]
+
+
 def note_lines(notes: Iterable[str]) -> list[Text]:
     """Return a line per note."""
     return [Text(f"note: {note}", style="yellow") for note in notes]

@@ -49,6 +49,7 @@ def _verdict_rows(record: Mapping[str, Any]) -> list[tuple[str, str | Text]]:
     ]
     rows += [("confirmed", Text(f"by {record['confirmed_by']}"))] if record["confirmed_by"] else []
     rows += [("note", Text(record["note"], style="yellow"))] if record["note"] else []
+    rows += [("warning", Text(text, style="bold yellow")) for text in record["warnings"]]
     return rows
 
 

@@ -18,8 +18,9 @@ from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import CROWN_ROUNDING_RELATIVE
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.errors import InputError, MemoryLimitReached, TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.result_warnings import add_warning, carries_warnings, left_out_if_too_large
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Case, Clause, Property
@@ -52,6 +53,7 @@ class Agreement:
     difference over the box.  ``method`` is the stage that proved the bound, or that the classes agree; ``near`` stands for a bound from the
     distance of each unit to its nearest unit in the other network, ``separate`` for one from the outputs of each network alone.  ``first``
     and ``second`` are the outputs at the point.  ``shared`` is the number of units of the second network that equal units of the first.
+    ``warnings`` say what was not decided, not closed or left out.
     """
 
     agree: bool | None
@@ -68,9 +70,19 @@ class Agreement:
     nodes: int
     backend: str
     interrupted: bool
+    warnings: tuple[str, ...] = ()
+
+    def warn_if_open(self, tolerance: float) -> None:
+        """Add a warning if it is not decided whether the networks agree, or if the largest difference is not found to a tolerance."""
+        if self.question == "class" and self.agree is None:
+            add_warning("it is not decided whether the networks name the same class: there is neither a proof nor an input")
+        if self.question != "class" and not self.bound - self.largest <= tolerance * max(1.0, self.largest):
+            found = f"the largest difference lies between {self.largest:.6g} and {self.bound:.6g}"
+            add_warning(f"{found}: it is not closed to {tolerance:g}")
 
 
 @suggest_keywords(moved=MOVED_TO_MIP_SETTINGS | {"known": "leave it out: the bounds are computed"})
+@carries_warnings
 def agree(
     first: Network,
     second: Network,
@@ -105,7 +117,10 @@ def agree(
     if within is not None and not within > 0:
         raise InputError(f"`within` is {within}; expected a number above 0")
     settings = MinimumSettings(MipSettings.of(backend), deadline, tolerance, seed=seed)
-    return compare_outputs(first, second, region, within, settings)
+    found = compare_outputs(first, second, region, within, settings)
+    if within is None or found.agree is None:
+        found.warn_if_open(tolerance)
+    return found
 
 
 def compare_outputs(
@@ -117,8 +132,9 @@ def compare_outputs(
     try:
         bounds = _bounds_of_both(first, second, region, settings.deadline, known)
         found = replace(found, bound=scale.terms * _separate_bound(bounds), method="separate")
-        joint = _joint_difference(first, second, region, within, settings, bounds)
-        found = joint if joint.bound <= found.bound else replace(joint, bound=found.bound, method=found.method)
+        with left_out_if_too_large("the comparison of both networks unit by unit"):
+            joint = _joint_difference(first, second, region, within, settings, bounds)
+            found = joint if joint.bound <= found.bound else replace(joint, bound=found.bound, method=found.method)
     except TimeLimitReached:  # what was proven before holds
         pass
     except KeyboardInterrupt:
@@ -211,10 +227,14 @@ def _nearest_unit_bound(first: Network, second: Network, region: Box, bounds: tu
         box = propagate(joined.network, region, given=joined.given, time_limit=deadline).after[joined.network.output.name]
     except TimeLimitReached:
         return np.inf
+    except MemoryLimitReached as error:
+        add_warning(f"the bound from nearest units was left out: {error}")
+        return np.inf
     return float((np.maximum(-box.lower.numpy(), box.upper.numpy())[0] + joined.slack).max())
 
 
 @suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
+@carries_warnings
 def agree_on_class(
     first: Network,
     second: Network,
@@ -249,7 +269,9 @@ def agree_on_class(
         clauses = _clauses(joined, region, count, margin, deadline)
     except TimeLimitReached:
         seconds = time.monotonic() - began
-        return Agreement(None, "class", 0.0, np.inf, None, None, None, None, 0, seconds, 0, 0, mip.solver.name, False)
+        found = Agreement(None, "class", 0.0, np.inf, None, None, None, None, 0, seconds, 0, 0, mip.solver.name, False)
+        found.warn_if_open(margin)
+        return found
     flat = region.reshape((1, region.lower.size))
 
     def run(x: Array) -> Array:
@@ -266,7 +288,7 @@ def agree_on_class(
     x = verdict.counterexample
     y = None if x is None else [each.outputs(x[None]).reshape(-1) for each in (first, second)]
     differ = x is not None and len({int(each.forward(x[None]).argmax()) for each in (first, second)}) > 1
-    return Agreement(
+    found = Agreement(
         False if differ else True if verdict.status == "unsat" else None,
         "class",
         0.0 if y is None else float(np.abs(y[0] - y[1]).max()),
@@ -282,6 +304,8 @@ def agree_on_class(
         verdict.backend,
         verdict.interrupted,
     )
+    found.warn_if_open(margin)
+    return found
 
 
 def _clauses(joined: JointNetwork, region: Box, count: int, margin: float, deadline: Deadline) -> list[Clause]:

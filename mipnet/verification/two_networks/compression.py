@@ -20,6 +20,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached, UnsupportedError, suggest_keywords
 from mipnet.layers import Dense, ReLU
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import Network, free_name
 from mipnet.network.sets import Box
@@ -60,6 +61,7 @@ class CompressedLayer:
 class Compressed:
     """The smaller ``network``, the counts of every layer, and the ``agreement`` of both networks over the box.
 
+    ``warnings`` say what was not proven or left out.
     ``complete`` is True if it was decided for every unit whether it changes state; undecided units are kept.  ``rounds`` is the number of
     solves of the program.
     """
@@ -71,6 +73,7 @@ class Compressed:
     rounds: int
     nodes: int
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     @suggest_keywords
     def module(self, dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -114,6 +117,7 @@ def softmax_modules(softmax: FinalSoftmax, shape: Shape) -> list[tuple[str, nn.M
 
 
 @suggest_keywords(moved=MOVED_TO_MIP_SETTINGS)
+@carries_warnings
 def compress(
     network: Network | nn.Module,
     region: Box,
@@ -165,6 +169,8 @@ def compress(
     check = MinimumSettings(settings, deadline, AGREEMENT_TOLERANCE, seed=seed)
     agreement = compare_outputs(network, small, region, within, check, _proven_bounds(states, deadline))
     agreement = replace(agreement, interrupted=agreement.interrupted or interrupted)
+    if agreement.agree is not True:
+        add_warning(f"the outputs of both networks are not proven to be equal: their difference is bounded by {agreement.bound:.3g}")
     layers = tuple(_counted(each, chain) for each in units)
     seconds = time.monotonic() - began
     return Compressed(small, layers, agreement, states.complete, states.rounds, states.nodes, seconds)

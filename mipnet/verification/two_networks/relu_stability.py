@@ -22,6 +22,7 @@ from mipnet.formulations.affine import Affine, concatenate
 from mipnet.formulations.linopy_rows import add_rows, add_variables
 from mipnet.layers import Concat, ReLU, Reshape
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.result_warnings import add_warning, left_out_if_too_large
 from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
@@ -149,13 +150,16 @@ def decide_states(states: ReluStates, settings: MipSettings, deadline: Deadline)
     """Solve the program until no open state is left, or until time is over; then ``complete`` is False."""
     try:
         if states.open.any():
-            program = _StateProgram(states, settings, deadline)
-            with open_problem(program.encoding, settings.solver, options=settings.options) as problem:
-                while states.open.any() and not deadline.passed and program.solve_once(problem, deadline):
-                    pass
+            with left_out_if_too_large("the program for units whose states no input shows"):
+                program = _StateProgram(states, settings, deadline)
+                with open_problem(program.encoding, settings.solver, options=settings.options) as problem:
+                    while states.open.any() and not deadline.passed and program.solve_once(problem, deadline):
+                        pass
     except TimeLimitReached:  # what was proven before holds
         pass
     states.complete = not states.open.any()
+    if not states.complete:
+        add_warning(f"{int(states.open.any(axis=0).sum()):,} units are kept for which it is not decided whether they change their state")
 
 
 class _StateProgram:

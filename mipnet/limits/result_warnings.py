@@ -1,0 +1,61 @@
+"""Warnings that a result carries: what was left out, or done in a simpler way, while it was computed.
+
+A function that returns a result collects them, and what it calls adds them, at any depth, in this thread and in those of solvers.  Nothing
+is collected after the block: the warnings are part of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import wraps
+from typing import Any, TypeVar
+
+from mipnet.errors import MemoryLimitReached
+
+FunctionWithResult = TypeVar("FunctionWithResult", bound=Callable[..., Any])
+
+_collected: ContextVar[list[str] | None] = ContextVar("warnings of a result of mipnet", default=None)
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the warnings that are added in the block, each text once; a result that is computed around it has them as well."""
+    outer, own = _collected.get(), list[str]()
+    token = _collected.set(own)
+    try:
+        yield own
+    finally:
+        _collected.reset(token)
+        if outer is not None:
+            outer += [text for text in own if text not in outer]
+
+
+def add_warning(text: str) -> None:
+    """Add a warning to the result that is being computed; without one, nothing happens."""
+    own = _collected.get()
+    if own is not None and text not in own:
+        own.append(text)
+
+
+def carries_warnings(function: FunctionWithResult) -> FunctionWithResult:
+    """Decorate a function whose result is a dataclass with a field ``warnings``: it gets those that were added meanwhile."""
+
+    @wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        with collected_warnings() as added:
+            found = function(*arguments, **keywords)
+        return replace(found, warnings=tuple(dict.fromkeys((*found.warnings, *added))))
+
+    return call  # type: ignore[return-value]
+
+
+@contextmanager
+def left_out_if_too_large(what: str) -> Iterator[None]:
+    """Run a part of a computation that may be left out: if it would not fit into memory, it ends, which is added as a warning."""
+    try:
+        yield
+    except MemoryLimitReached as error:
+        add_warning(f"{what} was left out: {error}")
