@@ -116,6 +116,22 @@ def test_boxes_that_wait_count(monkeypatch):
     assert found[-1] >= -1e-4
 
 
+@pytest.mark.parametrize("search", ["splitting", "branching"])
+def test_a_search_that_was_cut_short_is_not_done(search, monkeypatch):
+    net, region, matrix, edge = problem(0, 1)
+    excess = Excess.of(net, [Clause(matrix, edge - 1e-2)])
+    bounds = mn.propagate(excess.network, region, method="crown")
+    for looks in range(1, 60):
+        clock = StoppingClock(monkeypatch, looks)
+        if search == "splitting":
+            done, _ = input_splitting.InputSplitting(excess, region, 1e-9, lambda x: None, Deadline.after(60)).run()
+        else:
+            branching = sign_branching.SignBranching(excess, bounds, 0, 1e-9, lambda x: None, Deadline.after(60))
+            done, _ = branching.run()
+            assert branching.bound <= 1e-2 + 1e-9
+        assert not (done and clock.stopped)
+
+
 @pytest.mark.parametrize("pair", ["one weight", marked("other widths"), marked("behind a pool")])
 def test_the_bound_of_a_difference_holds(pair, monkeypatch):
     first, second, shape, region = pairs.PAIRS[pair]
