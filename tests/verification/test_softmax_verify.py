@@ -111,6 +111,23 @@ def test_comparisons_stay_as_they_are() -> None:
     assert threshold.rhs[0] > np.log(0.1 / 0.9)  # outwards
 
 
+def test_thresholds_are_moved_outwards_by_the_rounding_of_the_oracle() -> None:
+    _, pair, _ = made("softmax", 2, 0)
+    exact = np.log(0.1 / 0.9)
+    at_least = Clause(np.array([[0.0, -1.0]]), np.array([-0.9]))
+    (double,), (single,) = (logit_clauses(pair, [at_least], dtype) for dtype in (np.float64, np.float32))
+    assert exact < double.rhs[0] < exact + 1e-11
+    assert exact + 1e-6 < single.rhs[0] < exact + 1e-4
+    between = Clause(np.array([[0.0, -1.0], [0.0, 1.0]]), np.array([-0.2, 0.7]))
+    assert logit_clauses(pair, [between])[0].matrix.tolist() == [[1.0, -1.0], [-1.0, 1.0]]
+    for kind, side in (("softmax", -1.0), ("log_softmax", 0.0)):  # reached by rounding, and never beyond it
+        (certain,) = logit_clauses(made(kind, 2, 0)[1], [Clause(np.array([[0.0, -1.0]]), np.array([side]))], np.float32)
+        assert certain.matrix.tolist() == [[1.0, -1.0]]
+        assert -20 < certain.rhs[0] < -12
+        (never,) = logit_clauses(made(kind, 2, 0)[1], [Clause(np.array([[0.0, -1.0]]), np.array([side - 1e-5]))], np.float32)
+        assert (never.matrix.tolist(), never.rhs.tolist()) == ([[0.0, 0.0]], [-1.0])
+
+
 @pytest.mark.parametrize(
     ("row", "side", "status"),
     [
