@@ -116,7 +116,10 @@ class Encoding:
             sizes = tuple(named.sizes[dim] for dim in dims)
             like = xr.DataArray(np.empty(sizes), dims=dims, coords=coordinates(dims, sizes, self.samples))
             return matched(named, like, "the array and this encoding").astype(np.float64).assign_coords(like.coords)
-        return xr.DataArray(np.array(array, dtype=np.float64), dims=dims, coords=coordinates(dims, array.shape, self.samples))
+        plain = np.array(numbers(array, "the array"), dtype=np.float64)
+        if plain.ndim != len(dims):
+            raise DataError(f"the array has shape {plain.shape}; expected one axis for each of {dims}")
+        return xr.DataArray(plain, dims=dims, coords=coordinates(dims, plain.shape, self.samples))
 
     @suggest_keywords
     def point(self, x: Array, scores: Mapping[str, Array] | xr.Dataset | None = None) -> Array:
@@ -127,7 +130,10 @@ class Encoding:
         point = np.full(self.model._xCounter, np.nan)
         source = self.values[INPUT_NODE]
         if not source.is_fixed:
-            point[source.terms.indices] = numbers(x, "the input").reshape(-1)
+            given = numbers(x, "the input")
+            if given.size != source.constant.size:
+                raise DataError(f"the input has shape {given.shape}; expected {source.shape}")
+            point[source.terms.indices] = given.reshape(-1)
         if isinstance(scores, xr.Dataset):
             scores = {str(name): values.values for name, values in by_unit(self.gates, scores, "scores").items()}
         for gate in self.gates:

@@ -99,7 +99,8 @@ def in_order(array: xr.DataArray, what: str, failure: type[InputError] = DataErr
     known = [rank for rank in ranks if rank is not None]
     if len(set(known)) < len(known):
         raise failure(f"{what} has dimensions {array.dims}, of which two mean the same axis; rename one of them")
-    if known != sorted(known):
+    misplaced = 0 in ranks[1:] or len(AXIS_WORDS) - 1 in ranks[:-1]
+    if known != sorted(known) or misplaced:
         if len(known) < len(ranks):
             raise failure(f"{what} has dimensions {array.dims}, whose order mipnet does not know; transpose it, with the samples first")
         array = array.transpose(*(dim for _, dim in sorted(zip(known, array.dims, strict=True))))

@@ -12,6 +12,7 @@ import numpy as np
 
 from mipnet.arrays import Array, Mask
 from mipnet.errors import DataError, InputError, suggest_keywords
+from mipnet.network.given_arrays import numbers
 from mipnet.network.sets import Box
 
 SMALLEST_POSITIVE = float(np.nextafter(0.0, 1.0))
@@ -33,7 +34,7 @@ class Clause:
     strict: Mask | bool = False
 
     def __post_init__(self) -> None:
-        matrix, rhs = (np.array(value, dtype=np.float64) for value in (self.matrix, self.rhs))
+        matrix, rhs = (np.array(numbers(value, "a part of a clause"), dtype=np.float64) for value in (self.matrix, self.rhs))
         if matrix.ndim != 2 or rhs.shape != matrix.shape[:1]:
             raise DataError(
                 f"a clause has a matrix of shape {matrix.shape} and a side of shape {rhs.shape}; expected (rows, outputs), (rows,)"
@@ -81,7 +82,7 @@ class Case:
     @suggest_keywords
     def contains(self, x: Array, tolerance: float = 0.0) -> Mask:
         """Return which inputs, of shape ``(samples, *input_shape)``, lie in the region, up to ``tolerance`` where its ends are closed."""
-        flat = x.reshape(len(x), -1)
+        flat = numbers(x, "the array of inputs").reshape(len(x), -1)
         if self.open_ends is not None:
             reached = (self.open_ends[0] & (flat <= self.region.lower)) | (self.open_ends[1] & (flat >= self.region.upper))
             return np.asarray(replace(self, open_ends=None).contains(x, tolerance) & ~reached.any(axis=1))
@@ -134,6 +135,6 @@ class Property:
 
         Input bounds and rows may be violated by ``tolerance``, in the units of an input and of a row.
         """
-        out = y.reshape(len(y), -1)
+        out = numbers(y, "the array of outputs").reshape(len(y), -1)
         each = [case.contains(x, tolerance) & (case.excess(out) <= tolerance) for case in self.cases]
         return np.asarray(np.any(each, axis=0))

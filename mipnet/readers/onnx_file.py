@@ -17,7 +17,7 @@ from mipnet.readers.conversion import one_line
 from mipnet.readers.file_bytes import read_bytes
 from mipnet.readers.onnx_call import ONNX_RULES, place
 from mipnet.readers.onnx_fold import FOLDED_OPERATORS
-from mipnet.readers.onnx_graph import ONNX_SOFTMAXES, OnnxReader, supported
+from mipnet.readers.onnx_graph import ONNX_SOFTMAXES, OnnxReader, needed, supported
 from mipnet.readers.onnx_normal import normal_form, operator_versions
 from mipnet.readers.onnx_session import open_session
 from mipnet.readers.torch import weight_notes
@@ -119,7 +119,7 @@ def _opset(model: ModelProto, path: Path, newest: int) -> int:
 def _refuse_unread(model: ModelProto, path: Path) -> None:
     """Refuse operators that are not read, by name: the message of onnx's checker would say less."""
     known = {*ONNX_RULES, *FOLDED_OPERATORS.split(), *ONNX_SOFTMAXES}
-    for node in model.graph.node:
+    for node in needed(model.graph, model.graph.output[0].name) if len(model.graph.output) == 1 else model.graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in known:
             hint = "the network is quantised, and its numbers are codes: export it before it is quantised" if is_quantised(node) else ""
             raise UnsupportedError(f"`{path}`: {place(node)} cannot be read; {hint or f'mipnet reads {supported()}'}")
@@ -133,7 +133,7 @@ def _refuse_unread(model: ModelProto, path: Path) -> None:
 
 def is_quantised(node: NodeProto) -> bool:
     """Return True for an operator that computes with the codes of a quantised network."""
-    return re.fullmatch(r"Q\w+|(Dynamic)?QuantizeLinear|DequantizeLinear|\w+Integer", node.op_type) is not None
+    return re.fullmatch(r"Q\w+|(Dynamic)?QuantizeLinear|DequantizeLinear|\w+Integer", str(node.op_type)) is not None
 
 
 def _refuse_missing(model: ModelProto, opset: int, path: Path) -> None:

@@ -201,3 +201,32 @@ def test_what_cannot_be_encoded_is_refused_by_name():
         mn.encode(network, mn.Samples(np.zeros((2, 99))))
     with pytest.raises(NetworkError, match="no node is called `nowhere`"):
         mn.encode(network, box).block("nowhere")
+
+
+def test_points_and_arrays_of_users_follow_labels():
+    network = mn.Network.build((3,), [("fc1", mn.Dense(np.eye(3))), ("relu", mn.ReLU()), ("fc2", mn.Dense(np.ones((2, 3))))])
+    encoding = mn.encode(network, mn.Box(np.zeros((1, 3)), np.ones((1, 3))), gates="all")
+    x = xr.DataArray([[0.3, 0.1, 0.2]], dims=("sample", "input_unit"), coords={"input_unit": [2, 0, 1]})
+    scores = xr.Dataset({"fc1": ("fc1_unit", [1.0, 0.0, 0.5])}, coords={"fc1_unit": [1, 2, 0]})
+    point = encoding.point(x, scores)
+    assert encoding.value("input", point).tolist() == [[0.1, 0.2, 0.3]]
+    assert point[encoding.scores["fc1"].labels.values].tolist() == [0.5, 1.0, 0.0]
+    assert encoding.labelled(x.T, ("sample", "input_unit")).values.tolist() == [[0.1, 0.2, 0.3]]
+    for wrong in (
+        lambda: encoding.point([[0.1, 0.2]]),
+        lambda: encoding.labelled(np.zeros(3), ("sample", "input_unit")),
+        lambda: encoding.labelled(x.assign_coords(input_unit=[0, 1, 5]), ("sample", "input_unit")),
+    ):
+        with pytest.raises(DataError, match="expected"):
+            wrong()
+    with pytest.raises(InputError, match="label 5 is no unit"):
+        encoding.point(x, scores.assign_coords(fc1_unit=[0, 1, 5]))
+
+
+def test_a_start_of_another_kind_is_told():
+    encoding = mn.encode(mn.Network.build((1,), [("fc", mn.Dense([[1.0]]))]), mn.Box([[0.0]], [[1.0]]))
+    encoding.model.add_objective(1 * encoding.output.sum())
+    found = mn.solve(encoding)
+    assert mn.solve(encoding, start=found.point).objective == found.objective
+    with pytest.raises(InputError, match="the start is a Dataset"):
+        mn.solve(encoding, start=found.x)

@@ -1,7 +1,9 @@
 """Properties: when they hold, by hand-worked numbers, and what is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
 from mipnet.errors import DataError
 from mipnet.network.properties import Case, Clause, Property
@@ -84,3 +86,14 @@ def test_strict_rows_need_one_value_each() -> None:
         Clause([[1.0, -1.0], [0.0, 1.0]], [0.0, 3.0], [True, False, True])
     with pytest.raises(DataError, match=r"open ends of a case have shape \(2, 3\); expected \(2, 2\)"):
         Case(UNIT, (BELOW,), np.zeros((2, 3), dtype=bool))
+
+
+def test_inputs_and_outputs_of_other_libraries() -> None:
+    prop = Property((Case(UNIT, (BELOW,)),))
+    x, y = np.array([[0.5, 2.0], [0.5, 0.5]]), np.array([[1.0, 2.0], [1.0, 2.0]])
+    wanted = prop.holds_at(x, y).tolist()
+    assert wanted == [False, True]
+    tables = pd.DataFrame(x)[[1, 0]], xr.DataArray(y.T, dims=("unit", "sample"))
+    assert prop.holds_at(*tables).tolist() == prop.holds_at(x.tolist(), y.tolist()).tolist() == wanted
+    with pytest.raises(DataError, match="expected real numbers"):
+        Clause([[1j]], [0.0])

@@ -153,3 +153,13 @@ def test_sorting_moves_no_more_than_it_must() -> None:
     assert [node.name for node in sorted_nodes(built.graph)] == wanted
     reordered(lambda place: {1: 6.5}.get(place, place))(built)  # the first activation stands last
     assert [node.name for node in sorted_nodes(built.graph)] == wanted
+
+
+def test_operators_that_the_output_does_not_need(tmp_path: Path) -> None:
+    """Branches that nothing reads may hold what mipnet does not have."""
+    built = residual()
+    built.graph.node.insert(1, helper.make_node("Sigmoid", ["a"], ["unused"], name="dead"))
+    path = tmp_path / "net.onnx"
+    path.write_bytes(built.SerializeToString())
+    x = numbers(1, 2, 5, 5, seed=1)
+    assert error_of(mn.read(path).forward(x), runtime(path, x)) < 1e-5
