@@ -17,7 +17,7 @@ from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.backend.scaling import Scales, scaled
 from mipnet.bounds.boxes import Bounds
-from mipnet.errors import InputError, SolverFailure, TimeLimitReached
+from mipnet.errors import InputError, MemoryLimitReached, SolverFailure, TimeLimitReached
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import encode
 from mipnet.model.to_program import from_model
@@ -69,6 +69,7 @@ class ElementBounds:
     """The elements and their bounds at the end of a job.
 
     ``interrupted`` is True if Ctrl-C ended it, ``stopped`` if that or the end of the time left some bounds looser than they could be.
+    ``too_large`` says why the program did not fit into memory, in which case all bounds are the known ones; else it is empty.
     """
 
     elements: Ints
@@ -76,6 +77,7 @@ class ElementBounds:
     upper: Array
     interrupted: bool = False
     stopped: bool = False
+    too_large: str = ""
 
 
 def solve_job(job: ElementJob, deadline: Deadline = NO_DEADLINE) -> ElementBounds:
@@ -85,12 +87,16 @@ def solve_job(job: ElementJob, deadline: Deadline = NO_DEADLINE) -> ElementBound
         search = _ElementProgram(job, deadline)
     except TimeLimitReached:
         return ElementBounds(job.elements, job.lower, job.upper, stopped=True)
+    except MemoryLimitReached as error:
+        return ElementBounds(job.elements, job.lower, job.upper, too_large=str(error))
     try:
         search.improve_all(True, first)
         if not job.relaxed:
             search.improve_all(False, deadline)
     except TimeLimitReached:
         search.stopped = True
+    except MemoryLimitReached as error:
+        return ElementBounds(job.elements, search.lower, search.upper, too_large=str(error))
     finally:
         search.opened.close()
     return ElementBounds(job.elements, search.lower, search.upper, search.interrupted, search.stopped)

@@ -169,6 +169,8 @@ class _Refinement:
             lower[sample, ends.elements], upper[sample, ends.elements] = torch.tensor(ends.lower), torch.tensor(ends.upper)
             self.deadline = DEADLINE_IN_THE_PAST if ends.interrupted else self.deadline
             known.stopped |= ends.stopped or ends.interrupted
+            if ends.too_large:
+                known.simpler.append(f"`{node.name}` keeps looser bounds: {ends.too_large}")
         return box & Interval(lower.reshape(box.lower.shape), upper.reshape(box.upper.shape))
 
     def jobs(self, known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> dict[tuple[int, int], ElementJob]:

@@ -84,3 +84,27 @@ def test_the_watch_knows_the_limit_of_the_thread_that_began_the_solve(monkeypatc
         mn.solve(posed, limits=Limits(nodes=1))
     assert all(watch._allowed == pytest.approx(limit, abs=1e6) for watch in watches)
     assert len(watches) > 2
+
+
+@pytest.mark.parametrize("method", ["lp", "mip"])
+def test_bounds_of_a_layer_whose_program_does_not_fit_are_kept_and_named(method: str) -> None:
+    network, region = wide(1)
+    start = mn.propagate(network, region, method="interval")
+    with mn.memory_limit(used_memory() + 4e6):
+        found = mn.tighten(network, region, method=method, start=start)  # type: ignore[arg-type]
+    assert not found.stopped
+    kept = [text for text in found.warnings if text.startswith("`fc3` keeps looser bounds: the program of the network on one sample (")]
+    assert len(kept) == 1
+    assert float(found.after["fc3"].width.max()) <= float(start.after["fc3"].width.max())
+
+
+def test_tightening_that_the_time_ended_says_so() -> None:
+    network, region = wide(1)
+    start = mn.propagate(network, region, method="interval")
+    assert mn.tighten(network, region, method="lp", start=start, time_limit=1e-3).warnings == (
+        "the time limit ended before all bounds were computed: they hold, and some are looser than `lp` gives",
+    )
+    small = mn.Network.build(
+        (3,), [("fc1", dense(np.random.default_rng(0), 4, 3)), ("act1", mn.ReLU()), ("fc2", mn.Dense(np.ones((1, 4))))]
+    )
+    assert mn.tighten(small, mn.LInf(np.zeros((1, 3)), 1.0), time_limit=None).warnings == ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.app.cli.options import Json, MemoryLimitOption, Set, option_overrides, print_json
+from mipnet.app.cli.options import Json, MemoryLimitOption, Set, option_overrides, print_json, print_warnings
 from mipnet.app.tasks import TASKS_BY_NAME, find_task
 from mipnet.errors import InputError
 from mipnet.limits.disk import check_writable, own_file, write_whole
@@ -70,7 +70,7 @@ def bounds(
     from mipnet.app.files.solve_file import load_spec
     from mipnet.app.runs.bounds import bounds_record, compute_bounds
     from mipnet.app.screen.network_tables import bounds_table
-    from mipnet.app.screen.tables import make_console
+    from mipnet.app.screen.tables import make_console, warning_lines
 
     spec = load_spec(file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
     with own_file(save):
@@ -79,9 +79,10 @@ def bounds(
             found = compute_bounds(spec, method, epsilon=epsilon, gated=gates, time_limit=time_limit, on_layer=on_layer)  # type: ignore[arg-type]
         if as_json:
             print_json(bounds_record(found))
+            print_warnings(found.bounds.warnings)
         else:
             print(found)
-            make_console().print(bounds_table(found))
+            make_console().print(bounds_table(found), *warning_lines(found.bounds.warnings), sep="\n")
         if save is not None:
             found.bounds.save(save)
     return 130 if found.interrupted else 0

@@ -106,4 +106,5 @@ def bounds_record(found: BoundsRun) -> dict[str, Any]:
         "interrupted": found.interrupted,
         "unstable": sum(layer.unstable or 0 for layer in layers),
         "layers": [asdict(layer) for layer in layers],
+        "warnings": list(bounds.warnings),
     }
