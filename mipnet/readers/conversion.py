@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
 import torch
@@ -12,7 +14,14 @@ from torch import Tensor
 from mipnet.arrays import Shape
 from mipnet.errors import NetworkError
 from mipnet.layers import BatchNorm, Clip, LeakyReLU, ReLU, Scale
+from mipnet.limits.memory import check_memory, making, shown_bytes
 from mipnet.network.graph import Layer
+
+PARAMETER_BYTES = 45
+"""Bytes per parameter while a network is read: copies in the type of the file and in float64, of the network and of its source."""
+
+FILE_COPIES = 3
+"""Copies of a file's content while it is read."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +84,13 @@ def one_line(error: BaseException) -> str:
     """Return an exception as one line: its type and the first line of its message, cut after 200 characters."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {text[:200]}".rstrip(": ")
+
+
+def reading(source: str, parameters: int) -> AbstractContextManager[None]:
+    """Return the context in which a network of this number of parameters is read; raises `MemoryLimitReached` if it would not fit."""
+    return making(f"the network of {source} ({parameters:,} parameters)", PARAMETER_BYTES * parameters, "give a smaller network")
+
+
+def check_file(path: Path, size: float) -> None:
+    """Raise `MemoryLimitReached` if the content of a file of this size, in bytes, would not fit into memory."""
+    check_memory(f"the content of `{path}` ({shown_bytes(size)})", FILE_COPIES * size, "give a smaller network")

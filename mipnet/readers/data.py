@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, Shape
 from mipnet.errors import DataError, check_choice, suggest_keywords
+from mipnet.limits.memory import check_memory, making
 from mipnet.network.given_arrays import numbers, samples_by_label
 from mipnet.readers.file_bytes import read_bytes
 from mipnet.readers.image_layout import in_shape
 
 DATA_ROOT_VARIABLE = "MIPNET_DATA"
 """The environment variable that names the folder of data sets."""
+
+IMAGE_NUMBER_BYTES = 24
+"""Bytes per number of an image while images are loaded: in float64, and temporary copies."""
 
 DATA_SPLITS = ("train", "test")
 SAMPLE_PICKS = ("first", "random", "confident", "uncertain")
@@ -136,8 +140,9 @@ def load(
     else:
         pixels, labels = _own_files(source, Path(root or "."), split, file, names)
     count = 10 if source not in ("npz", "idx") else _count_classes(labels)
-    images = in_shape(_scaled(pixels, 16.0 if source == "digits" else scale, source), shape, channels, source)
-    return Dataset(images, labels, source, count)
+    with making(f"{len(pixels):,} images of {pixels[:1].size:,} numbers", IMAGE_NUMBER_BYTES * pixels.size, "give fewer images"):
+        images = in_shape(_scaled(pixels, 16.0 if source == "digits" else scale, source), shape, channels, source)
+        return Dataset(images, labels, source, count)
 
 
 def _count_classes(labels: NDArray[Any]) -> int:
@@ -210,6 +215,8 @@ def _npz(path: Path, *names: str) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             known = list(arrays)
+            stored = sum(arrays.zip.getinfo(f"{name}.npy").file_size for name in names if f"{name}.npy" in arrays.zip.namelist())
+            check_memory(f"the arrays of `{path}`", stored, "give fewer images")
             found = [_numbers(arrays[name], f"`{name}` of `{path}`") for name in names if name in known]
     except DataError:
         raise

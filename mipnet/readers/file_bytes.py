@@ -11,10 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mipnet.errors import DataError, InputError
+from mipnet.errors import DataError, InputError, MemoryLimitReached
+from mipnet.limits.memory import check_memory, memory_left, shown_bytes
 
 UNPACKED_BYTES_MAX = 2**32
 """Largest accepted size of an unpacked file."""
+
+UNPACKING_COPIES = 3
+"""Copies of the content that exist while a file is unpacked."""
 
 PACKED_SUFFIXES = (".gz", ".xz", ".bz2")
 """The last suffix of a compressed file; its content decides how it is unpacked."""
@@ -44,12 +48,17 @@ def read_bytes(path: Path, expected: str, failure: type[InputError] = DataError)
             begin = stream.peek(8)
             unpack = next((unpack for start, unpack in UNPACKING_FUNCTIONS.items() if begin.startswith(start)), None)
             if unpack is None:
+                check_memory(f"the content of `{path}`", path.stat().st_size, "give a smaller file")
                 return stream.read()
+            most = max(1, int(min(UNPACKED_BYTES_MAX, memory_left() / UNPACKING_COPIES)))
             with unpack(stream) as unpacked:
-                data: bytes = unpacked.read(UNPACKED_BYTES_MAX + 1)
+                data: bytes = unpacked.read(most + 1)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}".rstrip(": ")
         raise failure(f"`{path}` cannot be read ({why}); fetch it again") from None
+    if most < len(data) <= UNPACKED_BYTES_MAX:
+        room = f"{shown_bytes(most)}, which would fit into memory"
+        raise MemoryLimitReached(f"the unpacked content of `{path}` is larger than {room}: give a smaller file, or raise `memory_limit`")
     if len(data) > UNPACKED_BYTES_MAX:
         raise failure(f"`{path}` holds more than {UNPACKED_BYTES_MAX:,} bytes when unpacked; unpack it yourself if that is right")
     return data

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.graph import Network
-from mipnet.readers.conversion import one_line
+from mipnet.readers.conversion import check_file, one_line
 from mipnet.readers.file_bytes import PACKED_SUFFIXES
 from mipnet.readers.inline_layers import build_layers, check_input_shape, check_shapes
 from mipnet.readers.pt2 import read_pt2
@@ -98,6 +98,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     if path.suffix.lower() not in WEIGHT_SUFFIXES:
         raise UnsupportedError(f"`{path}` has the suffix `{path.suffix}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
+    check_file(path, path.stat().st_size)
     try:
         with quiet():
             found = _safetensors(path) if path.suffix.lower() == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)

@@ -15,8 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
-from mipnet.errors import NetworkError, UnsupportedError, closest, expected_one_of, shown
-from mipnet.readers.conversion import one_line
+from mipnet.errors import MemoryLimitReached, NetworkError, UnsupportedError, closest, expected_one_of, shown
+from mipnet.readers.conversion import one_line, reading
 
 INLINE_LAYERS: dict[str, type[nn.Module]] = {
     kind.__name__: kind
@@ -120,7 +120,12 @@ def _build(name: str, entry: Mapping[str, Any], place: int) -> nn.Module:
     if lacking := [key for key, each in known.items() if each.default is each.empty and key not in given]:
         raise NetworkError(f"layer `{name}`: {kind.__name__} lacks {', '.join(f'`{key}`' for key in lacking)}").at("layers", place)
     try:
-        return kind(**given)
+        with torch.device("meta"):  # without memory
+            parameters = sum(value.numel() for value in kind(**given).state_dict().values())
+        with reading(f"layer `{name}`", parameters):
+            return kind(**given)
+    except MemoryLimitReached as error:
+        raise error.at("layers", place) from None
     except Exception as error:
         raise NetworkError(f"layer `{name}`: {kind.__name__}({_written(given)}) fails ({one_line(error)})").at("layers", place) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ import numpy as np
 from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.graph import Network
 from mipnet.readers import onnx_ops, onnx_shapes, onnx_windows  # noqa: F401 - they register the rules
-from mipnet.readers.conversion import one_line
+from mipnet.readers.conversion import check_file, one_line, reading
 from mipnet.readers.file_bytes import read_bytes
 from mipnet.readers.onnx_call import ONNX_RULES, place
 from mipnet.readers.onnx_fold import FOLDED_OPERATORS
@@ -48,13 +49,14 @@ def from_onnx(path: str | Path) -> Network:
     """
     path = Path(path)
     loaded = _load(path)
-    reader = OnnxReader(loaded.model.graph, loaded.opset)
-    try:
-        network = reader.network()
-    except (UnsupportedError, NetworkError) as error:
-        raise type(error)(f"`{path}`: {error}") from None
-    notes = _compare(loaded.original, network, path)
-    return network.with_notes(*notes, *weight_notes(network))
+    with reading(f"`{path}`", sum(math.prod(tensor.dims) for tensor in _tensors(loaded.model))):
+        reader = OnnxReader(loaded.model.graph, loaded.opset)
+        try:
+            network = reader.network()
+        except (UnsupportedError, NetworkError) as error:
+            raise type(error)(f"`{path}`: {error}") from None
+        notes = _compare(loaded.original, network, path)
+        return network.with_notes(*notes, *weight_notes(network))
 
 
 class LoadedModel(NamedTuple):
@@ -72,9 +74,11 @@ def _load(path: Path) -> LoadedModel:
     import onnx
 
     model = onnx.ModelProto()
+    if path.is_file():
+        check_file(path, path.stat().st_size)
     try:
         model.ParseFromString(read_bytes(path, "an .onnx file", NetworkError))
-    except NetworkError:
+    except (NetworkError, MemoryError):
         raise
     except Exception as error:
         raise NetworkError(f"`{path}` is no ONNX file, or it is cut off ({one_line(error)}); export the network again") from None
@@ -177,6 +181,7 @@ def _load_external(tensor: TensorProto, path: Path) -> None:
     length = size - start if length == -1 else length
     if start < 0 or length < 0 or start + length > size:
         raise NetworkError(f"{what} should be {given.get('length')} bytes from {given.get('offset')} on in `{location}`, which has {size}")
+    check_file(target, length)
     with target.open("rb") as stream:
         stream.seek(start)
         tensor.raw_data = stream.read(length)

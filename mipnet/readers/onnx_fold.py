@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mipnet.limits.memory import check_memory
 from mipnet.readers.conversion import one_line
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ FOLDED_ELEMENTS_MAX = 2**27
 """Largest number of elements of a folded constant (1 GiB in float64)."""
 
 
+FOLDED_ELEMENT_BYTES = 24
+"""Bytes per element of a folded constant: itself, and temporary copies of it."""
+
+
 class Unfoldable(Exception):
     """The constant cannot be computed; the message says why."""
 
@@ -33,8 +38,11 @@ def fold(node: NodeProto, attributes: dict[str, Any], inputs: list[NDArray[Any] 
     """Return the outputs of one operator; raises `Unfoldable` if it is not in `FOLDED_OPERATORS`, or if it fails."""
     if node.op_type not in FOLDED_OPERATORS.split():
         raise Unfoldable("mipnet does not evaluate this operator")
-    if _size(node.op_type, attributes, inputs) > FOLDED_ELEMENTS_MAX:
+    elements = _size(node.op_type, attributes, inputs)
+    if elements > FOLDED_ELEMENTS_MAX:
         raise Unfoldable(f"its result would have more than {FOLDED_ELEMENTS_MAX:,} elements")
+    what = f"the constant that {node.op_type} `{node.name or next(iter(node.output), '')}` computes ({elements:,.0f} elements)"
+    check_memory(what, FOLDED_ELEMENT_BYTES * elements, "give a smaller network")
     if node.op_type in ("Div", "Mod") and any(each is not None and each.dtype.kind in "iu" and (each == 0).any() for each in inputs[1:]):
         raise Unfoldable("it divides whole numbers by 0")
     if node.op_type == "Cast":

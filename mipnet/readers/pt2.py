@@ -21,7 +21,7 @@ from torch.export.graph_signature import InputKind
 
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.network.graph import Network
-from mipnet.readers.conversion import one_line
+from mipnet.readers.conversion import check_file, one_line, reading
 from mipnet.readers.torch import check_equal, quiet, silent, weight_notes
 from mipnet.readers.torch_graph import TorchReader, float64
 
@@ -43,13 +43,17 @@ def read_pt2(path: str | Path) -> Network:
     Raises `NetworkError` if the file is broken or not such an archive.  Raises `UnsupportedError` for operators that mipnet does not
     have, and for archives that hold more than tensors and aten operators.
     """
-    program = _load(Path(path))
-    with quiet():
-        reader = TorchReader(program)
-        network = reader.network()
-        program = reader.program
-    check_equal(network, lambda x: _interpret(program, x), _sizes(program))
-    return network.with_notes(*weight_notes(network))
+    path = Path(path)
+    if path.is_file():
+        check_file(path, path.stat().st_size)
+    program = _load(path)
+    with reading(f"`{path}`", sum(value.numel() for value in program.state_dict.values())):
+        with quiet():
+            reader = TorchReader(program)
+            network = reader.network()
+            program = reader.program
+        check_equal(network, lambda x: _interpret(program, x), _sizes(program))
+        return network.with_notes(*weight_notes(network))
 
 
 def _load(path: Path) -> ExportedProgram:

@@ -20,7 +20,7 @@ from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
-from mipnet.readers.conversion import one_line
+from mipnet.readers.conversion import one_line, reading
 from mipnet.readers.torch_call import reads, supported
 from mipnet.readers.torch_graph import TorchReader
 
@@ -48,18 +48,21 @@ def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
     paths.  A final softmax or log-softmax is taken off, see `Network.softmax`.
 
     Raises `UnsupportedError` for operators that mipnet does not have and for modules that torch.export cannot trace.
-    Raises `NetworkError` for weights that are NaN, and if the network differs from the module.
+    Raises `NetworkError` for weights that are NaN, and if the network differs from the module.  Raises `MemoryLimitReached` if its
+    weights would not fit into memory.
     """
     shape = _sample_shape(example_input)
-    ours = _float64_copy(module)
-    batch = torch.zeros(EXPORT_SAMPLES, *shape, dtype=torch.float64)
-    _check_forward(ours, batch)
-    with quiet():
-        program = _export(ours, batch)
-        reader = TorchReader(program)
-        network = reader.network()
-    check_equal(network, lambda x: ours(x.clone()), (1, 4))
-    return network.with_notes(*weight_notes(network))
+    parameters = sum(value.numel() for value in module.state_dict().values()) if isinstance(module, nn.Module) else 0
+    with reading(f"the {type(module).__name__}", parameters):
+        ours = _float64_copy(module)
+        batch = torch.zeros(EXPORT_SAMPLES, *shape, dtype=torch.float64)
+        _check_forward(ours, batch)
+        with quiet():
+            program = _export(ours, batch)
+            reader = TorchReader(program)
+            network = reader.network()
+        check_equal(network, lambda x: ours(x.clone()), (1, 4))
+        return network.with_notes(*weight_notes(network))
 
 
 def _sample_shape(example: Any) -> tuple[int, ...]:
