@@ -13,7 +13,7 @@ from mipnet.bounds import propagation
 from mipnet.bounds.crown import BackwardMethod, CrownRows, KnownBounds, bounds_in_parts, lower_bounds
 from mipnet.bounds.interval import Interval
 from mipnet.errors import MemoryLimitReached
-from mipnet.limits.free_memory import used_memory
+from tests.limits.room import room
 from tests.nets import dense, make, mlp
 
 
@@ -33,7 +33,7 @@ def test_optimised_bounds_that_do_not_fit_leave_those_of_crown_and_say_so(tmp_pa
     crown, alpha = (mn.propagate(network, region, method=method) for method in ("crown", "alpha"))
     assert width_of(alpha) < width_of(crown) - 1e-3
     assert alpha.warnings == ()
-    with mn.memory_limit(used_memory() + 6e6):
+    with room(6e6):
         limited = mn.propagate(network, region, method="alpha")
     assert width_of(limited) == pytest.approx(width_of(crown))
     (said,) = limited.warnings
@@ -45,7 +45,7 @@ def test_optimised_bounds_that_do_not_fit_leave_those_of_crown_and_say_so(tmp_pa
 def test_backward_bounds_that_do_not_fit_leave_intervals_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     network, region = deep(4)
     monkeypatch.setattr("mipnet.bounds.crown.CROWN_COEFFICIENT_BYTES", 10**5)
-    with mn.memory_limit(used_memory() + 6e6):
+    with room(6e6):
         limited = mn.propagate(network, region, method="crown")
     assert width_of(limited) == width_of(mn.propagate(network, region, method="interval"))
     assert limited.warnings[0].startswith("`fc` keeps looser bounds: linear backward bounds of 1 of its elements would take 200 MB, and ")
@@ -69,7 +69,7 @@ def test_fewer_rows_are_computed_at_once_and_the_bounds_are_the_same() -> None:
 
     whole, rows = found(1.0), 80 * node.shape[0]
     assert counts == [rows]
-    with mn.memory_limit(used_memory() + 10e6):
+    with room(10e6):
         parts = found(1e6)
     assert len(counts) > rows // 12
     assert sum(counts) == rows
@@ -95,7 +95,7 @@ def test_boxes_of_more_samples_than_fit_are_refused_with_all_figures() -> None:
     network = mn.Network.build((20,), [("fc1", dense(g, 400, 20)), ("act1", mn.ReLU()), ("fc2", dense(g, 4, 400))])
     region = mn.LInf(g.random((3000, 20)), 0.1)
     said = r"^the bounds of 3,000 samples at every node would take about 154 MB; the memory limit is .*: give fewer samples, or raise"
-    with mn.memory_limit(used_memory() + 50e6), pytest.raises(MemoryLimitReached, match=said):
+    with room(50e6), pytest.raises(MemoryLimitReached, match=said):
         mn.propagate(network, region, method="interval")
 
 

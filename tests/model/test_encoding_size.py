@@ -15,6 +15,7 @@ from mipnet.limits.free_memory import used_memory
 from mipnet.model.encoding_size import EncodingSize, encoding_size
 from mipnet.model.node_values import FormulationRequest
 from mipnet.model.to_program import from_model
+from tests.limits.room import room
 from tests.nets import conv, dense, make, mlp, residual, strided
 
 Generator = np.random.Generator
@@ -127,6 +128,6 @@ def test_a_model_is_as_before_after_a_refusal() -> None:
     model = mn.encode(network, region.only(0), bounds="interval").model
     x = model.add_variables(lower=region.lower, upper=region.upper, name="x", dims=["sample", "input_unit"])
     names = [*model.variables, *model.constraints]
-    with mn.memory_limit(used_memory() + 30e6), pytest.raises(MemoryLimitReached):
+    with room(30e6), pytest.raises(MemoryLimitReached):
         mn.add_network(model, network, x, bounds="interval", prefix="second_")
     assert [*model.variables, *model.constraints] == names

@@ -13,42 +13,42 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import MemoryLimitReached
-from mipnet.limits.free_memory import used_memory
 from mipnet.readers.data import read_idx
+from tests.limits.room import room
 
-LAYERS = [{"name": "fc", "type": "Linear", "in_features": 700, "out_features": 700}]
+LAYERS = [{"name": "fc", "type": "Linear", "in_features": 1400, "out_features": 1400}]
 
 
 def linear() -> nn.Sequential:
     torch.manual_seed(0)
     found = nn.Sequential()
-    found.add_module("fc", nn.Linear(700, 700))
+    found.add_module("fc", nn.Linear(1400, 1400))
     return found.eval()
 
 
 def as_module(folder: Path) -> mn.Network:
-    return mn.from_torch(linear(), torch.zeros(1, 700))
+    return mn.from_torch(linear(), torch.zeros(1, 1400))
 
 
 def as_weights(folder: Path) -> mn.Network:
     torch.save(linear().state_dict(), folder / "net.pt")
-    return mn.read(folder / "net.pt", LAYERS, (700,))
+    return mn.read(folder / "net.pt", LAYERS, (1400,))
 
 
 def as_pt2(folder: Path) -> mn.Network:
-    torch.export.save(torch.export.export(linear(), (torch.zeros(1, 700),)), folder / "net.pt2")
+    torch.export.save(torch.export.export(linear(), (torch.zeros(1, 1400),)), folder / "net.pt2")
     return mn.read(folder / "net.pt2")
 
 
 def as_onnx(folder: Path) -> mn.Network:
     onnx = pytest.importorskip("onnx")
-    weight = np.ones((700, 700), dtype=np.float32)
+    weight = np.ones((1400, 1400), dtype=np.float32)
     info = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
         "net",
-        [info("x", onnx.TensorProto.FLOAT, [1, 700])],
-        [info("y", onnx.TensorProto.FLOAT, [1, 700])],
+        [info("x", onnx.TensorProto.FLOAT, [1, 1400])],
+        [info("y", onnx.TensorProto.FLOAT, [1, 1400])],
         [onnx.numpy_helper.from_array(weight, "w")],
     )
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), folder / "net.onnx")
@@ -57,9 +57,9 @@ def as_onnx(folder: Path) -> mn.Network:
 
 @pytest.mark.parametrize("read", [as_module, as_weights, as_pt2, as_onnx])
 def test_a_network_that_would_not_fit_is_refused_with_its_parameters(read: Callable[[Path], mn.Network], tmp_path: Path) -> None:
-    assert read(tmp_path).input_shape == (700,)
-    said = r"^the network of .* \(490,\d00 parameters\) would take about 22.1 MB; .*: give a smaller network, or raise `memory_limit`$"
-    with mn.memory_limit(used_memory() + 16e6), pytest.raises(MemoryLimitReached, match=said):
+    assert read(tmp_path).input_shape == (1400,)
+    said = r"^the network of .* \(1,96\d,\d00 parameters\) would take about 88.\d MB; .*: give a smaller network, or raise `memory_limit`$"
+    with room(40e6), pytest.raises(MemoryLimitReached, match=said):
         read(tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_a_constant_that_a_file_computes_counts(tmp_path: Path) -> None:
     )
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx")
     said = r"^the constant that ConstantOfShape `fill` computes \(10,000,000 elements\) would take about 240 MB; "
-    with mn.memory_limit(used_memory() + 150e6), pytest.raises(MemoryLimitReached, match=said):
+    with room(150e6), pytest.raises(MemoryLimitReached, match=said):
         mn.read(tmp_path / "net.onnx")
 
 
@@ -92,14 +92,14 @@ def test_images_that_would_not_fit_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", images=np.zeros((2000, 1000), dtype=np.uint8), labels=np.zeros(2000, dtype=np.int64))
     assert len(mn.load("npz", tmp_path, file="images.npz")) == 2000
     with (
-        mn.memory_limit(used_memory() + 25e6),
+        room(25e6),
         pytest.raises(MemoryLimitReached, match=r"^2,000 images of 1,000 numbers would take about 48 MB"),
     ):
         mn.load("npz", tmp_path, file="images.npz")
     np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((20, 2_000_000), dtype=np.uint8), labels=np.zeros(20, dtype=np.int64))
     assert (tmp_path / "bomb.npz").stat().st_size < 10**6
     said = r"^the arrays of `.*bomb.npz` would take about 40 MB; .*: give fewer images"
-    with mn.memory_limit(used_memory() + 20e6), pytest.raises(MemoryLimitReached, match=said):
+    with room(20e6), pytest.raises(MemoryLimitReached, match=said):
         mn.load("npz", tmp_path, file="bomb.npz")
 
 
@@ -108,11 +108,11 @@ def test_a_compressed_file_is_unpacked_no_further_than_memory_goes(tmp_path: Pat
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(header + bytes(40_000_000)))
     assert read_idx(tmp_path / "bomb.gz").shape == (4000, 10_000)
     said = r"^the unpacked content of `.*bomb.gz` is larger than .* MB, which would fit into memory: give a smaller file, or raise"
-    with mn.memory_limit(used_memory() + 60e6), pytest.raises(MemoryLimitReached, match=said):
+    with room(60e6), pytest.raises(MemoryLimitReached, match=said):
         read_idx(tmp_path / "bomb.gz")
     (tmp_path / "plain").write_bytes(header + bytes(40_000_000))
     with (
-        mn.memory_limit(used_memory() + 20e6),
+        room(20e6),
         pytest.raises(MemoryLimitReached, match=r"^the content of `.*plain` would take about 40 MB"),
     ):
         read_idx(tmp_path / "plain")

@@ -13,6 +13,7 @@ from mipnet.errors import MemoryLimitReached
 from mipnet.limits import memory
 from mipnet.limits.free_memory import used_memory
 from mipnet.solving.problem import Modelled
+from tests.limits.room import room
 from tests.model.test_encoding_size import wide
 from tests.nets import dense
 
@@ -27,7 +28,7 @@ def problem(samples: int = 4) -> mn.Encoding:
 def test_arrays_that_do_not_fit_are_refused() -> None:
     encoding = problem()
     said = r"^the arrays of the program \(.* rows, .* columns, .* nonzeros\) would take about .* MB; the memory limit is .*: write a"
-    with mn.memory_limit(used_memory() + 10e6), pytest.raises(MemoryLimitReached, match=said):
+    with room(10e6), pytest.raises(MemoryLimitReached, match=said):
         mn.solve(encoding)
 
 
@@ -35,7 +36,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
 def test_a_program_that_does_not_fit_into_the_solver_is_refused(backend: str) -> None:
     posed = Modelled.of(problem())
     said = rf"^the program in {backend} \(.* nonzeros\) would take about .* MB; .*: write a smaller program, such as one of fewer samples"
-    with mn.memory_limit(used_memory() + 20e6), pytest.raises(MemoryLimitReached, match=said):
+    with room(20e6), pytest.raises(MemoryLimitReached, match=said):
         mn.solve(posed, backend)
 
 
@@ -58,7 +59,7 @@ def test_a_search_that_outgrows_the_limit_ends_with_what_it_found(backend: str, 
             taken.append(b"x" * 80_000_000)
 
     encoding = hard()
-    with mn.memory_limit(used_memory() + 60e6):
+    with room(60e6):
         result = mn.solve(encoding, backend, limits=Limits(gap=0.0, time=60), on_event=take)
     assert taken
     assert result.status is Status.MEMORY_LIMIT
@@ -90,7 +91,7 @@ def test_the_watch_knows_the_limit_of_the_thread_that_began_the_solve(monkeypatc
 def test_bounds_of_a_layer_whose_program_does_not_fit_are_kept_and_named(method: str) -> None:
     network, region = wide(1)
     start = mn.propagate(network, region, method="interval")
-    with mn.memory_limit(used_memory() + 4e6):
+    with room(4e6):
         found = mn.tighten(network, region, method=method, start=start)  # type: ignore[arg-type]
     assert not found.stopped
     kept = [text for text in found.warnings if text.startswith("`fc3` keeps looser bounds: the program of the network on one sample (")]

@@ -14,13 +14,13 @@ import mipnet as mn
 from mipnet.bounds import crown
 from mipnet.errors import MemoryLimitReached
 from mipnet.limits.deadline import NO_DEADLINE
-from mipnet.limits.free_memory import used_memory
 from mipnet.limits.result_warnings import add_warning, carries_warnings, collected_warnings, left_out_if_too_large
 from mipnet.network.properties import Clause
 from mipnet.verification import input_splitting, sign_branching, stages
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.input_splitting import InputSplitting, lower_bound_by_splitting
 from mipnet.verification.sign_branching import SignBranching
+from tests.limits.room import room
 from tests.nets import dense
 
 Generator = np.random.Generator
@@ -75,7 +75,7 @@ def test_a_stage_that_does_not_fit_is_left_out_and_named() -> None:
     layers = [("fc1", dense(g, 600, 200)), ("act1", mn.ReLU()), ("fc2", dense(g, 600, 600)), ("act2", mn.ReLU()), ("fc3", dense(g, 1, 600))]
     network, box = mn.Network.build((200,), layers), mn.LInf(np.zeros((1, 200)), 1e-3)
     mn.reach(network, box, time_limit=3)  # loads what is loaded once
-    with mn.memory_limit(used_memory() + 12e6):
+    with room(12e6):
         found = mn.reach(network, box, tolerance=0.0)
     left_out = [text for text in found.warnings if text.startswith("the solver was left out: the program of the network on one sample (")]
     assert len(left_out) == 1
@@ -146,7 +146,7 @@ def test_branches_that_wait_are_not_stored_beyond_the_limit(monkeypatch: pytest.
 def test_bounds_of_a_simpler_method_are_named_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crown, "CROWN_COEFFICIENT_BYTES", 10**12)
     network = small(np.random.default_rng(0))
-    with mn.memory_limit(used_memory() + 100e6):
+    with room(100e6):
         found = mn.reach(network, cube(), time_limit=None)
     assert any(text.startswith("`act2` keeps looser bounds") or text.startswith("`fc2` keeps looser bounds") for text in found.warnings)
 
