@@ -218,12 +218,15 @@ EXPECTED_BY_ANNOTATION: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 """For annotations of arguments: whether a value is of the wrong kind, and what is expected."""
 
+NOT_MISTAKEN = ("Network | nn.Module", "str")
+"""Annotations of arguments that are called as in `EXPECTED_KINDS`, and take what is a mistake elsewhere."""
+
 EXPECTED_SEED = (_no_whole_number, "a whole number of at least 0")
 
 
 def _wrong_kind(name: str, annotation: str, given: object) -> str | None:
     """Return what is expected for an argument in place of a value of the wrong kind, None if it is not wrong."""
-    if name in EXPECTED_KINDS and annotation != "Network | nn.Module" and (expected := EXPECTED_KINDS[name](given)) is not None:
+    if name in EXPECTED_KINDS and annotation not in NOT_MISTAKEN and (expected := EXPECTED_KINDS[name](given)) is not None:
         return expected
     is_wrong, words = EXPECTED_SEED if (name, annotation) == ("seed", "int") else EXPECTED_BY_ANNOTATION.get(annotation, (None, ""))
     return words if is_wrong is not None and is_wrong(given) else None
