@@ -211,7 +211,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "nan weights": (weights(lambda w: w | NAN), "20 NaN or infinite"),
     "no safetensors": (file("digits.safetensors", b"hello"), "holds no tensors that can be read safely"),
     "empty weights": (file("digits.safetensors", b""), "holds no tensors that can be read safely"),
-    "pickle": (file("net.pt", b"\x80\x04cos\nsystem\n.", "solve", "model.yaml", "--set", "network.file=net.pt"), "reading it could run code"),
+    "pickle": (file("net.pt", b"\x80\x04cos\nsystem\n.", "solve", "model.yaml", "--set", "network.file=net.pt"), "could run code"),
     "no archive": (file("net.pt2", b"PK", "inspect", "net.pt2"), "is no archive"),
     "onnx": (file("net.onnx", b"x", "inspect", "net.onnx"), "no ONNX file"),
     "weights alone": (lambda: ["inspect", "digits.safetensors"], "holds weights only; give `layers`"),
