@@ -8,6 +8,9 @@ from mipnet.network.graph import PASS_ELEMENT_BYTES, Network, size
 PASS_MULTIPLICATIONS_MAX = 2**28
 """Largest number of multiplications in one forward pass of several samples, which takes about a tenth of a second."""
 
+GRADIENT_ELEMENT_BYTES = 32
+"""Bytes per element of all nodes in a pass that is differentiated: the value, its gradient, and temporary copies."""
+
 ELEMENT_MULTIPLICATIONS = 16
 """What it costs to read and write one element of a node's value, in multiplications."""
 
@@ -22,6 +25,11 @@ def multiplications(network: Network) -> int:
         weights = sum(weight.numel() for weight in node.layer.weights().values())
         found += weights * size(node.shape[1:]) + ELEMENT_MULTIPLICATIONS * size(node.shape)
     return found
+
+
+def gradient_bytes(network: Network) -> float:
+    """Return about how many bytes a forward pass of one sample takes that is differentiated afterwards."""
+    return GRADIENT_ELEMENT_BYTES * sum(size(node.shape) for node in network.nodes)
 
 
 def samples_at_once(network: Network, passes: int = 1) -> int:

@@ -24,10 +24,12 @@ from torch import Tensor
 from mipnet.arrays import Array, Columns, Mask
 from mipnet.backend import Program
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.memory import count_in_memory
 from mipnet.model.encoding import Encoding
 from mipnet.model.to_program import column_lookup
 from mipnet.network.gates import gated_value
 from mipnet.network.graph import INPUT_NODE, size
+from mipnet.network.pass_cost import GRADIENT_ELEMENT_BYTES
 
 STEP_SIZE_FIRST, STEP_SIZE_LAST = 0.25, 0.01
 """Sizes of the first and the last step, in units of a variable's range."""
@@ -89,9 +91,9 @@ class GradientSearch:
 
     @cached_property
     def batch_size(self) -> int:
-        """Number of points in one batch: at most `BATCH_VALUES_MAX` node values, and at least one point."""
+        """Number of points in one batch: at most `BATCH_VALUES_MAX` node values, no more than fit into memory, and at least one point."""
         each = sum(len(e.samples) * sum(size(e.network.shape_of(node.name)) for node in e.network.nodes) for e in self.encodings)
-        return max(1, BATCH_VALUES_MAX // max(1, each))
+        return count_in_memory(GRADIENT_ELEMENT_BYTES * each, max(1, BATCH_VALUES_MAX // max(1, each)))
 
     def random(self, count: int, rng: np.random.Generator) -> Array:
         """Return ``count`` values of the free columns, shape ``(count, free)``: half of them uniform, half corners of their bounds."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mipnet.arrays import Shape
 from mipnet.errors import DataError, suggest_keywords
+from mipnet.limits.memory import check_memory
 from mipnet.model.losses import check_labels
 from mipnet.network.given_arrays import numbers, samples_by_label
 from mipnet.network.graph import INPUT_NODE, Network, size
@@ -28,6 +29,9 @@ from mipnet.readers.torch import from_torch
 
 HEAD_IMAGES_PER_BATCH = 128
 """Images per batch, in training and in forward passes of the network (which hold the values of all nodes)."""
+
+FEATURE_BYTES = 8
+"""Bytes per number that a head reads, in float32, with a copy of it."""
 
 HEAD_EPOCHS_MIN = 5
 """Epochs of training, unless `HeadTraining` gives another number."""
@@ -100,6 +104,8 @@ def train_heads(network: Network, places: Sequence[str], training: HeadTraining)
         passes = max(HEAD_EPOCHS_MIN, math.ceil(HEAD_STEPS_MIN * HEAD_IMAGES_PER_BATCH / len(images)))
     settings = TrainingSettings(epochs=passes, lr=training.lr, batch=HEAD_IMAGES_PER_BATCH, seed=training.seed)
     heads = {place: make_head(network.shape_of(place), classes, training.seed) for place in places}
+    numbers_kept = len(images) * sum(size(tuple(heads[place][:1](torch.zeros(1, *network.shape_of(place))).shape)) for place in places)
+    check_memory(f"what {len(places)} heads read of {len(images):,} images", FEATURE_BYTES * numbers_kept, "give fewer training images")
     found = {}
     for place, features in _features(network, heads, images).items():
         layers = heads[place][1:]

@@ -27,10 +27,18 @@ from mipnet.backend.program import stack_rows
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import UnsupportedError
 from mipnet.layers import MaxPool2d, ReLU
+from mipnet.limits.memory import check_memory
 from mipnet.model.losses import Loss
+from mipnet.network.graph import size
 from mipnet.network.sets import Box
 from mipnet.pruning.importance.frozen_network import FrozenNetwork, closed_at, frozen_actions, nominal, subtract_gated
 from mipnet.pruning.importance.paper_bounds import PaperBounds
+
+PATTERN_ROWS_MAX = 3
+"""Largest number of rows per image and layer that are written at once."""
+
+PATTERN_ELEMENT_BYTES, PATTERN_ENTRY_BYTES = 64, 24
+"""Bytes per element of all nodes and images, with its derivatives, and per entry of the rows that are written at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +119,7 @@ class PatternRows:
     frozen: FrozenNetwork
     at_one: Mapping[str, Tensor]
     ends: Mapping[str, tuple[Tensor, Tensor]]
-    rows_max: int = 3
+    rows_max: int = PATTERN_ROWS_MAX
 
     def first(self, start: Array | None, width: int) -> Rows:
         """Return no rows: most of them are never violated."""
@@ -194,6 +202,11 @@ def pattern_rows(frozen: FrozenNetwork, paper: PaperBounds) -> list[PatternRows]
     others = {n.layer.label for n in network.nodes if n.layer.activation and not isinstance(n.layer, ReLU)}
     if others:
         raise UnsupportedError(f"pattern `{pattern}` is known for ReLU only and the network has {sorted(others)}; use `pattern: free`")
+    count, units = len(frozen.images), frozen.jacobian.shape[2]
+    layers = sum(node.layer.activation or isinstance(node.layer, MaxPool2d) for node in network.nodes)
+    values = PATTERN_ELEMENT_BYTES * count * sum(size(node.shape) for node in network.nodes)
+    rows = PATTERN_ENTRY_BYTES * count * layers * PATTERN_ROWS_MAX * units
+    check_memory(f"the activation pattern of {count:,} images", values + rows, "give fewer images, or take `pattern: free`")
     bounds = propagate(network, Box(frozen.images.numpy(), frozen.images.numpy()).widen(paper.epsilon), (), "paper")
     at_one = nominal(network, frozen.images)
     ends = {}

@@ -21,8 +21,13 @@ import torch
 from torch import Tensor
 
 from mipnet.arrays import Array
+from mipnet.limits.memory import check_memory, count_in_memory
 from mipnet.network.gates import Gate
-from mipnet.network.graph import Network
+from mipnet.network.graph import Network, size
+from mipnet.network.pass_cost import gradient_bytes
+
+JACOBIAN_BYTES = 24
+"""Bytes per entry of the Jacobians of all images: themselves, and copies of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +48,14 @@ class FrozenNetwork:
 
 def freeze(network: Network, gates: Sequence[Gate], images: Array, chunk: int = 256) -> FrozenNetwork:
     """Return the network frozen on ``images``: one forward pass, and one backward pass per class, for each chunk of samples."""
-    x = torch.tensor(images)
+    units, outputs = sum(g.units for g in gates), size(network.output_shape)
+    each = JACOBIAN_BYTES * units * outputs
+    what = f"the derivatives of {outputs:,} outputs with respect to {units:,} scores on {len(images):,} images"
+    check_memory(what, each * len(images), "give fewer images, or gates for fewer layers")
+    x, chunk = torch.tensor(images), count_in_memory(gradient_bytes(network) + each, chunk)
     logits, jacobians = [], []
     for part in torch.tensor_split(x, list(range(chunk, len(x), chunk))):
-        scores = torch.ones(len(part), sum(g.units for g in gates), dtype=torch.float64, requires_grad=True)
+        scores = torch.ones(len(part), units, dtype=torch.float64, requires_grad=True)
         y = network.values(part, frozen_actions(gates, scores, nominal(network, part)))[network.output.name]
         grads = [torch.autograd.grad(y[:, k].sum(), scores, retain_graph=True)[0] for k in range(y.shape[1])]
         logits.append(y.detach())

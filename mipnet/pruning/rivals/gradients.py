@@ -22,8 +22,8 @@ from torch import Tensor
 from mipnet.network.gates import Gate, scaled
 from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
-from mipnet.pruning.rivals.score_arrays import IMAGES_PER_PASS, check_classes, check_gates, check_images, slices
-from mipnet.pruning.rivals.weight_matrices import by_patch, matrix, patches, weight_nodes
+from mipnet.pruning.rivals.score_arrays import IMAGES_PER_PASS, check_classes, check_gates, check_images, images_at_once, slices
+from mipnet.pruning.rivals.weight_matrices import by_patch, matrix, patches, patches_bytes, weight_nodes
 
 
 @align_samples
@@ -34,7 +34,7 @@ def gate_gradients(
     check_gates(gates)
     x = check_images(network, images)
     y = check_classes(network, labels, len(x))
-    parts = [_gradients(network, gates, x[few], y[few]) for few in slices(len(x), batch)]
+    parts = [_gradients(network, gates, x[few], y[few]) for few in slices(len(x), images_at_once(network, batch))]
     return {gate.name: torch.cat([part[i] for part in parts]) for i, gate in enumerate(gates)}
 
 
@@ -57,7 +57,7 @@ def weight_gradients(network: Network, images: ArrayLike, labels: ArrayLike, *, 
     y = check_classes(network, labels, len(x))
     nodes = weight_nodes(network)
     total = {node.origin: torch.zeros_like(matrix(node.layer)) for node in nodes}
-    for few in slices(len(x), batch):
+    for few in slices(len(x), images_at_once(network, batch, patches_bytes(network))):
         probes = {node.name: torch.zeros(len(x[few]), *node.shape, dtype=torch.float64, requires_grad=True) for node in nodes}
         values = network.values(x[few], {name: partial(torch.add, other=probe) for name, probe in probes.items()})
         loss = F.cross_entropy(values[network.output.name], y[few], reduction="sum") / len(x)

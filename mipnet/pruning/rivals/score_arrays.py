@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.errors import DataError, InputError
+from mipnet.limits.memory import count_in_memory
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate
 from mipnet.network.given_arrays import layout_hint, numbers
 from mipnet.network.graph import Network
+from mipnet.network.pass_cost import gradient_bytes
 
 IMAGES_PER_PASS = 256
 """Images in one pass through the network."""
@@ -48,6 +50,14 @@ def check_classes(network: Network, labels: ArrayLike, samples: int) -> Tensor:
 def as_scores(gates: Sequence[Gate], found: Mapping[str, Tensor], title: str) -> xr.Dataset:
     """Return scores as a Dataset with one variable per gate, along its dimension; larger is more important."""
     return xr.Dataset({gate.name: (gate.dim, found[gate.name].numpy().copy()) for gate in gates}, attrs={"title": title})
+
+
+def images_at_once(network: Network, most: int, more: float = 0.0) -> int:
+    """Return how many images are passed through the network at once: at most ``most``, and no more than fit into memory.
+
+    ``more`` are the bytes per image beside those of a pass that is differentiated.
+    """
+    return count_in_memory(gradient_bytes(network) + more, most)
 
 
 def slices(count: int, step: int) -> Iterator[slice]:

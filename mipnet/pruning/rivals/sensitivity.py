@@ -23,8 +23,8 @@ from torch import Tensor
 from mipnet.errors import InputError
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Layer, Network
-from mipnet.pruning.rivals.score_arrays import as_scores, check_gates, check_images, slices
-from mipnet.pruning.rivals.weight_matrices import TEMPORARY_NUMBERS_MAX, matrix, outgoing, patches, weight_nodes
+from mipnet.pruning.rivals.score_arrays import as_scores, check_gates, check_images, images_at_once, slices
+from mipnet.pruning.rivals.weight_matrices import TEMPORARY_NUMBERS_MAX, matrix, outgoing, patches, patches_bytes, weight_nodes
 
 SENSITIVITY_IMAGES_PER_PASS = 64
 PREACTIVATION_MIN = torch.finfo(torch.float64).eps
@@ -47,7 +47,7 @@ def weight_sensitivities(network: Network, images: ArrayLike, reduce: str = "max
     x = check_images(network, images)
     nodes = weight_nodes(network)
     found = {node.origin: torch.zeros_like(matrix(node.layer)) for node in nodes}
-    for few in slices(len(x), SENSITIVITY_IMAGES_PER_PASS):
+    for few in slices(len(x), images_at_once(network, SENSITIVITY_IMAGES_PER_PASS, patches_bytes(network))):
         with torch.no_grad():
             values = network.values(x[few])
             for node in nodes:

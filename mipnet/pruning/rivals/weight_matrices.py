@@ -21,6 +21,9 @@ from mipnet.network.graph import Layer, Network, Node, size
 from mipnet.pruning.rivals.score_arrays import slices
 from mipnet.pruning.smaller.constant_elements import REARRANGING_LAYERS
 
+PATCH_NUMBER_BYTES = 32
+"""Bytes per number of an array of patches: itself, and copies by sign."""
+
 TEMPORARY_NUMBERS_MAX = 2**23
 """Numbers in the largest temporary array."""
 
@@ -49,6 +52,12 @@ def patches(layer: Layer, x: Tensor) -> Tensor:
     kernel = layer.window.kernel
     columns = F.unfold(layer.window.pad(x, 0.0), kernel, dilation=layer.dilation, stride=layer.stride)  # (sample, C * kernel, patch)
     return columns.reshape(len(x), layer.groups, -1, columns.shape[2]).permute(0, 3, 1, 2)
+
+
+def patches_bytes(network: Network) -> float:
+    """Return the bytes of the largest array of patches of one image, with temporary copies of it."""
+    nodes = weight_nodes(network)
+    return PATCH_NUMBER_BYTES * max((size(node.shape[1:]) * matrix(node.layer)[:, 0].numel() for node in nodes), default=0)
 
 
 def by_patch(layer: Layer, y: Tensor) -> Tensor:

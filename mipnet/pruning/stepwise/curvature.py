@@ -22,8 +22,13 @@ import torch
 from torch import Tensor
 
 from mipnet.arrays import Array
+from mipnet.limits.memory import check_memory, count_in_memory
 from mipnet.network.gates import Gate, scaled
 from mipnet.network.graph import Network
+from mipnet.network.pass_cost import gradient_bytes
+
+HESSIAN_BYTES = 64
+"""Bytes per entry of the Hessian: itself, its eigenvectors, and the rows of a step's program, with copies."""
 
 CLASS_PROBABILITY_MIN = 1e-7
 """Classes of at most this probability are left out of H; in float64 their part cannot be distinguished from rounding."""
@@ -45,6 +50,8 @@ class Curvature:
 def curvature(network: Network, gates: Sequence[Gate], images: Tensor, targets: Tensor, kept: Tensor, chunk: int = 512) -> Curvature:
     """Return gradient and Hessian of the frozen loss at masks ``kept`` (score,); ``targets`` are probabilities ``(sample, class)``."""
     units = sum(gate.units for gate in gates)
+    check_memory(f"the curvature of the loss in {units:,} scores", HESSIAN_BYTES * units**2, "give gates for fewer layers")
+    chunk = count_in_memory(gradient_bytes(network) + 24 * units * targets.shape[1], chunk)
     loss, gradient, hessian = 0.0, torch.zeros(units, dtype=torch.float64), torch.zeros(units, units, dtype=torch.float64)
     for part, q in zip(torch.split(images, chunk), torch.split(targets, chunk), strict=True):
         scores = kept.to(torch.float64).repeat(len(part), 1).requires_grad_()

@@ -17,8 +17,12 @@ from mipnet.bounds.linear_rules import is_elementwise, lines
 from mipnet.formulations.affine import Affine, concatenate
 from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.limits.memory import check_memory
 from mipnet.network.graph import INPUT_NODE, Layer, Network, Node
 from mipnet.network.sets import Box
+
+FORM_TERM_BYTES = 48
+"""Bytes per term of an affine function of a layer: itself, and copies of it."""
 
 FORM_ROUNDING_RELATIVE = 1e-12
 """Rounding error of an affine function, relative to the sum of the absolute values of its terms."""
@@ -132,5 +136,14 @@ def apply_affine(layer: Layer, inputs: list[Affine], deadline: Deadline = NO_DEA
     with torch.no_grad():
         constant: Array = layer.forward(*(torch.tensor(x.constant) for x in inputs)).numpy()
     maps = linear_map(layer, *(x.shape[1:] for x in inputs))
+    terms = sum(_largest_product(each, x) for each, x in zip(maps, inputs, strict=True))
+    what = f"the values of a layer ({layer.label}) as functions of the input and of unstable units ({terms:,.0f} terms)"
+    check_memory(what, FORM_TERM_BYTES * terms, "give a smaller input set, over which fewer units are unstable")
     parts = [x.through(each, np.zeros(constant.shape), deadline) for x, each in zip(inputs, maps, strict=True)]
     return sum(parts[1:], start=parts[0]) + constant
+
+
+def _largest_product(matrix: Csr, x: Affine) -> float:
+    """Return an upper bound of the number of terms of a layer's value: those of all that it reads, and no more than there are variables."""
+    variables = len(np.unique(x.terms.indices))
+    return min(matrix.nnz * x.terms.nnz / max(1, x.terms.shape[0]), float(matrix.shape[0]) * variables)

@@ -15,6 +15,7 @@ from mipnet.errors import UnsupportedError
 from mipnet.formulations.registry import linear_map
 from mipnet.layers import BatchNorm, Dense, ReLU, Reshape
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.limits.memory import check_memory
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import INPUT_NODE, Layer, Network, free_name, size
 from mipnet.network.sets import Box
@@ -27,6 +28,9 @@ COMBINATION_FACTOR_MAX = 1e4
 
 FACTORISATION_MULTIPLICATIONS_PER_SECOND = 1e9
 """How many multiplications per second of a QR factorisation with pivoting, which cannot be stopped, are counted on."""
+
+IDENTITY_ENTRY_BYTES = 16
+"""Bytes per entry of an identity: itself, and the product that is made of it."""
 
 LIFT_ROUNDING_RELATIVE = 1e-12
 """Bounds of sums are rounded outwards by this, relative to the sum of the absolute values of the terms."""
@@ -53,7 +57,8 @@ class AffineMap(NamedTuple):
 
     @staticmethod
     def identity(width: int) -> AffineMap:
-        """Return the identity."""
+        """Return the identity; raises `MemoryLimitReached` if it would not fit into memory."""
+        check_memory(f"the dense matrix of a layer with {width:,} inputs", IDENTITY_ENTRY_BYTES * width**2, "give a smaller network")
         return AffineMap(np.eye(width), np.zeros(width), "", untouched=True)
 
     def then(self, layer: Layer, shape: Shape, name: str) -> AffineMap:

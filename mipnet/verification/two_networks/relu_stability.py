@@ -127,12 +127,12 @@ class ReluStates:
     def search(self, deadline: Deadline, seed: int) -> None:
         """Record the states of random inputs, then run gradient search for every state that none of them shows."""
         region, rng = self.bounds.region, np.random.default_rng(seed)
-        share = rng.uniform(-0.5, 1.5, (STATE_SAMPLES, *region.lower.shape[1:])).clip(0, 1)
         at_once = samples_at_once(self.reader)
         for first in range(0, STATE_SAMPLES, at_once):
             if deadline.passed:
                 return
-            self.learn(region.lower + share[first : first + at_once] * (region.upper - region.lower))
+            share = rng.uniform(-0.5, 1.5, (min(at_once, STATE_SAMPLES - first), *region.lower.shape[1:])).clip(0, 1)
+            self.learn(region.lower + share * (region.upper - region.lower))
         for _ in range(STATE_SEARCH_ROUNDS):
             signs, units = np.nonzero(self.open)
             for first in range(0, len(units), STATES_PER_SEARCH):

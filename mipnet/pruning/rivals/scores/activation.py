@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.pruning.rivals.registry import rival
-from mipnet.pruning.rivals.score_arrays import IMAGES_PER_PASS, as_scores, check_gates, check_images, slices
+from mipnet.pruning.rivals.score_arrays import IMAGES_PER_PASS, as_scores, check_gates, check_images, images_at_once, slices
 
 
 @rival("activation", about="mean absolute activation", source="Molchanov et al., ICLR 2017", normalize="l2", order=3)
@@ -23,7 +23,7 @@ def activation(network: Network, gates: Sequence[Gate], images: ArrayLike, label
     check_gates(gates)
     x = check_images(network, images)
     total = {gate.name: torch.zeros(gate.units, dtype=torch.float64) for gate in gates}
-    for batch in slices(len(x), IMAGES_PER_PASS):
+    for batch in slices(len(x), images_at_once(network, IMAGES_PER_PASS)):
         with torch.no_grad():
             values = network.values(x[batch])
         for gate in gates:
