@@ -17,6 +17,7 @@ from tests.readers.test_data import idx
 
 LAST = np.arange(2 * 4 * 5 * 3).reshape(2, 4, 5, 3).astype(np.uint8)
 FIRST = np.moveaxis(LAST, -1, 1)
+CUBE = np.arange(128).reshape(2, 4, 4, 4).astype(np.uint8)
 
 
 def loaded(folder: Path, images: np.ndarray, **given: object) -> np.ndarray:
@@ -36,6 +37,11 @@ RIGHT = [
     (FIRST, {"shape": (3, 4, 5), "channels": "first"}, FIRST),
     (FIRST.reshape(2, 60), {"shape": (3, 4, 5), "channels": "first"}, FIRST),
     (FIRST, {"shape": (60,), "channels": "first"}, FIRST.reshape(2, 60)),
+    (FIRST, {"shape": (4, 5, 3), "channels": "first"}, LAST),  # networks may have their channels last
+    (LAST, {"shape": (4, 5, 3), "channels": "last"}, LAST),
+    (CUBE, {"shape": (4, 4, 4)}, CUBE),
+    (CUBE, {"shape": (4, 4, 4), "channels": "first"}, CUBE),
+    (CUBE, {"shape": (4, 4, 4), "channels": "last"}, np.moveaxis(CUBE, -1, 1)),
     (LAST[..., :1], {"shape": (1, 4, 5)}, FIRST[:, :1]),
     (LAST[..., :1], {"shape": (1, 4, 5), "channels": "last"}, FIRST[:, :1]),
     (LAST[..., 0], {"shape": (1, 4, 5)}, FIRST[:, :1]),
@@ -54,7 +60,8 @@ def test_every_pixel_is_in_its_place(tmp_path, images, given, wanted):
 WRONG = [
     (LAST, {"shape": (3, 4, 5)}, "would move its pixels.*write `channels: last`"),
     (LAST, {"shape": (3, 4, 5), "channels": "first"}, "would move its pixels"),
-    (FIRST, {"shape": (3, 4, 5), "channels": "last"}, "would move its pixels"),
+    (FIRST, {"shape": (4, 3, 5), "channels": "last"}, "would move its pixels"),
+    (FIRST, {"shape": (4, 5, 3)}, "would move its pixels.*write `channels: first`"),
     (LAST, {"shape": (5, 4, 3)}, "would move its pixels"),
     (LAST[..., 0], {"shape": (5, 4)}, "would move its pixels"),
     (LAST[..., 0], {"shape": (1, 5, 4)}, "would move its pixels"),
