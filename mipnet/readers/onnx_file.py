@@ -19,7 +19,7 @@ from mipnet.readers.file_bytes import read_bytes
 from mipnet.readers.onnx_call import ONNX_RULES, place
 from mipnet.readers.onnx_fold import FOLDED_OPERATORS
 from mipnet.readers.onnx_graph import ONNX_SOFTMAXES, OnnxReader, needed, supported
-from mipnet.readers.onnx_normal import normal_form, operator_versions
+from mipnet.readers.onnx_normal import expanded_nodes, normal_form, operator_versions
 from mipnet.readers.onnx_session import open_session
 from mipnet.readers.torch import weight_notes
 
@@ -31,6 +31,9 @@ OPSET_MIN = 8
 
 PROTOBUF_BYTES_MAX = 2**31
 """Size from which on a model cannot be handed to onnx's checker and to onnxruntime as one message."""
+
+EXPANDED_NODES_MAX = 1_000_000
+"""Largest number of nodes of a graph whose functions are written out."""
 
 OUTPUT_DIFFERENCE_MAX = {False: 1e-3, True: 5e-2}
 """Largest difference between the network and onnxruntime, relative to the largest output: in float32, and (True) in 16 bits."""
@@ -85,13 +88,32 @@ def _load(path: Path) -> LoadedModel:
     if not model.HasField("graph") or not model.graph.output:
         raise NetworkError(f"`{path}` holds no graph of ONNX; export the network again")
     opset = _opset(model, path, onnx.defs.onnx_opset_version())
+    original = model
+    if model.functions:
+        model = _without_functions(model, path)
     _refuse_unread(model, path)
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, path)
     checked = _checked(model, path)
     _refuse_missing(checked, opset, path)
-    return LoadedModel(model, checked, opset)
+    return LoadedModel(original, checked, opset)
+
+
+def _without_functions(model: ModelProto, path: Path) -> ModelProto:
+    """Return the model with the nodes of its local functions in place of their calls."""
+    from onnx.inliner import inline_local_functions
+    from onnx.shape_inference import infer_shapes
+
+    nodes = expanded_nodes(model)
+    if not nodes <= EXPANDED_NODES_MAX:
+        why = f"call themselves or make more than {EXPANDED_NODES_MAX:,} nodes"
+        raise UnsupportedError(f"`{path}` has functions that {why}; export the network without functions")
+    try:
+        return inline_local_functions(infer_shapes(normal_form(model)), convert_version=True)
+    except Exception as error:
+        why = one_line(error)
+        raise UnsupportedError(f"the functions in `{path}` cannot be read ({why}); export the network without functions") from None
 
 
 def _checked(model: ModelProto, path: Path) -> ModelProto:

@@ -6,11 +6,18 @@ have no name, and outputs, initialisers listed as inputs and values in between m
 
 from __future__ import annotations
 
+import math
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from onnx import GraphProto, ModelProto, NodeProto
+
+
+FUNCTION_DEPTH_MAX = 100
+"""Largest depth of functions that call each other."""
 
 
 def operator_versions(model: ModelProto) -> dict[str, int]:
@@ -29,6 +36,23 @@ def normal_form(model: ModelProto) -> ModelProto:
     found.graph.name = model.graph.name or "graph"
     _complete_declarations(found.graph)
     return found
+
+
+def expanded_nodes(model: ModelProto) -> float:
+    """Return the number of nodes of the graph with its functions written out; infinite if a function calls itself."""
+    bodies = {(each.domain, each.name): each.node for each in model.functions}
+    sizes: dict[tuple[str, str], float] = {}
+
+    def size(nodes: Iterable[NodeProto], calls: frozenset[tuple[str, str]]) -> float:
+        total = 0.0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in bodies and key not in sizes:
+                sizes[key] = math.inf if key in calls or len(calls) > FUNCTION_DEPTH_MAX else size(bodies[key], calls | {key})
+            total += sizes.get(key, 1.0)
+        return total
+
+    return size(model.graph.node, frozenset())
 
 
 def sorted_nodes(graph: GraphProto) -> list[NodeProto]:

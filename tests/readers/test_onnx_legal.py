@@ -163,3 +163,51 @@ def test_operators_that_the_output_does_not_need(tmp_path: Path) -> None:
     path.write_bytes(built.SerializeToString())
     x = numbers(1, 2, 5, 5, seed=1)
     assert error_of(mn.read(path).forward(x), runtime(path, x)) < 1e-5
+
+
+def with_functions(bodies: dict[str, list[tuple[str, list[str], str]]], opset: int = 13) -> onnx.ModelProto:
+    """`residual` with local functions in place of its activation; a body is a list of (operator, inputs, output), from `a` to `b`."""
+    built = residual()
+    for name, nodes in bodies.items():
+        made = [helper.make_node(op, read, [out], domain="own" if op in bodies else "") for op, read, out in nodes]
+        imports = [helper.make_opsetid("", opset), helper.make_opsetid("own", 1)]
+        built.functions.append(helper.make_function("own", name, ["a"], ["b"], made, imports))
+    built.opset_import.add(domain="own", version=1)
+    built.graph.node[1].CopyFrom(helper.make_node(next(iter(bodies)), ["a"], ["b"], domain="own"))
+    return built
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+def test_local_functions(tmp_path: Path, opset: int) -> None:
+    bodies = {
+        "Outer": [("Inner", ["a"], "c"), ("Neg", ["c"], "d"), ("Inner", ["d"], "e"), ("Sub", ["c", "e"], "b")],
+        "Inner": [("Relu", ["a"], "c"), ("Add", ["c", "c"], "b")],
+    }
+    built = with_functions(bodies, opset)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(built.SerializeToString())
+    x = numbers(1, 2, 5, 5, seed=1)
+    assert error_of(mn.read(path).forward(x), runtime(path, x)) < 1e-5
+    reordered(lambda place: -place)(built)
+    path.write_bytes(built.SerializeToString())
+    assert error_of(mn.read(path).forward(x), runtime(path, x)) < 1e-5
+
+
+def test_functions_that_cannot_be_written_out_are_refused(tmp_path: Path) -> None:
+    loop = with_functions({"Loop": [("Loop", ["a"], "b")]})
+    doubling = with_functions(
+        {f"F{k}": [(f"F{k + 1}", ["a"], "c"), (f"F{k + 1}", ["c"], "b")] for k in range(40)} | {"F40": [("Relu", ["a"], "b")]}
+    )
+    unread = with_functions({"Curve": [("Sigmoid", ["a"], "b")]})
+    newer = with_functions({"Change": [("Sub", ["a", "a"], "b")]}, 14)  # onnx has no converter from 14 to 13
+    for built, words in (
+        (newer, "the functions in .* cannot be read"),
+        (loop, "call themselves or make more than 1,000,000"),
+        (doubling, "make more than"),
+        (unread, "`Sigmoid`"),
+    ):
+        path = tmp_path / "net.onnx"
+        path.write_bytes(built.SerializeToString())
+        with pytest.raises(UnsupportedError, match=words) as caught:
+            mn.read(path)
+        assert "\n" not in str(caught.value)
