@@ -38,6 +38,8 @@ def _alpha_row_bytes(network: Network, node: Node) -> float:
 def _best_bounds(known: KnownBounds, rows: CrownRows, box: Interval) -> Tensor:
     """Return the best lower bound of each row over all steps of projected Adam on the choices, or over those before the deadline."""
     best = lower_bounds(known, rows, box)
+    width = box.width.flatten(1)[rows.sample if len(box.lower) > 1 else 0, rows.element]
+    size = torch.where((width > 0) & width.isfinite(), width, 1.0)  # so that steps do not depend on the unit of a row
     choices = _first_choices(known, rows)
     if not choices:
         return best
@@ -51,7 +53,7 @@ def _best_bounds(known: KnownBounds, rows: CrownRows, box: Interval) -> Tensor:
             if not found.requires_grad or known.late():
                 return best
             for choice, slope in zip(
-                choices.values(), torch.autograd.grad(-found.sum(), tuple(choices.values()), allow_unused=True), strict=True
+                choices.values(), torch.autograd.grad(-(found / size).sum(), tuple(choices.values()), allow_unused=True), strict=True
             ):
                 choice.grad = slope
             adam.step()

@@ -32,9 +32,12 @@ ROW_BYTES = 64
 CROWN_ROUNDING_RELATIVE = 1e-12
 """Bounds are rounded outwards by this, relative to the sum of the absolute values of all terms; the precision of float64 is 1e-16.
 
-The terms are those of every node on the way back: its coefficients times the absolute terms of its value (`KnownBounds.magnitude`).  Terms
+The terms are those of every node on the way back: its coefficients times the absolute terms of its value (`magnitude`).  Terms
 may cancel, as in the difference of two networks that are nearly equal, and the sum of what is left says nothing about rounding errors.
 """
+
+CANCELLED_SHARE = 1e-6
+"""A value that is smaller than this share of the terms that it is computed from counts as cancelled: its size is this share of them."""
 
 Choices = Mapping[str, Tensor]
 """Numbers per row and element, by node name."""
@@ -70,17 +73,20 @@ class KnownBounds:
         return self.ungated.get(name, self.after[name])
 
     def magnitude(self, node: Node) -> Tensor:
-        """Return the sum of the absolute values of the terms that a node's value is computed from, ``(samples, *shape)``, at most."""
+        """Return `magnitude` of a node with these bounds, computed once."""
         if node.name not in self.magnitudes:
-            given = [self.after[name] for name in node.inputs]
-            sizes = [largest_absolute(each) for each in given]
-            if is_exact(node.layer):
-                given = [Interval(-each, each) for each in sizes]
-            found = largest_absolute(interval(node.layer, *given))
-            if not is_exact(node.layer):
-                found = torch.maximum(found, sizes[0] if is_elementwise(node.layer) else torch.stack([each.max() for each in sizes]).max())
-            self.magnitudes[node.name] = found
+            self.magnitudes[node.name] = magnitude(node, self.after)
         return self.magnitudes[node.name]
+
+
+def magnitude(node: Node, after: Mapping[str, Interval]) -> Tensor:
+    """Return the largest sum of the absolute values of the terms that a node's value is computed from, ``(samples, *shape)``."""
+    given = [after[name] for name in node.inputs]
+    sizes = [largest_absolute(each) for each in given]
+    if is_exact(node.layer):
+        return largest_absolute(interval(node.layer, *(Interval(-each, each) for each in sizes)))
+    found = largest_absolute(interval(node.layer, *given))
+    return torch.maximum(found, sizes[0] if is_elementwise(node.layer) else torch.stack([each.max() for each in sizes]).max())
 
 
 def largest_absolute(box: Interval) -> Tensor:

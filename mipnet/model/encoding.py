@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from weakref import WeakKeyDictionary, ref
 
 import linopy
@@ -19,6 +20,7 @@ from linopy import LinearExpression
 
 from mipnet.arrays import Array, Ints
 from mipnet.bounds.boxes import Bounds
+from mipnet.bounds.crown import CANCELLED_SHARE, largest_absolute, magnitude
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.propagation import wanted_bounds
 from mipnet.errors import DataError, InputError, UnboundedError, UnsupportedError, suggest_keywords
@@ -85,6 +87,15 @@ class Encoding:
     def own_constraints(self) -> tuple[str, ...]:
         """The names of the constraints that the library brought into the model: those of the blocks, and ``own_rows``."""
         return (*(name for block in self.blocks.values() for name in block.constraints), *self.own_rows)
+
+    @cached_property
+    def node_sizes(self) -> Mapping[str, float]:
+        """The size of each node's value: its largest finite absolute bound, and at least a share of its terms; 1 if all of these are 0."""
+        found = {}
+        for node in self.network.nodes:
+            sizes = (largest_absolute(self.bounds.after[node.name]), CANCELLED_SHARE * magnitude(node, self.bounds.after))
+            found[node.name] = max(float(torch.where(each.isfinite(), each, 0.0).max()) for each in sizes) or 1.0
+        return found
 
     def block(self, name: str) -> Block:
         """Return the variables and rows of a node; raises `NetworkError` for an unknown name."""

@@ -80,15 +80,18 @@ class Case:
             raise DataError(f"the clauses of a case are written for {sorted(widths)} outputs; expected the same number in each")
 
     @suggest_keywords
-    def contains(self, x: Array, tolerance: float = 0.0) -> Mask:
-        """Return which inputs, of shape ``(samples, *input_shape)``, lie in the region, up to ``tolerance`` where its ends are closed."""
+    def contains(self, x: Array, tolerance: float | Array = 0.0) -> Mask:
+        """Return which inputs, of shape ``(samples, *input_shape)``, lie in the region, up to ``tolerance`` where its ends are closed.
+
+        The tolerance is one number, or one per input.
+        """
         flat = numbers(x, "the array of inputs").reshape(len(x), -1)
         if self.open_ends is not None:
             reached = (self.open_ends[0] & (flat <= self.region.lower)) | (self.open_ends[1] & (flat >= self.region.upper))
             return np.asarray(replace(self, open_ends=None).contains(x, tolerance) & ~reached.any(axis=1))
         inside = (flat >= self.region.lower - tolerance) & (flat <= self.region.upper + tolerance)
         ball = self.region.ball
-        return np.asarray(inside.all(axis=1) & (True if ball is None else ball.distance(flat) <= ball.radius + tolerance))
+        return np.asarray(inside.all(axis=1) & (True if ball is None else ball.distance(flat) <= ball.radius + np.max(tolerance)))
 
     def excess(self, y: Array) -> Array:
         """Return the smallest `Clause.excess` over the clauses: at most 0 if one of them holds, infinite without clauses."""

@@ -30,6 +30,9 @@ SOLVER_ROW_TOLERANCE = 1e-6
 ELEMENT_GAP = 1e-4
 """The gap at which a bound of an element is tight enough, relative to it or to the size of its program's objective."""
 
+PROOF_GAP = 1e-9
+"""The gap of a solve whose bound is a proof, relative to the bound or to the size of the objective."""
+
 SOLVER_REDUCED_COST_TOLERANCE = 1e-7
 """How far a reduced cost may have the wrong sign; HiGHS and SCIP use at most this."""
 
@@ -177,7 +180,7 @@ class _ElementProgram:
         stop = off if settles and not relaxed and Feature.BOUND_STOP in self.job.settings.solver.features else None
         if not relaxed:
             self.set_start(session, int((sign * self.passes[:, k]).argmin()))
-        gap_abs = ELEMENT_GAP * min(1.0, program.objective_size)
+        gap_abs = ELEMENT_GAP * program.objective_size
         outcome = session.solve(Limits(time=max(seconds, 0.01), gap=ELEMENT_GAP, gap_abs=gap_abs, bound_stop=stop))
         if outcome.status is Status.INFEASIBLE:
             raise SolverFailure("the solver says that no input reaches this layer; the bounds that it was given cannot hold")
@@ -241,3 +244,14 @@ class ToleranceMargin:
 def tolerance_margin(program: Program, cost: Array, constant: float) -> float:
     """Return how far a solver's bound on ``cost @ x + constant`` may be wrong because of its tolerances: `ToleranceMargin`."""
     return ToleranceMargin.of(program)(cost, constant)
+
+
+def proof_limits(program: Program, deadline: Deadline, *, bound_stop: float | None = None, objective_stop: float | None = None) -> Limits:
+    """Return the limits of a solve for a proof: until the deadline, to a gap of `PROOF_GAP` in the units of the objective."""
+    return Limits(
+        time=deadline.seconds,
+        gap=PROOF_GAP,
+        gap_abs=PROOF_GAP * program.objective_size,
+        bound_stop=bound_stop,
+        objective_stop=objective_stop,
+    )

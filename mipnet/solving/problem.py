@@ -209,7 +209,9 @@ def _check_region(encoding: Encoding, program: Program) -> None:
         return
     labels = np.asarray(program.labels)
     columns = column_lookup(labels)[source.terms.indices]
-    lower, upper = encoding.region.lower.reshape(-1) - FEASIBILITY_ROUNDING, encoding.region.upper.reshape(-1) + FEASIBILITY_ROUNDING
+    lower, upper = (end.reshape(-1) for end in (encoding.region.lower, encoding.region.upper))
+    rounding = FEASIBILITY_ROUNDING * (upper - lower)
+    lower, upper = lower - rounding, upper + rounding
     wider = (program.lower[columns] < lower) | (program.upper[columns] > upper)
     if wider.any():
         raise InputError(

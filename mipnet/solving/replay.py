@@ -61,16 +61,9 @@ def _difference(encoding: Encoding, point: Array, given: Array, scores: Mapping[
     error = 0.0
     for name in encoding.blocks:
         exact = values[name].numpy()
-        size = _node_size(encoding, name) + np.abs(exact)
+        size = encoding.node_sizes[name] + np.abs(exact)
         error = max(error, float((np.abs(encoding.value(name, point) - exact) / size).max(initial=0.0)))
     return error
-
-
-def _node_size(encoding: Encoding, name: str) -> float:
-    """Return the largest finite absolute bound of a node's value, its natural unit; 1 if all its bounds are infinite or 0."""
-    bounds = encoding.bounds.after[name]
-    ends = torch.stack([bounds.lower.abs(), bounds.upper.abs()])
-    return float(torch.where(ends.isfinite(), ends, 0.0).max()) or 1.0
 
 
 def gate_actions(encoding: Encoding, scores: Mapping[str, Array]) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:

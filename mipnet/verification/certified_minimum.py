@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array
-from mipnet.backend import Feature, Limits
+from mipnet.backend import Feature
 from mipnet.bounds.boxes import Bounds
+from mipnet.bounds.crown import CANCELLED_SHARE, magnitude
 from mipnet.bounds.propagation import propagate
 from mipnet.bounds.user_bounds import BoundsByNode
 from mipnet.errors import TimeLimitReached
@@ -29,7 +30,7 @@ from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
-from mipnet.solving.element_bounds import tolerance_margin
+from mipnet.solving.element_bounds import proof_limits, tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
@@ -53,12 +54,16 @@ FUNCTIONS_PER_SEARCH = 64
 
 @dataclass(frozen=True, eq=False)
 class FoundMinimum:
-    """The minimum over the box lies in ``[bound, value]``; ``value`` is attained at ``point``, ``method`` is the stage of the bound."""
+    """The minimum over the box lies in ``[bound, value]``; ``value`` is attained at ``point``, ``method`` is the stage of the bound.
+
+    ``size`` is the largest absolute value of the functions that was found in the box.
+    """
 
     bound: float
     value: float
     point: Array
     method: str
+    size: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +100,16 @@ class OutputFunctions:
             for k, row in some
         ]
 
-    def gap(self, value: Array, tolerance: float) -> Array:
-        """Return the gap at which each group is finished, from its value: ``tolerance * max(1, |value|)``."""
-        return np.asarray(tolerance * np.maximum(1.0, np.abs(value)))
+    def gap(self, value: Array, size: Array, tolerance: float) -> Array:
+        """Return the gap at which each group is finished, from its value and its size: ``tolerance * size``."""
+        return tolerance * size
 
 
 @dataclass(frozen=True, eq=False)
 class MinimumSettings:
-    """The solver, and when the search ends: at the ``deadline``, or with a gap of ``tolerance * max(1, |value|)``.
+    """The solver, and when the search ends: at the ``deadline``, or with a gap of ``tolerance * size``.
 
-    If there is a ``target``, the search also ends once it is known whether a value below the target exists.
+    The size of a function is its largest absolute value found so far, and at least ``size_min``.  If there is a ``target``, the search also ends once it is known whether a value below the target exists.
     """
 
     mip: MipSettings
@@ -112,6 +117,7 @@ class MinimumSettings:
     tolerance: float
     target: float | None = None
     seed: int = 0
+    size_min: float = 0.0
 
 
 class OpenGroup(NamedTuple):
@@ -127,7 +133,7 @@ class MinimumSearch:
     """The search for the minima of functions over one box, stage by stage.
 
     ``lower`` and ``method`` hold the bound of every function and its stage, ``value`` and ``point`` the best value of every group and where
-    it is attained.  ``given`` are bounds of the network's nodes that hold.
+    it is attained, ``size`` its largest absolute value found.  ``given`` are bounds of the network's nodes that hold.
     """
 
     network: Network
@@ -141,12 +147,14 @@ class MinimumSearch:
     lower: Array = field(init=False)
     method: list[str] = field(init=False)
     value: Array = field(init=False)
+    size: Array = field(init=False)
     point: Array = field(init=False)
 
     def __post_init__(self) -> None:
         count, groups = len(self.functions.matrix), self.functions.groups
         self.lower, self.method = np.full(count, -np.inf), ["interval"] * count
         self.value, self.point = np.full(groups, np.inf), np.repeat(self.region.centre, groups, axis=0)
+        self.size = np.full(groups, self.settings.size_min)
         self.excess = Excess.of(self.network, self.functions.clauses(range(count)))
         self.learn(self.region.centre)
         if not self.settings.deadline.passed:
@@ -167,7 +175,7 @@ class MinimumSearch:
     def _found(self, group: int) -> FoundMinimum:
         own = np.flatnonzero(self.functions.group == group)
         row, value = own[self.lower[own].argmin()], float(self.value[group])
-        return FoundMinimum(min(float(self.lower[row]), value), value, self.point[group], self.method[row])
+        return FoundMinimum(min(float(self.lower[row]), value), value, self.point[group], self.method[row], float(self.size[group]))
 
     def _stages(self) -> Iterator[None]:
         end = self.settings.deadline
@@ -197,7 +205,7 @@ class MinimumSearch:
     @property
     def gap(self) -> Array:
         """The gap at which each group is finished."""
-        return self.functions.gap(self.value, self.settings.tolerance)
+        return self.functions.gap(self.value, self.size, self.settings.tolerance)
 
     @property
     def level(self) -> Array:
@@ -218,7 +226,9 @@ class MinimumSearch:
         inside = self.region.nearest(x)
         values = self.functions.values(self.network, inside)
         for group in range(self.functions.groups):
-            own = values[:, self.functions.group == group].min(axis=1)
+            every = values[:, self.functions.group == group]
+            self.size[group] = max(self.size[group], float(np.abs(every).max()))
+            own = every.min(axis=1)
             best = int(own.argmin())
             if own[best] < self.value[group]:
                 self.value[group], self.point[group] = own[best], inside[best]
@@ -239,8 +249,16 @@ class MinimumSearch:
 
     def _learn_bounds(self, method: str, bounds: Bounds) -> None:
         self.bounds = bounds
+        if method == "crown":
+            self._learn_least_sizes()
         lower = self.excess.largest(self.bounds.after[self.excess.network.output.name].lower)[0].numpy()
         self.improve(method, np.arange(len(lower)), lower)
+
+    def _learn_least_sizes(self) -> None:
+        """Raise sizes to a share of the terms that a function is computed from: where they cancel, as in 0 = h - h, its values are rounding."""
+        terms = magnitude(self.network.output, self.bounds.after)[0].reshape(-1).numpy()
+        least = CANCELLED_SHARE * (np.abs(self.functions.matrix) @ terms + np.abs(self.functions.offset))
+        np.maximum.at(self.size, self.functions.group, least)
 
     def _search(self, rounds: int) -> None:
         end = self._until("search")
@@ -290,7 +308,7 @@ class MinimumSearch:
         program, level = problem.problem.program, float(self.level[self.functions.group[row]])
         tolerance = tolerance_margin(program, program.cost, program.offset)
         stop = level + tolerance if Feature.BOUND_STOP in self.settings.mip.solver.features else None
-        limits = Limits(time=end.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop)
+        limits = proof_limits(program, end, bound_stop=stop)
         found = problem.solve(limits=limits, time_limit=self.settings.deadline, start=start)
         self.nodes += found.nodes
         self.interrupted = found.interrupted

@@ -11,11 +11,11 @@ import linopy
 import numpy as np
 
 from mipnet.arrays import Array
-from mipnet.backend import Feature, Limits, Status
+from mipnet.backend import Feature, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import encode
-from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
+from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, proof_limits, tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
@@ -23,7 +23,7 @@ from mipnet.verification.clause_objectives import clause_objectives
 from mipnet.verification.self_check import check_points, check_program
 
 TARGET_STEP_RELATIVE = 1e-4
-"""If a solver's point is not confirmed, the next point has to satisfy the clause by this much more, relative to 1 + its objective."""
+"""If a solver's point is not confirmed, the next point has to satisfy the clause by this much more, relative to the size of its objective."""
 
 TANGENT_VALUE_RANGE = 6.0
 """The range of the row ``t - 2 p u`` of a tangent, for t and u^2 of at most 1."""
@@ -88,7 +88,8 @@ class ClauseProgram:
         """Minimise the excess of one clause, until the lower bound is above ``enough``; `confirm` is called with the solver's point."""
         self.problem.set_objective(1 * self.objectives[clause], sense="min")
         stop = enough + 2 * self.tolerance if Feature.BOUND_STOP in self.settings.solver.features else None
-        result = self.problem.solve(limits=Limits(gap=1e-9, gap_abs=1e-9, bound_stop=stop), time_limit=self.deadline)
+        limits = proof_limits(self.problem.problem.program, self.deadline, bound_stop=stop)
+        result = self.problem.solve(limits=limits, time_limit=self.deadline)
         self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
         found = None if result.point is None else self.confirm(self.encoding.value("input", result.point))
         return ClauseResult(result.bound - self.tolerance, found, result.nodes, result.interrupted)
@@ -101,7 +102,8 @@ class ClauseProgram:
         stop = (4 if self.encoding.squares else 2) * self.tolerance if Feature.BOUND_STOP in features else None
         target_known = Feature.OBJECTIVE_STOP in features
         while not deadline.passed:
-            limits = Limits(time=deadline.seconds, gap=1e-9, gap_abs=1e-9, bound_stop=stop, objective_stop=target if target_known else None)
+            program = self.problem.problem.program
+            limits = proof_limits(program, deadline, bound_stop=stop, objective_stop=target if target_known else None)
             result = self.problem.solve(limits=limits, time_limit=self.deadline)
             nodes += result.nodes
             self.nodes, self.cuts = self.nodes + result.nodes, self.cuts + result.cuts
@@ -114,5 +116,5 @@ class ClauseProgram:
                 return ClauseResult(bound, found, nodes, interrupted)
             if result.status is Status.OPTIMAL:
                 break
-            target -= TARGET_STEP_RELATIVE * (1.0 + abs(result.objective))
+            target -= TARGET_STEP_RELATIVE * (program.objective_size + abs(result.objective))
         return ClauseResult(bound, None, nodes, False)

@@ -285,9 +285,12 @@ class _DistortionSearch:
             for position, k in enumerate(left):
                 if end.passed:
                     break
+                if lower[..., k].min() > 0:
+                    proven[position] = radius
+                    continue
                 limited = upper.copy()
                 limited[..., k] = np.minimum(limited[..., k], 0.0)
-                opened.set_bounds(encoding.output, np.minimum(lower, limited), limited)
+                opened.set_bounds(encoding.output, lower, limited)
                 tolerance = tolerance_margin(opened.problem.program, opened.problem.program.cost, 0.0)
                 stop = self.power((1 - gap) * self.radius / radius) + tolerance if Feature.BOUND_STOP in solver.features else None
                 start: Start = "none" if self.point is None else encoding.point(self.point)

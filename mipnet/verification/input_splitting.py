@@ -113,14 +113,13 @@ def joined(first: Interval, second: Interval) -> Interval:
 class InputSplitting:
     """Branch and bound over the boxes of an input set, for all clauses together.
 
-    A box is refuted if the bound of every clause exceeds ``margin``.  ``confirm`` is called with candidates; it returns the first of them
+    A box is refuted if the bound of every clause exceeds 0.  ``confirm`` is called with candidates; it returns the first of them
     that is a counterexample, or None.  ``boxes`` is the number of boxes bounded so far, ``bound`` the smallest bound of a refuted box, and
     ``corners`` are the inputs at which the smallest linear bounds of the last boxes take their minima.
     """
 
     excess: Excess
     region: Box
-    margin: float
     confirm: Callable[[Array], Array | None]
     deadline: Deadline
     corners: Array = field(init=False)
@@ -144,7 +143,7 @@ class InputSplitting:
             if self.deadline.passed:
                 return False, None
             rest, boxes = undecided[: -self.at_once], self.bounded(undecided[-self.at_once :])
-            refuted = boxes.bound > self.margin
+            refuted = boxes.bound > 0
             self.bound = min(self.bound, float(boxes.bound[refuted].min())) if refuted.any() else self.bound
             boxes = boxes[~refuted]
             if not len(boxes):
@@ -229,7 +228,7 @@ def lower_bound_by_splitting(
     Boxes are halved in the order of their bounds, until the bound is above ``level()`` or the time is over.  The bound is the smallest of
     all boxes, those that still wait to be halved included.  ``learn`` is called with inputs of every box, and may lower the level.
     """
-    splitting = InputSplitting(excess, region, 0.0, lambda x: None, deadline)
+    splitting = InputSplitting(excess, region, lambda x: None, deadline)
     whole = Interval(torch.tensor(region.lower[:1]), torch.tensor(region.upper[:1]))
     waiting, done = SubBoxes(whole, {}, torch.full((1,), -torch.inf, dtype=torch.float64), whole.width), torch.inf
     while len(waiting) and not deadline.passed and len(waiting) < WAITING_BOXES_MAX:

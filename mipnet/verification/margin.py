@@ -36,9 +36,9 @@ class Margin:
     """The largest ``y_c - y_label`` over the set and all other classes c lies in ``[lower, upper]``.
 
     ``lower`` is attained by class ``target`` at ``point``, of the network's input shape, where the network returns ``output``.  ``gap`` is
-    ``upper - lower``; ``uppers`` holds the certified upper bound of every class that was asked about.  ``scale`` says what y is: the
-    ``outputs``, or the ``logits`` of a network that ends in a softmax, whose differences are ``ln(p_c / p_label)`` of its outputs p.
-    ``warnings`` say what was not closed or left out.
+    ``upper - lower``, and ``size`` the largest absolute difference that was found.  ``uppers`` holds the certified upper bound of every
+    class that was asked about.  ``scale`` says what y is: the ``outputs``, or the ``logits`` of a network that ends in a softmax, whose
+    differences are ``ln(p_c / p_label)`` of its outputs p.  ``warnings`` say what was not closed or left out.
     """
 
     lower: float
@@ -52,6 +52,7 @@ class Margin:
     scale: MarginScale = "outputs"
     interrupted: bool = False
     warnings: tuple[str, ...] = ()
+    size: float = 1.0
 
     @property
     def gap(self) -> float:
@@ -74,8 +75,9 @@ def maximum_margin(
     """Bound the largest ``y_c - y_label`` over a set of inputs and over all classes c, or over the targets of ``Classes(label, targets)``.
 
     First linear bounds are computed, then gradient search looks for a point.  Then one program is solved per class that may have a larger
-    value than the best point.  A solve ends once the class cannot exceed the best point by more than ``gap``.  The upper bounds include the
-    solver's tolerances (`mipnet.solving.element_bounds.tolerance_margin`), so only a ``gap`` above these is reached.  ``time_limit`` is in
+    value than the best point.  A solve ends once the class cannot exceed the best point by more than ``gap``, relative to the largest
+    absolute difference that was found.  The upper bounds include the solver's tolerances
+    (`mipnet.solving.element_bounds.tolerance_margin`), so only a ``gap`` above these is reached.  ``time_limit`` is in
     seconds of the whole call, None for no limit; the bounds proven by then are returned, and are infinite if there are none.
 
     For a network that ends in a softmax, y are the logits: ``y_c - y_label = ln(p_c / p_label)``, which has the sign of ``p_c - p_label``.
@@ -91,10 +93,10 @@ def maximum_margin(
     lower, best = search.lower, search.best
     uppers = {c: -float(value) for c, value in zip(others, lower, strict=True)}
     upper = max(-best.value, max(uppers.values()))
-    if not upper + best.value <= ENDS_TOLERANCE_FACTOR * gap:
+    if not upper + best.value <= ENDS_TOLERANCE_FACTOR * gap * best.size:
         add_warning(f"the largest margin lies between {-best.value:.6g} and {upper:.6g}: it is not closed to {gap:g}")
     output, seconds, scale = network.outputs(best.x)[0], time.monotonic() - began, _scale(network)
-    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, search.nodes, scale, search.interrupted)
+    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, search.nodes, scale, search.interrupted, size=best.size)
 
 
 def _scale(network: Network) -> MarginScale:
@@ -126,14 +128,19 @@ class _MarginSearch:
         except KeyboardInterrupt:
             self.interrupted = True
 
+    @property
+    def level(self) -> float:
+        """A class is finished once its bound is at least this."""
+        return self.best.value - self.gap * self.best.size
+
     def _solve(self, bounds: Bounds) -> None:
-        if not (self.lower < self.best.value - self.gap).any() or self.deadline.passed:
+        if not (self.lower < self.level).any() or self.deadline.passed:
             return
         with ClauseProgram(self.excess, bounds, self.settings, self.best.learn, self.deadline) as program:
             for k in self.lower.argsort():
-                if self.lower[k] >= self.best.value - self.gap or self.deadline.passed:
+                if self.lower[k] >= self.level or self.deadline.passed:
                     continue
-                result = program.minimise(int(k), self.best.value - self.gap)
+                result = program.minimise(int(k), self.level)
                 self.nodes += result.nodes
                 self.lower[k] = max(self.lower[k], result.bound)
                 if result.interrupted:
@@ -141,10 +148,10 @@ class _MarginSearch:
 
 
 class _BestMargin:
-    """The point with the smallest excess so far, its value and its clause."""
+    """The point with the smallest excess so far, its value and its clause, and the largest absolute excess so far."""
 
     def __init__(self, excess: Excess, region: Box) -> None:
-        self.excess, self.value, self.clause = excess, np.inf, 0
+        self.excess, self.value, self.clause, self.size = excess, np.inf, 0, 0.0
         self.x = region.centre
         self.learn(region.centre)
 
@@ -154,6 +161,7 @@ class _BestMargin:
             return
         with torch.no_grad():
             found = self.excess(torch.tensor(x)).numpy()
+        self.size = max(self.size, float(np.abs(found).max()))
         row, clause = np.unravel_index(found.argmin(), found.shape)
         if found[row, clause] < self.value:
             self.value, self.clause, self.x = float(found[row, clause]), int(clause), x[row : row + 1]

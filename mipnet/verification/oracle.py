@@ -16,8 +16,8 @@ from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Case
 from mipnet.readers.files import ONNX_SUFFIXES, suffix_of
 
-REGION_SLACK_RELATIVE = 1e-7
-"""How far an input may lie outside of the box if the oracle's numbers cannot express it, relative to 1 + the largest bound."""
+REGION_SLACK_ROUNDINGS = 4.0
+"""How far an input may lie outside of the set if the oracle's numbers cannot express it, in units of their rounding error."""
 
 
 @suggest_keywords
@@ -59,7 +59,7 @@ class Oracle:
 
     def first(self, case: Case, x: Array, deadline: Deadline = NO_DEADLINE) -> tuple[Array, Array] | None:
         """Return the first input that satisfies the case according to the oracle, and its output; None if none does, or none in time."""
-        slack = REGION_SLACK_RELATIVE * (1.0 + float(np.abs(case.region.lower).max()))
+        slack = REGION_SLACK_ROUNDINGS * float(np.finfo(self.dtype).eps) * np.maximum(np.abs(case.region.lower), np.abs(case.region.upper))
         for start in range(0, len(x), self.at_once):
             if deadline.passed:
                 break

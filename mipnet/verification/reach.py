@@ -31,6 +31,7 @@ from mipnet.verification.softmax_ends import OutputEnd, softmax_functions
 class Extreme:
     """The minimum or the maximum of one function: ``value`` is attained at ``point``, and no value in the box is beyond ``bound``.
 
+    ``size`` is the largest absolute value of the function that was found in the box, or of a probability or log-probability at least 1.
     ``method`` is the stage that proved the bound: interval, crown, splitting, alpha or mip.  Without time for any of them the bound is
     infinite.
     """
@@ -39,11 +40,17 @@ class Extreme:
     value: float
     point: Array
     method: str
+    size: float
 
     @property
     def gap(self) -> float:
         """The distance of the bound from the attained value."""
         return abs(self.bound - self.value)
+
+    @property
+    def relative_gap(self) -> float:
+        """The gap divided by the size; 0 if there is none."""
+        return self.gap / self.size if self.size else 0.0 if self.gap == 0 else np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +84,8 @@ class Reached:
 
     @property
     def gap(self) -> float:
-        """The largest gap of any minimum or maximum, relative to its absolute value if that is above 1."""
-        return max(end.gap / max(1.0, abs(end.value)) for end in (*self.lowest, *self.highest))
+        """The largest gap of any minimum or maximum, relative to the size of its function."""
+        return max(end.relative_gap for end in (*self.lowest, *self.highest))
 
     @property
     def closed(self) -> bool:
@@ -122,7 +129,8 @@ def reach(
     time_limit
         Seconds of the whole call, None for no limit; then the bounds proven so far are returned.
     tolerance
-        A minimum or maximum is found once its gap is at most ``tolerance * max(1, |value|)``.
+        A minimum or maximum is found once its gap is at most this, relative to the size of the function: its largest absolute value that
+        was found in the box (for a probability or log-probability, at least 1).
     seed
         The seed of the gradient search.
 
@@ -138,7 +146,7 @@ def reach(
     parts, searches, found = functions.parts(), list[MinimumSearch](), list[FoundMinimum]()
     for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
         if (searches and deadline.passed) or any(each.interrupted for each in searches):
-            found += [FoundMinimum(-np.inf, float(f), region.centre[0], "interval") for f in part.values(network, region.centre)[0]]
+            found += [FoundMinimum(-np.inf, f, region.centre[0], "interval", abs(f)) for f in part.values(network, region.centre)[0].tolist()]
             continue
         searches.append(MinimumSearch(network, part, region, replace(settings, deadline=deadline.share(1 / left))))
         found += searches[-1].run()
@@ -153,7 +161,8 @@ def reach(
 def _extreme(found: FoundMinimum, end: OutputEnd, sign: int) -> Extreme:
     """Return a minimum (``sign`` -1) or a maximum (1) of an output, from the minimum of its function of the logits."""
     value, bound = end.output(found.value), end.outward(found.bound, sign)
-    return Extreme(max(value, bound) if sign > 0 else min(value, bound), value, found.point, found.method)
+    size = end.size(found.value, found.size)
+    return Extreme(max(value, bound) if sign > 0 else min(value, bound), value, found.point, found.method, size)
 
 
 def one_box(network: Network, region: Box) -> Box:

@@ -37,7 +37,10 @@ CHECK_STEPS, CHECK_STEP_FIRST = 10, 0.5
 """The number of gradient steps, and the first step size relative to the width of the box; each further step is 2/3 of the one before."""
 
 CHECK_SLACK_RELATIVE = 1e-6
-"""How far a forward pass may lie outside, relative to 1 + its absolute value."""
+"""How far a forward pass may lie outside, relative to the size of what it leaves."""
+
+CHECK_ROUNDING_RELATIVE = 1e-9
+"""How far a forward pass may lie outside because of rounding, relative to its absolute value."""
 
 
 def check_points(excess: Excess, bounds: Bounds, seed: int = 0, deadline: Deadline = NO_DEADLINE) -> Array:
@@ -91,10 +94,12 @@ def _check_passes(excess: Excess, bounds: Bounds, proven: Array, x: Tensor) -> N
         smallest = excess.largest(values[excess.network.output.name]).amin(0).numpy()
     for name, box in bounds.after.items():
         value = values[name]
-        slack = CHECK_SLACK_RELATIVE * (1 + value.abs())
+        slack = CHECK_SLACK_RELATIVE * box.width.max() + CHECK_ROUNDING_RELATIVE * value.abs()
         if bool(((value < box.lower - slack) | (value > box.upper + slack)).any()):
             raise SolverFailure(f"the bounds of `{name}` do not hold: a forward pass from inside the set leaves them; please report this")
-    wrong = proven > smallest + CHECK_SLACK_RELATIVE * (1 + np.abs(smallest))
+    widths = bounds.after[excess.network.output.name].width[0].numpy()
+    wide = np.array([widths[excess.owner == clause].max() for clause in range(excess.clauses)])
+    wrong = proven > smallest + CHECK_SLACK_RELATIVE * wide + CHECK_ROUNDING_RELATIVE * np.abs(smallest)
     if wrong.any():
         k = int(wrong.argmax())
         raise SolverFailure(

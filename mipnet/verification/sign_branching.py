@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass
+from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass, largest_absolute
 from mipnet.bounds.interval import Interval
 from mipnet.formulations.registry import is_affine
 from mipnet.layers.activations import ReLU
@@ -40,6 +40,9 @@ BRANCHING_STEPS = 12
 
 SLOPE_RATE, MULTIPLIER_RATE, BRANCHING_RATE_DECAY = 0.2, 0.05, 0.95
 """The step sizes of slopes and of multipliers, and the factor by which each step shrinks both."""
+
+ORDINARY_RATIO_MIN, ORDINARY_RATIO_MAX = 2.0**-6, 2.0**8
+"""Where the excess and a unit's value differ in size by a factor in this range, the multiplier is in units of 1."""
 
 UNITS_TRIED_UPPER, UNITS_TRIED_LOWER = 2, 2
 """Number of units that are tried before one is split: those whose upper line costs most, and those whose lower line costs most."""
@@ -97,7 +100,7 @@ class SignedBounds:
 
 @dataclass(eq=False)
 class SignBranching:
-    """Branch and bound for one row of a property: is its excess above ``margin`` in the whole set?
+    """Branch and bound for one row of a property: is its excess above 0 in the whole set?
 
     ``confirm`` is called with inputs that minimise a linear bound; it returns the first of them that is a counterexample, or None.
     ``branches`` is the number of branches bounded so far, ``bound`` the smallest bound of a waiting branch, and ``refuted``
@@ -107,7 +110,6 @@ class SignBranching:
     excess: Excess
     bounds: Bounds
     row: int
-    margin: float
     confirm: Callable[[Array], Array | None]
     deadline: Deadline
     branches: int = 0
@@ -157,6 +159,19 @@ class SignBranching:
         return torch.cat([((end.lower < 0) & (end.upper > 0)).flatten() for end in ends]).nonzero()[:, 0]
 
     @cached_property
+    def size(self) -> float:
+        """The largest absolute value of the excess within its bounds: its natural unit."""
+        box = self.bounds.after[self.excess.network.output.name]
+        return float(largest_absolute(box).flatten()[self.row]) or 1.0
+
+    @cached_property
+    def multiplier_units(self) -> Tensor:
+        """The units of the multipliers, ``(units,)``: the size of the excess over that of the unit's value, 1 if that is of ordinary size."""
+        sizes = torch.cat([largest_absolute(self.bounds.after[name]).flatten() for name in self.before])[self.unstable]
+        ratio = self.size / sizes
+        return torch.where((ratio < ORDINARY_RATIO_MIN) | (ratio > ORDINARY_RATIO_MAX), ratio, 1.0)
+
+    @cached_property
     def places(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Per node that a ReLU reads: the numbers of its unstable units, and their positions in its flat value."""
         found, first = {}, 0
@@ -187,11 +202,11 @@ class SignBranching:
                     torch.where(better[:, None], multipliers.detach(), best.multipliers),
                     torch.maximum(found.detach(), best.bound),
                 )
-                if bool((best.bound > self.margin).all()) or self.deadline.passed or not found.requires_grad:
+                if bool((best.bound > 0).all()) or self.deadline.passed or not found.requires_grad:
                     break
                 # only the branches that are not refuted yet are optimised further
                 wanted = (slopes, multipliers)
-                loss = -found[best.bound <= self.margin].sum()
+                loss = -found[best.bound <= 0].sum() / self.size
                 for each, slope in zip(wanted, torch.autograd.grad(loss, wanted), strict=True):
                     each.grad = slope
                 adam.step()
@@ -201,7 +216,7 @@ class SignBranching:
                 for group in adam.param_groups:
                     group["lr"] *= BRANCHING_RATE_DECAY
         region, falls = self.bounds.region, (coefficients.detach() > 0).numpy()
-        left = best.bound <= self.margin
+        left = best.bound <= 0
         self.refuted = min(self.refuted, float(best.bound[~left].min())) if bool((~left).any()) else self.refuted
         corners = torch.tensor(region.lower).where(torch.tensor(falls), torch.tensor(region.upper))
         self.corners = region.nearest(corners[left].numpy())
@@ -216,7 +231,8 @@ class SignBranching:
         for name, (units, at) in self.places.items():
             shape = (len(signs), *network.shape_of(name))
             blank = slopes.new_zeros(len(signs), size(network.shape_of(name)))
-            added[name] = blank.index_copy(1, at, -multipliers[:, units] * signs[:, units]).reshape(shape)
+            factors = self.multiplier_units[units] * signs[:, units]
+            added[name] = blank.index_copy(1, at, -multipliers[:, units] * factors).reshape(shape)
             for reader in network.consumers[name]:
                 if isinstance(reader.layer, ReLU):
                     choices[reader.name] = blank.index_copy(1, at, slopes[:, units]).reshape(shape)
@@ -252,9 +268,8 @@ class SignBranching:
                 halves = branches.split(unit)
                 found = self.lower_bounds(self.signed(halves.signs), halves.slopes, halves.multipliers)[0].reshape(2, -1)
                 free = branches.signs.gather(1, unit[:, None])[:, 0] == 0
-                worth.append(
-                    torch.where(free, found.clamp(max=self.margin + 1e-6).amin(0) + 1e-3 * found.clamp(max=1.0).sum(0), -torch.inf)
-                )
+                lowest, sums = found.clamp(max=1e-6 * self.size).amin(0), found.clamp(max=self.size).sum(0)
+                worth.append(torch.where(free, lowest + 1e-3 * sums, -torch.inf))
             return tried.gather(1, torch.stack(worth).argmax(0)[:, None])[:, 0]
 
     def cost(self, seen: dict[str, Tensor], branches: Branches) -> Tensor:
@@ -262,9 +277,11 @@ class SignBranching:
         found = []
         for name in self.before:
             box = self.bounds.after[name]
-            total = torch.stack([seen[each.name].flatten(1) for each in self.excess.network.consumers[name] if each.name in seen]).sum(0)
+            total = torch.zeros(len(branches), box.lower[0].numel(), dtype=torch.float64)
+            for reader in self.excess.network.consumers[name]:  # one that does not reach the row is not among those seen
+                total = total + seen[reader.name].flatten(1) if reader.name in seen else total
             low, high = box.lower.flatten(1).clamp(max=0), box.upper.flatten(1).clamp(min=0)
-            height = -low * high / (high - low).clamp(min=1e-12)
+            height = torch.where(high > low, -low * high / (high - low), 0.0)
             found.append(torch.stack([-total.clamp(max=0) * height, total.clamp(min=0) * torch.minimum(-low, high)]))
         cost = torch.cat(found, 2)[..., self.unstable]
         return torch.where(branches.signs == 0, cost, -1.0)

@@ -51,6 +51,10 @@ class OutputEnd(ABC):
     def outward(self, f: float, side: int) -> float:
         """Return a number above (``side`` 1) or below (-1) the function of the outputs, by the rounding error of `output`."""
 
+    def size(self, f: float, largest: float) -> float:
+        """Return the size of the function of the outputs at a value of f: its absolute value, and at least 1, the sum of probabilities."""
+        return max(1.0, abs(self.output(f)))
+
     @abstractmethod
     def step(self, f: float, gap: float) -> float:
         """Return how far f may decrease until the function of the outputs has changed by ``gap``; infinite if it never does."""
@@ -65,6 +69,10 @@ class LinearEnd(OutputEnd):
     def output(self, f: float) -> float:
         """Return the function of the outputs."""
         return self.sign * f
+
+    def size(self, f: float, largest: float) -> float:
+        """Return the largest absolute value of the function."""
+        return largest
 
     def outward(self, f: float, side: int) -> float:
         """Return the function of the outputs, which is not rounded."""
@@ -142,10 +150,10 @@ class SoftmaxFunctions(OutputFunctions):
 
     ends: tuple[OutputEnd, ...] = ()
 
-    def gap(self, value: Array, tolerance: float) -> Array:
-        """Return the gap at which each group is finished, from a tolerance of the outputs."""
-        at = [(float(f), end) for f, end in zip(value, self.ends, strict=True)]
-        return np.array([end.step(f, tolerance * max(1.0, abs(end.output(f)))) for f, end in at])
+    def gap(self, value: Array, size: Array, tolerance: float) -> Array:
+        """Return the gap at which each group is finished, from a tolerance of the outputs relative to `OutputEnd.size`."""
+        at = zip(value.tolist(), size.tolist(), self.ends, strict=True)
+        return np.array([end.step(f, tolerance * end.size(f, largest)) for f, largest, end in at])
 
     def parts(self) -> list[SoftmaxFunctions]:
         """Return the functions in parts, in order, with about `ROW_COEFFICIENTS_MAX` coefficients of rows of logits in each."""

@@ -27,9 +27,6 @@ from mipnet.verification.sign_branching import SignBranching
 from mipnet.verification.softmax_rows import LogitClause, logit_clauses
 from mipnet.verification.verdict import Finding, Verdict, VerdictStatus
 
-REFUTATION_MARGIN = 1e-9
-"""A bound computed in float64, rounded outwards, refutes a clause if it is above this."""
-
 SEARCH_ROUNDS_FIRST, SEARCH_ROUNDS_SECOND = 1, 8
 """Rounds of gradient search before optimised slopes, and before branching and the solver."""
 
@@ -150,10 +147,10 @@ class CaseTrial:
     def _until(self, stage: str) -> Deadline:
         return self.deadline.share(STAGE_TIME_SHARES[stage])
 
-    def _refute(self, stage: str, bound: Array, margin: float = REFUTATION_MARGIN) -> None:
+    def _refute(self, stage: str, bound: Array) -> None:
         """Store better bounds, and the stage for the clauses that they refute."""
         self.bound = np.maximum(self.bound, bound)
-        for k in np.flatnonzero(self.open & (self.bound > margin)):
+        for k in np.flatnonzero(self.open & (self.bound > 0)):
             self.stage[k] = stage
 
     def _largest(self, bounds: Bounds) -> Array:
@@ -178,7 +175,7 @@ class CaseTrial:
         self._begin("splitting")
         clauses = np.flatnonzero(self.open)
         excess = Excess.of(self.network, [self.clauses[k] for k in clauses])
-        splitting = InputSplitting(excess, self.region, REFUTATION_MARGIN, self.confirm, self._until("splitting"))
+        splitting = InputSplitting(excess, self.region, self.confirm, self._until("splitting"))
         done, _ = splitting.run()
         self.parts += splitting.boxes
         if done:
@@ -196,7 +193,7 @@ class CaseTrial:
             if not len(own):
                 continue
             row, end = int(own[rows[own].argmax()]), until.share(1 / left)
-            branching = SignBranching(self.excess, self.bounds, row, REFUTATION_MARGIN, self.confirm, end)
+            branching = SignBranching(self.excess, self.bounds, row, self.confirm, end)
             branching.run()
             self.parts += branching.branches
             if self.found is not None:

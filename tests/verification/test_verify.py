@@ -85,14 +85,14 @@ def test_every_stage_proves_it_alone(seed, rows):
             found = Oracle.of(net).first(case, x)
             return None if found is None else found[0]
 
-        done, found = InputSplitting(excess, region, 1e-9, confirm, NO_DEADLINE).run()
+        done, found = InputSplitting(excess, region, confirm, NO_DEADLINE).run()
         assert (done, found is None) == (proven, proven)
         for backend in BACKENDS:
             with ClauseProgram(excess, bounds, MipSettings(backend), confirm) as program:
                 answer = program.decide(0, Deadline.after(60))
                 assert (answer.bound > 0, answer.counterexample is None) == (proven, proven)
         if rows == 1:
-            branching = SignBranching(excess, bounds, 0, 1e-9, confirm, NO_DEADLINE)
+            branching = SignBranching(excess, bounds, 0, confirm, NO_DEADLINE)
             done, found = branching.run()
             assert proven or not done  # its multipliers need not reach the best ones, and a solver is there for the rest
             assert branching.bound <= -shift + 1e-9
@@ -104,7 +104,7 @@ def test_branching_proves_what_linear_bounds_do_not(seed):
     span = np.ptp(net.forward(region.lower + np.random.default_rng(0).uniform(size=(4000, INPUTS)) * 1.4) @ matrix[0])
     excess = Excess.of(net, [Clause(matrix, edge - 0.3 * span)])
     bounds = mn.propagate(excess.network, region, method="crown")
-    branching = SignBranching(excess, bounds, 0, 1e-9, lambda x: None, NO_DEADLINE)
+    branching = SignBranching(excess, bounds, 0, lambda x: None, NO_DEADLINE)
     assert branching.run() == (True, None)
     assert 0 < branching.bound <= 0.3 * span + 1e-9
     assert branching.branches > 1 or bounds.after["excess"].lower.item() > -0.3 * span
@@ -164,7 +164,7 @@ def test_without_undecided_units_nothing_is_left_to_branch_on():
     net = mn.Network.build((2,), [("fc", mn.Dense(torch.eye(2, dtype=torch.float64), torch.ones(2))), ("relu", mn.ReLU())])
     region, clause = mn.Box(np.zeros((1, 2)), np.ones((1, 2))), Clause(np.array([[1.0, 0.0]]), np.array([1.0]))
     excess = Excess.of(net, [clause])
-    branching = SignBranching(excess, mn.propagate(excess.network, region, method="crown"), 0, 1e-9, lambda x: None, NO_DEADLINE)
+    branching = SignBranching(excess, mn.propagate(excess.network, region, method="crown"), 0, lambda x: None, NO_DEADLINE)
     assert branching.run() == (False, None)
     assert mn.verify(net, asked(region, clause)).status == "sat"  # the row is met with equality, and that counts
 

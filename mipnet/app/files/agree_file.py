@@ -10,7 +10,10 @@ from mipnet.app.files.values import NotNegative, Positive, Section, choice
 
 
 class AgreeSpec(Section):
-    """What has to agree: the outputs (``difference``), up to ``within`` if it is given, or the ``class``, where it leads by ``margin``."""
+    """What has to agree: the outputs (``difference``), up to ``within`` if it is given, or the ``class``, where it leads by ``margin``.
+
+    ``margin`` is relative to the largest absolute output of the network that was found in the input set.
+    """
 
     about: Annotated[Literal["difference", "class"], choice("difference", "class")] = "difference"
     within: Positive | None = None

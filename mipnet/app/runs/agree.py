@@ -39,7 +39,7 @@ def run_agreement(file: AgreeFile, listener: RunListener | None = None) -> TaskR
                 time_limit=deadline,
                 seed=given.seed,
             )
-            closed = found.bound - found.largest <= given.tolerance * max(1.0, found.largest)
+            closed = found.bound - found.largest <= given.tolerance * found.size
             proven = closed if asked.within is None else found.agree is True
     record, lines = softmax_record(network) | agreement_record(found), [*output_lines(network), agreement_line(found)]
     return TaskResult(file, task_record(file, record), lines, proven, found.interrupted, warnings=found.warnings)

@@ -40,5 +40,5 @@ def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskRes
         "seconds": found.seconds,
         "nodes": found.nodes,
     }
-    closed = found.gap <= ENDS_TOLERANCE_FACTOR * given.tolerance
+    closed = found.gap <= ENDS_TOLERANCE_FACTOR * given.tolerance * found.size
     return TaskResult(file, task_record(file, record), [*lines, line], closed, found.interrupted, found.warnings)

@@ -41,6 +41,9 @@ AGREEMENT_TIME_SHARES = {"bounds": 0.3, "near": 0.2, "search": 0.1}
 NEAREST_UNIT_TOLERANCE = 1e3
 """A tolerance, in place of `SAME_UNIT_TOLERANCE`, with which every unit is identified with its nearest unit."""
 
+SIZE_SAMPLES = 61
+"""Number of random inputs at which the size of outputs is computed, besides the centre and both ends of the box."""
+
 SEARCHED_OUTPUTS_MAX = 64
 """Number of outputs whose difference is searched."""
 
@@ -50,7 +53,8 @@ class Agreement:
     """Whether two networks agree: True if proven, False with a ``point`` at which they do not, None if neither was shown in time.
 
     ``largest`` is the largest difference of an output that was found, at ``point``; ``bound`` is a certified upper bound of that
-    difference over the box.  ``method`` is the stage that proved the bound, or that the classes agree; ``near`` stands for a bound from the
+    difference over the box.  ``size`` is the largest absolute output that was found, to which tolerances are relative; 1 for probabilities.
+    ``method`` is the stage that proved the bound, or that the classes agree; ``near`` stands for a bound from the
     distance of each unit to its nearest unit in the other network, ``separate`` for one from the outputs of each network alone.  ``first``
     and ``second`` are the outputs at the point.  ``shared`` is the number of units of the second network that equal units of the first.
     ``warnings`` say what was not decided, not closed or left out.
@@ -71,12 +75,13 @@ class Agreement:
     backend: str
     interrupted: bool
     warnings: tuple[str, ...] = ()
+    size: float = 1.0
 
     def warn_if_open(self, tolerance: float) -> None:
         """Add a warning if it is not decided whether the networks agree, or if the largest difference is not found to a tolerance."""
         if self.question == "class" and self.agree is None:
             add_warning("it is not decided whether the networks name the same class: there is neither a proof nor an input")
-        if self.question != "class" and not self.bound - self.largest <= tolerance * max(1.0, self.largest):
+        if self.question != "class" and not self.bound - self.largest <= tolerance * self.size:
             found = f"the largest difference lies between {self.largest:.6g} and {self.bound:.6g}"
             add_warning(f"{found}: it is not closed to {tolerance:g}")
 
@@ -104,9 +109,11 @@ def agree(
     ----------
     within
         The networks agree if no difference is larger than this; the search ends with a proof, or with an input with a larger
-        difference.  If left out, the largest difference is searched, and the networks agree if it is at most ``tolerance``.
+        difference.  If left out, the largest difference is searched, and the networks agree if it is at most ``tolerance``, relative to
+        the size of the outputs.
     tolerance
-        As that of `mipnet.reach`.
+        The largest difference is found once its gap is at most this, relative to the size of the outputs: the largest absolute output
+        of the first network that was found in the box (1 for probabilities and log-probabilities).
     backend, time_limit, seed
         As those of `mipnet.reach`.
     """
@@ -116,18 +123,38 @@ def agree(
     check_tolerance(tolerance)
     if within is not None and not within > 0:
         raise InputError(f"`within` is {within}; expected a number above 0")
-    settings = MinimumSettings(MipSettings.of(backend), deadline, tolerance, seed=seed)
+    settings = MinimumSettings(MipSettings.of(backend), deadline, tolerance, seed=seed, size_min=output_size(first, region, deadline, seed))
     found = compare_outputs(first, second, region, within, settings)
     if within is None or found.agree is None:
         found.warn_if_open(tolerance)
     return found
 
 
+def output_size(network: Network, region: Box, deadline: Deadline, seed: int = 0) -> float:
+    """Return the size of the outputs over a box, to which tolerances are relative: `largest_value`, or 1 for (log-)probabilities."""
+    return largest_value(network, region, deadline, seed) if network.softmax is None else 1.0
+
+
+def largest_value(network: Network, region: Box, deadline: Deadline, seed: int = 0) -> float:
+    """Return the largest absolute value of the last node at the centre and both ends of a box and at random inputs, as time allows."""
+    share = np.random.default_rng(seed).uniform(-0.5, 1.5, (SIZE_SAMPLES, *region.lower.shape[1:])).clip(0, 1)
+    inside = region.lower + share * (region.upper - region.lower)
+    x, at_once, found = region.nearest(np.concatenate([region.centre, region.lower, region.upper, inside])), samples_at_once(network), 0.0
+    for first in range(0, len(x), at_once):
+        found = max(found, float(np.abs(network.forward(x[first : first + at_once])).max()))
+        if deadline.passed:
+            break
+    return found
+
+
 def compare_outputs(
     first: Network, second: Network, region: Box, within: float | None, settings: MinimumSettings, known: Bounds | None = None
 ) -> Agreement:
-    """Return the result of `agree`; ``known`` are bounds of the first network's nodes over the box, those of alpha-CROWN if None."""
-    began, scale = time.monotonic(), DifferenceScale.of(first, second)
+    """Return the result of `agree`; ``known`` are bounds of the first network's nodes over the box, those of alpha-CROWN if None.
+
+    The size of the outputs is ``settings.size_min``.
+    """
+    began, scale, unit = time.monotonic(), DifferenceScale.of(first, second), settings.size_min
     found = _FoundDifference(np.inf, region.centre[0])
     try:
         bounds = _bounds_of_both(first, second, region, settings.deadline, known)
@@ -144,7 +171,7 @@ def compare_outputs(
         found = replace(found, interrupted=True)
     x, bound = found.point[None], scale.outputs(found.bound)
     y = [each.outputs(x).reshape(-1) for each in (first, second)]
-    largest, limit = float(np.abs(y[0] - y[1]).max()), settings.tolerance if within is None else within
+    largest, limit = float(np.abs(y[0] - y[1]).max()), settings.tolerance * unit if within is None else within
     return Agreement(
         True if bound <= limit else False if largest > limit else None,
         "difference",
@@ -160,6 +187,7 @@ def compare_outputs(
         found.nodes,
         settings.mip.solver.name,
         found.interrupted,
+        unit,
     )
 
 
@@ -247,8 +275,9 @@ def agree_on_class(
 ) -> Agreement:
     """Decide whether both networks name the same class for every input of a box.
 
-    Only inputs count at which the largest output of each network exceeds all others by at least ``margin``.  Without a margin, a tie of two
-    classes would be a disagreement, even of a network with itself.  For each pair of classes that may be the largest in the first and in
+    Only inputs count at which the largest output of each network exceeds all others by at least ``margin``, relative to the size of its
+    outputs: the largest absolute one that was found in the box.  Without a margin, a tie of two classes would be a disagreement, even of a
+    network with itself.  For each pair of classes that may be the largest in the first and in
     the second network, `mipnet.verify` searches an input; the other arguments are those of `mipnet.verify`.
 
     A softmax at the end of one or both networks does not change their classes; the margin is then that of the logits, which is at least
@@ -266,7 +295,8 @@ def agree_on_class(
     try:
         bounds = _bounds_of_both(first, second, region, deadline)
         joined = join_networks(first, second, region, "both", bounds=bounds, deadline=deadline)
-        clauses = _clauses(joined, region, count, margin, deadline)
+        sizes = [largest_value(each, region, deadline, seed) for each in (first, second)]
+        clauses = _clauses(joined, region, count, margin * np.array(sizes), deadline)
     except TimeLimitReached:
         seconds = time.monotonic() - began
         found = Agreement(None, "class", 0.0, np.inf, None, None, None, None, 0, seconds, 0, 0, mip.solver.name, False)
@@ -308,11 +338,11 @@ def agree_on_class(
     return found
 
 
-def _clauses(joined: JointNetwork, region: Box, count: int, margin: float, deadline: Deadline) -> list[Clause]:
+def _clauses(joined: JointNetwork, region: Box, count: int, margin: Array, deadline: Deadline) -> list[Clause]:
     """Return one clause per pair of classes that may be the largest in the first and in the second network.
 
-    Its rows say that each class exceeds all others in its network; rows that the bounds settle are left out.  One more row is the sum of
-    the two rows that compare the pair: it bounds the difference of the networks, which is small.
+    Its rows say that each class exceeds all others in its network by the ``margin`` of that network, ``(2,)``; rows that the bounds settle
+    are left out.  One more row is the sum of the two rows that compare the pair: it bounds the difference of the networks, which is small.
     """
     a, b = (each[~np.eye(count, dtype=bool)] for each in np.indices((count, count)))  # all ordered pairs; the function is y_a - y_b
     difference = np.zeros((2, len(a), 2 * count))
@@ -323,8 +353,8 @@ def _clauses(joined: JointNetwork, region: Box, count: int, margin: float, deadl
     box = propagate(excess.network, region, method="crown", given=joined.given, time_limit=deadline).after[excess.network.output.name]
     low, high = (end[0].numpy().reshape(2, -1) for end in (box.lower, box.upper))
     extra = np.stack([np.zeros(len(a)), joined.slack[a] + joined.slack[b]])
-    never = high + extra < margin  # y_a does not exceed y_b by the margin anywhere
-    always = low - extra >= margin
+    never = high + extra < margin[:, None]  # y_a does not exceed y_b by the margin anywhere
+    always = low - extra >= margin[:, None]
     tops = [[k for k in range(count) if not never[side, a == k].any()] for side in (0, 1)]
     clauses = []
     for top in tops[0]:
@@ -334,8 +364,8 @@ def _clauses(joined: JointNetwork, region: Box, count: int, margin: float, deadl
                 continue
             keep = ((a == top) & ~always[0], (a == other) & ~always[1])
             pair = (difference[0, (a == top) & (b == other)], difference[1, (a == other) & (b == top)])
-            shift = [extra[side, keep[side]] - margin for side in (0, 1)]
-            both = extra[1, (a == other) & (b == top)] - 2 * margin
+            shift = [extra[side, keep[side]] - margin[side] for side in (0, 1)]
+            both = extra[1, (a == other) & (b == top)] - margin.sum()
             matrix = np.concatenate([-difference[0, keep[0]], -difference[1, keep[1]], -pair[0] - pair[1]])
             clauses.append(Clause(matrix, np.concatenate([*shift, both])))
     return clauses

@@ -28,7 +28,7 @@ from mipnet.readers.torch import from_torch
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.certified_minimum import MinimumSettings
 from mipnet.verification.reach import check_tolerance, one_box
-from mipnet.verification.two_networks.agreement import Agreement, compare_outputs
+from mipnet.verification.two_networks.agreement import Agreement, compare_outputs, output_size
 from mipnet.verification.two_networks.folding import DenseChain, ReluUnits
 from mipnet.verification.two_networks.relu_stability import ReluStates, decide_states
 
@@ -139,7 +139,8 @@ def compress(
         Seconds of the whole call, None for no limit.  Units for which nothing is proven by then are kept, and what is left of the check
         of the result is not made: its ``agreement`` says what was proven.
     within
-        The bound on the largest difference that `mipnet.agree` has to prove, given the bounds found here: only rounding errors remain.
+        The bound on the largest difference that `mipnet.agree` has to prove, given the bounds found here, relative to the size of the
+        outputs: only rounding errors remain.
     backend, seed
         As those of `mipnet.reach`.
 
@@ -166,8 +167,8 @@ def compress(
     units = [ReluUnits(name, *states.bounds_of(name)) for name in states.where]
     chain.shrink(units, region, deadline)
     small = chain.network()
-    check = MinimumSettings(settings, deadline, AGREEMENT_TOLERANCE, seed=seed)
-    agreement = compare_outputs(network, small, region, within, check, _proven_bounds(states, deadline))
+    check = MinimumSettings(settings, deadline, AGREEMENT_TOLERANCE, seed=seed, size_min=output_size(network, region, deadline, seed))
+    agreement = compare_outputs(network, small, region, within * check.size_min, check, _proven_bounds(states, deadline))
     agreement = replace(agreement, interrupted=agreement.interrupted or interrupted)
     if agreement.agree is not True:
         add_warning(f"the outputs of both networks are not proven to be equal: their difference is bounded by {agreement.bound:.3g}")

@@ -31,7 +31,7 @@ from mipnet.network.sets import Box
 from mipnet.verification.two_networks.affine_forms import AffineForms
 
 SAME_UNIT_TOLERANCE = 1e-9
-"""Two units are the same if their inputs differ by at most this, relative to 1 + their size."""
+"""Two units are the same if their inputs differ by at most this, relative to the sum of the absolute values of their terms."""
 
 PARTLY_SHARED_UNITS_MAX = 4096
 """In a layer with more units than this, either all units are shared or none."""
@@ -172,7 +172,7 @@ class _Joiner:
         for other in self.same_layers(node):
             if other.shape == node.shape:
                 near = self.forms.nearest(rows, self.forms.rows(*(self.own[name] for name in other.inputs)))
-                if (near.which == np.arange(len(near.which))).all() and (near.distance <= self.same * (1 + near.size)).all():
+                if (near.which == np.arange(len(near.which))).all() and (near.distance <= self.same * near.size).all():
                     self.shared += size(node.shape)
                     error = node_error + form_error + near.distance.max()
                     return _Value(f"first_{other.name}", self.own[other.name], error, 0 * form_error)
@@ -196,7 +196,7 @@ class _Joiner:
         match, distance = np.full(size(node.shape), -1), np.zeros(size(node.shape))
         if others:
             near = self.forms.nearest(self.forms.rows(x.form), self.forms.rows(*(self.own[o.inputs[0]] for o in others)))
-            match, distance = np.where(near.distance <= self.same * (1 + near.size), near.which, -1), near.distance
+            match, distance = np.where(near.distance <= self.same * near.size, near.which, -1), near.distance
         starts = np.cumsum([0, *(size(other.shape) for other in others)])
         whole = bool((match >= 0).all())
         if whole and others and (number := int(np.searchsorted(starts, match[0], "right")) - 1) >= 0:

@@ -176,7 +176,7 @@ class _StateProgram:
         read = [self.encoding.values[states.network[name].inputs[0]].reshape(-1) for name in states.where]
         value = concatenate(read, 0)[self.unit] * turn
         lower = np.where(self.sign == 0, states.lower[self.unit], -states.upper[self.unit])
-        reached = -STATE_TOLERANCE_RELATIVE * np.maximum(1.0, np.maximum(np.abs(states.lower), np.abs(states.upper))[self.unit])
+        reached = -STATE_TOLERANCE_RELATIVE * np.maximum(np.abs(states.lower), np.abs(states.upper))[self.unit]
         labels = np.asarray(self.reached.labels.values)
         rows = value - Affine.of(labels) * (reached - lower)
         self.encoding.own_rows.append("reached_if")
