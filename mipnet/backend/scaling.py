@@ -26,8 +26,14 @@ from mipnet.backend.checks import DEFAULT_LIMITS
 from mipnet.backend.contract import Backend, Event, LazyRows, Limits, OnEvent, Options, Outcome, PointSource, Session
 from mipnet.backend.program import Indicators, Program, Rows
 
-ORDINARY_SIZE_MIN, ORDINARY_SIZE_MAX = 2.0**-6, 2.0**8
-"""Rows, columns and objectives of a size in this range keep their unit: an ordinary program is handed over as it is."""
+ORDINARY_SIZE_MIN, ORDINARY_SIZE_MAX = 2.0**-2, 2.0**2
+"""Rows and columns of a size in this range keep their unit: an ordinary program is handed over as it is.
+
+A larger range loosens proofs: those of a solver hold up to its tolerances times the ranges of the columns and rows that it gets.
+"""
+
+ORDINARY_OBJECTIVE_MAX = 2.0**8
+"""An objective of a size up to this keeps its unit, if it is not below that of ordinary rows."""
 
 USER_WIDTH_MAX = 2.0**14
 """Largest range in the solver's units of a column that both users and a network write rows on."""
@@ -68,8 +74,8 @@ class Scales:
 
         An objective of ordinary size keeps its unit, so that the solver's log shows it as it is.
         """
-        largest = np.abs(cost * self.sizes).max(initial=0.0)
-        return replace(self, objective=float(1.0 / _power_of_two(np.array([largest]))[0]))
+        largest = np.array([np.abs(cost * self.sizes).max(initial=0.0)])
+        return replace(self, objective=float(1.0 / _power_of_two(largest, ORDINARY_OBJECTIVE_MAX)[0]))
 
     def point(self, x: Array) -> Array:
         """Return a point of the program, given a point that the solver sees."""
@@ -91,9 +97,9 @@ class Scales:
         return found.without(NEGLIGIBLE_TERM, self.reach)
 
 
-def _power_of_two(size: Array) -> Array:
+def _power_of_two(size: Array, ordinary_max: float = ORDINARY_SIZE_MAX) -> Array:
     """Return the power of two nearest to each positive finite number outside of the ordinary sizes, 1 elsewhere."""
-    known = np.isfinite(size) & (size > 0) & ((size < ORDINARY_SIZE_MIN) | (size > ORDINARY_SIZE_MAX))
+    known = np.isfinite(size) & (size > 0) & ((size < ORDINARY_SIZE_MIN) | (size > ordinary_max))
     exponent = np.round(np.log2(np.where(known, size, 1.0))).clip(-SCALE_EXPONENT_MAX, SCALE_EXPONENT_MAX)
     scale: Array = np.exp2(exponent)
     return scale

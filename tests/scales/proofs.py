@@ -170,7 +170,8 @@ def margin(s: Setting) -> Iterator[Found]:
     truth, unit = max(high for _, high in ends), max(map(size_of, ends))
     found = mn.maximum_margin(s.network, s.case.region, label, backend=s.backend, time_limit=SECONDS)
     text = f"[{found.lower}, {found.upper}] exact {float(truth)} unit {unit:.2g}"
-    if Fraction(found.upper) < truth or Fraction(found.lower) > truth + Fraction(ROUNDING * unit):
+    rounded = Fraction(1e-12 * unit) if any(low == high for low, high in ends) else 0
+    if Fraction(found.upper) < truth - rounded or Fraction(found.lower) > truth + Fraction(ROUNDING * unit):
         yield "WRONG", text
     else:
         yield ("right" if found.gap <= TOLERANCE * unit else "wider"), text
