@@ -109,7 +109,8 @@ class OutputFunctions:
 class MinimumSettings:
     """The solver, and when the search ends: at the ``deadline``, or with a gap of ``tolerance * size``.
 
-    The size of a function is its largest absolute value found so far, and at least ``size_min``.  If there is a ``target``, the search also ends once it is known whether a value below the target exists.
+    The size of a function is its largest absolute value found so far, and at least ``size_min``.  If there is a ``target``, the search also
+    ends once it is known whether a value below the target exists.
     """
 
     mip: MipSettings
@@ -255,7 +256,7 @@ class MinimumSearch:
         self.improve(method, np.arange(len(lower)), lower)
 
     def _learn_least_sizes(self) -> None:
-        """Raise sizes to a share of the terms that a function is computed from: where they cancel, as in 0 = h - h, its values are rounding."""
+        """Raise sizes to a share of the terms that a function is computed from: where these cancel, its values are rounding errors."""
         terms = magnitude(self.network.output, self.bounds.after)[0].reshape(-1).numpy()
         least = CANCELLED_SHARE * (np.abs(self.functions.matrix) @ terms + np.abs(self.functions.offset))
         np.maximum.at(self.size, self.functions.group, least)

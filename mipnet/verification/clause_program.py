@@ -23,7 +23,7 @@ from mipnet.verification.clause_objectives import clause_objectives
 from mipnet.verification.self_check import check_points, check_program
 
 TARGET_STEP_RELATIVE = 1e-4
-"""If a solver's point is not confirmed, the next point has to satisfy the clause by this much more, relative to the size of its objective."""
+"""If a solver's point is not confirmed, the next one has to satisfy the clause by this much more, relative to the size of its objective."""
 
 TANGENT_VALUE_RANGE = 6.0
 """The range of the row ``t - 2 p u`` of a tangent, for t and u^2 of at most 1."""

@@ -96,7 +96,9 @@ def maximum_margin(
     if not upper + best.value <= ENDS_TOLERANCE_FACTOR * gap * best.size:
         add_warning(f"the largest margin lies between {-best.value:.6g} and {upper:.6g}: it is not closed to {gap:g}")
     output, seconds, scale = network.outputs(best.x)[0], time.monotonic() - began, _scale(network)
-    return Margin(-best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, search.nodes, scale, search.interrupted, size=best.size)
+    return Margin(
+        -best.value, upper, best.x[0], output, others[best.clause], uppers, seconds, search.nodes, scale, search.interrupted, size=best.size
+    )
 
 
 def _scale(network: Network) -> MarginScale:

@@ -95,7 +95,7 @@ class Reached:
     def warn_if_open(self) -> None:
         """Add a warning if some gaps are larger than the tolerance."""
         ends = [*self.lowest, *self.highest]
-        count = sum(end.gap > self.tolerance * max(1.0, abs(end.value)) for end in ends)
+        count = sum(end.relative_gap > self.tolerance for end in ends)
         if count:
             found = f"{count} of {len(ends)} minima and maxima are not found to the tolerance of {self.tolerance:g}"
             largest = f"the largest gap is {self.gap:.3g}" if np.isfinite(self.gap) else "some of them have no bound at all"
@@ -146,7 +146,9 @@ def reach(
     parts, searches, found = functions.parts(), list[MinimumSearch](), list[FoundMinimum]()
     for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
         if (searches and deadline.passed) or any(each.interrupted for each in searches):
-            found += [FoundMinimum(-np.inf, f, region.centre[0], "interval", abs(f)) for f in part.values(network, region.centre)[0].tolist()]
+            found += [
+                FoundMinimum(-np.inf, f, region.centre[0], "interval", abs(f)) for f in part.values(network, region.centre)[0].tolist()
+            ]
             continue
         searches.append(MinimumSearch(network, part, region, replace(settings, deadline=deadline.share(1 / left))))
         found += searches[-1].run()

@@ -166,7 +166,7 @@ class SignBranching:
 
     @cached_property
     def multiplier_units(self) -> Tensor:
-        """The units of the multipliers, ``(units,)``: the size of the excess over that of the unit's value, 1 if that is of ordinary size."""
+        """The units of the multipliers, ``(units,)``: the size of the excess over that of the unit's value, 1 if that is ordinary."""
         sizes = torch.cat([largest_absolute(self.bounds.after[name]).flatten() for name in self.before])[self.unstable]
         ratio = self.size / sizes
         return torch.where((ratio < ORDINARY_RATIO_MIN) | (ratio > ORDINARY_RATIO_MAX), ratio, 1.0)

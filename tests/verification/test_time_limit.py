@@ -124,9 +124,9 @@ def test_a_search_that_was_cut_short_is_not_done(search, monkeypatch):
     for looks in range(1, 60):
         clock = StoppingClock(monkeypatch, looks)
         if search == "splitting":
-            done, _ = input_splitting.InputSplitting(excess, region, 1e-9, lambda x: None, Deadline.after(60)).run()
+            done, _ = input_splitting.InputSplitting(excess, region, lambda x: None, Deadline.after(60)).run()
         else:
-            branching = sign_branching.SignBranching(excess, bounds, 0, 1e-9, lambda x: None, Deadline.after(60))
+            branching = sign_branching.SignBranching(excess, bounds, 0, lambda x: None, Deadline.after(60))
             done, _ = branching.run()
             assert branching.bound <= 1e-2 + 1e-9
         assert not (done and clock.stopped)

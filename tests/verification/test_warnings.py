@@ -118,7 +118,7 @@ def test_boxes_that_wait_are_not_stored_beyond_the_limit(monkeypatch: pytest.Mon
     """The search stops at the limit, and its bound is that of all boxes that wait."""
     network, box = small(np.random.default_rng(0), 8, 40), cube(8, 3.0)
     monkeypatch.setattr(input_splitting, "fits", lambda size: size < 1e6)
-    splitting = InputSplitting(excess_of(network, 0.0), box, np.inf, lambda x: None, NO_DEADLINE)
+    splitting = InputSplitting(excess_of(network, -1e6), box, lambda x: None, NO_DEADLINE)
     with collected_warnings() as first:
         bound, boxes = lower_bound_by_splitting(excess_of(network, 0.0), box, lambda: np.inf, lambda x: None, NO_DEADLINE)
     with collected_warnings() as second:
@@ -133,14 +133,14 @@ def test_boxes_that_wait_are_not_stored_beyond_the_limit(monkeypatch: pytest.Mon
 def test_branches_that_wait_are_not_stored_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     network, box = small(np.random.default_rng(0), 12, 60), cube(12)
     monkeypatch.setattr(sign_branching, "fits", lambda size: size < 2e5)
-    excess = excess_of(network, 0.0)
+    excess = excess_of(network, -1e6)  # no branch is refuted
     with collected_warnings() as said:
-        branching = SignBranching(excess, mn.propagate(excess.network, box), 0, np.inf, lambda x: None, NO_DEADLINE)
+        branching = SignBranching(excess, mn.propagate(excess.network, box), 0, lambda x: None, NO_DEADLINE)
         assert branching.run() == (False, None)
     assert branching.branches < 2000
     (text,) = said
     assert re.fullmatch(r"no further signs of ReLUs were branched on: [\d,]+ branches wait, which take .*", text)
-    assert branching.bound <= -largest_found(network)
+    assert branching.bound <= -1e6 - largest_found(network)
 
 
 def test_bounds_of_a_simpler_method_are_named_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

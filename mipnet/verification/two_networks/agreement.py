@@ -54,10 +54,10 @@ class Agreement:
 
     ``largest`` is the largest difference of an output that was found, at ``point``; ``bound`` is a certified upper bound of that
     difference over the box.  ``size`` is the largest absolute output that was found, to which tolerances are relative; 1 for probabilities.
-    ``method`` is the stage that proved the bound, or that the classes agree; ``near`` stands for a bound from the
-    distance of each unit to its nearest unit in the other network, ``separate`` for one from the outputs of each network alone.  ``first``
-    and ``second`` are the outputs at the point.  ``shared`` is the number of units of the second network that equal units of the first.
-    ``warnings`` say what was not decided, not closed or left out.
+    ``method`` is the stage that proved the bound, or that the classes agree; ``near`` stands for a bound from the distance of each unit to
+    its nearest unit in the other network, ``separate`` for one from the outputs of each network alone.  ``first`` and ``second`` are the
+    outputs at the point.  ``shared`` is the number of units of the second network that equal units of the first.  ``warnings`` say what was
+    not decided, not closed or left out.
     """
 
     agree: bool | None
@@ -187,7 +187,7 @@ def compare_outputs(
         found.nodes,
         settings.mip.solver.name,
         found.interrupted,
-        unit,
+        size=unit,
     )
 
 
