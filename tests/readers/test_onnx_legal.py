@@ -177,12 +177,14 @@ def with_functions(bodies: dict[str, list[tuple[str, list[str], str]]], opset: i
     return built
 
 
-@pytest.mark.parametrize("opset", [11, 13])
-def test_local_functions(tmp_path: Path, opset: int) -> None:
-    bodies = {
-        "Outer": [("Inner", ["a"], "c"), ("Neg", ["c"], "d"), ("Inner", ["d"], "e"), ("Sub", ["c", "e"], "b")],
-        "Inner": [("Relu", ["a"], "c"), ("Add", ["c", "c"], "b")],
-    }
+FUNCTIONS = {
+    "Outer": [("Inner", ["a"], "c"), ("Neg", ["c"], "d"), ("Inner", ["d"], "e"), ("Sub", ["c", "e"], "b")],
+    "Inner": [("Relu", ["a"], "c"), ("Add", ["c", "c"], "b")],
+}
+
+
+@pytest.mark.parametrize(("bodies", "opset"), [(FUNCTIONS, 13), ({"Alone": [("Relu", ["a"], "b")]}, 11)])
+def test_local_functions(tmp_path: Path, bodies: dict[str, list[tuple[str, list[str], str]]], opset: int) -> None:
     built = with_functions(bodies, opset)
     path = tmp_path / "net.onnx"
     path.write_bytes(built.SerializeToString())
