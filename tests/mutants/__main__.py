@@ -1,0 +1,125 @@
+"""`make mutants MODULE=mipnet/bounds/crown.py`: put single faults into a module, and report which ones the tests do not notice."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.mutants.faults import Fault, sample
+from tests.mutants.run import ROOT, Outcome, baseline, load_libraries, try_fault
+
+HERE = Path(__file__).parent
+PAGE = ROOT / "docs" / "design.md"
+BEGIN, END = "<!-- mutants: begin -->", "<!-- mutants: end -->"
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A fault, how the tests answered it, and the reason why it changes no result, if `survivors.yaml` states one."""
+
+    fault: Fault
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """The numbers of faults of one module."""
+
+    module: str
+    faults: int
+    caught: int
+    harmless: int
+
+    @property
+    def survived(self) -> int:
+        return self.faults - self.caught - self.harmless
+
+
+def planted(module: str, source: str) -> list[Fault]:
+    """Return the faults of `planted.yaml` for a module; each replaces a text that occurs once."""
+    found = []
+    for each in yaml.safe_load((HERE / "planted.yaml").read_text(encoding="utf-8")) or []:
+        if each["module"] == module:
+            if source.count(each["old"]) != 1:
+                raise SystemExit(f"planted.yaml: {module} contains {each['old']!r} {source.count(each['old'])} times; expected once")
+            begin = source.index(each["old"])
+            found.append(Fault(begin, begin + len(each["old"]), each["old"], each["new"], each["fault"]))
+    return found
+
+
+def reason(module: str, source: str, fault: Fault) -> str:
+    """Return why a surviving fault is harmless, by the line of the source and the replacement; empty if nothing says so."""
+    line = source.splitlines()[source.count("\n", 0, fault.begin)].strip()
+    for each in yaml.safe_load((HERE / "survivors.yaml").read_text(encoding="utf-8")) or []:
+        if (each["module"], each["line"], str(each["old"]), str(each["new"])) == (module, line, fault.old, fault.new):
+            return str(each["reason"])
+    return ""
+
+
+def try_module(entry: dict[str, Any], count: int | None, seed: int, workers: int) -> Score:
+    """Try the faults of one module, print each, and return the numbers."""
+    module, tests = entry["module"], entry["tests"]
+    source = (ROOT / module).read_text(encoding="utf-8")
+    faults = [*planted(module, source), *sample(source, entry["faults"] if count is None else count, seed)]
+    known = baseline(module, tests)
+    print(f"{module}: {len(faults)} faults, {len(known)} tests in {sum(known.values()):.0f} s", flush=True)
+
+    def attempt(fault: Fault) -> Trial:
+        return Trial(fault, try_fault(module, fault.apply(source), tests, known), reason(module, source, fault))
+
+    trials = []
+    with ThreadPoolExecutor(workers) as pool:
+        for trial in pool.map(attempt, faults):
+            trials.append(trial)
+            word = "harmless" if trial.outcome.word == "survived" and trial.reason else trial.outcome.word
+            text = trial.fault.describe(source) if "\n" not in trial.fault.old else trial.fault.kind
+            print(f"  {word:9} {trial.outcome.seconds:5.1f} s  {text}  {trial.outcome.test or trial.reason}", flush=True)
+    survived = [trial for trial in trials if trial.outcome.word == "survived"]
+    harmless = sum(bool(trial.reason) for trial in survived)
+    return Score(module, len(trials), len(trials) - len(survived), harmless)
+
+
+def write_page(scores: list[Score]) -> None:
+    """Write the table of scores into docs/design.md."""
+    lines = ["| module | faults | caught | change no result | survived |", "|---|---|---|---|---|"]
+    lines += [f"| `{each.module}` | {each.faults} | {each.caught} | {each.harmless} | {each.survived} |" for each in scores]
+    total = [sum(getattr(each, name) for each in scores) for name in ("faults", "caught", "harmless", "survived")]
+    lines.append("| all | " + " | ".join(str(number) for number in total) + " |")
+    text = PAGE.read_text(encoding="utf-8")
+    table = f"{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}"
+    PAGE.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: table, text, flags=re.DOTALL), encoding="utf-8")
+
+
+def main() -> int:
+    """Run the faults of the modules that are named; exit status 1 if one survives without a reason."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="paths such as mipnet/bounds/crown.py, or parts of them; all modules if left out")
+    parser.add_argument("--faults", type=int, help="number of faults per module, in place of that of modules.yaml")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the draw")
+    parser.add_argument("--workers", type=int, default=1, help="faults that are tried at the same time")
+    parser.add_argument("--page", action="store_true", help="write the table of docs/design.md")
+    given = parser.parse_args()
+    entries = yaml.safe_load((HERE / "modules.yaml").read_text(encoding="utf-8"))
+    wanted = [each for each in entries if not given.modules or any(name in each["module"] for name in given.modules)]
+    if not wanted:
+        parser.error(f"no module of modules.yaml contains {' or '.join(given.modules)}")
+    load_libraries()
+    scores = [try_module(each, given.faults, given.seed, given.workers) for each in wanted]
+    faults, survived = sum(each.faults for each in scores), sum(each.survived for each in scores)
+    print(f"{faults} faults, {survived} survived without a reason")
+    if given.page:
+        write_page(scores)
+    return int(survived > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
