@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q -c constraints.txt
 
-.PHONY: help demo test test-all bench bench-importance bench-verification lint docs layout clean
+.PHONY: help demo test test-all bench bench-importance bench-verification lint docs layout mutants clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -16,6 +16,9 @@ test: .venv/.installed-test ## run the tests (about 3 minutes on two cores)
 
 test-all: .venv/.installed-test ## run the tests and every case of the sweeps over networks, formulations and seeds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bench' $(ARGS)
+
+mutants: .venv/.installed-test ## put single faults into MODULE (or all of the core), and list those that no test notices
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(MODULE) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
 
 bench: .venv/.installed-bench ## run the benchmarks and write docs/benchmarks.md (MIPNET_DATA names the folder of MNIST files)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m bench tests/bench $(ARGS)
