@@ -59,7 +59,8 @@ class _Timings:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = sorted(
-            (item for item in items if self.known.get(item.nodeid, 0.0) <= TEST_SECONDS_MAX), key=lambda item: self.known.get(item.nodeid, 0.0)
+            (item for item in items if self.known.get(item.nodeid, 0.0) <= TEST_SECONDS_MAX),
+            key=lambda item: self.known.get(item.nodeid, 0.0),
         )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -102,7 +103,11 @@ def _child(path: str, text: str | None, tests: Sequence[str], known: dict[str, f
         sys.meta_path.insert(0, _Finder(module_name(path), _Source(ROOT / path, text)))
     timings = _Timings(known)
     code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[timings])
-    lines = [f"code {int(code)}", *(f"failed {name}" for name in timings.failed), *(f"{s:.4f} {name}" for name, s in timings.seconds.items())]
+    lines = [
+        f"code {int(code)}",
+        *(f"failed {name}" for name in timings.failed),
+        *(f"{s:.4f} {name}" for name, s in timings.seconds.items()),
+    ]
     data = "\n".join(lines).encode()
     while data:
         data = data[os.write(pipe, data) :]
