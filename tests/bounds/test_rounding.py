@@ -75,6 +75,20 @@ def test_bounds_of_a_box_hold_exactly(method: str, centre: float, width: float, 
     assert (fractions(crown_bounds(network, region)) <= least).all()
 
 
+@pytest.mark.parametrize("centre", [1e3, 1e6])
+def test_bounds_hold_exactly_where_large_inputs_cancel(centre: float) -> None:
+    """Inputs come in pairs with opposite weights: the terms are 1e9 times as large as their sum."""
+    g = np.random.default_rng(7)
+    half = g.normal(size=(OUTPUTS, INPUTS // 2))
+    weight = np.concatenate([half, -half], axis=1)
+    network = mn.Network.build((INPUTS,), [("fc1", mn.Dense(weight)), ("fc2", mn.Dense(np.eye(OUTPUTS)))])
+    middle = np.tile(centre * (1 + g.uniform(size=(1, INPUTS // 2))), 2)
+    region = mn.Box(middle - 1e-3 * g.uniform(size=middle.shape), middle + 1e-3 * g.uniform(size=middle.shape))
+    matrix, lower, upper = fractions(weight), fractions(region.lower[0]), fractions(region.upper[0])
+    least = np.where(matrix > 0, matrix * lower, matrix * upper).sum(1)
+    assert (fractions(crown_bounds(network, region)) <= least).all()
+
+
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @pytest.mark.parametrize(("centre", "radius"), SETS)
 @pytest.mark.parametrize("scale", [1.0, 1e6, 1e-6])
