@@ -52,7 +52,8 @@ def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
     weights would not fit into memory.
     """
     shape = _sample_shape(example_input)
-    parameters = sum(value.numel() for value in module.state_dict().values()) if isinstance(module, nn.Module) else 0
+    stored = (*module.parameters(), *module.buffers()) if isinstance(module, nn.Module) else ()
+    parameters = sum(value.numel() for value in stored if not is_lazy(value))
     with reading(f"the {type(module).__name__}", parameters):
         ours = _float64_copy(module)
         batch = torch.zeros(EXPORT_SAMPLES, *shape, dtype=torch.float64)
