@@ -20,6 +20,9 @@ from scipy import sparse
 
 from mipnet.arrays import Array, Columns, Csr, Ints, Mask
 
+ROUNDING_TERM_RELATIVE = 2.0**-42
+"""Terms of a row that are smaller than its largest one by this factor are rounding errors of the bounds that were computed for them."""
+
 TANGENT_PROBABILITY_MIN = 1e-8
 """Smaller probabilities are left out of tangents; solvers treat coefficients of 1e-9 as zero."""
 
@@ -171,10 +174,22 @@ class Program:
 
     @cached_property
     def widths(self) -> Array:
-        """The width of each column's range: 0 for fixed columns, 1 for integer columns and for those without finite bounds."""
+        """The width of each column's range: 0 for fixed columns, 1 for integer columns and for those without finite bounds.
+
+        A column is fixed, too, if in all of its rows its whole range is within the rounding errors of a larger term.
+        """
         known = np.isfinite(self.lower) & np.isfinite(self.upper)
         width = np.where(known, self.upper, 1.0) - np.where(known, self.lower, 0.0)
-        return np.where(self.integer & (width > 0), 1.0, width)
+        width = np.where(self.integer & (width > 0), 1.0, width)
+        sizes = np.where(known, np.maximum(np.abs(self.lower), np.abs(self.upper)), 0.0)
+        matrix = self.rows.matrix
+        terms = self.rows.largest_terms(sizes)[self.rows.row_of_entry]
+        visible = np.abs(matrix.data) * width[matrix.indices] > ROUNDING_TERM_RELATIVE * terms
+        seen = np.bincount(matrix.indices, visible, self.columns) > 0
+        if self.indicators is not None:
+            seen[self.indicators.rows.matrix.indices] = True
+        in_rows = np.bincount(matrix.indices, minlength=self.columns) > 0
+        return np.where(in_rows & ~seen & ~self.integer, 0.0, width)
 
     @cached_property
     def anchors(self) -> Array:

@@ -32,6 +32,9 @@ ORDINARY_SIZE_MIN, ORDINARY_SIZE_MAX = 2.0**-2, 2.0**2
 A larger range loosens proofs: those of a solver hold up to its tolerances times the ranges of the columns and rows that it gets.
 """
 
+ORDINARY_ROW_MAX = 2.0**8
+"""A row of a size up to this keeps its unit: scaled down, it would hold to a larger tolerance."""
+
 ORDINARY_OBJECTIVE_MAX = 2.0**8
 """An objective of a size up to this keeps its unit, if it is not below that of ordinary rows."""
 
@@ -108,7 +111,7 @@ def _power_of_two(size: Array, ordinary_max: float = ORDINARY_SIZE_MAX) -> Array
 def _row_factors(rows: Rows, columns: Array, sizes: Array, kept: Mask | None) -> Array:
     """Return the factor of each row; a row on fixed columns only is scaled by its largest coefficient."""
     size = rows.largest_terms(sizes)
-    factor: Array = 1.0 / _power_of_two(np.where(size > 0, size, rows.largest_terms(columns)))
+    factor: Array = 1.0 / _power_of_two(np.where(size > 0, size, rows.largest_terms(columns)), ORDINARY_ROW_MAX)
     if kept is not None:
         factor[: len(kept)][kept] = np.maximum(factor[: len(kept)][kept], 1.0)
     return factor
@@ -143,7 +146,7 @@ def _free_scales(program: Program, scales: Array, free: Mask) -> Array:
 
 def _fixed_scales(program: Program, scales: Array, sizes: Array) -> Array:
     """Scale fixed columns so that their largest entry in a scaled row is about 1."""
-    fixed = (program.lower == program.upper) & ~program.integer
+    fixed = (program.widths == 0) & ~program.integer
     if not fixed.any():
         return scales
     matrix = program.rows.matrix

@@ -6,6 +6,7 @@ and one that is killed loses it, so that the next one takes it over.  The text o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -51,7 +52,7 @@ _held = _Held()
 
 def lock_path(path: Path) -> Path:
     """Return the path of the file that is locked for a run folder or a file."""
-    named = path.resolve()
+    named = Path(os.path.realpath(path))
     return named.with_name(f".{named.name}.lock")
 
 
@@ -97,7 +98,8 @@ def _locked(path: Path, place: Path) -> int | None:
                 raise
             continue
         except OSError as error:
-            _warn(path, error)
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):  # nothing can be written there either, which the writer says
+                _warn(path, error)
             return None
         try:
             if not _try_lock(descriptor):

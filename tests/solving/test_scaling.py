@@ -244,3 +244,16 @@ def test_rows_with_unsorted_indices_are_left_as_they_were() -> None:
     assert (rows.matrix.toarray() == dense).all()
     factor = found.upper / rows.upper
     assert (found.matrix.toarray() == dense * factor[:, None] * columns).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_range_of_rounding_errors_is_no_range(backend: str, seed: int) -> None:
+    """Outputs of fixed inputs have bounds that differ by rounding errors, which must not become the unit of their rows."""
+    g = np.random.default_rng(seed)
+    weight, fixed = g.normal(size=(3, 40)), g.normal(size=40)
+    model = linopy.Model()
+    x = model.add_variables(lower=fixed, upper=fixed, name="pixels")
+    encoding = mn.add_network(model, mn.Network.build((40,), [("fc", mn.Dense(weight))]), x)
+    model.add_objective(1 * encoding.output.sum())
+    assert mn.solve(model, backend).objective == pytest.approx((weight @ fixed).sum())

@@ -86,8 +86,8 @@ def test_ctrl_c_between_two_solves_keeps_the_points_so_far():
 
     path = weight_path(question(relu_mlp, 0), (1.0, 2.0, 4.0), on_point=ctrl_c)
     assert path.interrupted
-    assert [point.value for point in path.points] == [1.0]
-    assert path.points[0].found.result.status is mn.Status.OPTIMAL
+    assert [point.value for point in path.points] == [1.0, 2.0]
+    assert path.points[1].found.result.status is mn.Status.OPTIMAL
 
 
 def test_weights_that_are_none():
