@@ -21,16 +21,19 @@ _collected: ContextVar[list[str] | None] = ContextVar("warnings of a result of m
 
 
 @contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """Collect the warnings that are added in the block, each text once; a result that is computed around it has them as well."""
+def collected_warnings(about: str = "", *, passed_on: bool = True) -> Iterator[list[str]]:
+    """Collect the warnings that are added in the block, each text once; a result that is computed around it has them as well.
+
+    There, each text begins with what it is ``about``, such as one of several programs.  If it is not ``passed_on``, only the list has it.
+    """
     outer, own = _collected.get(), list[str]()
     token = _collected.set(own)
     try:
         yield own
     finally:
         _collected.reset(token)
-        if outer is not None:
-            outer += [text for text in own if text not in outer]
+        if outer is not None and passed_on:
+            outer += [about + text for text in own if about + text not in outer]
 
 
 def add_warning(text: str) -> None:
@@ -47,7 +50,7 @@ def carries_warnings(function: FunctionWithResult) -> FunctionWithResult:
     def call(*arguments: Any, **keywords: Any) -> Any:
         with collected_warnings() as added:
             found = function(*arguments, **keywords)
-        return replace(found, warnings=tuple(dict.fromkeys((*found.warnings, *added))))
+        return replace(found, warnings=tuple(dict.fromkeys((*(found.warnings or ()), *added))))
 
     return call  # type: ignore[return-value]
 

@@ -15,9 +15,11 @@ from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.verification.two_networks.agreement import agree, agree_on_class
 
 
+@carries_warnings
 def run_agreement(file: AgreeFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the largest difference of the two networks of a file over its input set, or that they name the same class."""
     given, asked, deadline = file.solve, file.agree, Deadline.after(file.solve.time_limit)

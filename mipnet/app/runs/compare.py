@@ -24,6 +24,7 @@ from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import exit_status, plain, write_netcdf
 from mipnet.app.runs.solve import run_importance
 from mipnet.errors import InputError
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.gates import Gate, find_gates
 from mipnet.pruning.rivals.comparison import ComparisonSettings, ComparisonTable, compare
 from mipnet.pruning.smaller.ranking import at_share, checked_scores
@@ -43,6 +44,7 @@ class ComparisonRun:
     scores: xr.Dataset | None
     table: ComparisonTable | None
     run: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
@@ -73,7 +75,15 @@ class ComparisonRun:
         """All numbers as plain JSON data: the rows of the table, and under ``run`` the record of the solve."""
         table = {} if self.table is None else self.table.to_dict()
         beaten = {} if self.table is None else {f"{target:g}": self.table.beaten(target) for target in self.table.targets}
-        record = {"mipnet": __version__, "task": "compare", **table, "beaten": beaten, "notes": self.notes, "run": dict(self.run)}
+        record = {
+            "mipnet": __version__,
+            "task": "compare",
+            **table,
+            "beaten": beaten,
+            "notes": self.notes,
+            "warnings": self.warnings,
+            "run": dict(self.run),
+        }
         return {key: plain(value) for key, value in record.items()} | {"output": self.file.output}
 
     def write_files(self, folder: Path) -> None:
@@ -92,6 +102,7 @@ class ScoresWithRecord(NamedTuple):
     run: dict[str, Any]
 
 
+@carries_warnings
 def run_comparison(file: CompareFile, listener: RunListener | None = None) -> ComparisonRun:
     """Solve for scores or read them, and compare them with rivals; mistakes in the file are found before anything is solved."""
     listener = listener or RunListener()

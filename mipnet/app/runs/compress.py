@@ -16,10 +16,12 @@ from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.disk import own_file
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.pruning.smaller.export import check_export, export
 from mipnet.verification.two_networks.compression import compress
 
 
+@carries_warnings
 def run_compression(file: CompressFile, listener: RunListener | None = None) -> TaskResult:
     """Make a smaller network with equal outputs over the input set of a file, prove it, and save it if the proof succeeds."""
     target = None if file.save is None else home_path(file.save)

@@ -10,10 +10,12 @@ from mipnet.app.runs.inputs import read_image, read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.verification.distortion import DistortionSettings, minimum_distortion
 from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 
 
+@carries_warnings
 def run_distortion(file: DistortionFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the smallest distance from the image of a file at which the class changes, up to the radius of its region."""
     given, region, deadline = file.solve, file.region, Deadline.after(file.solve.time_limit)

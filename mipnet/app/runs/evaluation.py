@@ -14,7 +14,8 @@ from mipnet.errors import InputError
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.network.sets import LInf
-from mipnet.pruning.importance.program import Scores
+from mipnet.pruning.importance.program import Scores, warn_of_solve
+from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.masks import critical_masks, make_masks, random_masks
 from mipnet.pruning.smaller.parameter_counts import remaining_parameters
 from mipnet.solving.mip_settings import MipSettings
@@ -49,6 +50,10 @@ def evaluate(
     interrupted = found.result.interrupted or (agreement is not None and agreement.interrupted)
     measured = HoldoutAccuracy(inputs, found.gates, interrupted=interrupted)
     accuracies = _accuracies(measured, found, masks, file.data.seed)
+    if decoupled is None:  # else each program has said it
+        warn_of_solve(found.result, file.solve.mip_gap)
+    if masks is not None and inputs.holdout is not None and not measured.interrupted:
+        warn_of_masks(inputs.network, found.gates, masks, inputs.holdout.images, inputs.holdout.labels, file.data.seed)
     return ImportanceRun(
         file=file,
         program=program,

@@ -117,7 +117,10 @@ class EvaluatedPath:
 
 @dataclass(frozen=True, eq=False)
 class ImportanceRun:
-    """The result of `mipnet solve`.  Without a solution there are no scores and no masks, and nothing counts as pruned."""
+    """The result of `mipnet solve`.  Without a solution there are no scores and no masks, and nothing counts as pruned.
+
+    ``notes`` say what the reader should know about the numbers, ``warnings`` why they may mislead or are not all that was asked for.
+    """
 
     file: SolveFile
     program: SolvedProgram
@@ -127,6 +130,7 @@ class ImportanceRun:
     notes: tuple[str, ...]
     decoupled: DecoupledParts = DecoupledParts()
     path: EvaluatedPath = EvaluatedPath()
+    warnings: tuple[str, ...] = ()
 
     @property
     def result(self) -> Result:
@@ -181,6 +185,7 @@ class ImportanceRun:
             "accuracy": asdict(evaluation.accuracy),
             "agree": None if evaluation.agreement is None else _agreement(evaluation.agreement),
             "notes": self.notes,
+            "warnings": self.warnings,
             "output": self.file.output,
         }
         if self.path.points:

@@ -18,6 +18,7 @@ from mipnet.model.encoding import Encoding
 from mipnet.model.losses import Loss, check_labels
 from mipnet.network.gates import find_gates
 from mipnet.network.graph import Network, size
+from mipnet.network.image_check import warn_of_images
 from mipnet.network.sets import Box
 from mipnet.pruning.importance.objective import Objective
 from mipnet.pruning.importance.paper_bounds import PaperBounds
@@ -128,6 +129,7 @@ def read_data(file: SolveFile, network: Network) -> SelectedImages:
     given, split = file.data, load_images(file, file.data, network, file.data.split)
     same, none = given.holdout == given.split, given.holdout == "none"
     holdout = None if none else split if same else load_images(file, given, network, given.holdout)
+    warn_of_images(network, split.images, split.labels)
     scores = _own_class(network, split) if given.pick in ("confident", "uncertain") else None
     return SelectedImages(select(split, given.per_class, given.total, given.pick, given.seed, scores), split, holdout)
 
@@ -165,6 +167,7 @@ def read_image(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[
     """Read the image of a region; return it with shape ``(1, *input_shape)``, and its label."""
     with file.blame("region", "data"):
         images = load_images(file, given.data, network, given.data.split)
+    warn_of_images(network, images.images, images.labels)
     with file.blame("region", "index"):
         if given.index >= len(images):
             raise DataError(f"got {given.index}; `{images.name}` has {len(images):,} images, counted from 0")

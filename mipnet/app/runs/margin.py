@@ -8,10 +8,12 @@ from mipnet.app.runs.inputs import read_network, read_region
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.verification.margin import maximum_margin
 from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 
 
+@carries_warnings
 def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the largest margin of another class over the class of the image, over the region of a file."""
     given, deadline = file.solve, Deadline.after(file.solve.time_limit)

@@ -17,9 +17,11 @@ from mipnet.app.runs.inputs import ImportanceInputs, limits_of
 from mipnet.app.runs.listener import RunListener, logging_to
 from mipnet.backend import Status
 from mipnet.errors import InputError, UnsupportedError
-from mipnet.pruning.importance.program import Scores
+from mipnet.limits.result_warnings import collected_warnings
+from mipnet.pruning.importance.program import Scores, warn_of_solve
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.pruning.importance.weight_path import PathPoint, spaced_weights, stacked, weight_path
+from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.masks import make_masks
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.solving.engine import Result
@@ -74,6 +76,10 @@ def _evaluated(file: SolveFile, inputs: ImportanceInputs, point: PathPoint, meas
     if found.scores is None:
         return EvaluatedPoint(point.value, found.result, None, None, None)
     masks = make_masks(inputs.network, found.gates, found.scores, file.prune.value)
+    with collected_warnings(f"at lambda {point.value:.3g}: "):
+        warn_of_solve(found.result, file.solve.mip_gap)
+        if inputs.holdout is not None and not measured.interrupted:
+            warn_of_masks(inputs.network, found.gates, masks, inputs.holdout.images, inputs.holdout.labels, file.data.seed)
     pruned = 100.0 * pruned_share(inputs.network, found.gates, masks)
     return EvaluatedPoint(point.value, found.result, masks, pruned, measured.percent(masks))
 

@@ -10,9 +10,11 @@ from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.verification.reach import Extreme, reach
 
 
+@carries_warnings
 def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the smallest and the largest value of each output, or of each direction, over the input set of a file."""
     given, deadline = file.solve, Deadline.after(file.solve.time_limit)

@@ -145,6 +145,7 @@ def _record(label: PartLabel, part: SolvedPart, scores: Path) -> dict[str, Any]:
             "result": result | {"status": part.result.status.value, "size": dict(part.result.size)},
             "log": part.log,
             "warnings": part.warnings,
+            "result_warnings": part.result_warnings,
         }
     )
     return record | {"scores": None if part.scores is None else _digest(scores.read_bytes())}
@@ -167,7 +168,8 @@ def _part(label: PartLabel, record: Mapping[str, Any], scores: Path) -> SolvedPa
         "rewritten": tuple(given["rewritten"]),
     }
     result = Result(**given | known, x=x, point=None)
-    return SolvedPart(label, record["samples"], record["build_seconds"], result, tuple(record["log"]), tuple(record["warnings"]))
+    texts = tuple(record["warnings"]), tuple(record.get("result_warnings", ()))
+    return SolvedPart(label, record["samples"], record["build_seconds"], result, tuple(record["log"]), *texts)
 
 
 def _difference(found: Path, question: Mapping[str, Any]) -> str:

@@ -14,9 +14,11 @@ from mipnet.app.runs.inputs import ImportanceInputs, build_program, find_backend
 from mipnet.app.runs.listener import RunListener, logging_to
 from mipnet.app.runs.path_run import run_path
 from mipnet.app.runs.resume import remove_parts
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.solving.engine import solve
 
 
+@carries_warnings
 def run_importance(file: SolveFile, listener: RunListener | None = None, *, resume: bool = False) -> ImportanceRun:
     """Solve the importance program of a file, and evaluate the scores; mistakes in the file are found before anything is solved.
 

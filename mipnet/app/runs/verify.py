@@ -16,6 +16,7 @@ from mipnet.app.runs.result import exit_status
 from mipnet.app.runs.vnncomp import VerificationQuestion, result_text, result_word, verdict_record
 from mipnet.backend import Backend, get_backend
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.result_warnings import collected_warnings
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
 from mipnet.readers.vnnlib import read_vnnlib
@@ -67,7 +68,8 @@ def run_verification(file: VerifyFile, listener: RunListener | None = None) -> V
     deadline = Deadline.after(given.time_limit)
     check_output(file)
     backend, second = checked_backend(file, given.backend, given.options), find_second_backend(file)
-    question = read_verification(file)
+    with collected_warnings() as said:
+        question = read_verification(file)
     verdict = verify(
         question.network,
         question.property,
@@ -78,7 +80,7 @@ def run_verification(file: VerifyFile, listener: RunListener | None = None) -> V
         seed=given.seed,
         on_stage=listener.stage,
     )
-    verdict = replace(verdict, seconds=time.monotonic() - began)
+    verdict = replace(verdict, seconds=time.monotonic() - began, warnings=tuple(dict.fromkeys((*said, *verdict.warnings))))
     return VerifyRun(file, verdict, result_word(verdict, given.time_limit))
 
 

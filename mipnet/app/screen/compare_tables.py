@@ -7,13 +7,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mipnet.app.runs.compare import ComparisonRun
-from mipnet.app.screen.tables import count_text, make_table, note_lines, percent, section
+from mipnet.app.screen.tables import count_text, make_table, note_lines, percent, section, warning_lines
 from mipnet.pruning.rivals.comparison import ComparisonTable
 
 
 def comparison_report(run: ComparisonRun) -> RenderableType:
     """Return the better ranking of every method per share, best first, and the number of rivals that the compared scores equal or beat."""
-    notes = note_lines(run.notes)
+    notes = [*note_lines(run.notes), *warning_lines(run.warnings)]
     if (found := run.table) is None:
         return Group(*notes)
     title = f"Accuracy on {count_text(found.holdout, 'held-out image')}, {percent(found.reference, 2)} without masks"

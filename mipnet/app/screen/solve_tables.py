@@ -8,7 +8,19 @@ from rich.text import Text
 
 from mipnet.app.runs.evaluation import RANDOM_MASK_DRAWS
 from mipnet.app.runs.importance_run import ImportanceRun
-from mipnet.app.screen.tables import count_text, gap_text, make_table, note_lines, number, pairs, percent, seconds, section, size_text
+from mipnet.app.screen.tables import (
+    count_text,
+    gap_text,
+    make_table,
+    note_lines,
+    number,
+    pairs,
+    percent,
+    seconds,
+    section,
+    size_text,
+    warning_lines,
+)
 from mipnet.backend import Status
 from mipnet.solving.engine import Result
 from mipnet.verification.two_networks.masked_agreement import BallAgreements
@@ -30,7 +42,7 @@ def importance_report(run: ImportanceRun) -> RenderableType:
     if evaluation.agreement is not None and evaluation.agreement.balls:
         title = f"The same class within {evaluation.agreement.radius:g} of held-out images?"
         parts.append(section(title, agreement_table(evaluation.agreement)))
-    return Group(*parts, *note_lines(run.notes))
+    return Group(*parts, *note_lines(run.notes), *warning_lines(run.warnings))
 
 
 def _path_report(run: ImportanceRun) -> RenderableType:
@@ -38,7 +50,9 @@ def _path_report(run: ImportanceRun) -> RenderableType:
     images = count_text(run.evaluation.images, "held-out image")
     title = f"Path along {run.path.parameter}" + ("" if reference is None else f", accuracy on {images}")
     whole = [] if reference is None else [Text(f"The whole network gets {percent(reference)} right.\n")]
-    return Group(section("Solve", solve_table(run)), section(title, path_table(run)), *whole, *note_lines(run.notes))
+    return Group(
+        section("Solve", solve_table(run)), section(title, path_table(run)), *whole, *note_lines(run.notes), *warning_lines(run.warnings)
+    )
 
 
 def path_table(run: ImportanceRun) -> Table:

@@ -17,6 +17,7 @@ import xarray as xr
 
 from mipnet.backend import Backend, Limits
 from mipnet.errors import suggest_keywords
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.gates import find_gates
 from mipnet.pruning.importance.decoupled_parts import (
     PartLabel,
@@ -43,6 +44,7 @@ class ClassScores(Scores):
 
 
 @suggest_keywords
+@carries_warnings
 def by_class(
     question: Importance,
     *,

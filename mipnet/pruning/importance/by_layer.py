@@ -21,6 +21,7 @@ import xarray as xr
 
 from mipnet.backend import Backend, Limits
 from mipnet.errors import suggest_keywords
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.gates import find_gates
 from mipnet.network.graph import INPUT_NODE
 from mipnet.network.sets import Samples
@@ -53,6 +54,7 @@ class LayerScores(Scores):
 
 
 @suggest_keywords
+@carries_warnings
 def by_layer(
     question: Importance,
     training: HeadTraining,

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from mipnet.arrays import Array
 from mipnet.backend import Event, Limits, Status, relative_gap
 from mipnet.errors import DataError
+from mipnet.limits.result_warnings import add_warning, collected_warnings
 from mipnet.model.losses import check_labels
 from mipnet.network.sets import Samples
-from mipnet.pruning.importance.program import Importance
+from mipnet.pruning.importance.program import Importance, warn_of_solve
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.solving.engine import Result, solve
 
@@ -30,7 +31,8 @@ class SolvedPart:
     """One solved program.
 
     ``label`` is its class, or the names of the gates of its stage; ``samples`` is the number of its images.  ``result.x`` holds the scores
-    alone.  ``log`` holds the lines of the solver, ``warnings`` the texts of all warnings, also of those raised in another process.
+    alone.  ``log`` holds the lines of the solver, ``warnings`` the texts of all warnings, also of those raised in another process, and
+    ``result_warnings`` those of its result, as in `mipnet.pruning.importance.program.Scores`.
     """
 
     label: PartLabel
@@ -39,6 +41,7 @@ class SolvedPart:
     result: Result
     log: tuple[str, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
+    result_warnings: tuple[str, ...] = ()
 
     @property
     def scores(self) -> xr.Dataset | None:
@@ -54,17 +57,19 @@ def solve_part(label: PartLabel, question: Importance, settings: SolveSettings, 
         if event.kind == "log":
             log.append(event.text)
 
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, collected_warnings(passed_on=False) as added:
         warnings.simplefilter("always")
         began = time.perf_counter()
         posed = question.pose()
         built = time.perf_counter() - began
         result = solve(posed, settings.backend, limits=limits, options=settings.options, start=settings.start, on_event=hear)
+        warn_of_solve(result, limits.gap)
     if result.interrupted and result.status is not Status.OPTIMAL:
         raise KeyboardInterrupt
     found = question.read(posed, result)
     kept = replace(result, x=found.scores, point=None, trace=())
-    return SolvedPart(label, len(np.asarray(question.labels)), built, kept, tuple(log), tuple(str(each.message) for each in caught))
+    texts = tuple(str(each.message) for each in caught)
+    return SolvedPart(label, len(np.asarray(question.labels)), built, kept, tuple(log), texts, tuple(added))
 
 
 def stop_after_interrupt(on_done: Callable[[PartLabel, SolvedPart], None] | None) -> Callable[[PartLabel, SolvedPart], None]:
@@ -89,7 +94,12 @@ def labelled_images(question: Importance) -> tuple[Array, NDArray[np.int64]]:
 
 
 def repeat_warnings(parts: Iterable[SolvedPart]) -> None:
-    """Raise the warnings of all parts in this process, each text once."""
+    """Raise the warnings of all parts in this process, each text once, and add those of their results to the result of all."""
+    parts = list(parts)
+    for part in parts:
+        with collected_warnings(f"program {part.label}: "):
+            for text in part.result_warnings:
+                add_warning(text)
     for text in dict.fromkeys(text for part in parts for text in part.warnings):
         warnings.warn(text, RuntimeWarning, stacklevel=4)
 

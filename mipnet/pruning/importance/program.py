@@ -16,20 +16,22 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from mipnet.backend import Backend, Limits, OnEvent, Options
+from mipnet.backend import Backend, Limits, OnEvent, Options, Status
 from mipnet.bounds.interval import Mode
 from mipnet.errors import InputError, check_choice, suggest_keywords
+from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.model.encoding import Encoding, Formulation, encode
 from mipnet.model.losses import add_loss, check_labels
 from mipnet.network.gates import Gate, find_gates
 from mipnet.network.given_arrays import samples_by_label
 from mipnet.network.graph import Network
+from mipnet.network.image_check import warn_of_images
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.frozen_network import freeze
 from mipnet.pruning.importance.objective import Objective
@@ -98,6 +100,7 @@ class Importance:
         return PaperBounds() if self.bounds == "paper" else None
 
     @suggest_keywords
+    @carries_warnings
     def solve(
         self,
         backend: str | Backend = "highs",
@@ -111,9 +114,11 @@ class Importance:
     ) -> Scores:
         """Write the program, solve it and return its scores; the parameters are those of `mipnet.solve`."""
         posed = self.pose()
+        warn_of_images(self.network, self.images, self.labels)
         result = solve(
             posed, backend, time_limit=time_limit, mip_gap=mip_gap, limits=limits, options=options, start=start, on_event=on_event
         )
+        warn_of_solve(result, mip_gap if limits is None else limits.gap)
         return self.read(posed, result)
 
     def pose(self) -> Encoding | ReducedProgram:
@@ -167,12 +172,22 @@ class Importance:
 class Scores:
     """Importance scores: ``scores`` holds one array per gate, labelled by unit, or is None if no point was found.
 
-    ``result`` is the result of the solve.
+    ``result`` is the result of the solve.  ``warnings`` say why the scores may mislead: a gap that is not closed, images that look
+    unscaled, or bounds of a simpler method.
     """
 
     gates: tuple[Gate, ...]
     scores: xr.Dataset | None
     result: Result
+    warnings: tuple[str, ...] = field(default=(), kw_only=True)
+
+
+def warn_of_solve(result: Result, gap: float) -> None:
+    """Add a warning if a solve stopped before the gap was closed."""
+    if result.objective is None or result.status is Status.OPTIMAL or result.gap <= gap:
+        return
+    size = f"a gap of {100 * result.gap:.2g} %" if math.isfinite(result.gap) else "no finite bound"
+    add_warning(f"the solve stopped ({result.status.value}) with {size}: the scores are those of the best point, not proven to be optimal")
 
 
 MOVED_ARGUMENTS_OF_IMPORTANCE = {

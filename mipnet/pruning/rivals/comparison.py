@@ -16,10 +16,13 @@ import numpy as np
 import xarray as xr
 
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.result_warnings import carries_warnings, collected_warnings
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
+from mipnet.network.image_check import warn_of_images
 from mipnet.pruning.labelled_images import LabelledImages
 from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, Rival, get_rival, usable
+from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.masks import accuracy
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, checked_scores
@@ -48,7 +51,8 @@ class ComparisonTable:
     """The rows of a comparison.
 
     ``name`` is the name of the compared method, ``reference`` the accuracy without masks in percent, ``holdout`` the number of its images.
-    If Ctrl-C ``interrupted`` the comparison, the rows are those of the rivals that were finished.
+    If Ctrl-C ``interrupted`` the comparison, the rows are those of the rivals that were finished.  ``warnings`` say where the compared
+    masks do no better than random ones, and whether the held-out images look unscaled.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -57,6 +61,7 @@ class ComparisonTable:
     seed: int
     holdout: int
     interrupted: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -158,6 +163,7 @@ MOVED_ARGUMENTS_OF_COMPARE = {
 
 
 @suggest_keywords(moved=MOVED_ARGUMENTS_OF_COMPARE)
+@carries_warnings
 def compare(
     network: Network,
     gates: Sequence[Gate],
@@ -191,6 +197,10 @@ def compare(
     own = [OwnMasks(target, mask, contest.measure(mask)) for target, mask in _own_masks(network, gates, ours, shares, how.normalize)]
     rows = [_row(how.name, "given", one.target, [one.measured], 0.0) for one in own]
     reference, interrupted = accuracy(network, holdout.images, holdout.labels), False
+    warn_of_images(network, holdout.images, holdout.labels)
+    for one in own:
+        with collected_warnings(f"at {100 * one.target:.3g} % of the parameters: "):
+            warn_of_masks(network, gates, one.masks, holdout.images, holdout.labels, how.seed)
     try:
         for rival in chosen:
             if how.on_rival is not None:

@@ -20,11 +20,14 @@ from numpy.typing import ArrayLike
 from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.result_warnings import carries_warnings
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, find_gates, mask_actions
 from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
+from mipnet.network.image_check import warn_of_images
 from mipnet.network.sets import Samples
+from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.parameter_counts import pruned_share, remaining_parameters
 from mipnet.pruning.stepwise.curvature import curvature, soft_targets
 from mipnet.pruning.stepwise.step_program import StepProgram
@@ -57,13 +60,15 @@ class PruningStep:
 class PruningPath:
     """The steps, from the least to the most pruned masks; ``loss`` is that of the full network.
 
-    If Ctrl-C ``interrupted`` the path, the steps are those that were finished.
+    If Ctrl-C ``interrupted`` the path, the steps are those that were finished.  ``warnings`` say whether the last masks do no better than
+    random ones, and whether the images look unscaled.
     """
 
     gates: tuple[Gate, ...]
     steps: tuple[PruningStep, ...]
     loss: float
     interrupted: bool = False
+    warnings: tuple[str, ...] = ()
 
     def at(self, share: float) -> PruningStep:
         """Return the first step that prunes at least a share of the parameters; raises `InputError` if no step does."""
@@ -85,6 +90,7 @@ class PruningPath:
 
 
 @suggest_keywords
+@carries_warnings
 def prune_stepwise(
     network: Network,
     images: ArrayLike,
@@ -118,6 +124,7 @@ def prune_stepwise(
         raise InputError(f"the shares are {list(shares)}; expected rising numbers between 0 and 1")
     pruner = StepwisePruner(network, images, labels, gates=gates, hard=hard, backend=backend, time_limit=time_limit)
     full, steps = pruner.loss(pruner.masks), list[PruningStep]()
+    warn_of_images(network, pruner.images, pruner.labels)
     try:
         for target in shares:
             if pruner.share >= target:
@@ -128,12 +135,17 @@ def prune_stepwise(
             steps.append(step)
     except KeyboardInterrupt:
         return PruningPath(pruner.gates, tuple(steps), full, interrupted=True)
+    if steps:
+        warn_of_masks(network, pruner.gates, steps[-1].masks, pruner.images, pruner.labels)
     return PruningPath(pruner.gates, tuple(steps), full)
 
 
 @suggest_keywords
 class StepwisePruner:
-    """The steps of `prune_stepwise`, one at a time; ``masks`` are those reached so far, which prune ``share`` of the parameters."""
+    """The steps of `prune_stepwise`, one at a time, on ``images`` with ``labels``.
+
+    ``masks`` are those reached so far, which prune ``share`` of the parameters.
+    """
 
     @align_samples
     def __init__(
@@ -151,8 +163,9 @@ class StepwisePruner:
             raise InputError(f"`hard` is {hard}; expected a number in [0, 1]")
         self.network, self.gates = network, find_gates(network, gates)
         self.backend, self.time_limit = backend, time_limit
-        self._images = torch.tensor(Samples(images).fit(network.input_shape).lower)
-        truth = torch.from_numpy(check_labels(labels, len(self._images), network.output_shape[0]))
+        self.images = Samples(images).fit(network.input_shape).lower
+        self.labels = check_labels(labels, len(self.images), network.output_shape[0])
+        self._images, truth = torch.tensor(self.images), torch.from_numpy(self.labels)
         self._targets = soft_targets(network, self._images, truth, hard)
         self.masks = self._masks(np.ones(sum(gate.units for gate in self.gates)))
         self.share = 0.0
