@@ -55,7 +55,7 @@ def test_a_limit_refuses_what_does_not_fit_with_all_figures() -> None:
         check_memory("a small array", 1e6, "nothing")
         assert not fits(1e9)
         expected = (
-            r"^the rows of 3 images would take about 1 GB; the memory limit is .* MB, and .* MB are in use:"
+            r"^the rows of 3 images would take about 1 GB; the memory limit is .* [MG]B, and .* [MG]B are in use:"
             r" give fewer, or raise `memory_limit`$"
         )
         with pytest.raises(MemoryLimitReached, match=expected):

@@ -114,7 +114,7 @@ def test_a_program_that_would_not_fit_is_refused_before_it_is_written() -> None:
     before = used_memory()
     said = (
         r"^the program of the network on 50 samples \(.* rows, .* columns, 6,.* nonzeros\) would take about .* MB;"
-        r" the memory limit is .* MB, and .* MB are in use: give fewer samples, or raise `memory_limit`$"
+        r" the memory limit is .* [MG]B, and .* [MG]B are in use: give fewer samples, or raise `memory_limit`$"
     )
     with mn.memory_limit(before + 30e6), pytest.raises(MemoryLimitReached, match=said):
         mn.encode(network, region, bounds=bounds)

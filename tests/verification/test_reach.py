@@ -75,12 +75,12 @@ def test_ranges_bracket_samples_and_are_attained(kind, seed):
     assert (found.upper >= y.max(axis=0)).all()
     assert found.closed
     for k, (low, high) in enumerate(zip(found.lowest, found.highest, strict=True)):
-        assert low.bound <= low.value <= y[:, k].min() + 1e-3 * max(1.0, abs(low.value))
-        assert high.bound >= high.value >= y[:, k].max() - 1e-3 * max(1.0, abs(high.value))
+        assert low.bound <= low.value <= y[:, k].min() + 1e-3 * low.size
+        assert high.bound >= high.value >= y[:, k].max() - 1e-3 * high.size
         for end in (low, high):
             assert region.contains(end.point[None], 0.0)
             assert run(module, end.point[None])[0, k] == pytest.approx(end.value, abs=1e-12)
-            assert end.gap <= 1e-3 * max(1.0, abs(end.value))
+            assert end.gap <= 1e-3 * end.size
 
 
 def extreme(module, region, row):
