@@ -27,7 +27,7 @@ from mipnet.backend.contract import Backend, Event, LazyRows, Limits, OnEvent, O
 from mipnet.backend.program import Indicators, Program, Rows
 
 ORDINARY_SIZE_MIN, ORDINARY_SIZE_MAX = 2.0**-2, 2.0**2
-"""Rows and columns of a size in this range keep their unit: an ordinary program is handed over as it is.
+"""Columns of a size in this range keep their unit, and rows from the smaller size on (`ORDINARY_ROW_MAX`).
 
 A larger range loosens proofs: those of a solver hold up to its tolerances times the ranges of the columns and rows that it gets.
 """

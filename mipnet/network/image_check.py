@@ -44,7 +44,8 @@ STORED_MAXIMA = (255.0, 16.0)
 """The largest numbers of images as they are stored: bytes, and the digits of scikit-learn."""
 
 LOSS_FACTOR_MIN, LOSS_DEVIATIONS_MIN = 5.0, 1.9
-"""Images look unscaled if their mean loss is so many times that in another scale, and the difference so many standard errors."""
+"""Images look unscaled if their mean loss is at least the first number times the mean loss in another scale, and the mean difference of
+the losses at least the second number of its standard errors."""
 
 ACCURACY_LOST_MAX = 0.02
 """Losses of another scale are looked at only if the network names at most this share of the images less right in it."""

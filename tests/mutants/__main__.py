@@ -7,6 +7,7 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,16 @@ class Score:
         return self.faults - self.caught - self.harmless
 
 
+@cache
+def listed(name: str) -> list[dict[str, Any]]:
+    """Return the entries of one of the lists of this folder."""
+    return yaml.safe_load((HERE / name).read_text(encoding="utf-8")) or []
+
+
 def planted(module: str, source: str) -> list[Fault]:
     """Return the faults of `planted.yaml` for a module; each replaces a text that occurs once."""
     found = []
-    for each in yaml.safe_load((HERE / "planted.yaml").read_text(encoding="utf-8")) or []:
+    for each in listed("planted.yaml"):
         if each["module"] == module:
             if source.count(each["old"]) != 1:
                 raise SystemExit(f"planted.yaml: {module} contains {each['old']!r} {source.count(each['old'])} times; expected once")
@@ -59,7 +66,7 @@ def planted(module: str, source: str) -> list[Fault]:
 def reason(module: str, source: str, fault: Fault) -> str:
     """Return why a surviving fault is harmless, by the line of the source and the replacement; empty if nothing says so."""
     line = source.splitlines()[source.count("\n", 0, fault.begin)].strip()
-    for each in yaml.safe_load((HERE / "survivors.yaml").read_text(encoding="utf-8")) or []:
+    for each in listed("survivors.yaml"):
         if (each["module"], each["line"], str(each["old"]), str(each["new"])) == (module, line, fault.old, fault.new):
             return str(each["reason"])
     return ""
@@ -108,8 +115,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="faults that are tried at the same time")
     parser.add_argument("--page", action="store_true", help="write the table of docs/design.md")
     given = parser.parse_args()
-    entries = yaml.safe_load((HERE / "modules.yaml").read_text(encoding="utf-8"))
-    wanted = [each for each in entries if not given.modules or any(name in each["module"] for name in given.modules)]
+    wanted = [each for each in listed("modules.yaml") if not given.modules or any(name in each["module"] for name in given.modules)]
     if not wanted:
         parser.error(f"no module of modules.yaml contains {' or '.join(given.modules)}")
     load_libraries()

@@ -1,0 +1,22 @@
+"""The lists of `make mutants` fit the source: modules and tests exist, and each fault that was written by hand has its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mutants.__main__ import listed, planted
+from tests.mutants.faults import all_faults
+from tests.mutants.run import ROOT
+
+
+@pytest.mark.parametrize("entry", listed("modules.yaml"), ids=lambda entry: entry["module"])
+def test_a_module_its_tests_and_its_planted_faults_exist(entry: dict) -> None:
+    source = (ROOT / entry["module"]).read_text(encoding="utf-8")
+    assert all((ROOT / path).exists() for path in entry["tests"])
+    assert len(all_faults(source)) >= entry["faults"]
+    for fault in planted(entry["module"], source):
+        compile(fault.apply(source), entry["module"], "exec")
+
+
+def test_every_planted_fault_is_of_a_listed_module() -> None:
+    assert {each["module"] for each in listed("planted.yaml")} <= {each["module"] for each in listed("modules.yaml")}
