@@ -22,8 +22,6 @@ from mipnet.arrays import Array, Mask, Shape, activity, widen
 from mipnet.errors import InputError
 from mipnet.formulations.affine import Affine
 
-linopy.options["semantics"] = "v1"
-
 Sense = Literal["<=", ">=", "="]
 
 Coordinates = Mapping[str, NDArray[Any]]

@@ -161,16 +161,21 @@ class Modelled(Problem):
     def costs(self, objective: Any) -> tuple[Array, float]:
         """Return coefficients and constant of a linopy expression or variable, summed over its dimensions, or of one number per column."""
         if isinstance(objective, linopy.Variable):
-            objective = 1 * objective
+            labels = objective.labels.values.reshape(-1)
+            return self._cost_of(labels, np.ones(len(labels))), 0.0
         if isinstance(objective, linopy.QuadraticExpression):
             raise UnsupportedError("the objective is quadratic; mipnet supports linear ones: linearise it")
         if not isinstance(objective, linopy.LinearExpression):
             return super().costs(objective)
-        labels, factors = objective.vars.values.reshape(-1), objective.coeffs.values.reshape(-1)
+        cost = self._cost_of(objective.vars.values.reshape(-1), objective.coeffs.values.reshape(-1))
+        return cost, float(np.nansum(objective.const.values))
+
+    def _cost_of(self, labels: Columns, factors: Array) -> Array:
+        """Return the coefficient per column of a sum of variables by label times their factors; terms with label -1 are absent."""
         present = labels >= 0
         cost = np.zeros(self.program.columns)
         np.add.at(cost, self._columns_of(labels[present]), factors[present])
-        return cost, float(np.nansum(objective.const.values))
+        return cost
 
     def columns(self, variables: Any) -> Columns:
         """Return the columns of a linopy variable, or columns given by number."""
