@@ -29,6 +29,7 @@ from mipnet.app.screen import progress as progress_module
 from mipnet.app.screen.progress import LineProgress, ProgramsProgress
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.backend import Event, FoundBackend, Status
+from tests.sweep import marked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DIGITS = str(EXAMPLES / "digits.yaml")
@@ -149,7 +150,7 @@ def test_exit_status(
     json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, marked(signal.SIGTERM)])
 def test_ctrl_c_shows_the_best_point(number: signal.Signals, elsewhere: Path) -> None:
     sets = ("--set", "formulation.bounds=sound", "--set", "data.per_class=2")
     command = [sys.executable, "-m", "mipnet", "solve", DIGITS, *sets, "--output", "run", "--time-limit", "600"]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sweep import marked
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of the size of files")
@@ -23,7 +25,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("words", [["--quiet"], ["--json"], []])
+@pytest.mark.parametrize("words", [["--quiet"], marked(["--json"]), marked([])])
 def test_a_result_that_cannot_be_saved_is_printed(words: list[str], tmp_path: Path) -> None:
     """On a disk that takes files of at most 600 bytes."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY

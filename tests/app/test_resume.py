@@ -132,6 +132,7 @@ def test_the_run_folder_has_every_part(whole: tuple[Path, dict[str, Any]]) -> No
     assert (folder / "solver.log").read_text().startswith("--- class 0 ---\n")
 
 
+@pytest.mark.sweep
 def test_a_command_that_is_interrupted_and_then_killed_is_taken_up(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
     """Interrupted after three programs, on two workers of which one was killed; killed after two more, which it solved by itself."""
     command = start(tmp_path, 3, "--workers", "2")

@@ -71,6 +71,7 @@ def bench() -> None:
         asked(Path(f"bench/{name}.vnnlib"), f"(>= Y_0 {bound})")
 
 
+@pytest.mark.sweep
 def test_two_runs_over_instances(capsys: Capture) -> None:
     """The second one is refused while the first one works; after a kill the next one goes on, and no question is asked twice."""
     bench()
@@ -88,6 +89,7 @@ def test_two_runs_over_instances(capsys: Capture) -> None:
     assert sorted(each.name for each in Path("out").iterdir()) == ["counterexamples", "results.csv"]
 
 
+@pytest.mark.sweep
 def test_two_runs_over_instances_that_start_at_once() -> None:
     """Whichever comes first: each question is asked once, and a run that does not finish is refused by name."""
     bench()

@@ -138,6 +138,7 @@ def test_a_program_that_does_not_fit_is_one_line_and_exit_status_2(wide: Path, c
     assert "give fewer samples, or raise `memory_limit`" in error
 
 
+@pytest.mark.sweep
 def test_reach_leaves_the_solver_out_and_says_so(wide: Path, capsys: Capture) -> None:
     record(capsys, "reach", "reach.yaml", "--time-limit", "1")  # loads what is loaded once
     gc.collect()

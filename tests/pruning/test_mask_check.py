@@ -105,20 +105,25 @@ def test_a_comparison_names_masks_and_images(network: mn.Network, scores: xr.Dat
     assert mn.compare(network, gates, good, few, unscaled(held_out), rivals=["random"]).warnings[0].startswith("the images look unscaled")
 
 
-def test_scores_name_a_solve_that_stopped_and_images(network: mn.Network) -> None:
+def test_scores_name_images(network: mn.Network) -> None:
     data = mn.load("digits")
     few = select(data, per_class=1, pick="random", seed=0)
-    question = mn.Importance(network, few.images, few.labels, formulation={"relu": "frozen"})
-    assert question.solve().warnings == ()
+    assert mn.importance(network, few.images, few.labels, formulation={"relu": "frozen"}).warnings == ()
     many = unscaled(select(data, per_class=10))
     found = mn.importance(network, many.images, many.labels, formulation={"relu": "frozen"})
     assert found.warnings[0].startswith("the images look unscaled")
-    stopped = mn.Importance(network, few.images, few.labels, bounds="sound").solve(limits=mn.Limits(nodes=1))
+
+
+@pytest.mark.sweep
+def test_scores_name_a_solve_that_stopped(network: mn.Network) -> None:
+    few = select(mn.load("digits"), per_class=1, pick="random", seed=0)
+    question = mn.Importance(network, few.images, few.labels, bounds="sound")
+    stopped = question.solve(limits=mn.Limits(nodes=1))
     assert stopped.result.status is mn.Status.NODE_LIMIT
     (text,) = stopped.warnings
     assert text.startswith("the solve stopped (node limit) with a gap of ")
     assert text.endswith(" %: the scores are those of the best point, not proven to be optimal")
-    parts = by_class(replace(question, formulation=None, bounds="sound"), limits=mn.Limits(nodes=1))
+    parts = by_class(question, limits=mn.Limits(nodes=1))
     assert len(parts.warnings) == len([part for part in parts.parts if part.result.status is mn.Status.NODE_LIMIT])
     assert all(text.startswith("program ") and "the solve stopped (node limit) with " in text for text in parts.warnings)
 

@@ -287,6 +287,7 @@ print("the end")
 """
 
 
+@pytest.mark.sweep
 def test_an_interpreter_that_ends_with_sessions_open_and_solves_under_way_ends_in_peace():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")

@@ -158,6 +158,7 @@ def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
         os.kill(worker, 0)
 
 
+@pytest.mark.sweep
 def test_ctrl_c_while_workers_start_prints_no_traceback_of_theirs(tmp_path: Path) -> None:
     """A terminal sends Ctrl-C to the whole process group: here the first thing that each of two workers does is to send it."""
     (tmp_path / "sitecustomize.py").write_text(

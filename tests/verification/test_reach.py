@@ -104,7 +104,7 @@ def extreme(module, region, row):
     return best
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [marked(0), 1])
 def test_ranges_of_linear_functions_are_the_true_ones(seed, monkeypatch):
     torch.manual_seed(seed)
     module = dense(3, 4).double()

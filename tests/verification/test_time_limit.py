@@ -15,7 +15,7 @@ from mipnet.verification import certified_minimum, input_splitting, sign_branchi
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.two_networks.masked_agreement import ImageBalls, agree_around
 from tests.clock import StoppingClock, at_every_moment
-from tests.sweep import marked
+from tests.sweep import marked, sweep
 from tests.verification import test_distances as distances
 from tests.verification import test_reach as reaching
 from tests.verification.test_verify import BACKENDS, Clause, Property, asked, problem
@@ -32,8 +32,10 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sign_branching, "BRANCHES_PER_BATCH", 2)
 
 
-@pytest.mark.parametrize("path", ["splitting", "branching", "mip"])
-@pytest.mark.parametrize(("seed", "rows"), [(0, 1), marked((1, 2))])
+@pytest.mark.parametrize(
+    ("seed", "rows", "path"),
+    sweep([(seed, rows, path) for seed, rows in ((0, 1), (1, 2)) for path in ("splitting", "branching", "mip")], every=9),
+)
 def test_verdicts_are_never_wrong(seed, rows, path, monkeypatch):
     if path != "splitting":
         monkeypatch.setattr(stages, "SPLITTING_INPUTS_MAX", 0)
@@ -65,6 +67,7 @@ def test_every_case_of_a_property_has_its_share(monkeypatch):
         assert said[-1] == truth
 
 
+@pytest.mark.sweep
 def test_a_second_opinion_without_time_is_none(monkeypatch):
     net, region, matrix, edge = problem(1, 1)
     question, notes = asked(region, Clause(matrix, edge - 1e-3)), []
@@ -75,7 +78,7 @@ def test_a_second_opinion_without_time_is_none(monkeypatch):
     assert any(note.startswith("scip did not refute clause 0 of case 0 in time") for note in notes)
 
 
-@pytest.mark.parametrize(("seed", "path"), [(0, "splitting"), (1, "mip"), marked((1, "splitting")), marked((0, "mip"))])
+@pytest.mark.parametrize(("seed", "path"), [(0, "splitting"), marked((1, "mip")), marked((1, "splitting")), marked((0, "mip"))])
 def test_reach_never_closes_a_gap_that_is_open(seed, path, monkeypatch):
     monkeypatch.setattr(certified_minimum, "SOLVER_FIRST_UNITS_MAX", 0)
     if path == "mip":
@@ -109,14 +112,14 @@ def test_boxes_that_wait_count(monkeypatch):
         deadline = Deadline.after(60)
         return input_splitting.lower_bound_by_splitting(excess, region, lambda: -1e-4, lambda x: None, deadline)[0]
 
-    found = list(at_every_moment(monkeypatch, split))
+    found = list(at_every_moment(monkeypatch, split, wider=2))
     assert max(found) <= 1e-9
     assert found == sorted(found)
     assert found[0] == -np.inf
     assert found[-1] >= -1e-4
 
 
-@pytest.mark.parametrize("search", ["splitting", "branching"])
+@pytest.mark.parametrize("search", ["splitting", marked("branching")])
 def test_a_search_that_was_cut_short_is_not_done(search, monkeypatch):
     net, region, matrix, edge = problem(0, 1)
     excess = Excess.of(net, [Clause(matrix, edge - 1e-2)])
@@ -132,6 +135,7 @@ def test_a_search_that_was_cut_short_is_not_done(search, monkeypatch):
         assert not (done and clock.stopped)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("pair", ["one weight", marked("other widths"), marked("behind a pool")])
 def test_the_bound_of_a_difference_holds(pair, monkeypatch):
     first, second, shape, region = pairs.PAIRS[pair]
@@ -147,7 +151,7 @@ def test_the_bound_of_a_difference_holds(pair, monkeypatch):
     assert bounds[-1] - found.largest <= 1e-3 * max(1.0, found.largest) + SLACK
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.5])
+@pytest.mark.parametrize("factor", [1.0, marked(1.5)])
 def test_classes_agree_or_do_not_or_are_open(factor, monkeypatch):
     first, second = pairs.dense(1), pairs.changed(pairs.dense(1), 2, 1, factor)
     one, other = pairs.read(first), pairs.read(second)
@@ -158,6 +162,7 @@ def test_classes_agree_or_do_not_or_are_open(factor, monkeypatch):
     assert said[-1] is same
 
 
+@pytest.mark.sweep
 def test_a_compressed_network_is_equal_however_far_it_came(monkeypatch):
     module, region = chains.deep(0, (4, 8, 8))
     x, kept, agreed = chains.samples(region, 2000), [], []
@@ -176,7 +181,7 @@ def test_a_compressed_network_is_equal_however_far_it_came(monkeypatch):
     assert kept[-1] == min(kept) < kept[0]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l1"])
+@pytest.mark.parametrize("norm", [marked("linf"), "l1"])
 def test_the_bounds_of_a_distance_hold(norm, monkeypatch):
     net, x = distances.random_network(0), np.random.default_rng(0).uniform(0.2, 0.8, distances.INPUTS)
     truth = distances.true_distance(net, x, int(net.forward(x[None]).argmax()), norm)
@@ -186,7 +191,7 @@ def test_the_bounds_of_a_distance_hold(norm, monkeypatch):
     assert found.gap < 5e-3
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, marked(1)])
 def test_the_bounds_of_a_margin_hold(seed, monkeypatch):
     net, region = distances.random_network(seed), mn.LInf(np.random.default_rng(seed).uniform(size=(1, distances.INPUTS)), 0.7)
     label = int(net.forward(region.centre).argmax())

@@ -23,6 +23,7 @@ from tests.programs import run_pickled
 from tests.pruning.importance.questions import changed
 from tests.pruning.modules import Residual
 from tests.pruning.nets import cnn, mlp, residual
+from tests.sweep import marked
 
 BACKENDS = ("highs", "scip")
 FROZEN = {"relu": "frozen"}
@@ -181,7 +182,7 @@ def test_units_that_say_nothing_of_the_label_go_and_those_that_do_stay(backend: 
     assert mn.accuracy(network, x, y, found.gates, masks) == 100.0
 
 
-@pytest.mark.parametrize("real", [False, True], ids=["pickled", "processes"])
+@pytest.mark.parametrize("real", [False, marked(True)], ids=["pickled", "processes"])
 def test_two_processes_find_the_same(real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, or this one with programs that were pickled as for another one."""
     question, x, y = asked()

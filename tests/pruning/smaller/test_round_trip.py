@@ -20,7 +20,7 @@ from mipnet.errors import UnsupportedError
 from mipnet.pruning.smaller import export
 from mipnet.pruning.smaller.onnx_translations import equal_windows
 from tests.readers.onnx_graphs import error_of, runtime
-from tests.sweep import sweep
+from tests.sweep import marked, sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 IMAGE, VECTOR = (2, 5, 7), (5,)
@@ -154,8 +154,9 @@ def chain(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     return randomised(nn.Sequential(*found)), IMAGE
 
 
-@pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize(
+    ("name", "suffix"), [(name, ".pt2") for name in CHAINS] + sweep([(name, ".onnx") for name in sorted(CHAINS)], every=9)
+)
 def test_chains_of_layers(tmp_path, name, suffix):
     module, shape = chain(name)
     read_back(module, shape, tmp_path / f"net{suffix}")
@@ -168,7 +169,7 @@ def test_weights_with_their_layers(tmp_path, name):
     read_back(nn.Sequential(plain).eval(), shape, tmp_path / "net.safetensors")
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float64, marked(torch.float16)])
 def test_other_number_types(tmp_path, dtype):
     module = randomised(nn.Sequential(nn.AdaptiveAvgPool2d((3, 4)), nn.Flatten(), nn.Linear(24, 2))).to(dtype)
     path = mn.export(module, tmp_path / "net.onnx", torch.zeros(1, *IMAGE, dtype=dtype))
@@ -179,6 +180,7 @@ def test_other_number_types(tmp_path, dtype):
     assert kinds == {onnx.TensorProto.DOUBLE if dtype == torch.float64 else onnx.TensorProto.FLOAT16}
 
 
+@pytest.mark.sweep
 def test_what_cannot_be_read_again_is_not_written(tmp_path, monkeypatch):
     """Without the translations, torch writes what mipnet refuses, and ignores a divisor."""
     monkeypatch.setattr(export, "onnx_translations", lambda network: {})

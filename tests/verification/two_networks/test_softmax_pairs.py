@@ -41,8 +41,9 @@ def read(module: nn.Module, inputs: int = 2) -> mn.Network:
 CASES = [(kind, how, k) for kind in LASTS for how in ("rounded", "shifted", "scaled") for k in (3, 2)]
 
 
-@pytest.mark.parametrize(("kind", "how", "outputs"), sweep(CASES, every=2))
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("kind", "how", "outputs", "backend"), sweep([(*case, backend) for case in CASES for backend in BACKENDS], every=5)
+)
 def test_the_difference_lies_between_samples_and_bound(kind: str, how: str, outputs: int, backend: str) -> None:
     module, network, region = made(kind, outputs, 5, scale=1.0)
     other = changed(module, how)
@@ -117,8 +118,7 @@ def test_different_endings_are_refused_but_name_the_same_class(second: str) -> N
     assert mn.agree(network.without_softmax(), other.without_softmax(), region).bound < 1e-9
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", LASTS)
+@pytest.mark.parametrize(("kind", "backend"), sweep([(kind, backend) for kind in LASTS for backend in BACKENDS], every=3))
 def test_a_compressed_network_keeps_it(kind: str, backend: str, tmp_path: Path) -> None:
     module, network, _ = made(kind, 3, 4)
     region = mn.Box(np.full((1, 2), 0.2), np.full((1, 2), 0.5))
