@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from mipnet.layers import Reshape as Reshape
     from mipnet.layers import Scale as Scale
     from mipnet.layers import Window as Window
+    from mipnet.limits.kept_parts import keep_parts as keep_parts
     from mipnet.limits.memory import memory_limit as memory_limit
     from mipnet.model.encoding import Encoding as Encoding
     from mipnet.model.encoding import add_network as add_network
@@ -153,6 +154,7 @@ _HOME = {
     "mipnet.layers": (
         "AdaptiveAvgPool2d Add AvgPool2d BatchNorm Clip Concat Conv2d Dense LeakyReLU MaxPool2d Permute ReLU Reshape Scale Window"
     ),
+    "mipnet.limits.kept_parts": "keep_parts",
     "mipnet.limits.memory": "memory_limit",
     "mipnet.model.losses": "Loss",
     "mipnet.backend.program": "Program Rows",

@@ -35,7 +35,8 @@ class Task:
     `mipnet.app.runs.result.RunResult`.  The first line of ``help`` is the `summary`, for the list of commands in `mipnet --help`; write at
     most 55 characters.  The command's own help shows all of ``help``, and ``success``, which says what exit status 0 means.
     ``folder`` lists the files that a run folder may hold, the YAML file first (``NAME.yaml`` and ``result.json`` if left out).
-    ``save`` writes the run folder of a result.
+    ``save`` writes the run folder of a result.  If the task ``resumes``, its command has the option ``--resume``, and its run function
+    takes ``resume``, which is True if what an earlier run has finished is to be kept (`mipnet.app.runs.resume.resumable`).
     """
 
     name: str
@@ -46,6 +47,7 @@ class Task:
     command: str = ""
     folder: tuple[str, ...] = ()
     save: str | Callable[..., Any] = "mipnet.app.runs.folder:save_result"
+    resumes: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "command", self.command or self.name)
@@ -134,11 +136,11 @@ for _task in (
         command="solve",
         file="mipnet.app.files.solve_file:SolveFile",
         run="mipnet.app.runs.solve:run_importance",
-        save="mipnet.app.runs.solve:save_importance",
         help="Compute importance scores and prune by them.\n\n"
         "A mixed-integer program gives the scores. Units with low scores are pruned, and the smaller network is evaluated.",
         success="a verified solution",
         folder=("model.yaml", "result.json", "scores.nc", "masks.nc", "parts.nc", "curve.svg", "solver.log"),
+        resumes=True,
     ),
     Task(
         name="verify",
@@ -157,6 +159,7 @@ for _task in (
         help="Compare importance scores with rivals.\n\nAll methods prune the same share of parameters, for several shares.",
         success="a verified solution",
         folder=("compare.yaml", "result.json", "scores.nc", "table.md", "curve.svg", "curve.png"),
+        resumes=True,
     ),
     Task(
         name="reach",
@@ -180,6 +183,7 @@ for _task in (
         run="mipnet.app.runs.compress:run_compression",
         help="Make a smaller network with equal outputs.\n\nThe outputs are equal over an input set, and this is proven.",
         success="proven equal",
+        resumes=True,
     ),
     Task(
         name="distortion",
@@ -188,6 +192,7 @@ for _task in (
         help="Certify the distance to the nearest other class.\n\n"
         "Bounds the smallest distance from an image at which the class changes, and gives the nearest such input found.",
         success="found to the tolerance",
+        resumes=True,
     ),
     Task(
         name="margin",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays, kept_parts
 from mipnet.limits.result_warnings import add_warning, carries_warnings, left_out_if_too_large
 from mipnet.model.encoding import Encoding, encode
 from mipnet.model.to_program import from_model
@@ -45,6 +47,9 @@ from mipnet.verification.verify import verify
 
 RADIUS_HALVINGS = 8
 """How often the range of radii is halved, by linear bounds and again by whole verifications."""
+
+BRACKET_PART = "bracket"
+"""The label of the part that is kept: what is known of the distance so far."""
 
 ATTACK_TIME_SHARE = 0.2
 """Share of the remaining time that gradient search may use."""
@@ -141,7 +146,8 @@ def minimum_distortion(
     solved per class that linear bounds leave open within the distance of the nearest point.  Its objective is the distance; for ``l2`` it
     is the square of the distance, linearised by tangents, which is an outer approximation, so the lower bound holds.  The solver's
     tolerances are subtracted.  If the programs are not solved in time, the range of radii is halved by `mipnet.verify`.  ``time_limit`` is
-    in seconds of the whole call, None for no limit.  The other arguments are those of `mipnet.robustness`.
+    in seconds of the whole call, None for no limit.  Inside `mipnet.keep_parts` what is known of the distance is kept after each of these
+    steps.  The other arguments are those of `mipnet.robustness`.
     """
     began, deadline = time.monotonic(), Deadline.after(time_limit)
     settings = DistortionSettings.of(backend)
@@ -149,7 +155,12 @@ def minimum_distortion(
     count, own = size(network.output_shape), classes.winner
     clauses = tuple(Clause(class_differences(count, c, [own]), np.zeros(1)) for c in classes.others(count))
     search = _DistortionSearch(Excess.of(network, clauses), image, norm, clip, upper, deadline, settings)
+    search.kept = kept_parts(
+        "minimum_distortion",
+        {"network": network, "x": image, "classes": classes, "upper": upper, "norm": norm, "clip": clip, "settings": settings},
+    )
     search.learn(image)
+    search.go_on()
     if search.best > 0:
         search.run(network, clauses)
     search.warn_if_open()
@@ -168,9 +179,22 @@ def minimum_distortion(
     )
 
 
+class _Bracket(NamedTuple):
+    """What is kept of a search; see `_DistortionSearch`."""
+
+    lower: float
+    attacked: bool
+    nodes: int
+    proven: Mapping[str, float]
+    point: Array | None
+
+
 @dataclass(eq=False)
 class _DistortionSearch:
-    """The bounds found so far: no input nearer than ``lower`` changes the class, and ``point`` changes it at the distance ``best``."""
+    """The bounds found so far: no input nearer than ``lower`` changes the class, and ``point`` changes it at the distance ``best``.
+
+    ``proven`` is a distance for each class that a program was solved for: no nearer input changes the class to it.
+    """
 
     excess: Excess
     image: Array
@@ -184,6 +208,22 @@ class _DistortionSearch:
     point: Array | None = None
     nodes: int = 0
     interrupted: bool = False
+    kept: KeptParts = NOTHING_KEPT
+    attacked: bool = False
+    proven: dict[int, float] = field(default_factory=dict)
+
+    def go_on(self) -> None:
+        """Take up what an earlier call has kept; its point is checked again."""
+        found = self.kept.read(BRACKET_PART, lambda record, arrays: _Bracket(**record["bracket"], point=dataset_arrays(arrays).get("point")))
+        if found is not None:
+            self.attacked, self.nodes, self.lower = found.attacked, found.nodes, max(self.lower, found.lower)
+            self.proven = {int(k): float(distance) for k, distance in found.proven.items()}
+            self.learn(np.empty((0, *self.image.shape[1:])) if found.point is None else found.point)
+
+    def keep(self) -> None:
+        """Keep what is known so far."""
+        bracket = {"lower": self.lower, "attacked": self.attacked, "nodes": self.nodes, "proven": self.proven}
+        self.kept.keep(BRACKET_PART, {"bracket": bracket}, array_dataset({} if self.point is None else {"point": self.point}))
 
     def run(self, network: Network, clauses: tuple[Clause, ...]) -> None:
         """Run all stages, or those that there is time for before Ctrl-C."""
@@ -215,6 +255,11 @@ class _DistortionSearch:
         """The radius within which points are searched."""
         return min(self.best, self.upper)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the distance is known to the gap that was asked for."""
+        return self.lower >= (1 - self.settings.gap) * self.radius
+
     def distance(self, x: Array) -> Array:
         """Of each input from the image."""
         return np.asarray(np.linalg.norm((x - self.image).reshape(len(x), -1), NORM_ORDERS[self.norm], axis=1))
@@ -234,6 +279,13 @@ class _DistortionSearch:
 
     def attack(self) -> None:
         """Run gradient search in smaller and smaller balls, and try points on the lines from the image to the points found."""
+        if self.attacked:
+            return
+        self._attack()
+        self.attacked = True
+        self.keep()
+
+    def _attack(self) -> None:
         clauses, stop = torch.arange(self.excess.clauses), self.deadline.share(ATTACK_TIME_SHARE)
         radius = self.radius
         for k in range(3 * RADIUS_HALVINGS):
@@ -248,13 +300,14 @@ class _DistortionSearch:
 
     def halve(self) -> None:
         """Find the largest radius, by halving, within which linear bounds refute every class."""
-        low, high = 0.0, self.radius
+        low, high = self.lower, self.radius
         for _ in range(RADIUS_HALVINGS):
             if self.deadline.passed or high <= 0:
                 return
             middle = (low + high) / 2
             low, high = (middle, high) if self.open(self.bounds(middle, self.deadline)).size == 0 else (low, middle)
             self.lower = max(self.lower, low)
+        self.keep()
 
     def bounds(self, radius: float, deadline: Deadline) -> Bounds:
         """Return linear bounds over the ball of a radius, looser ones after the deadline."""
@@ -266,6 +319,8 @@ class _DistortionSearch:
 
     def solve(self) -> None:
         """Solve one program per class over the ball of the nearest point; the smallest of their bounds is the lower bound."""
+        if self.closed:
+            return
         radius, gap, solver, end = self.radius, self.settings.gap, self.settings.solver, self.deadline.share(PROGRAM_TIME_SHARE)
         bounds = self.bounds(radius, end)
         left = self.open(bounds)
@@ -283,8 +338,11 @@ class _DistortionSearch:
         lower, upper = (np.asarray(end.values) for end in (encoding.output.lower, encoding.output.upper))
         with open_problem(encoding, solver, options=self.settings.options) as opened:
             for position, k in enumerate(left):
+                proven[position] = min(self.proven.get(int(k), 0.0), radius)
                 if end.passed:
-                    break
+                    continue
+                if proven[position] >= (1 - gap) * min(self.radius, radius):  # an earlier call has finished it
+                    continue
                 if lower[..., k].min() > 0:
                     proven[position] = radius
                     continue
@@ -299,9 +357,11 @@ class _DistortionSearch:
                 result = opened.solve(limits=limits, time_limit=end, start=start)
                 self.nodes, cuts = self.nodes + result.nodes, cuts + result.cuts
                 tolerance += SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * cuts
-                proven[position] = radius if result.status is Status.INFEASIBLE else self.root(result.bound - tolerance) * radius
+                found = radius if result.status is Status.INFEASIBLE else self.root(result.bound - tolerance) * radius
+                proven[position] = self.proven[int(k)] = max(min(found, radius), proven[position])
                 if result.point is not None:
                     self.learn_beyond(encoding, result.point)
+                self.keep()
                 if result.interrupted:
                     self.interrupted = True
                     break
@@ -313,7 +373,7 @@ class _DistortionSearch:
         """Halve the range that the programs left open, by all stages of `mipnet.verify`; each radius gets the same share of the time."""
         low, high = self.lower, self.radius
         for k in range(RADIUS_HALVINGS):
-            if self.deadline.passed or high - low <= self.settings.gap * high or (self.best == math.inf and self.lower >= self.upper):
+            if self.deadline.passed or high - low <= self.settings.gap * high:
                 return
             middle = (low + high) / 2
             case = Case(self.region(middle).reshape((1, self.image.size)), clauses)
@@ -324,6 +384,7 @@ class _DistortionSearch:
                 self.learn(verdict.counterexample[None])
             low, high = (middle, high) if verdict.status == "unsat" else (low, middle)
             self.lower = max(self.lower, low)
+            self.keep()
             if verdict.interrupted:
                 raise KeyboardInterrupt
 

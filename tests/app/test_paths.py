@@ -14,7 +14,8 @@ from mipnet.app.files.base import load_as
 from mipnet.app.files.compare_file import SOLVE_SECTIONS, CompareFile
 from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.compare import run_comparison
-from mipnet.app.runs.solve import run_importance, save_importance
+from mipnet.app.runs.folder import save_result
+from mipnet.app.runs.solve import run_importance
 from mipnet.backend import Status
 from mipnet.errors import InputError
 from mipnet.pruning.importance.weight_path import spaced_weights
@@ -96,18 +97,18 @@ def test_without_points_and_without_images_to_judge_by(tmp_path: Path) -> None:
     assert (run.verified, run.scores, run.masks) == (False, None, None)
     assert [step.accuracy for step in run.path.points] == [None, None]
     assert "no point was found" in run.notes[-1]
-    save_importance(run)
+    save_result(run)
     assert {file.name for file in (tmp_path / "cold").iterdir()} >= {"result.json", "model.yaml"}
     unjudged = run_importance(load_spec(DIGITS, ["formulation.relu=frozen", "data.holdout=none", f"output={tmp_path / 'run'}", path]))
     assert [step.accuracy for step in unjudged.path.points] == [None, None]
     assert unjudged.path.points[0].pruned is not None
-    save_importance(unjudged)
+    save_result(unjudged)
     assert not (tmp_path / "run" / "curve.svg").exists()
 
 
 def test_a_comparison_takes_one_set_of_scores(tmp_path: Path) -> None:
     path = "solve.path={lambda: [0.5, 20], points: 2}"
-    save_importance(run_importance(load_spec(DIGITS, ["formulation.relu=frozen", f"output={tmp_path / 'run'}", path])))
+    save_result(run_importance(load_spec(DIGITS, ["formulation.relu=frozen", f"output={tmp_path / 'run'}", path])))
     for sets in ([path], [f"scores={tmp_path / 'run'}", *(f"{name}=null" for name in SOLVE_SECTIONS)]):
         file = load_as(CompareFile, EXAMPLES / "compare.yaml", [*sets, "output=null"])
         with pytest.raises(InputError, match="a comparison is about one set of scores, and a path has many"):

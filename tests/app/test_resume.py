@@ -25,9 +25,10 @@ import xarray as xr
 from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.decoupled import parts_store, run_decoupled
+from mipnet.app.runs.folder import save_result
 from mipnet.app.runs.inputs import read_inputs
 from mipnet.app.runs.listener import RunListener
-from mipnet.app.runs.solve import run_importance, save_importance
+from mipnet.app.runs.solve import run_importance
 from mipnet.backend import Event, OnEvent
 from mipnet.errors import InputError
 from mipnet.pruning.importance import by_class, decoupled_parts
@@ -274,7 +275,7 @@ def sets(folder: Path, *more: str) -> list[str]:
 def again(folder: Path, *more: str) -> list[PartLabel]:
     """The keys of the parts that are resumed."""
     run = run_importance(load_spec(EXAMPLES / "digits.yaml", sets(folder, *more)), resume=True)
-    save_importance(run)
+    save_result(run)
     assert not (folder / "run.parts").exists()
     return [part["key"] for part in run.record["parts"] if part["resumed"]]
 
@@ -300,13 +301,13 @@ def test_a_damaged_part_is_none(tmp_path: Path, stopped: Path, damage: Callable[
     spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
     store = parts_store(spec, read_inputs(spec))
     assert store is not None
-    with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its scores are damaged"):
+    with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its arrays are damaged"):
         assert list(store.finished(range(10))) == [0, 2]
 
 
 def test_a_damaged_part_is_solved_again(tmp_path: Path, stopped: Path) -> None:
     (stopped / "part-1.json").write_text("[]")
-    with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its scores are damaged"):
+    with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its arrays are damaged"):
         assert again(tmp_path) == [0, 2]
 
 
@@ -335,7 +336,7 @@ def test_other_weights_are_another_question(tmp_path: Path, stopped: Path) -> No
     (tmp_path / "copy").mkdir()
     for name in ("digits.yaml", "digits.safetensors"):
         shutil.copy(EXAMPLES / name, tmp_path / "copy")
-    moved = load_spec(tmp_path / "copy" / "digits.yaml", sets(tmp_path))
+    moved = load_spec(tmp_path / "copy" / "digits.yaml", sets(tmp_path / "copy"))
     one, other = parts_store(spec, read_inputs(spec)), parts_store(moved, read_inputs(moved))
     assert one is not None
     assert other is not None
@@ -357,7 +358,7 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
     run = run_decoupled(spec, read_inputs(spec))
     (tmp_path / "run.parts" / "notes.txt").write_text("mine")
-    save_importance(run)
+    save_result(run)
     assert [path.name for path in (tmp_path / "run.parts").iterdir()] == ["notes.txt"]
     with pytest.raises(InputError, match=r"holds `notes\.txt`, which mipnet did not write"):
         again(tmp_path)
@@ -390,5 +391,5 @@ def test_layers_are_taken_up_too(tmp_path: Path) -> None:
     assert other.decoupled.resumed == {"fc1"}
     assert one.scores is not None
     xr.testing.assert_allclose(other.scores, one.scores, atol=1e-9)
-    save_importance(other)
+    save_result(other)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["decouple"] == "layer"

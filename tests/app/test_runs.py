@@ -20,11 +20,12 @@ from mipnet.app.files.solve_file import SolveFile, load_spec
 from mipnet.app.runs import folder as runfolder
 from mipnet.app.runs import inputs as run_inputs
 from mipnet.app.runs import solve as runs
+from mipnet.app.runs.folder import save_result
 from mipnet.app.runs.importance_run import Accuracy, ImportanceRun
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.network_description import describe
 from mipnet.app.runs.result import plain
-from mipnet.app.runs.solve import run_importance, save_importance
+from mipnet.app.runs.solve import run_importance
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.backend import Event, Status
 from mipnet.errors import InputError
@@ -108,7 +109,7 @@ def test_parameters_are_those_of_a_really_smaller_module(done: dict[tuple[str, s
 
 def test_the_run_folder_holds_it_all(done: dict[tuple[str, str], ImportanceRun]) -> None:
     run = done["digits", "highs"]
-    folder = save_importance(run)
+    folder = save_result(run)
     assert folder is not None
     assert {path.name for path in folder.iterdir()} == set(SOLVE_FILES) - {"parts.nc", "curve.svg"}
     assert run.scores is not None
@@ -121,7 +122,7 @@ def test_the_run_folder_holds_it_all(done: dict[tuple[str, str], ImportanceRun])
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     again = run_importance(load_spec(folder / "model.yaml"))
     assert again.result.objective == run.result.objective
-    save_importance(again)
+    save_result(again)
 
 
 def test_without_a_point_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +140,7 @@ def test_without_a_point_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.
     assert data["accuracy"]["reference"] > 90
     assert "no point was found" in data["notes"][0]
     assert not run.verified
-    folder = save_importance(run)
+    folder = save_result(run)
     assert folder is not None
     assert {path.name for path in folder.iterdir()} == {"model.yaml", "result.json", "solver.log"}
 

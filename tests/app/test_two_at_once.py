@@ -17,7 +17,8 @@ import yaml
 
 from mipnet.app.cli.main import main
 from mipnet.app.files.solve_file import load_spec
-from mipnet.app.runs.solve import run_importance, save_importance
+from mipnet.app.runs.folder import save_result
+from mipnet.app.runs.solve import run_importance
 from tests.app.endless import BEGINS
 from tests.limits.test_output_lock import holder
 from tests.verification.questions import asked, distance, hard, listed
@@ -148,14 +149,14 @@ def test_what_a_killed_process_has_left_is_removed(old: bool) -> None:
     """Also if it had moved the old run folder away: that comes back first, and is replaced as a whole."""
     spec = load_spec(EXAMPLES / "digits.yaml", ["output=run", "formulation.relu=frozen"])
     run = run_importance(spec)
-    save_importance(run)
+    save_result(run)
     shutil.copytree("run", ".run.0123abcd.new")
     if old:
         Path("run").rename(".run.0123abcd.old")
     foreign = [Path(".run.0123.new"), Path(".other.0123abcd.new"), Path(".run.0123abcd.new.bak")]
     for each in foreign:
         each.mkdir()
-    save_importance(run)
+    save_result(run)
     assert sorted(each.name for each in Path().iterdir()) == sorted(["run", *(each.name for each in foreign)])
     assert json.loads(Path("run/result.json").read_text())["status"] == "optimal"
 
@@ -163,7 +164,7 @@ def test_what_a_killed_process_has_left_is_removed(old: bool) -> None:
 def test_an_old_run_folder_that_was_moved_away_comes_back() -> None:
     """If the next run fails, the last whole result is in its place again."""
     spec = load_spec(EXAMPLES / "digits.yaml", ["output=run", "formulation.relu=frozen"])
-    save_importance(run_importance(spec))
+    save_result(run_importance(spec))
     before = Path("run/result.json").read_bytes()
     Path("run").rename(".run.0123abcd.old")
     assert main(["solve", str(EXAMPLES / "digits.yaml"), "--output", "run", "--set", "network.file=none.pt2"]) == 2

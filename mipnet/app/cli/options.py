@@ -31,6 +31,8 @@ Set = Annotated[
 ]
 
 
+Resume = Annotated[bool, typer.Option("--resume", help="Keep what an earlier run of the same file has finished.")]
+
 RESULT_ATTRIBUTES = ("file", "status", "record", "lines", "write_files")
 """The attributes of a `mipnet.app.runs.result.RunResult`."""
 
@@ -75,6 +77,8 @@ def finish(task: Task, result: RunResult, printing: Printing) -> int:
 
     Raises `InputError` if the run function of the task did not return a result.
     """
+    from mipnet.app.runs.result import INTERRUPTED_STATUS
+    from mipnet.app.runs.resume import kept_parts_text
     from mipnet.app.screen.report import show_result
     from mipnet.app.screen.tables import make_console
 
@@ -91,6 +95,8 @@ def finish(task: Task, result: RunResult, printing: Printing) -> int:
             folder = _save(task, result, printing)
         if folder is not None and not printing.as_json and not printing.quiet:
             print(f"written to {folder}")
+        if result.status == INTERRUPTED_STATUS and task.resumes and (kept := kept_parts_text(result.file)):
+            print(kept, file=sys.stderr)
     return result.status
 
 

@@ -32,7 +32,7 @@ def solve(
     path: Annotated[
         str | None, typer.Option(metavar="NAME=FIRST:LAST[:POINTS]", help="Solve at many loss weights, such as lambda=0.5:20.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Of a decoupled run: keep what an earlier run has finished.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Of a decoupled run or a path: keep what an earlier run has finished.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -40,7 +40,8 @@ def solve(
     from mipnet.app.files.base import load_as
     from mipnet.app.files.yaml_source import parse_path
     from mipnet.app.runs.folder import own_output
-    from mipnet.app.runs.resume import kept_parts_text
+    from mipnet.app.runs.resume import interrupted_text
+    from mipnet.app.runs.solve import has_parts
 
     task = TASKS_BY_NAME["importance"]
     options = option_overrides(
@@ -63,7 +64,7 @@ def solve(
                 with _progress(spec) as progress:
                     result = run(spec, progress, resume=resume)
         except KeyboardInterrupt:
-            print(f"error: interrupted{kept_parts_text(spec)}", file=sys.stderr)
+            print(f"error: {interrupted_text(spec) if has_parts(spec) else 'interrupted'}", file=sys.stderr)
             return 130
         return finish(task, result, Printing(as_json, quiet))
 

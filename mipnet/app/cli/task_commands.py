@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mipnet.app.cli.options import Json, MemoryLimitOption, Output, Printing, Quiet, Set, Solver, TimeLimitOption, finish, option_overrides
+from mipnet.app.cli.options import (
+    Json,
+    MemoryLimitOption,
+    Output,
+    Printing,
+    Quiet,
+    Resume,
+    Set,
+    Solver,
+    TimeLimitOption,
+    finish,
+    option_overrides,
+)
 from mipnet.app.tasks import Task, find_task
 
 TaskFile = Annotated[Path, typer.Argument(metavar="FILE.YAML", help="A YAML file of this task; `mipnet schema TASK` prints its keys.")]
@@ -19,14 +32,15 @@ SOLVE_OPTIONS = ("time_limit", "memory_limit", "backend")
 
 
 class TaskCommand(TyperCommand):
-    """The command of a task; it has the options `SOLVE_OPTIONS` only if the files of the task have these keys."""
+    """The command of a task; it has the options `SOLVE_OPTIONS` only if its files have these keys, and ``--resume`` only if it resumes."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters of the command; reads the file class, which ``mipnet --help`` does not need."""
         from mipnet.app.files.key_errors import known_keys
 
-        keys = known_keys(find_task(str(self.name)).file_class(), ("solve",))
-        return [each for each in super().get_params(ctx) if each.name not in SOLVE_OPTIONS or each.name in keys]
+        task = find_task(str(self.name))
+        left_out = set(SOLVE_OPTIONS) - set(known_keys(task.file_class(), ("solve",))) | (set() if task.resumes else {"resume"})
+        return [each for each in super().get_params(ctx) if each.name not in left_out]
 
 
 def task_command(task: Task) -> Callable[..., int]:
@@ -38,6 +52,7 @@ def task_command(task: Task) -> Callable[..., int]:
         memory_limit: MemoryLimitOption = None,
         backend: Solver = None,
         output: Output = None,
+        resume: Resume = False,
         set_: Set = None,
         as_json: Json = False,
         quiet: Quiet = False,
@@ -45,6 +60,7 @@ def task_command(task: Task) -> Callable[..., int]:
         from mipnet.app.files.base import load_as
         from mipnet.app.runs.folder import own_output
         from mipnet.app.runs.listener import RunListener
+        from mipnet.app.runs.resume import interrupted_text
         from mipnet.app.screen.progress import LineProgress
         from mipnet.app.screen.tables import make_console
 
@@ -53,12 +69,19 @@ def task_command(task: Task) -> Callable[..., int]:
         )
         spec = load_as(task.file_class(), file, [*(set_ or []), *options])
         run = task.run_function()
+        more = {"resume": resume} if task.resumes else {}
         with own_output(spec):
-            if quiet:
-                result = run(spec, RunListener())
-            else:
-                with LineProgress(make_console(stderr=True), f"{task.command} {file}") as progress:
-                    result = run(spec, progress)
+            try:
+                if quiet:
+                    result = run(spec, RunListener(), **more)
+                else:
+                    with LineProgress(make_console(stderr=True), f"{task.command} {file}") as progress:
+                        result = run(spec, progress, **more)
+            except KeyboardInterrupt:
+                if not task.resumes:
+                    raise
+                print(f"error: {interrupted_text(spec)}", file=sys.stderr)
+                return 130
             return finish(task, result, Printing(as_json, quiet))
 
     return command

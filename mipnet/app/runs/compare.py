@@ -21,9 +21,11 @@ from mipnet.app.files.solve_file import SolveFile, load_spec
 from mipnet.app.runs.folder import save_result
 from mipnet.app.runs.inputs import ImportanceInputs, read_inputs
 from mipnet.app.runs.listener import RunListener
-from mipnet.app.runs.result import exit_status, plain, write_netcdf
+from mipnet.app.runs.result import INTERRUPTED_STATUS, exit_status, plain, write_netcdf
+from mipnet.app.runs.resume import remove_finished_parts, resumable
 from mipnet.app.runs.solve import run_importance
 from mipnet.errors import InputError
+from mipnet.limits.kept_parts import PackedPart, kept_parts
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.gates import Gate, find_gates
 from mipnet.pruning.rivals.comparison import ComparisonSettings, ComparisonTable, compare
@@ -103,9 +105,16 @@ class ScoresWithRecord(NamedTuple):
 
 
 @carries_warnings
-def run_comparison(file: CompareFile, listener: RunListener | None = None) -> ComparisonRun:
-    """Solve for scores or read them, and compare them with rivals; mistakes in the file are found before anything is solved."""
-    listener = listener or RunListener()
+def run_comparison(file: CompareFile, listener: RunListener | None = None, *, resume: bool = False) -> ComparisonRun:
+    """Solve for scores or read them, and compare them with rivals; mistakes in the file are found before anything is solved.
+
+    With ``resume`` the scores and the rivals that an earlier run has finished are not computed again.
+    """
+    with resumable(file, resume):
+        return _run(file, listener or RunListener())
+
+
+def _run(file: CompareFile, listener: RunListener) -> ComparisonRun:
     stored = None if file.scores is None else home_path(file.scores)
     solve_file = file.solve_file() if stored is None else _stored_file(file, stored)
     with file.blame(*(("solve", "path") if stored is None else ("scores",))):
@@ -115,8 +124,8 @@ def run_comparison(file: CompareFile, listener: RunListener | None = None) -> Co
     gates = find_gates(inputs.network, solve_file.gates.layers)
     holdout = _checked_holdout(file, solve_file, inputs, gates)
     if stored is None:
-        done = run_importance(solve_file, listener)
-        found = ScoresWithRecord(done.scores, done.record)
+        kept = kept_parts("scores", {"question": inputs.question, "split": inputs.split, "holdout": inputs.holdout})
+        found = kept.once("scores", lambda: _solved(solve_file, listener), _packed_scores, _read_scores)
     else:
         found = _stored_scores(file, stored, gates)
     interrupted = stored is None and bool(found.run["interrupted"])
@@ -124,9 +133,26 @@ def run_comparison(file: CompareFile, listener: RunListener | None = None) -> Co
     return ComparisonRun(file, solve_file, found.scores, table, found.run)
 
 
+def _solved(solve_file: SolveFile, listener: RunListener) -> ScoresWithRecord:
+    done = run_importance(solve_file, listener)
+    return ScoresWithRecord(done.scores, done.record)
+
+
+def _packed_scores(found: ScoresWithRecord) -> PackedPart | None:
+    return None if found.scores is None or found.run["interrupted"] else PackedPart({"run": found.run}, found.scores)
+
+
+def _read_scores(record: Mapping[str, Any], scores: xr.Dataset | None) -> ScoresWithRecord:
+    return ScoresWithRecord(scores, record["run"])
+
+
 def save_comparison(result: ComparisonRun) -> Path | None:
     """Write the run folder and return its path; None if the file names none, or there is no table."""
-    return None if result.table is None else save_result(result)
+    if result.table is not None:
+        return save_result(result)
+    if result.status != INTERRUPTED_STATUS:
+        remove_finished_parts(result.file)
+    return None
 
 
 def _stored_file(file: CompareFile, folder: Path) -> SolveFile:

@@ -14,6 +14,7 @@ from mipnet.app.runs.certify import agreement_line, agreement_record, output_lin
 from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
+from mipnet.app.runs.resume import resumable
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.disk import own_file
 from mipnet.limits.result_warnings import carries_warnings
@@ -22,14 +23,18 @@ from mipnet.verification.two_networks.compression import compress
 
 
 @carries_warnings
-def run_compression(file: CompressFile, listener: RunListener | None = None) -> TaskResult:
-    """Make a smaller network with equal outputs over the input set of a file, prove it, and save it if the proof succeeds."""
+def run_compression(file: CompressFile, listener: RunListener | None = None, *, resume: bool = False) -> TaskResult:
+    """Make a smaller network with equal outputs over the input set of a file, prove it, and save it if the proof succeeds.
+
+    With ``resume`` the states of units that an earlier run has found are not computed again.
+    """
     target = None if file.save is None else home_path(file.save)
     with ExitStack() as stack:
         with file.blame("save"):
             if target is not None:
                 check_export(target)
             stack.enter_context(own_file(target))
+        stack.enter_context(resumable(file, resume))
         return _run(file, target)
 
 

@@ -12,8 +12,10 @@ from mipnet.app.runs.evaluation import evaluate
 from mipnet.app.runs.importance_run import DecoupledParts, ImportanceRun, SolvedProgram
 from mipnet.app.runs.inputs import ImportanceInputs, limits_of
 from mipnet.app.runs.listener import RunListener
-from mipnet.app.runs.resume import PartsStore, check_parts, parts_folder, question_record
+from mipnet.app.runs.resume import DecoupledStore, run_store
 from mipnet.errors import InputError, UnsupportedError
+from mipnet.limits.digests import bytes_digest, digest
+from mipnet.limits.kept_parts import current_store
 from mipnet.network.gates import find_gates
 from mipnet.pruning.importance.auxiliary_heads import HeadTraining
 from mipnet.pruning.importance.by_class import ClassScores, by_class, split
@@ -55,18 +57,6 @@ DECOUPLING_WAYS: Mapping[str, Decoupling] = {
 """The ways to decouple, by the value of ``solve.decouple``."""
 
 
-def check_resume(file: SolveFile, resume: bool) -> None:
-    """Raise `InputError` if there is nothing to resume, or if there are parts to resume and ``resume`` is False."""
-    decoupled = file.solve.decouple != "none"
-    if resume and not decoupled:
-        raise InputError("--resume keeps the parts of a decoupled run, and `solve.decouple` is `none`; leave it out")
-    if resume and file.output is None:
-        raise InputError("--resume keeps the parts beside the run folder, and no `output` is given; name it, or leave --resume out")
-    if decoupled and file.output_folder is not None:
-        with file.blame("output"):
-            check_parts(parts_folder(file.output_folder), resume)
-
-
 def run_decoupled(file: SolveFile, inputs: ImportanceInputs, listener: RunListener | None = None) -> ImportanceRun:
     """Solve the programs that no earlier run has finished, and evaluate the scores of all.
 
@@ -76,8 +66,7 @@ def run_decoupled(file: SolveFile, inputs: ImportanceInputs, listener: RunListen
     with file.blame("solve", "decouple", only=InputError):
         labels = decoupling.labels(inputs.question)
     store = parts_store(file, inputs)
-    with file.blame("output"):
-        finished = {} if store is None else store.finished(labels)
+    finished = {} if store is None else store.finished(labels)
     listener.programs_begin(labels, finished, _at_once(file))
 
     def on_done(label: PartLabel, part: SolvedPart) -> None:
@@ -102,11 +91,20 @@ def run_decoupled(file: SolveFile, inputs: ImportanceInputs, listener: RunListen
     return evaluate(file, inputs, found, program, DecoupledParts(found.parts, frozenset(finished), None if store is None else store.own))
 
 
-def parts_store(file: SolveFile, inputs: ImportanceInputs) -> PartsStore | None:
-    """Return the store of the run's parts; None if the file names no run folder."""
-    if file.output_folder is None:
+def parts_store(file: SolveFile, inputs: ImportanceInputs) -> DecoupledStore | None:
+    """Return the store of the run's parts; None if nothing is kept, because the file names no run folder.
+
+    The parts depend on the bytes of the weights, and on the labelled images.
+    """
+    store = current_store() or run_store(file)
+    if store is None:
         return None
-    return PartsStore(parts_folder(file.output_folder), question_record(file, DECOUPLING_WAYS[file.solve.decouple].images(inputs)))
+    images = DECOUPLING_WAYS[file.solve.decouple].images(inputs)
+    depends_on = {
+        "weights": bytes_digest(file.path(file.network.file).read_bytes()),
+        "images": [digest((each.images, each.labels)) for each in images],
+    }
+    return DecoupledStore(store.open("decoupled", depends_on))
 
 
 def _at_once(file: SolveFile) -> int | None:

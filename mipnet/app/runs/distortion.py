@@ -9,6 +9,7 @@ from mipnet.app.runs.certify import classes_of, softmax_record, solver_settings
 from mipnet.app.runs.inputs import read_image, read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
+from mipnet.app.runs.resume import resumable
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.verification.distortion import DistortionSettings, minimum_distortion
@@ -16,12 +17,15 @@ from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 
 
 @carries_warnings
-def run_distortion(file: DistortionFile, listener: RunListener | None = None) -> TaskResult:
-    """Certify the smallest distance from the image of a file at which the class changes, up to the radius of its region."""
+def run_distortion(file: DistortionFile, listener: RunListener | None = None, *, resume: bool = False) -> TaskResult:
+    """Certify the smallest distance from the image of a file at which the class changes, up to the radius of its region.
+
+    With ``resume`` the search goes on from what an earlier run has found.
+    """
     given, region, deadline = file.solve, file.region, Deadline.after(file.solve.time_limit)
     solver, network = solver_settings(file), read_network(file)
     image, own = read_image(file, region, network)
-    with file.blame("robust"):
+    with resumable(file, resume), file.blame("robust"):
         found = minimum_distortion(
             network,
             image,

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from mipnet.app.files.base import SpecFile
 from mipnet.app.files.yaml_document import written
-from mipnet.app.runs.result import RunResult
+from mipnet.app.runs.result import INTERRUPTED_STATUS, RunResult
+from mipnet.app.runs.resume import remove_finished_parts
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError
 from mipnet.limits.disk import naming
@@ -32,7 +33,10 @@ def check_output(file: SpecFile) -> None:
 
 
 def save_result(result: RunResult) -> Path | None:
-    """Write the run folder of a result, and return its path; None if the file names none."""
+    """Write the run folder of a result, and return its path; None if the file names none.
+
+    The parts that the run has kept are removed then, unless it was interrupted.
+    """
     file, folder = result.file, result.file.output_folder
     if folder is None:
         return None
@@ -41,6 +45,8 @@ def save_result(result: RunResult) -> Path | None:
         (fresh / names[0]).write_text(written(file.resolved()))
         result.write_files(fresh)
         (fresh / "result.json").write_text(json.dumps(result.record, indent=2, allow_nan=False) + "\n")
+    if result.status != INTERRUPTED_STATUS:
+        remove_finished_parts(file)
     return folder
 
 

@@ -22,6 +22,9 @@ NETCDF_HEAD_BYTES = 2**16
 """About the size of a netCDF file without its numbers."""
 
 
+INTERRUPTED_STATUS = 130
+"""The exit status after Ctrl-C or SIGTERM."""
+
 INTERRUPTED_LINE = "interrupted: this is what was proven by then"
 """The last line of a result that Ctrl-C ended."""
 
@@ -93,7 +96,7 @@ class TaskResult:
 
 def exit_status(success: bool, interrupted: bool = False) -> int:
     """Return the exit status: 0 success, 1 no success, 130 after Ctrl-C."""
-    return 130 if interrupted else 0 if success else 1
+    return INTERRUPTED_STATUS if interrupted else 0 if success else 1
 
 
 def task_record(file: NetworkFile, found: Mapping[str, Any]) -> dict[str, Any]:

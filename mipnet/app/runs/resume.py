@@ -1,90 +1,56 @@
-"""Resuming a killed run: the finished parts of a decoupled run, which are kept beside its run folder for ``--resume``.
+"""Resuming a killed run: what it has finished is kept beside its run folder, in ``<output>.parts``, for ``--resume``.
 
-``<output>.parts/<digest>/`` belongs to one question: ``question.json`` describes it, and the digest is the SHA-256 of that description.
-A part is a file of scores and a file of numbers.  The file of numbers is written last, under another name, and then renamed; it
-contains the digest of the scores.  So a part on disk is complete, or it is solved again.
+The parts belong to all keys of the file that they depend on, to the version of mipnet, and to the bytes of networks and images.
+`mipnet.limits.kept_parts` says what is on disk.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import shutil
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NoReturn
 
-import numpy as np
 import xarray as xr
 
-from mipnet.app.files.solve_file import SolveFile
-from mipnet.app.runs.result import plain, write_netcdf
-from mipnet.backend import Status
-from mipnet.errors import InputError
-from mipnet.limits.disk import whole_file, write_whole
+from mipnet.app.files.base import SpecFile
+from mipnet.errors import InputError, SpecError
+from mipnet.limits.kept_parts import KeptParts, PartsStore, keeping_parts, remove_parts
 from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
-from mipnet.readers.data import Dataset
-from mipnet.solving.engine import Result
+from mipnet.solving.result_records import result_numbers, result_of
 from mipnet.version import __version__
 
-KEYS_WITHOUT_EFFECT_ON_PARTS = ("output", "prune", "data.holdout", "solve.workers", "solve.scheduler")
-"""Keys that say where a run runs and how it is evaluated; the programs do not depend on them."""
-
-
-@dataclass(frozen=True)
-class PartsStore:
-    """The store of the parts of one question: ``folder`` is ``<output>.parts``, ``question`` the description of the question."""
-
-    folder: Path
-    question: Mapping[str, Any]
-
-    @property
-    def own(self) -> Path:
-        """The folder of this question's parts."""
-        return self.folder / _digest(json.dumps(self.question, sort_keys=True).encode())[:16]
-
-    def finished(self, labels: Iterable[PartLabel]) -> dict[PartLabel, SolvedPart]:
-        """Return the complete parts with these labels; raises `InputError` if the folder holds parts of another question."""
-        others = [entry for entry in sorted(self.folder.glob("*")) if entry != self.own]
-        if others:
-            raise InputError(f"`{self.folder}` holds {_difference(others[0], self.question)}, or remove that folder")
-        return {label: part for label in labels if (part := self._read(label)) is not None}
-
-    def keep(self, label: PartLabel, part: SolvedPart) -> None:
-        """Write a part to disk."""
-        self.own.mkdir(parents=True, exist_ok=True)
-        if not (self.own / "question.json").exists():
-            write_whole(self.own / "question.json", json.dumps(self.question, indent=2) + "\n")
-        scores, numbers = self._files(label)
-        if part.scores is not None:
-            with whole_file(scores, part.scores.nbytes) as fresh:
-                write_netcdf(part.scores, fresh)
-        write_whole(numbers, json.dumps(_record(label, part, scores), indent=2, allow_nan=False) + "\n")
-
-    def _files(self, label: PartLabel) -> tuple[Path, Path]:
-        name = f"part-{quote(str(label), safe='')}"
-        return self.own / f"{name}.nc", self.own / f"{name}.json"
-
-    def _read(self, label: PartLabel) -> SolvedPart | None:
-        scores, numbers = self._files(label)
-        if not numbers.exists():
-            return None
-        try:
-            return _part(label, json.loads(numbers.read_bytes()), scores)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            warnings.warn(f"`{numbers}` or its scores are damaged ({reason}); this part is solved again", RuntimeWarning, stacklevel=2)
-            return None
+KEYS_WITHOUT_EFFECT_ON_PARTS: Mapping[str, tuple[str, ...]] = {
+    "importance": ("output", "prune", "data.holdout", "solve.workers", "solve.scheduler"),
+    "compare": ("output", "solve.workers", "solve.scheduler"),
+    "distortion": ("output", "solve.time_limit"),
+    "compress": ("output", "save", "solve.time_limit"),
+}
+"""Keys that do not change what a finished part is, by task: where a run runs, how its result is evaluated, when a proof has to end."""
 
 
 def parts_folder(output: Path) -> Path:
     """Return the folder of a run's parts: ``<output>.parts``, beside the run folder."""
     named = output if output.name not in ("", "..") else output.resolve()
     return named.with_name(f"{named.name}.parts")
+
+
+@contextmanager
+def resumable(file: SpecFile, resume: bool) -> Iterator[None]:
+    """Keep what is finished in the block, if the file names a run folder; what an earlier run has finished is read with ``resume``.
+
+    Raises `InputError` if there is nothing to resume from, or if there are parts and ``resume`` is False.
+    """
+    store = run_store(file)
+    if store is None:
+        if resume:
+            raise InputError("--resume keeps the parts beside the run folder, and no `output` is given; name it, or leave --resume out")
+        yield
+        return
+    with file.blame("output"):
+        check_parts(store.folder, resume)
+    with keeping_parts(store):
+        yield
 
 
 def check_parts(folder: Path, resume: bool) -> None:
@@ -95,98 +61,83 @@ def check_parts(folder: Path, resume: bool) -> None:
         raise InputError(f"`{folder}` holds parts of a run that was not finished; continue it with --resume, or remove that folder")
 
 
-def kept_parts_text(file: SolveFile) -> str:
-    """Return what an interrupted run keeps, as the end of the message ``interrupted``."""
-    if file.solve.decouple == "none":
-        return ""
+def run_store(file: SpecFile) -> PartsStore | None:
+    """Return the store of a run's parts; None if the file names no run folder."""
     if file.output_folder is None:
-        return ", and nothing is kept, because there is no `output`"
+        return None
+
+    def refuse(text: str) -> NoReturn:
+        try:
+            with file.blame("output"):
+                raise InputError(text)
+        except InputError as error:
+            raise SpecError(str(error)) from None  # which names its place already
+
+    return PartsStore(parts_folder(file.output_folder), _about(file), exclusive=True, refuse=refuse)
+
+
+def remove_finished_parts(file: SpecFile) -> None:
+    """Remove the parts of a run, once its run folder is written."""
+    if file.output_folder is not None:
+        remove_parts(parts_folder(file.output_folder), _about(file))
+
+
+def kept_parts_text(file: SpecFile) -> str:
+    """Return what an interrupted run keeps; "" if that is nothing."""
+    if file.output_folder is None:
+        return ""
     folder = parts_folder(file.output_folder)
     count = len(list(folder.glob("*/part-*.json")))
-    return f"; {count} finished parts are kept in `{folder}`: the same command with --resume goes on from there" if count else ""
+    kept = "1 finished part is" if count == 1 else f"{count} finished parts are"
+    return f"{kept} kept in `{folder}`: the same command with --resume goes on from there" if count else ""
 
 
-def remove_parts(own: Path) -> None:
-    """Remove the parts of one question, and ``<output>.parts`` if nothing else is in it."""
-    shutil.rmtree(own, ignore_errors=True)
-    if own.parent.is_dir() and not any(own.parent.iterdir()):
-        own.parent.rmdir()
+def interrupted_text(file: SpecFile) -> str:
+    """Return the message of a run that was interrupted before it had a result."""
+    kept = kept_parts_text(file)
+    if file.output_folder is None:
+        return "interrupted, and nothing is kept, because there is no `output`"
+    return f"interrupted; {kept}" if kept else "interrupted"
 
 
-def question_record(file: SolveFile, images: Sequence[Dataset]) -> dict[str, Any]:
-    """Return what the programs of a run depend on: keys, the bytes of the weights, labelled images, and the version of mipnet."""
+def _about(file: SpecFile) -> dict[str, Any]:
+    """Return what all parts of a run depend on: the keys of its file, and the version of mipnet."""
     data = file.resolved()
-    for name in KEYS_WITHOUT_EFFECT_ON_PARTS:
+    for name in KEYS_WITHOUT_EFFECT_ON_PARTS.get(file.task, ("output",)):
         section, _, key = name.partition(".")
         (data.get(section, {}) if key else data).pop(key or section, None)
-    return {
-        "mipnet": __version__,
-        "spec": data,
-        "weights": _digest(file.path(file.network.file).read_bytes()),
-        "images": [_digest(repr(each.shape).encode(), each.images, each.labels) for each in images],
-    }
+    return {"mipnet": __version__, "spec": data}
 
 
-def _digest(*data: Any) -> str:
-    digest = hashlib.sha256()
-    for each in data:
-        digest.update(np.ascontiguousarray(each).data if isinstance(each, np.ndarray) else each)
-    return digest.hexdigest()
+class DecoupledStore:
+    """The finished programs of a decoupled run."""
+
+    def __init__(self, parts: KeptParts) -> None:
+        self.parts = parts
+
+    @property
+    def own(self) -> Path | None:
+        """The folder of the programs of this question."""
+        return self.parts.own
+
+    @property
+    def question(self) -> Mapping[str, Any]:
+        """What the programs depend on."""
+        return self.parts.question
+
+    def finished(self, labels: Iterable[PartLabel]) -> dict[PartLabel, SolvedPart]:
+        """Return the complete parts with these labels."""
+        found = {label: self.parts.read(label, _part) for label in labels}
+        return {label: part for label, part in found.items() if part is not None}
+
+    def keep(self, label: PartLabel, part: SolvedPart) -> None:
+        """Write a part to disk."""
+        copied = ("samples", "build_seconds", "log", "warnings", "result_warnings")
+        record = {name: getattr(part, name) for name in copied}
+        self.parts.keep(label, record | {"result": result_numbers(part.result)}, part.scores)
 
 
-def _record(label: PartLabel, part: SolvedPart, scores: Path) -> dict[str, Any]:
-    """Return a part as plain data, with the digest of its scores instead of the scores."""
-    result = {name: value for name, value in vars(part.result).items() if name not in ("x", "point", "trace")}
-    record: dict[str, Any] = plain(
-        {
-            "key": label,
-            "samples": part.samples,
-            "build_seconds": part.build_seconds,
-            "result": result | {"status": part.result.status.value, "size": dict(part.result.size)},
-            "log": part.log,
-            "warnings": part.warnings,
-            "result_warnings": part.result_warnings,
-        }
-    )
-    return record | {"scores": None if part.scores is None else _digest(scores.read_bytes())}
-
-
-def _part(label: PartLabel, record: Mapping[str, Any], scores: Path) -> SolvedPart:
-    """Return the part of a record; raises an error of any kind if the record or its scores are damaged."""
-    if record["key"] != label:
-        raise ValueError(f"it is part {record['key']}")
-    x, given = None, record["result"]
-    if record["scores"] is not None:
-        if _digest(scores.read_bytes()) != record["scores"]:
-            raise ValueError(f"the SHA-256 of `{scores.name}` is not the one that was written with its numbers")
-        with xr.open_dataset(scores, engine="netcdf4") as written:
-            x = written.load()
-    known = {
-        "status": Status(given["status"]),
-        "bound": -math.inf if given["bound"] is None else given["bound"],
-        "gap": math.inf if given["gap"] is None else given["gap"],
-        "rewritten": tuple(given["rewritten"]),
-    }
-    result = Result(**given | known, x=x, point=None)
-    texts = tuple(record["warnings"]), tuple(record.get("result_warnings", ()))
-    return SolvedPart(label, record["samples"], record["build_seconds"], result, tuple(record["log"]), *texts)
-
-
-def _difference(found: Path, question: Mapping[str, Any]) -> str:
-    """Return what a folder of another question holds, and what to do about it."""
-    try:
-        other = _flat(json.loads((found / "question.json").read_bytes()))
-    except (OSError, ValueError, AttributeError):
-        return f"`{found.name}`, which mipnet did not write: move it away"
-    own = _flat(question)
-    changed = [name for name in sorted(own.keys() | other.keys()) if own.get(name) != other.get(name)]
-    keys = [name.removeprefix("spec.") for name in changed if name.startswith("spec.")] or changed
-    return f"parts of another run, with a different {' and '.join(f'`{key}`' for key in keys[:3])}: change it back"
-
-
-def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return flat
+def _part(record: Mapping[str, Any], scores: xr.Dataset | None) -> SolvedPart:
+    """Return the part of a record; raises an error of any kind if it is not one."""
+    texts = (tuple(record[name]) for name in ("log", "warnings", "result_warnings"))
+    return SolvedPart(record["key"], record["samples"], record["build_seconds"], result_of(record["result"], scores), *texts)

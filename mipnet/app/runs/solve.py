@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from contextlib import nullcontext
 
 from mipnet.app.files.solve_file import SolveFile
-from mipnet.app.runs.decoupled import check_resume, run_decoupled
+from mipnet.app.runs.decoupled import run_decoupled
 from mipnet.app.runs.evaluation import check_agree, evaluate
-from mipnet.app.runs.folder import check_output, save_result
+from mipnet.app.runs.folder import check_output
 from mipnet.app.runs.importance_run import ImportanceRun, SolvedProgram
 from mipnet.app.runs.inputs import ImportanceInputs, build_program, find_backend, limits_of, read_inputs
 from mipnet.app.runs.listener import RunListener, logging_to
 from mipnet.app.runs.path_run import run_path
-from mipnet.app.runs.resume import remove_parts
+from mipnet.app.runs.resume import resumable
+from mipnet.errors import InputError
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.solving.engine import solve
 
@@ -22,18 +23,27 @@ from mipnet.solving.engine import solve
 def run_importance(file: SolveFile, listener: RunListener | None = None, *, resume: bool = False) -> ImportanceRun:
     """Solve the importance program of a file, and evaluate the scores; mistakes in the file are found before anything is solved.
 
-    A decoupled run with ``resume`` keeps the parts that an earlier run has finished.  Ctrl-C ends a run with status `interrupted`, and
-    the best solution so far is evaluated; in a decoupled run it raises KeyboardInterrupt.
+    A decoupled run or a path with ``resume`` goes on from the parts that an earlier run has finished.  Ctrl-C ends a run with status
+    `interrupted`, and the best solution so far is evaluated; in a decoupled run it raises KeyboardInterrupt.
     """
     listener = listener or RunListener()
     check_output(file)
-    check_resume(file, resume)
-    find_backend(file)
-    inputs = read_inputs(file)
-    check_agree(file, inputs)
-    if file.solve.path is not None:
-        return run_path(file, file.solve.path, inputs, listener)
-    return _run_whole(file, inputs, listener) if file.solve.decouple == "none" else run_decoupled(file, inputs, listener)
+    if resume and not has_parts(file):
+        raise InputError(
+            "--resume keeps the parts of a decoupled run or a path, and this is one program (`solve.decouple: none`); leave it out"
+        )
+    with resumable(file, resume) if has_parts(file) else nullcontext():
+        find_backend(file)
+        inputs = read_inputs(file)
+        check_agree(file, inputs)
+        if file.solve.path is not None:
+            return run_path(file, file.solve.path, inputs, listener)
+        return _run_whole(file, inputs, listener) if file.solve.decouple == "none" else run_decoupled(file, inputs, listener)
+
+
+def has_parts(file: SolveFile) -> bool:
+    """Return whether a run consists of several programs, each of which is kept once it is solved."""
+    return file.solve.decouple != "none" or file.solve.path is not None
 
 
 def _run_whole(file: SolveFile, inputs: ImportanceInputs, listener: RunListener) -> ImportanceRun:
@@ -50,11 +60,3 @@ def _run_whole(file: SolveFile, inputs: ImportanceInputs, listener: RunListener)
     )
     program = SolvedProgram(result, build_seconds, len(inputs.images), tuple(log))
     return evaluate(file, inputs, inputs.question.read(posed, result), program)
-
-
-def save_importance(run: ImportanceRun) -> Path | None:
-    """Write the run folder and return its path, None if the file names none; then remove the folder with the parts of the run."""
-    folder = save_result(run)
-    if folder is not None and run.decoupled.folder is not None:
-        remove_parts(run.decoupled.folder)
-    return folder

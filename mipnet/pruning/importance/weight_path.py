@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from mipnet.backend import Backend, Limits, OnEvent
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.kept_parts import PackedPart, kept_parts
 from mipnet.network.gates import Gate
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.solving.engine import open_problem
+from mipnet.solving.result_records import result_numbers, result_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,8 @@ def weight_path(
     on_point
         Called with each point once it is known.
 
-    The program is written, and handed to the solver, once.  Ctrl-C ends the path at the best point so far of the weight being solved.
+    The program is written, and handed to the solver, once.  Inside `mipnet.keep_parts` each point is kept; the first solve after those that
+    were kept starts as the first one of a path does.  Ctrl-C ends the path at the best point so far of the weight being solved.
     """
     wrong = [weight for weight in weights if not (np.isfinite(weight) and weight >= 0)]
     if wrong or not len(weights):
@@ -122,6 +125,8 @@ def weight_path(
     settings, stop = SolveSettings.of(backend), limits or Limits(time=time_limit, gap=mip_gap)
     began = time.perf_counter()
     posed, objective = question.pose_weighted()
+    values = [float(weight) for weight in weights]
+    kept = kept_parts("weight_path", {"question": question, "weights": values, "settings": settings, "limits": stop})
     with open_problem(posed, settings.backend, options=settings.options) as opened:
         built = time.perf_counter() - began
 
@@ -129,8 +134,21 @@ def weight_path(
             opened.set_objective(objective(weight))
             return question.read(posed, opened.solve(limits=stop, start=settings.start, on_event=on_event))
 
-        solved = solve_points([float(weight) for weight in weights], solve_at, on_point)
+        def known_at(weight: float) -> Scores:
+            return kept.once(weight, lambda: solve_at(weight), _packed, lambda record, scores: _read_back(posed.gates, record, scores))
+
+        solved = solve_points(values, known_at, on_point)
     return WeightPath("weight", posed.gates, solved.points, built, solved.interrupted)
+
+
+def _packed(found: Scores) -> PackedPart | None:
+    """Return what is kept of a point; None if Ctrl-C ended its solve."""
+    return None if found.result.interrupted else PackedPart({"result": result_numbers(found.result)}, found.scores)
+
+
+def _read_back(gates: tuple[Gate, ...], record: Mapping[str, Any], scores: xr.Dataset | None) -> Scores:
+    """Return the scores of a point that was kept; its result has the scores alone, and no full point."""
+    return Scores(gates, scores, result_of(record["result"], scores))
 
 
 @suggest_keywords

@@ -8,14 +8,16 @@ held-out images.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.kept_parts import KeptParts, PackedPart, kept_parts
 from mipnet.limits.result_warnings import carries_warnings, collected_warnings
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
@@ -188,6 +190,8 @@ def compare(
         The images and labels on which accuracy is measured.
     rivals
         Names of `RIVALS`; if None, all rivals whose packages are installed.
+
+    Inside `mipnet.keep_parts` the rows of each rival are kept.  Ctrl-C ends the comparison with the rivals that are finished.
     """
     ours = checked_scores(gates, ours)
     names, how = usable() if rivals is None else list(rivals), settings or ComparisonSettings()
@@ -201,11 +205,12 @@ def compare(
     for one in own:
         with collected_warnings(f"at {100 * one.target:.3g} % of the parameters: "):
             warn_of_masks(network, gates, one.masks, holdout.images, holdout.labels, how.seed)
+    kept = contest.kept_parts(ours, shares, how)
     try:
         for rival in chosen:
             if how.on_rival is not None:
                 how.on_rival(rival.name)
-            rows += contest.rows(rival, how, own)
+            rows += kept.once(rival.name, partial(contest.rows, rival, how, own), _packed_rows, _read_rows)
     except KeyboardInterrupt:  # the rivals so far are compared
         interrupted = True
     return ComparisonTable(tuple(rows), how.name, reference, how.seed, len(np.asarray(holdout.labels)), interrupted)
@@ -248,6 +253,12 @@ class _Contest:
     images: LabelledImages | Dataset
     holdout: LabelledImages | Dataset
 
+    def kept_parts(self, ours: xr.Dataset, shares: Sequence[float], how: ComparisonSettings) -> KeptParts:
+        """Return the rows that are kept, by the name of the rival."""
+        images, holdout = ((np.asarray(each.images), np.asarray(each.labels)) for each in (self.images, self.holdout))
+        on = {"network": self.network, "gates": self.gates, "images": images, "holdout": holdout}
+        return kept_parts("compare", on | {"scores": ours, "shares": list(shares), "settings": replace(how, on_rival=None)})
+
     def measure(self, masks: xr.Dataset) -> Measured:
         right = accuracy(self.network, self.holdout.images, self.holdout.labels, self.gates, masks)
         return Measured(pruned_share(self.network, self.gates, masks), right)
@@ -269,6 +280,14 @@ class _Contest:
         ]
         seconds = spent + (time.perf_counter() - began) / len(prepared)
         return _row(rival.name, ranking, own.target, [self.measure(masks) for masks in made], seconds)
+
+
+def _packed_rows(rows: Iterable[ComparisonRow]) -> PackedPart:
+    return PackedPart({"rows": [asdict(row) for row in rows]})
+
+
+def _read_rows(record: Mapping[str, Any], arrays: xr.Dataset | None) -> list[ComparisonRow]:
+    return [ComparisonRow(**row) for row in record["rows"]]
 
 
 def _row(rival: str, ranking: str, target: float, measured: Sequence[Measured], seconds: float) -> ComparisonRow:

@@ -20,6 +20,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached, UnsupportedError, suggest_keywords
 from mipnet.layers import Dense, ReLU
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.kept_parts import kept_parts
 from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import Network, free_name
@@ -145,6 +146,7 @@ def compress(
         As those of `mipnet.reach`.
 
     A softmax at the end stays: the outputs that are equal are the probabilities.
+    Inside `mipnet.keep_parts` the states of the units are kept after each solve of the program, and after the stages before it.
     Ctrl-C ends the search: what is proven by then is removed, and a short check of the result follows, with ``agreement.interrupted``.
     Raises `UnsupportedError` for other layers (convolutions, pooling, residual connections, leaky ReLUs), naming the node.
     """
@@ -158,9 +160,12 @@ def compress(
     first = propagate(network, region, method="interval")  # some forward passes of dense layers, whatever the limit
     states, interrupted = ReluStates.of(network, first), False
     try:
-        bounds = propagate(network, region, method="alpha", start=first, time_limit=deadline.share(shares["bounds"]))
-        states = ReluStates.of(network, bounds)
-        states.search(deadline.share(shares["search"]), seed)
+        states.parts = kept_parts("compress", {"network": network, "region": region, "settings": settings, "within": within, "seed": seed})
+        states = _bounded(states, deadline.share(shares["bounds"]))
+        if not states.searched:
+            states.search(deadline.share(shares["search"]), seed)
+            states.searched = True
+            states.keep()
         decide_states(states, settings, deadline.share(shares["program"]))
     except KeyboardInterrupt:  # what was proven before holds
         interrupted, states.complete, deadline = True, False, deadline.within(INTERRUPTED_CHECK_SECONDS)
@@ -175,6 +180,18 @@ def compress(
     layers = tuple(_counted(each, chain) for each in units)
     seconds = time.monotonic() - began
     return Compressed(small, layers, agreement, states.complete, states.rounds, states.nodes, seconds)
+
+
+def _bounded(states: ReluStates, deadline: Deadline) -> ReluStates:
+    """Return the states that alpha-CROWN proves, or those that an earlier call has kept."""
+    network, region = states.network, states.bounds.region
+    if states.go_on():
+        states.bounds = propagate(network, region, method="crown", start=states.bounds, given=states.given(), time_limit=deadline)
+        return states
+    found = ReluStates.of(network, propagate(network, region, method="alpha", start=states.bounds, time_limit=deadline))
+    found.parts = states.parts
+    found.keep()
+    return found
 
 
 def _proven_bounds(states: ReluStates, deadline: Deadline) -> Bounds:

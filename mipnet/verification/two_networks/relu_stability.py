@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 
 from mipnet.arrays import Array, Mask
 from mipnet.backend import Limits
@@ -22,6 +24,7 @@ from mipnet.formulations.affine import Affine, concatenate
 from mipnet.formulations.linopy_rows import add_rows, add_variables
 from mipnet.layers import Concat, ReLU, Reshape
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays
 from mipnet.limits.result_warnings import add_warning, left_out_if_too_large
 from mipnet.model.encoding import encode
 from mipnet.network.graph import Network, size
@@ -45,6 +48,9 @@ STATE_TOLERANCE_RELATIVE = 1e-5
 STATE_PROGRAM_GAP = 0.5
 """The relative gap at which a solve ends: with at least half of the units that can be reached, or with a proof that there are none."""
 
+STATES_PART, STATE_ARRAYS = "states", ("lower", "upper", "seen_on", "seen_off", "kept")
+"""The label of the part that is kept, and the attributes of its arrays."""
+
 STATES_PER_SEARCH = 64
 """Number of states that are searched at once."""
 
@@ -54,7 +60,7 @@ class ReluStates:
     """The states of all ReLU units of a network, flat and in order.
 
     ``never_on`` and ``never_off`` are proven, ``seen_on`` and ``seen_off`` were shown by an input, and ``kept`` units cannot be decided
-    within the solver's tolerances.  ``where`` holds the positions of each ReLU's units, by its name.
+    within the solver's tolerances.  ``where`` holds the positions of each ReLU's units, by its name.  ``parts`` keeps the states on disk.
     """
 
     network: Network
@@ -68,6 +74,8 @@ class ReluStates:
     rounds: int = 0
     nodes: int = 0
     complete: bool = True
+    searched: bool = False
+    parts: KeptParts = NOTHING_KEPT
 
     def __post_init__(self) -> None:
         self.seen_on, self.seen_off, self.kept = (np.zeros(len(self.lower), dtype=bool) for _ in range(3))
@@ -82,6 +90,28 @@ class ReluStates:
                 ends.append(bounds.after[node.inputs[0]])
         lower, upper = (np.concatenate([getattr(end, key)[0].numpy().reshape(-1) for end in ends]) for key in ("lower", "upper"))
         return ReluStates(network, bounds, where, lower, upper)
+
+    def keep(self) -> None:
+        """Keep what is known so far on disk."""
+        record = {"rounds": self.rounds, "nodes": self.nodes, "searched": self.searched}
+        self.parts.keep(STATES_PART, record, array_dataset({name: getattr(self, name) for name in STATE_ARRAYS}))
+
+    def go_on(self) -> bool:
+        """Take up the states that an earlier call has kept; return whether there are any."""
+        found = self.parts.read(STATES_PART, self._checked)
+        if found is None:
+            return False
+        found["lower"], found["upper"] = np.maximum(self.lower, found["lower"]), np.minimum(self.upper, found["upper"])
+        for name, value in found.items():
+            setattr(self, name, value)
+        return True
+
+    def _checked(self, record: Mapping[str, Any], arrays: xr.Dataset | None) -> dict[str, Any]:
+        """Return the attributes that were kept; raises ValueError if they are not those of these units."""
+        known = dataset_arrays(arrays)
+        if sorted(known) != sorted(STATE_ARRAYS) or any(each.shape != self.lower.shape for each in known.values()):
+            raise ValueError("it is not about these units")
+        return {name: record[name] for name in ("rounds", "nodes", "searched")} | known
 
     @property
     def never_on(self) -> Mask:
@@ -154,7 +184,7 @@ def decide_states(states: ReluStates, settings: MipSettings, deadline: Deadline)
                 program = _StateProgram(states, settings, deadline)
                 with open_problem(program.encoding, settings.solver, options=settings.options) as problem:
                     while states.open.any() and not deadline.passed and program.solve_once(problem, deadline):
-                        pass
+                        states.keep()
     except TimeLimitReached:  # what was proven before holds
         pass
     states.complete = not states.open.any()

@@ -1,0 +1,116 @@
+"""Digests of arguments: the same SHA-256 for equal networks, arrays, modules and settings, in this process and in later ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import singledispatch
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from mipnet.errors import InputError
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a value as hexadecimal digits.
+
+    It depends on types, shapes and every number: of arrays and tensors, networks and torch modules (their text, classes and state), data
+    sets, dataclasses, mappings, sequences, paths, and of functions and classes by name.  Raises `InputError` for other things, such as
+    open files.
+    """
+    found = hashlib.sha256()
+    _feed(found.update, value)
+    return found.hexdigest()
+
+
+def bytes_digest(*data: bytes) -> str:
+    """Return the SHA-256 of some bytes."""
+    found = hashlib.sha256()
+    for each in data:
+        found.update(each)
+    return found.hexdigest()
+
+
+def json_digest(data: Any) -> str:
+    """Return the SHA-256 of plain JSON data."""
+    return bytes_digest(json.dumps(data, sort_keys=True).encode())
+
+
+Take = Callable[[bytes], None]
+
+
+def _feed(take: Take, value: object) -> None:
+    kind = type(value)
+    take(f"<{kind.__module__}.{kind.__qualname__}>".encode())
+    _content(value, take)
+    take(b"</>")
+
+
+def _feed_all(take: Take, values: Iterable[object]) -> None:
+    for value in values:
+        _feed(take, value)
+
+
+@singledispatch
+def _content(value: object, take: Take) -> None:
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | Enum | PurePath):
+        take(str(value).encode() if isinstance(value, Enum) else repr(value).encode(errors="backslashreplace"))
+    elif is_dataclass(value) and not isinstance(value, type):
+        _feed_all(take, (part for field in fields(value) for part in (field.name, getattr(value, field.name))))
+    elif callable(value) and hasattr(value, "__qualname__"):
+        take(f"{value.__module__}.{value.__qualname__}".encode())
+    elif hasattr(value, "__dict__"):
+        _feed(take, vars(value))
+    else:
+        raise InputError(f"finished parts cannot be kept: it is not known when two of {type(value).__qualname__} are the same")
+
+
+@_content.register(np.ndarray | np.generic)
+def _(value: Any, take: Take) -> None:
+    take(f"{value.dtype.str}{value.shape}".encode())
+    if value.dtype.hasobject:
+        _feed(take, value.tolist())
+    else:
+        take(np.ascontiguousarray(value).tobytes())
+
+
+@_content.register
+def _(value: torch.Tensor, take: Take) -> None:
+    _feed(take, value.detach().cpu().resolve_conj().resolve_neg().numpy())
+
+
+@_content.register
+def _(value: torch.nn.Module, take: Take) -> None:
+    _feed_all(take, (repr(value), [type(part) for part in value.modules()], dict(value.state_dict())))
+
+
+@_content.register
+def _(value: xr.Dataset, take: Take) -> None:
+    _feed(take, {str(name): (each.dims, each.values) for name, each in value.variables.items()})
+
+
+@_content.register
+def _(value: xr.DataArray, take: Take) -> None:
+    _feed_all(take, (value.dims, value.values, {str(name): (each.dims, each.values) for name, each in value.coords.items()}))
+
+
+@_content.register(Mapping)
+def _(value: Mapping[Any, Any], take: Take) -> None:
+    _feed_all(take, (part for key in sorted(value, key=repr) for part in (key, value[key])))
+
+
+@_content.register(list | tuple | range)
+def _(value: Sequence[Any], take: Take) -> None:
+    _feed_all(take, value)
+
+
+@_content.register(set | frozenset)
+def _(value: Set[Any], take: Take) -> None:
+    _feed_all(take, sorted(digest(each) for each in value))
