@@ -214,7 +214,9 @@ class _DistortionSearch:
 
     def go_on(self) -> None:
         """Take up what an earlier call has kept; its point is checked again."""
-        found = self.kept.read(BRACKET_PART, lambda record, arrays: _Bracket(**record["bracket"], point=dataset_arrays(arrays).get("point")))
+        found = self.kept.read(
+            BRACKET_PART, lambda record, arrays: _Bracket(**record["bracket"], point=dataset_arrays(arrays).get("point"))
+        )
         if found is not None:
             self.attacked, self.nodes, self.lower = found.attacked, found.nodes, max(self.lower, found.lower)
             self.proven = {int(k): float(distance) for k, distance in found.proven.items()}
