@@ -17,7 +17,6 @@ from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, 
 from mipnet.backend.checks import (
     DEFAULT_LIMITS,
     RawOutcome,
-    canonical,
     check_limits,
     check_point,
     check_program,
@@ -75,7 +74,7 @@ class HighsSession(Session):
     _source: PointSource | None = None
 
     def _pass(self) -> None:
-        p, matrix = self._program, canonical(self._program.rows.matrix)
+        p, matrix = self._program, self._program.rows.matrix
         status = self._highs.passModel(
             p.columns,
             len(p.rows),

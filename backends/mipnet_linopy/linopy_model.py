@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Columns, Csr
 from mipnet.backend import Program
-from mipnet.backend.checks import canonical
 
 CROSSING_TOLERANCE = 1e-9
 """Bounds that cross by at most this count as equal."""
@@ -71,7 +70,7 @@ def _nearest_to_zero(program: Program) -> Array:
 def build_model(program: Program) -> BuiltModel:
     """Build the linopy model of a program."""
     model = linopy.Model()
-    matrix = canonical(program.rows.matrix)
+    matrix = program.rows.matrix
     idle = program.cost == 0
     idle[matrix.indices] = False
     labels = np.full(program.columns, -1, dtype=np.int64)

@@ -11,7 +11,7 @@ from pyscipopt.scip import Expr, ExprCons, Term
 
 from mipnet.arrays import Array
 from mipnet.backend import Indicators, LogSumExp, Program, Rows
-from mipnet.backend.checks import canonical, warn_dropped
+from mipnet.backend.checks import warn_dropped
 from mipnet_scip import native
 
 
@@ -60,7 +60,7 @@ def _variables(model: Any, p: Program) -> list[Any]:
 
 def add_rows(model: Any, variables: ScipVariables, rows: Rows, fast: bool = True) -> None:
     """Add linear rows; ``fast`` uses SCIP's C functions, if available."""
-    rows = Rows(canonical(rows.matrix), np.minimum(rows.lower, rows.upper), np.maximum(rows.lower, rows.upper))
+    rows = Rows(rows.matrix, np.minimum(rows.lower, rows.upper), np.maximum(rows.lower, rows.upper))
     warn_dropped("SCIP", int((np.abs(rows.matrix.data) <= 1e-9).sum()))
     lib = native.library() if fast else None
     if lib is not None:
@@ -98,7 +98,7 @@ def _row(variables: ScipVariables, rows: Rows, row: int) -> LinearRow:
 
 
 def _indicators(model: Any, variables: ScipVariables, indicators: Indicators) -> None:
-    rows = Rows(canonical(indicators.rows.matrix), indicators.rows.lower, indicators.rows.upper)
+    rows = indicators.rows
     for row, (column, active) in enumerate(zip(indicators.column.tolist(), indicators.active.tolist(), strict=True)):
         expression, lower, upper = _row(variables, rows, row)
         switch = variables.columns[column]

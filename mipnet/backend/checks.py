@@ -71,15 +71,6 @@ def check_limits(backend: Backend, limits: Limits) -> None:
             raise BackendError(f"backend `{backend.name}` has no {feature.value}: leave that limit unset, or choose another backend")
 
 
-def canonical(matrix: Csr) -> Csr:
-    """Return the same matrix without duplicate or zero entries; the argument is not changed."""
-    if not matrix.has_canonical_format or not matrix.data.all():
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-        matrix.eliminate_zeros()
-    return matrix
-
-
 def warn_dropped(solver: str, count: int) -> None:
     """Warn that a solver treats ``count`` tiny coefficients as zero."""
     if count:
@@ -88,10 +79,10 @@ def warn_dropped(solver: str, count: int) -> None:
 
 
 def check_rows(program: Program, rows: Rows) -> Rows:
-    """Return the rows with a canonical matrix; raises `InputError` unless they are as wide as the program."""
+    """Return the rows with bounds of float64; raises `InputError` unless they are as wide as the program."""
     if rows.matrix.shape[1] != program.columns:
         raise InputError(f"the added rows are {rows.matrix.shape[1]} columns wide; expected {program.columns}, one per variable")
-    return Rows(canonical(rows.matrix), np.asarray(rows.lower, dtype=np.float64), np.asarray(rows.upper, dtype=np.float64))
+    return Rows(rows.matrix, np.asarray(rows.lower, dtype=np.float64), np.asarray(rows.upper, dtype=np.float64))
 
 
 def check_point(program: Program, x: Array) -> Array:

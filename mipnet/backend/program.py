@@ -35,11 +35,18 @@ SIZE_ROUNDING = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """``lower <= matrix @ x <= upper``."""
+    """``lower <= matrix @ x <= upper``; duplicate entries of the matrix are added, and zeros left out, in a copy."""
 
     matrix: Csr
     lower: Array
     upper: Array
+
+    def __post_init__(self) -> None:
+        if not self.matrix.has_canonical_format or not self.matrix.data.all():
+            matrix = self.matrix.copy()
+            matrix.sum_duplicates()
+            matrix.eliminate_zeros()
+            object.__setattr__(self, "matrix", matrix)
 
     def __len__(self) -> int:
         return int(self.matrix.shape[0])

@@ -30,6 +30,12 @@ class Answer:
     detail: str
 
 
+def rotation(seed: int, names: Sequence[str], count: int) -> tuple[list[str], tuple[str, ...]]:
+    """Return the questions and the backends of a network's turn: ``count`` of the questions, and one or both of the backends."""
+    turns = [names[(seed * count + k) % len(names)] for k in range(count)]
+    return turns, (BACKENDS, BACKENDS[:1], BACKENDS[1:])[seed % 3]
+
+
 def ask(case: Case, names: Sequence[str] = tuple(QUESTIONS), backends: Sequence[str] = BACKENDS) -> Iterator[Answer]:
     """Put questions to backends; an error of the library is an answer."""
     exact = Exact(case.network, case.lower, case.upper)

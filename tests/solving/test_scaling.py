@@ -257,3 +257,17 @@ def test_a_range_of_rounding_errors_is_no_range(backend: str, seed: int) -> None
     encoding = mn.add_network(model, mn.Network.build((40,), [("fc", mn.Dense(weight))]), x)
     model.add_objective(1 * encoding.output.sum())
     assert mn.solve(model, backend).objective == pytest.approx((weight @ fixed).sum())
+
+
+def test_coefficients_that_are_zero_have_no_part_in_scales() -> None:
+    """A free column has the size of another entry of its rows; with a coefficient of 0 in one of them, its size is the same."""
+    ends = np.array([np.inf, 2.0**-20])
+    matrix = Csr((np.array([1.0, -1.0, 0.0, 1.0, 0.0]), np.array([0, 1, 0, 1, 0]), np.array([0, 2, 4, 5])), shape=(3, 2))
+    dense = [Csr(np.delete(matrix.toarray(), [2], axis=0)), Csr(matrix.toarray())]
+    found = []
+    for each in (matrix, *dense):
+        rows = Rows(each, np.full(each.shape[0], -np.inf), np.ones(each.shape[0]))
+        scales = Scales.of(Program(np.ones(2), rows, np.array([-np.inf, 0.0]), ends, np.zeros(2, dtype=bool)))
+        assert scales.rows(rows).matrix.nnz == 3
+        found.append(scales.columns.tolist())
+    assert found[0] == found[1] == found[2] == [2.0**-20, 2.0**-20]
