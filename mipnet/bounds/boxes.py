@@ -43,10 +43,10 @@ class Bounds:
     """Bounds of every node after its gate acts (`after`), and of nodes with a gate also before it acts (`ungated`).
 
     ``mode`` says for which scores they hold.  ``sound``: for every s in [0, 1].  ``paper``: for s = 1 only, as in the published method,
-    which uses them as big-Ms of the gated network nevertheless.  ``method`` says how they were computed, ``region`` and ``gates`` for which
-    input set and which gates they hold.  ``stopped`` is True if a time limit or Ctrl-C ended the computation: the bounds hold, and some are
-    looser than ``method`` can give.  ``simpler`` says which nodes have bounds of a simpler method, for want of memory or because CROWN
-    would take too long.
+    which uses them as big-Ms of the gated network nevertheless.  ``method`` says how they were computed, ``region`` and ``gates`` for
+    which input set and which gates they hold.  ``stopped`` is True if a time limit or Ctrl-C ended the computation: the bounds hold, and
+    some are looser than ``method`` can give; ``interrupted`` is True if it was Ctrl-C.  ``simpler`` says which nodes have bounds of a
+    simpler method, for want of memory or because CROWN would take too long.
     """
 
     network: Network
@@ -58,11 +58,13 @@ class Bounds:
     method: str = "interval"
     stopped: bool = False
     simpler: tuple[str, ...] = ()
+    interrupted: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """In which respects the bounds are looser than ``method`` can give; empty if they are not.  They hold in any case."""
-        text = f"the time limit ended before all bounds were computed: they hold, and some are looser than `{self.method}` gives"
+        ended = "Ctrl-C came" if self.interrupted else "the time limit ended"
+        text = f"{ended} before all bounds were computed: they hold, and some are looser than `{self.method}` gives"
         return (*self.simpler, *((text,) if self.stopped else ()))
 
     @suggest_keywords

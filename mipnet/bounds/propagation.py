@@ -182,7 +182,7 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
     simpler = (*(() if question.start is None else question.start.simpler), *known.simpler)
     for text in known.simpler:
         add_warning(text)
-    made = question.mode, method, known.stopped, tuple(dict.fromkeys(simpler))
+    made = question.mode, method, known.stopped or known.interrupted, tuple(dict.fromkeys(simpler)), known.interrupted
     return Bounds(network, question.region, known.after, known.ungated, question.gates, *made)
 
 

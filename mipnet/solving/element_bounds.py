@@ -98,6 +98,8 @@ def solve_job(job: ElementJob, deadline: Deadline = NO_DEADLINE) -> ElementBound
             search.improve_all(False, deadline)
     except TimeLimitReached:
         search.stopped = True
+    except KeyboardInterrupt:  # between two solves
+        search.interrupted = True
     except MemoryLimitReached as error:
         return ElementBounds(job.elements, search.lower, search.upper, too_large=str(error))
     finally:

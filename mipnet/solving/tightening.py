@@ -23,14 +23,14 @@ from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import KnownBounds, ancestors, crown
 from mipnet.bounds.interval import Interval
-from mipnet.bounds.propagation import BoundsQuestion, elements_to_tighten, propagate, sweep
+from mipnet.bounds.propagation import BoundsQuestion, Refinement, elements_to_tighten, propagate, sweep
 from mipnet.bounds.user_bounds import check_by_samples
 from mipnet.errors import InputError, SolverFailure, TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node
 from mipnet.network.sets import Box
-from mipnet.solving.element_bounds import ElementJob, solve_job
+from mipnet.solving.element_bounds import ElementBounds, ElementJob, solve_job
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.solving.parallel import Workers, run_all
 
@@ -42,8 +42,6 @@ START_BOUNDS_TIME_SHARE = 1 / 3
 
 CHECK_SECONDS_MIN = 0.5
 """Seconds, also after the deadline, in which forward passes check the bounds."""
-
-DEADLINE_IN_THE_PAST = Deadline(0.0)
 
 
 @suggest_keywords
@@ -101,29 +99,50 @@ def tighten(
     run
         The processes that share the programs, and a function that is called once per layer; everything in this process if left out.
 
-    Ctrl-C ends the call early and returns the bounds proven so far.  Raises `SolverFailure` if a forward pass contradicts a bound that the
-    solver proved, and `TimeLimitReached` if the time ends before there are interval bounds of every node.
+    Ctrl-C ends the call early and returns the bounds proven so far, with `Bounds.interrupted` True.  Raises `SolverFailure` if a forward
+    pass contradicts a bound that the solver proved, and `TimeLimitReached` if the time ends before there are interval bounds of every
+    node.
     """
     if method not in ("lp", "mip"):
         raise InputError(f"the method is `{method}`; expected `lp` or `mip` (`mipnet.propagate` knows the others)")
     deadline, region = Deadline.after(time_limit), region.fit(network.input_shape)
     if start is None:
         start = propagate(network, region, gates, method="interval", time_limit=deadline)
-        start = propagate(network, region, gates, method="alpha", start=start, time_limit=deadline.share(START_BOUNDS_TIME_SHARE))
+        try:
+            start = propagate(network, region, gates, method="alpha", start=start, time_limit=deadline.share(START_BOUNDS_TIME_SHARE))
+        except KeyboardInterrupt:
+            return replace(start, stopped=True, interrupted=True)
     start.check(network, region, gates)
     settings = MipSettings.of(backend)
     question = BoundsQuestion(network, region, tuple(gates), start=start, deadline=deadline)
     run = run or TighteningRun()
     refinement = _Refinement(question, settings, method == "lp", Workers.of(run.workers), run.on_layer, deadline, _layers(question))
-    bounds = sweep(question, [crown, refinement.refine], method)
+    bounds = sweep(question, [until_ctrl_c(crown), until_ctrl_c(refinement.refine)], method)
     boxes = {node.name: bounds.before_gate(node.name) for node in network.nodes}
     try:
         check_by_samples(network, region, gates, boxes, deadline.at_least(CHECK_SECONDS_MIN))
     except TimeLimitReached:
         pass
+    except KeyboardInterrupt:
+        return replace(bounds, interrupted=True)
     except InputError as error:
         raise SolverFailure(f"{settings.solver.name} contradicts a forward pass: {error}") from None
     return bounds
+
+
+def until_ctrl_c(refine: Refinement) -> Refinement:
+    """Return a refinement that leaves all boxes as they are once Ctrl-C has ended one."""
+
+    def call(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
+        if known.interrupted:
+            return box
+        try:
+            return refine(known, node, box, wanted)
+        except KeyboardInterrupt:
+            known.interrupted = True
+            return box
+
+    return call
 
 
 def _layers(question: BoundsQuestion) -> int:
@@ -163,14 +182,20 @@ class _Refinement:
             at_most = "" if share == NO_DEADLINE else f", at most {share.seconds:.1f} s"
             self.on_layer(f"{node.name}: {int(wanted.sum()):,} units{at_most}")
         programs = {key: partial(solve_job, job) for key, job in self.jobs(known, node, box, wanted).items()}
-        found = run_all(programs, workers=self.workers, deadline=share)
         lower, upper = box.lower.flatten(1).clone(), box.upper.flatten(1).clone()
-        for (sample, _), ends in found.items():
-            lower[sample, ends.elements], upper[sample, ends.elements] = torch.tensor(ends.lower), torch.tensor(ends.upper)
-            self.deadline = DEADLINE_IN_THE_PAST if ends.interrupted else self.deadline
-            known.stopped |= ends.stopped or ends.interrupted
+
+        def take(key: tuple[int, int], ends: ElementBounds) -> None:
+            lower[key[0], ends.elements], upper[key[0], ends.elements] = torch.tensor(ends.lower), torch.tensor(ends.upper)
+            known.stopped |= ends.stopped
             if ends.too_large:
                 known.simpler.append(f"`{node.name}` keeps looser bounds: {ends.too_large}")
+            if ends.interrupted:
+                raise KeyboardInterrupt
+
+        try:
+            run_all(programs, workers=self.workers, on_done=take, deadline=share)
+        except KeyboardInterrupt:  # the programs that had ended are taken
+            known.interrupted = True
         return box & Interval(lower.reshape(box.lower.shape), upper.reshape(box.upper.shape))
 
     def jobs(self, known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> dict[tuple[int, int], ElementJob]:

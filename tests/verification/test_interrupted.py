@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import mipnet as mn
 from mipnet.app.cli.main import main
 from mipnet.app.runs import bounds as bounds_run
+from mipnet.solving import tightening
 from mipnet.verification import distortion, margin
 from mipnet.verification.two_networks import agreement, compression
 from tests.interrupts import CtrlCAtTheEnd
@@ -52,6 +54,33 @@ def test_agree(monkeypatch, stage):
     assert (whole.interrupted, found.interrupted, found.method) == (False, True, "separate")
     assert found.largest <= whole.largest + 1e-9
     assert whole.bound <= found.bound < math.inf
+
+
+@pytest.mark.parametrize("stage", ["_bounds_of_both", pytest.param("join_networks", marks=pytest.mark.sweep), "_clauses"])
+def test_agree_on_class(monkeypatch, stage):
+    """What the bounds leave is said; where they leave one class, the same in both networks, the proof is kept."""
+    one, other = network(0), network(1)
+    interrupt_in(monkeypatch, agreement, stage)
+    found = mn.agree_on_class(one, other, BOX)
+    assert (found.agree, found.interrupted, found.method) == (None, True, None)
+    left = next(text for text in found.warnings if "can only name a class of" in text)
+    classes = [{int(word) for word in each.split(", ")} for each in re.findall(r"of ([0-9, ]*[0-9])", left)]
+    x = np.random.default_rng(0).uniform(-1, 1, (2000, 3))
+    for each, named in zip((one, other), classes, strict=True):
+        assert set(each.forward(x).argmax(axis=1)) <= named
+    clear = mn.LInf(np.zeros((1, 3)), 1e-3)
+    found = mn.agree_on_class(one, one, clear)
+    assert (found.agree, found.interrupted, found.method) == (True, True, "separate")
+    found = mn.agree_on_class(one, biased(one, (int(one.forward(np.zeros((1, 3))).argmax()) + 1) % 3), clear)
+    assert found.agree is None
+    assert found.warnings
+
+
+def biased(given, label):
+    """The network with a last bias that makes it name one class."""
+    layers = [(node.name, node.layer) for node in given.nodes]
+    last = given.output.layer
+    return mn.Network.build(given.input_shape, [*layers[:-1], ("fc3", mn.Dense(last.weight, last.bias.numpy() + 100 * np.eye(3)[label]))])
 
 
 @pytest.mark.parametrize("stage", ["search", "decide_states"])
@@ -111,6 +140,38 @@ def test_comparison():
     assert table.interrupted
     assert table.methods == ("mip", "magnitude")
     assert table.beaten(0.2).keys() == {"magnitude"}
+
+
+@pytest.mark.parametrize("method", ["lp", pytest.param("mip", marks=pytest.mark.sweep)])
+@pytest.mark.parametrize("stage", ["crown", "run_all", "check_by_samples", pytest.param("solve_job", marks=pytest.mark.sweep)])
+def test_bounds_that_are_tightened(monkeypatch, capsys, stage, method):
+    """Interrupted in a layer, in a program, and in the check at the end: the bounds so far are shown, with exit status 130."""
+    interrupt_in(monkeypatch, tightening, stage)
+    words = ["bounds", str(EXAMPLES / "digits.yaml"), "--set", "data.total=2", "--set", "data.per_class=null", "--epsilon", "0.02"]
+    assert main([*words, "--method", method, "--json"]) == 130
+    record = json.loads(capsys.readouterr().out)
+    assert (record["method"], record["interrupted"]) == (method, True)
+
+
+def test_programs_that_had_ended_are_kept(monkeypatch):
+    """Ctrl-C in the second program of the last layer: the bounds of the first one are those without Ctrl-C, and no third one begins."""
+    net, region = network(0), mn.LInf(np.repeat([[0.0], [0.1], [0.2]], 3, axis=1), 0.5)
+    whole, begun, plain = mn.tighten(net, region, method="lp", time_limit=None), [], tightening.solve_job
+
+    def interrupted(job, deadline):
+        if job.bounds.network.output.name == "fc3":
+            begun.append(job)
+            if len(begun) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+        return plain(job, deadline)
+
+    monkeypatch.setattr(tightening, "solve_job", interrupted)
+    found = mn.tighten(net, region, method="lp", time_limit=None)
+    assert (found.interrupted, found.stopped, len(begun)) == (True, True, 2)
+    assert "Ctrl-C came before all bounds were computed" in found.warnings[-1]
+    one, other = (each.after["fc3"] for each in (whole, found))
+    np.testing.assert_allclose(one.lower[0], other.lower[0], atol=1e-6)
+    assert float(other.width[1:].sum()) > float(one.width[1:].sum())
 
 
 def test_bounds(monkeypatch, capsys):

@@ -66,7 +66,7 @@ def compute_bounds(
         bounds, interrupted = propagate(network, region, gates, method="interval"), True
     scores = f", any scores of {', '.join(gate.name for gate in gates)}" if gates else ""
     logits = "" if network.softmax is None else f"; those of the output are of the logits, before the {network.softmax.kind}"
-    return BoundsRun(bounds, over + scores + logits, time.perf_counter() - began, interrupted)
+    return BoundsRun(bounds, over + scores + logits, time.perf_counter() - began, interrupted or bounds.interrupted)
 
 
 def _bounds(

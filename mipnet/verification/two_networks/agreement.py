@@ -44,6 +44,9 @@ NEAREST_UNIT_TOLERANCE = 1e3
 SIZE_SAMPLES = 61
 """Number of random inputs at which the size of outputs is computed, besides the centre and both ends of the box."""
 
+CLASSES_SHOWN_MAX = 10
+"""Number of classes that a warning lists."""
+
 SEARCHED_OUTPUTS_MAX = 64
 """Number of outputs whose difference is searched."""
 
@@ -292,14 +295,19 @@ def agree_on_class(
     if count < 2:
         raise InputError("the networks return one number; classes need at least two: use `mipnet.agree`")
     mip = MipSettings.of(backend)
+    bounds = None
     try:
         bounds = _bounds_of_both(first, second, region, deadline)
         joined = join_networks(first, second, region, "both", bounds=bounds, deadline=deadline)
         sizes = [largest_value(each, region, deadline, seed) for each in (first, second)]
         clauses = _clauses(joined, region, count, margin * np.array(sizes), deadline)
-    except TimeLimitReached:
-        seconds = time.monotonic() - began
-        found = Agreement(None, "class", 0.0, np.inf, None, None, None, None, 0, seconds, 0, 0, mip.solver.name, False)
+    except (TimeLimitReached, KeyboardInterrupt) as ended:
+        interrupted = isinstance(ended, KeyboardInterrupt)
+        if bounds is None and interrupted:  # some forward passes
+            bounds = propagate(first, region, method="interval"), propagate(second, region, method="interval")
+        proven = bounds is not None and _agree_by_separate_bounds(bounds)
+        method, seconds = "separate" if proven else None, time.monotonic() - began
+        found = Agreement(proven or None, "class", 0.0, np.inf, None, None, None, method, 0, seconds, 0, 0, mip.solver.name, interrupted)
         found.warn_if_open(margin)
         return found
     flat = region.reshape((1, region.lower.size))
@@ -334,8 +342,26 @@ def agree_on_class(
         verdict.backend,
         verdict.interrupted,
     )
+    if found.agree is None and clauses:
+        refuted = sum(verdict.refuted.values())
+        add_warning(f"{len(clauses) - refuted} of {count * (count - 1)} pairs of different classes are not excluded")
     found.warn_if_open(margin)
     return found
+
+
+def _agree_by_separate_bounds(bounds: tuple[Bounds, Bounds]) -> bool:
+    """Return whether bounds of each network alone leave one class, the same in both; else add a warning that says what they leave."""
+    left = []
+    for each in bounds:
+        box = each.after[each.network.output.name]
+        lower, upper = (end.numpy().reshape(-1) for end in (box.lower, box.upper))
+        rounding = CROWN_ROUNDING_RELATIVE * max(np.abs(lower).max(), np.abs(upper).max())
+        left.append([k for k in range(len(upper)) if upper[k] + rounding >= np.delete(lower, k).max()])
+    if len(left[0]) == 1 and left[0] == left[1]:
+        return True
+    words = (", ".join(map(str, classes[:CLASSES_SHOWN_MAX])) + (", ..." if len(classes) > CLASSES_SHOWN_MAX else "") for classes in left)
+    add_warning("the first network can only name a class of {}, and the second one of {}".format(*words))
+    return False
 
 
 def _clauses(joined: JointNetwork, region: Box, count: int, margin: Array, deadline: Deadline) -> list[Clause]:
