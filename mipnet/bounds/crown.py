@@ -48,8 +48,9 @@ class KnownBounds:
     """The bounds of all nodes computed so far.
 
     ``after`` holds the bounds after the gate of a node acts, ``ungated`` those before.  ``sites`` are the nodes with a gate.
-    If there is a ``ball``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation short,
-    ``interrupted`` once Ctrl-C has.  ``simpler`` says which nodes keep bounds of a simpler method, and why.  ``magnitudes`` are those computed so far.
+    If there is a ``ball``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation short, and
+    ``interrupted`` once Ctrl-C has.  ``simpler`` says which nodes keep bounds of a simpler method, and why.  ``magnitudes`` are those
+    computed so far.
     """
 
     network: Network
