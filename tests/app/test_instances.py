@@ -100,7 +100,7 @@ def test_a_line_that_was_cut_off_is_taken_away() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, marked(signal.SIGINT)])
 def test_it_goes_on_after_a_kill(how: signal.Signals) -> None:
     hard(Path("bench/hard.onnx"))
     asked(Path("bench/hard.vnnlib"), "(>= Y_0 60)", inputs=30, outputs=1, low=-1)

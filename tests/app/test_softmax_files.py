@@ -17,6 +17,7 @@ from torch import nn
 import mipnet as mn
 from mipnet.app.cli.main import main
 from tests.readers.onnx_graphs import NODE, model
+from tests.sweep import sweep
 
 Capture = pytest.CaptureFixture[str]
 BACKENDS = ("highs", "scip")
@@ -80,8 +81,7 @@ DATA = {"source": "npz", "file": "data.npz", "images": "images", "labels": "labe
 REGION = {"data": DATA, "index": 0, "radius": 0.2, "norm": "linf"}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "backend"), sweep([(kind, backend) for kind in KINDS for backend in BACKENDS], every=3))
 def test_reach(folder: Path, kind: str, backend: str, capsys: Capture) -> None:
     path = asked("reach", f"{kind}.onnx", box=BOX, solve={"tolerance": 1e-2})
     found = record("reach", path, "--backend", backend, capsys=capsys)

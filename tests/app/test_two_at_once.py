@@ -72,7 +72,6 @@ def bench() -> None:
         asked(Path(f"bench/{name}.vnnlib"), f"(>= Y_0 {bound})")
 
 
-@pytest.mark.sweep
 def test_two_runs_over_instances(capsys: Capture) -> None:
     """The second one is refused while the first one works; after a kill the next one goes on, and no question is asked twice."""
     bench()
@@ -103,6 +102,7 @@ def test_two_runs_over_instances_that_start_at_once() -> None:
         assert (process.returncode, err) == (0, "") or (process.returncode == 1 and f"is being written by process {other.pid} on" in err)
 
 
+@pytest.mark.sweep
 def test_two_solves_into_one_run_folder() -> None:
     words = ["solve", str(EXAMPLES / "digits.yaml"), "--set", "solve.decouple=class", "--set", "solve.workers=0", "--output", "run"]
     first = start("0", *words, module="tests.app.endless")

@@ -10,6 +10,7 @@ import pytest
 import mipnet as mn
 from mipnet.model.losses import Loss, add_loss
 from tests.nets import dense, make, mlp, sample
+from tests.sweep import sweep
 
 BACKENDS = ("highs", "scip")
 
@@ -27,8 +28,7 @@ def extremes(encoding, objective):
     return objective(encoding.network.forward(x))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("sense", ["min", "max"])
+@pytest.mark.parametrize(("sense", "backend"), sweep([(sense, backend) for sense in ("min", "max") for backend in BACKENDS], every=3))
 def test_a_bound_stop_is_in_the_models_own_sense_and_ends_the_search_early(backend, sense):
     encoding, sign = boxed(), 1 if sense == "min" else -1
     encoding.model.add_objective(encoding.output.sum(), sense=sense)

@@ -20,6 +20,7 @@ from mipnet.limits.memory import current_limit, memory_limit
 from mipnet.solving import parallel
 from mipnet.solving.parallel import Workers, run_all
 from tests.programs import die, fail, square
+from tests.sweep import marked
 
 ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 240
@@ -63,7 +64,7 @@ def test_what_is_finished_does_not_run(tmp_path: Path, workers: int) -> None:
     assert finishes(tmp_path) == [0, 1, 2, 4]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [marked(1), 2])
 def test_a_killed_program_runs_again_and_a_finished_one_does_not(tmp_path: Path, workers: int) -> None:
     received: dict[str, int] = {}
 

@@ -17,6 +17,7 @@ import mipnet as mn
 from mipnet.arrays import Csr
 from mipnet.backend import Limits, Program, Rows, get_backend, relative_gap
 from mipnet.backend.scaling import Scales, open_scaled
+from tests.sweep import sweep
 
 BACKENDS = ("highs", "scip")
 HIDDEN = 4
@@ -73,8 +74,7 @@ SCALES = [
 
 
 @pytest.mark.filterwarnings("ignore:.*drops .* coefficients")
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("scales", SCALES, ids=str)
+@pytest.mark.parametrize(("scales", "backend"), sweep([(scales, backend) for scales in SCALES for backend in BACKENDS], every=3), ids=str)
 def test_the_optimum_does_not_depend_on_units(scales: tuple[float, ...], backend: str) -> None:
     for seed in (0, 1):
         w = weights(seed)
@@ -88,8 +88,11 @@ def test_the_optimum_does_not_depend_on_units(scales: tuple[float, ...], backend
         assert result.bound >= exact - 1e-5 * size
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("width", "centre"), [(2e-6, 0.0), (2.0, 2e6), (2e-3, 2e3), (2e5, 2e10)], ids=str)
+@pytest.mark.parametrize(
+    ("width", "centre", "backend"),
+    sweep([(*sizes, backend) for sizes in ((2e-6, 0.0), (2.0, 2e6), (2e-3, 2e3), (2e5, 2e10)) for backend in BACKENDS], every=3),
+    ids=str,
+)
 def test_inputs_that_are_fixed_or_far_from_zero_do_not_hide_the_others(width: float, centre: float, backend: str) -> None:
     """Nine of eleven inputs are fixed, and the others range far from 0: neither counts in the size of a row."""
     g, w = np.random.default_rng(0), weights(0)

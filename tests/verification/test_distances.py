@@ -66,9 +66,10 @@ def test_by_hand_the_nearest_change_is_on_the_diagonal(norm, truth, backend):
     assert near.lower <= truth
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("norm", ["linf", "l1"])
-@pytest.mark.parametrize("seed", sweep(range(3), every=3))
+@pytest.mark.parametrize(
+    ("seed", "norm", "backend"),
+    sweep([(seed, norm, backend) for seed in range(3) for norm in ("linf", "l1") for backend in BACKENDS], every=3),
+)
 def test_the_least_distance_of_small_networks(seed, norm, backend):
     net, x = random_network(seed), np.random.default_rng(seed).uniform(0.2, 0.8, INPUTS)
     label = int(net.forward(x[None]).argmax())

@@ -23,7 +23,7 @@ from tests.programs import run_pickled
 from tests.pruning.importance.questions import changed
 from tests.pruning.modules import Residual
 from tests.pruning.nets import cnn, mlp, residual
-from tests.sweep import marked
+from tests.sweep import marked, sweep
 
 BACKENDS = ("highs", "scip")
 FROZEN = {"relu": "frozen"}
@@ -127,9 +127,10 @@ def test_heads_learn_from_the_network_as_it_is_and_the_seed_fixes_them() -> None
     assert right > 1.3 * max(np.bincount(y)) / len(y)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("formulation", [FROZEN, {"relu": "big-m"}], ids=["frozen", "big-m"])
-@pytest.mark.parametrize("family", [cnn, read_residual], ids=["cnn", "residual"])
+@pytest.mark.parametrize(
+    ("family", "formulation", "backend"),
+    sweep([(family, f, backend) for family in (cnn, read_residual) for f in (FROZEN, {"relu": "big-m"}) for backend in BACKENDS], every=3),
+)
 def test_every_stage_has_scores(family, formulation: dict[str, str], backend: str) -> None:
     question, x, y = asked(family, formulation, images=2)
     found = by_layer(changed(question, weight=20.0), HeadTraining(x, y, epochs=5), backend=backend, time_limit=60)

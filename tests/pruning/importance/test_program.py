@@ -66,9 +66,10 @@ def true_objective(task, encoding, scores):
     return sparsity(task, encoding, scores) + task.objective.weight * task.objective.loss.values(logits, task.labels).mean()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("make", NETS)
-@pytest.mark.parametrize("loss", [Loss(), Loss("margin", 0.5)], ids=["cross-entropy", "margin"])
+@pytest.mark.parametrize(
+    ("make", "backend", "loss"),
+    sweep([(make, b, loss) for make in NETS for b in BACKENDS for loss in (Loss(), Loss("margin", 0.5))], every=3),
+)
 def test_binary_gates_find_what_enumeration_of_all_masks_finds(make, backend, loss):
     task = posed(make, 3, kind="binary", bounds="sound", weight=3.0, loss=loss)
     encoding = task.pose()
