@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import DataError, InputError, NetworkError
 from mipnet.network.gates import mask_actions
+from mipnet.pruning.rivals import lucky_subnetworks
 from mipnet.pruning.rivals.lucky_subnetworks import lucky
 from mipnet.pruning.smaller.surgery import cut
 from mipnet.pruning.training import PruningSchedule, TrainingSettings, evaluate, fine_tune, prune_while_training, retrain, train
@@ -190,3 +194,41 @@ def test_bad_inputs_are_refused(change, error, words):
     given = {"images": data.images, "labels": data.labels} | {name: value for name, value in change.items() if name not in how}
     with pytest.raises(error, match=words):
         train(module, **given, settings=TrainingSettings(**{"epochs": 3} | how))
+
+
+def test_ctrl_c_keeps_the_networks_that_are_retrained_and_they_are_not_trained_again(tmp_path, monkeypatch):
+    module, _, _, masks, _ = read("mlp")
+    plain, trained = lucky_subnetworks.retrain, []
+
+    def interrupted(*given, **more):
+        trained.append(more["seed"])
+        if len(trained) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(*given, **more)
+
+    def table(weight=None):
+        started = copy.deepcopy(module)
+        if weight is not None:
+            with torch.no_grad():
+                started[0].weight[0, 0] = weight
+        with mn.keep_parts(tmp_path / "parts"):
+            return lucky(started, masks, task((5,), 0), task((5,), 1), seeds=(3, 4), settings=TrainingSettings(epochs=1, batch=16, lr=1e-2))
+
+    whole = table()
+    shutil.rmtree(tmp_path / "parts")
+    monkeypatch.setattr(lucky_subnetworks, "retrain", interrupted)
+    first = table()
+    assert (first.interrupted, first.rows) == (True, whole.rows[:4])
+    assert str(first).endswith("interrupted: 4 networks were finished")
+    assert len(trained) == 5
+    assert table() == whole
+    assert len(trained) == 7
+    assert table(weight=0.125) != whole
+    assert len(trained) == 13
+
+
+def test_ctrl_c_before_the_first_network_is_retrained(monkeypatch):
+    module, _, _, masks, _ = read("mlp")
+    monkeypatch.setattr(lucky_subnetworks, "retrain", lambda *given, **more: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        lucky(module, masks, task((5,), 0), task((5,), 1))

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.kept_parts import PackedPart, kept_parts
 from mipnet.network.gates import find_gates
 from mipnet.pruning.smaller.masks import random_masks
 from mipnet.pruning.smaller.surgery import as_masks, cut
@@ -40,9 +42,13 @@ class Retrained:
 
 @dataclass(frozen=True)
 class LuckyTable:
-    """One row for each seed and kind: ``full``, ``lucky`` (the mask), ``random`` (a mask of the same layer counts)."""
+    """One row for each seed and kind: ``full``, ``lucky`` (the mask), ``random`` (a mask of the same layer counts).
+
+    If Ctrl-C ``interrupted`` the training, the rows are those of the networks that were finished.
+    """
 
     rows: tuple[Retrained, ...]
+    interrupted: bool = False
 
     def accuracies(self, kind: LuckyKind) -> tuple[float, ...]:
         """Return the accuracies of one kind, in the order of the seeds."""
@@ -52,9 +58,13 @@ class LuckyTable:
         lines = [f"{'network':<8}  {'accuracy':>8}  {'spread':>6}  {'parameters':>10}"]
         for kind in LUCKY_KINDS:
             found = self.accuracies(kind)
+            if not found:
+                continue
             spread = statistics.stdev(found) if len(found) > 1 else 0.0
             count = statistics.mean(row.parameters for row in self.rows if row.kind == kind)
             lines.append(f"{kind:<8}  {statistics.mean(found):>7.2f}%  {spread:>6.2f}  {count:>10,.0f}")
+        if self.interrupted:
+            lines.append(f"interrupted: {len(self.rows)} networks were finished")
         return "\n".join(lines)
 
 
@@ -80,6 +90,9 @@ def lucky(
         Each seed determines the order of the batches and the random mask.
     epochs, settings
         As for `mipnet.train`; the seed of ``settings`` is not used.
+
+    Ctrl-C returns the table of the networks that are finished; before the first one it raises KeyboardInterrupt.  Inside
+    `mipnet.keep_parts` each finished network is kept.
     """
     states = {seed: module.state_dict() for seed in seeds} if initial_states is None else initial_states
     if not seeds or any(seed not in states for seed in seeds):
@@ -87,12 +100,32 @@ def lucky(
     how, network = settings.changed(epochs=epochs), from_torch(module, torch.zeros(1, *train_data.shape))
     gates = find_gates(network)
     fixed = as_masks(network, gates, masks)
-    rows = []
-    for seed in seeds:
-        given: dict[LuckyKind, xr.Dataset | None] = {"full": None, "lucky": fixed, "random": random_masks(fixed, seed)}
-        for kind, mask in given.items():
-            tuned = retrain(module, states[seed], train_data.images, train_data.labels, seed=seed, masks=mask, settings=how)
-            loss, accuracy = evaluate(tuned, test_data.images, test_data.labels)
-            small = module if mask is None else cut(module, network, gates, mask)
-            rows.append(Retrained(kind, seed, accuracy, loss, sum(p.numel() for p in small.parameters())))
+    data = {"train_data": (train_data.images, train_data.labels), "test_data": (test_data.images, test_data.labels)}
+    about = {"module": module, "masks": fixed, **data, "settings": replace(how, on_epoch=None, seed=0)}
+
+    def retrained(kind: LuckyKind, seed: int, mask: xr.Dataset | None) -> Retrained:
+        tuned = retrain(module, states[seed], train_data.images, train_data.labels, seed=seed, masks=mask, settings=how)
+        loss, accuracy = evaluate(tuned, test_data.images, test_data.labels)
+        small = module if mask is None else cut(module, network, gates, mask)
+        return Retrained(kind, seed, accuracy, loss, sum(p.numel() for p in small.parameters()))
+
+    rows = list[Retrained]()
+    try:
+        for seed in seeds:
+            kept = kept_parts("lucky", about | {"initial_state": dict(states[seed])})
+            given: dict[LuckyKind, xr.Dataset | None] = {"full": None, "lucky": fixed, "random": random_masks(fixed, seed)}
+            for kind, mask in given.items():
+                rows.append(kept.once(f"{kind} {seed}", partial(retrained, kind, seed, mask), _packed, _read_row))
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        return LuckyTable(tuple(rows), interrupted=True)
     return LuckyTable(tuple(rows))
+
+
+def _packed(row: Retrained) -> PackedPart:
+    return PackedPart(asdict(row))
+
+
+def _read_row(record: Mapping[str, Any], arrays: xr.Dataset | None) -> Retrained:
+    return Retrained(**{each.name: record[each.name] for each in fields(Retrained)})

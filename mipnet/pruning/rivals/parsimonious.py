@@ -26,9 +26,10 @@ Not from the paper: Adam, the freeze at 0, the warm-up (epochs before theta move
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from torch import Tensor, nn
 
 from mipnet.arrays import Array
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.kept_parts import KeptParts, array_dataset, dataset_arrays, kept_parts
 from mipnet.network.gates import Gate, find_gates, path_to_site
 from mipnet.network.given_arrays import align_samples, numbers
 from mipnet.network.graph import Network
@@ -46,6 +48,9 @@ from mipnet.pruning.rivals.score_arrays import check_classes, check_images
 from mipnet.pruning.rivals.unit_switches import UnitSwitches
 from mipnet.pruning.training import log_probabilities
 from mipnet.readers.torch import from_torch
+
+LAST_EPOCH = "last epoch"
+"""The label of the part that is kept."""
 
 
 def _check_positive(**numbers: float) -> None:
@@ -93,7 +98,8 @@ class Learned(NamedTuple):
     """The trained ``module`` in eval mode, with zeros in the removed units; the ``masks`` of its gates; the ``history`` by epoch.
 
     ``history`` holds ``loss`` (the mean cross-entropy with units drawn), ``undecided`` (the share of thetas that are neither 0 nor 1), and
-    the thetas of each gate as ``theta_<gate>``.
+    the thetas of each gate as ``theta_<gate>``; its attributes are the number of ``epochs`` that were asked for, and whether Ctrl-C
+    ``interrupted`` them.
     """
 
     module: nn.Module
@@ -135,6 +141,9 @@ def learn(
 
     The module is trained on the CPU.  Raises `InputError` for wrong numbers, `UnsupportedError` if units cannot be switched off from
     outside, as when an activation is a function in ``forward`` and not a module.
+
+    Ctrl-C ends the training with a warning: the module and the masks are those so far, the history has the epochs that were finished.
+    Before the end of the first epoch it raises KeyboardInterrupt.  Inside `mipnet.keep_parts` the state after each epoch is kept.
     """
     _check_positive(epochs=epochs, lr=lr)
     with torch.random.fork_rng(devices=[]):
@@ -144,11 +153,15 @@ def learn(
         network = from_torch(ours, x[:1])
         check_images(network, x)
         gates = find_gates(network)
-        switches = UnitSwitches(ours, network, gates, settings.theta, _prices(gates, log_g))
+        prices = _prices(gates, log_g)
+        switches = UnitSwitches(ours, network, gates, settings.theta, prices)
         with switches:
             switches.check(x[:8])
-            optimizer = torch.optim.Adam(ours.parameters(), lr)
-            history = _train(switches, x, check_classes(network, labels, len(x)), optimizer, epochs, settings)
+            y, numbers_given = check_classes(network, labels, len(x)), {"epochs": epochs, "lr": lr, "seed": seed, "settings": settings}
+            kept = kept_parts("learn", {"module": ours, "images": x, "labels": y, "log_g": prices, **numbers_given})
+            training = _Training(switches, torch.optim.Adam(ours.parameters(), lr), epochs, kept)
+            training.go_on()
+            history = training.run(x, y, settings)
     switches.settle()
     masks = xr.Dataset({g.name: (g.dim, switches.thetas[g.name].numpy() > 0.5) for g in gates}, attrs={"title": "True = kept"})
     _apply_masks(ours, network, gates, masks)
@@ -166,30 +179,84 @@ def _prices(gates: Sequence[Gate], log_g: float | Mapping[str, float]) -> dict[s
     return prices
 
 
-def _train(
-    switches: UnitSwitches, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, epochs: int, settings: ParsimoniousSettings
-) -> xr.Dataset:
-    """Train the weights of the module and the thetas, and return the history."""
-    module = switches.module
-    losses, undecided = [], []
-    thetas: dict[str, list[Array]] = {gate.name: [] for gate in switches.gates}
-    module.train()
-    settled = epochs - round(settings.settle * epochs)
-    for epoch in range(epochs):
+class _Training:
+    """The training of the weights of a module and the thetas, from the epoch that was finished last."""
+
+    def __init__(self, switches: UnitSwitches, optimizer: torch.optim.Optimizer, epochs: int, kept: KeptParts) -> None:
+        self.switches, self.optimizer, self.epochs, self.kept = switches, optimizer, epochs, kept
+        self.rows: list[dict[str, Any]] = []
+        self.interrupted = False
+
+    def run(self, x: Tensor, y: Tensor, settings: ParsimoniousSettings) -> xr.Dataset:
+        """Train for the epochs that are left, and return the history."""
+        self.switches.module.train()
+        try:
+            while len(self.rows) < self.epochs:
+                self._epoch(x, y, settings)
+                self._keep()
+        except KeyboardInterrupt:
+            if not self.rows:
+                raise
+            self.interrupted = True
+            done = f"after {len(self.rows)} of {self.epochs} epochs"
+            warnings.warn(f"learning was interrupted {done}: the module and the masks are those so far", RuntimeWarning, stacklevel=3)
+        return self.history()
+
+    def _epoch(self, x: Tensor, y: Tensor, settings: ParsimoniousSettings) -> None:
+        switches, epoch, total = self.switches, len(self.rows), 0.0
+        settled = self.epochs - round(settings.settle * self.epochs)
         if epoch == settled:
             switches.settle()
-        total = 0.0
         for index in torch.split(torch.randperm(len(x)), settings.batch):
-            cost = _step(module, switches, x[index], y[index], optimizer, settings.weight_decay)
+            cost = _step(switches.module, switches, x[index], y[index], self.optimizer, settings.weight_decay)
             total += float(cost.sum())
             if settings.warmup <= epoch < settled:
                 switches.move(len(x), settings.step)
-        losses.append(total / len(x))
-        undecided.append(switches.undecided())
-        for name, theta in switches.thetas.items():
-            thetas[name].append(theta.numpy().copy())
-    columns = {f"theta_{g.name}": (("epoch", g.dim), np.array(thetas[g.name])) for g in switches.gates}
-    return xr.Dataset({"loss": ("epoch", np.array(losses)), "undecided": ("epoch", np.array(undecided)), **columns})
+        thetas = {f"theta_{name}": theta.numpy().copy() for name, theta in switches.thetas.items()}
+        self.rows.append({"loss": total / len(x), "undecided": switches.undecided(), **thetas})
+
+    def columns(self) -> dict[str, Array]:
+        """Return the columns of the history of the finished epochs."""
+        return {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+
+    def history(self) -> xr.Dataset:
+        """Return the history of the finished epochs."""
+        gates = {f"theta_{gate.name}": (gate.dim,) for gate in self.switches.gates}
+        columns = {name: (("epoch", *gates.get(name, ())), values) for name, values in self.columns().items()}
+        return xr.Dataset(columns, attrs={"epochs": self.epochs, "interrupted": self.interrupted})
+
+    def _keep(self) -> None:
+        """Keep the state after an epoch: weights, those of the optimizer, thetas, the random numbers to come, and the history."""
+        if self.kept.own is None:
+            return
+        arrays = {f"module {name}": value for name, value in self.switches.module.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            arrays |= {f"optimizer {number} {name}": torch.as_tensor(value) for name, value in state.items()}
+        arrays |= {f"theta {name}": value for name, value in self.switches.thetas.items()} | {"random": torch.get_rng_state()}
+        found = {name: value.detach().cpu().numpy() for name, value in arrays.items()}
+        found |= {f"history {name}": values for name, values in self.columns().items()}
+        self.kept.keep(LAST_EPOCH, {"epochs": len(self.rows)}, array_dataset(found))
+
+    def go_on(self) -> None:
+        """Take up the state after the last epoch that was kept."""
+        found = self.kept.read(LAST_EPOCH, lambda record, arrays: dataset_arrays(arrays))
+        if found is None:
+            return
+        tensors = {name: torch.tensor(value) for name, value in found.items() if not name.startswith("history ")}
+        self.switches.module.load_state_dict(_below("module", tensors))
+        self.switches.thetas = _below("theta", tensors)
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below("optimizer", tensors).items():
+            number, _, key = name.partition(" ")
+            states.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        torch.set_rng_state(tensors["random"])
+        columns = {name.partition(" ")[2]: values for name, values in found.items() if name.startswith("history ")}
+        self.rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _below(word: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.partition(" ")[2]: value for name, value in tensors.items() if name.partition(" ")[0] == word}
 
 
 def _step(module: nn.Module, switches: UnitSwitches, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, decay: float) -> Tensor:

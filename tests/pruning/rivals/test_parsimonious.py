@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import InputError, MipnetError, UnsupportedError
 from mipnet.network.gates import mask_actions
+from mipnet.pruning.rivals import parsimonious
 from mipnet.pruning.rivals.parsimonious import ParsimoniousSettings, flattened, learn
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 
@@ -192,3 +196,58 @@ def test_bad_input_is_one_clear_error(digits):
         learn(oversized, x[:, :60], y)
     with pytest.raises(InputError, match="gates"):
         learn(nn.Sequential(nn.Linear(64, 10)), x, y)
+
+
+def interrupt_in_step(monkeypatch, number):
+    """Send SIGINT when a step of this number begins, counted from 1; return the list of all steps."""
+    plain, steps = parsimonious._step, []
+
+    def step(*given):
+        steps.append(given)
+        if len(steps) == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(*given)
+
+    monkeypatch.setattr(parsimonious, "_step", step)
+    return steps
+
+
+def few(digits, module, **more):
+    return learn(module, digits[0].images[:100], digits[0].labels[:100], epochs=6, settings=ParsimoniousSettings(warmup=1), **more)
+
+
+def test_ctrl_c_keeps_what_is_learned_so_far(digits, monkeypatch):
+    """In the fourth epoch, of two steps each."""
+    whole = few(digits, oversized)
+    interrupt_in_step(monkeypatch, 8)
+    with pytest.warns(RuntimeWarning, match="learning was interrupted after 3 of 6 epochs"):
+        found = few(digits, oversized)
+    assert found.history.attrs == {"epochs": 6, "interrupted": True}
+    assert found.history.equals(whole.history.isel(epoch=slice(3)))
+    assert all((found.history[f"theta_{name}"].values[-1] > 0.5)[kept.values].all() for name, kept in found.masks.items())
+    assert not found.module.training
+    assert all(not m._forward_hooks for m in found.module.modules())
+
+
+def test_ctrl_c_in_the_first_epoch_is_raised(digits, monkeypatch):
+    interrupt_in_step(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        few(digits, oversized)
+
+
+def test_learning_that_goes_on_is_the_same(digits, monkeypatch, tmp_path):
+    """To the last bit: the weights, the state of Adam, the thetas and the random numbers are taken up; for another seed they are not."""
+    whole, other = (few(digits, oversized, seed=seed) for seed in (1, 0))
+    with monkeypatch.context() as patch:
+        interrupt_in_step(patch, 7)
+        with mn.keep_parts(tmp_path / "parts"), pytest.warns(RuntimeWarning, match="after 3 of 6 epochs"):
+            few(digits, oversized, seed=1)
+    steps = interrupt_in_step(monkeypatch, 0)
+    with mn.keep_parts(tmp_path / "parts"):
+        found = few(digits, oversized, seed=1)
+        assert len(steps) == 2 * 3
+        assert few(digits, oversized, seed=0).history.equals(other.history)
+        assert len(steps) == 2 * 9
+    assert found.history.identical(whole.history)
+    assert all(torch.equal(value, whole.module.state_dict()[name]) for name, value in found.module.state_dict().items())
+    assert found.masks.equals(whole.masks)
