@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from mipnet.bounds.linear_rules import lines as lines
     from mipnet.bounds.propagation import propagate as propagate
     from mipnet.bounds.user_bounds import UserBounds as UserBounds
+    from mipnet.embedding.add_network import add_network as add_network
+    from mipnet.embedding.add_network import add_predictor as add_predictor
+    from mipnet.embedding.settings import EmbeddingSettings as EmbeddingSettings
     from mipnet.errors import MipnetError as MipnetError
     from mipnet.formulations.block import Block as Block
     from mipnet.formulations.registry import encoding as encoding
@@ -57,9 +60,8 @@ if TYPE_CHECKING:
     from mipnet.layers import Window as Window
     from mipnet.limits.kept_parts import keep_parts as keep_parts
     from mipnet.limits.memory import memory_limit as memory_limit
+    from mipnet.model.encode import encode as encode
     from mipnet.model.encoding import Encoding as Encoding
-    from mipnet.model.encoding import add_network as add_network
-    from mipnet.model.encoding import encode as encode
     from mipnet.model.explanation import Explained as Explained
     from mipnet.model.explanation import Explanation as Explanation
     from mipnet.model.explanation import explain as explain
@@ -145,7 +147,10 @@ _HOME = {
     "mipnet.bounds.linear_rules": "backward lines",
     "mipnet.bounds.propagation": "propagate",
     "mipnet.bounds.user_bounds": "UserBounds",
-    "mipnet.model.encoding": "Encoding add_network encode",
+    "mipnet.model.encoding": "Encoding",
+    "mipnet.model.encode": "encode",
+    "mipnet.embedding.add_network": "add_network add_predictor",
+    "mipnet.embedding.settings": "EmbeddingSettings",
     "mipnet.errors": "MipnetError",
     "mipnet.model.explanation": "Explained Explanation explain",
     "mipnet.network.final_softmax": "FinalSoftmax",

@@ -23,4 +23,6 @@ def widen(terms: Csr, width: int) -> Csr:
 def activity(terms: Csr, lower: Array, upper: Array) -> tuple[Array, Array]:
     """Return the smallest and the largest value of each row of ``terms @ x`` for ``lower <= x <= upper``."""
     up, down = Csr(terms.maximum(0)), Csr(terms.minimum(0))
+    for each in (up, down):  # zero times infinity would be NaN
+        each.eliminate_zeros()
     return up @ lower + down @ upper, up @ upper + down @ lower

@@ -218,7 +218,12 @@ EXPECTED_BY_ANNOTATION: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 """For annotations of arguments: whether a value is of the wrong kind, and what is expected."""
 
-NOT_MISTAKEN = ("Network | nn.Module", "str")
+NOT_MISTAKEN = (
+    "Network | nn.Module",
+    "str",
+    "Network | torch.nn.Module | str | Path",
+    "Formulation | EmbeddingSettings | None",
+)
 """Annotations of arguments that are called as in `EXPECTED_KINDS`, and take what is a mistake elsewhere."""
 
 EXPECTED_SEED = (_no_whole_number, "a whole number of at least 0")

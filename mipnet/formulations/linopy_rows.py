@@ -29,8 +29,9 @@ Coordinates = Mapping[str, NDArray[Any]]
 
 
 def coordinates(dims: tuple[str, ...], shape: Shape, samples: xr.DataArray) -> Coordinates:
-    """Return coordinates for variables or rows: the labels of ``samples`` for dimension ``sample``, and 0, 1, 2, ... for any other."""
-    return {d: samples.values if d == "sample" else np.arange(n) for d, n in zip(dims, shape, strict=True)}
+    """Return coordinates for variables or rows: name and labels of ``samples`` for dimension ``sample``, 0, 1, 2, ... for any other."""
+    own = str(samples.dims[0])
+    return {own if d == "sample" else d: samples.values if d == "sample" else np.arange(n) for d, n in zip(dims, shape, strict=True)}
 
 
 def add_variables(
@@ -91,15 +92,20 @@ def binary_data(value: Affine, dim: str) -> xr.Dataset:
 
 def expression(model: linopy.Model, value: Affine, dims: tuple[str, ...], samples: xr.DataArray) -> LinearExpression:
     """Return an affine value as a labelled linopy expression with its constant; rows are padded to the length of the longest."""
+    coords = coordinates(dims, value.shape, samples)
+    return expression_of(model, value, xr.DataArray(value.constant, dims=tuple(coords), coords=coords))
+
+
+def expression_of(model: linopy.Model, value: Affine, constant: xr.DataArray) -> LinearExpression:
+    """Return an expression with the terms of a value, and with the constant, the dimensions and the coordinates of ``constant``."""
     sizes, rows = value.row_sizes, value.constant.size
     longest = max(1, int(sizes.max(initial=0)))
     coefficients, labels = np.full((rows, longest), np.nan), np.full((rows, longest), -1, dtype=np.int32)
     present = np.arange(longest) < sizes[:, None]
     coefficients[present], labels[present] = value.terms.data, value.terms.indices
     terms = {"coeffs": coefficients, "vars": labels}
-    arrays = {name: ((*dims, "_term"), array.reshape(*value.shape, longest)) for name, array in terms.items()}
-    coords = coordinates(dims, value.shape, samples)
-    return LinearExpression(xr.Dataset(arrays | {"const": (dims, value.constant)}, coords=coords), model)
+    arrays = {name: ((*constant.dims, "_term"), array.reshape(*constant.shape, longest)) for name, array in terms.items()}
+    return LinearExpression(xr.Dataset(arrays | {"const": (constant.dims, constant.values)}, coords=constant.coords), model)
 
 
 def value_range(model: linopy.Model, value: Affine) -> tuple[Array, Array]:

@@ -100,10 +100,10 @@ def add_loss(encoding: Encoding, labels: ArrayLike, loss: Loss) -> LinearExpress
 
 
 def _cross_entropy(enc: Encoding, labels: Ints) -> LinearExpression:
-    lower, upper = (np.asarray(end.values) for end in (enc.output.lower, enc.output.upper))
+    lower, upper = enc.output_range
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         raise UnboundedError("the logits have no finite bounds, so cross-entropy cannot be modelled; bound the network's input")
-    y: Ints = enc.output.labels.values
+    y: Ints = enc.output_labels
     t = _per_sample(enc, "lse", np.logaddexp.reduce(lower, axis=1), np.logaddexp.reduce(upper, axis=1))
     enc.derive(t, lambda points: torch.logsumexp(points[:, y], dim=2))
     enc.convex.append((y, t))
@@ -112,9 +112,9 @@ def _cross_entropy(enc: Encoding, labels: Ints) -> LinearExpression:
 
 
 def _margin(enc: Encoding, labels: Ints, margin: float) -> LinearExpression:
-    y = enc.output.labels.values
+    y, (lower, upper) = enc.output_labels, enc.output_range
     samples, classes = y.shape
-    upper = np.maximum(0.0, enc.output.upper.values.max(axis=1) - enc.output.lower.values.min(axis=1) + margin)
+    upper = np.maximum(0.0, upper.max(axis=1) - lower.min(axis=1) + margin)
     hinge = _per_sample(enc, "hinge", np.zeros(samples), upper)
     enc.derive(hinge, lambda points: _margin_loss(points[:, y], labels, margin))
     others = y[np.arange(classes) != labels[:, None]]
@@ -133,7 +133,7 @@ def _margin_loss(logits: torch.Tensor, labels: Ints, margin: float) -> torch.Ten
 
 def _per_sample(enc: Encoding, name: str, lower: Array, upper: Array) -> Ints:
     """Add one variable per sample, and return the labels."""
-    labels: Ints = add_variables(enc.model, name, lower, upper, {"sample": enc.samples.values}).labels.values
+    labels: Ints = add_variables(enc.model, name, lower, upper, {str(enc.samples.dims[0]): enc.samples.values}).labels.values
     return labels
 
 

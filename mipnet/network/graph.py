@@ -134,8 +134,8 @@ class Network:
 
     ``softmax`` is the softmax or log-softmax that a reader took off the end of the file or module, or None.  The last node then holds
     its argument, the logits: `forward` returns these, and `outputs` what the file or module returns.  ``notes`` record what the reader
-    changed.  ``modules`` maps a node's `origin` to the path of the torch module that it was read from.  Build a network with
-    `Network.build` or with a reader.
+    changed.  ``modules`` maps a node's `origin` to the path of the torch module that it was read from.  ``input_names`` names the inputs
+    of a network with one axis, in their order; empty if they have no names.  Build a network with `Network.build` or with a reader.
     """
 
     input_shape: Shape
@@ -143,6 +143,7 @@ class Network:
     notes: tuple[str, ...] = field(default=())
     modules: Mapping[str, str] = field(default_factory=dict)
     softmax: FinalSoftmax | None = None
+    input_names: tuple[str, ...] = ()
 
     @staticmethod
     @suggest_keywords
@@ -298,6 +299,21 @@ class Network:
     def with_notes(self, *notes: str) -> Network:
         """Return the same network with further notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+    @suggest_keywords
+    def with_input_names(self, names: Sequence[str]) -> Network:
+        """Return the same network with names of its inputs, in their order, by which `mipnet.add_network` aligns them.
+
+        Raises `NetworkError` unless the input has one axis and each of its elements a name of its own.
+        """
+        given = tuple(names)
+        if len(self.input_shape) != 1 or isinstance(names, str) or len(given) != self.input_shape[0]:
+            raise NetworkError(
+                f"{names!r} were given as names of an input of shape {self.input_shape}; expected one for each of its elements"
+            )
+        if len(set(given)) < len(given):
+            raise NetworkError(f"the input names {', '.join(map(str, given))} contain one twice; expected a name of its own for each input")
+        return replace(self, input_names=given)
 
 
 def size(shape: Shape) -> int:

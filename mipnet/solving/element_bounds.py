@@ -19,7 +19,7 @@ from mipnet.backend.scaling import Scales, scaled
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import InputError, MemoryLimitReached, SolverFailure, TimeLimitReached
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
-from mipnet.model.encoding import encode
+from mipnet.model.encode import encode
 from mipnet.model.to_program import from_model
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.solving.program_sessions import OpenProgram

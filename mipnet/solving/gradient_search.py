@@ -23,12 +23,13 @@ from torch import Tensor
 
 from mipnet.arrays import Array, Columns, Mask
 from mipnet.backend import Program
+from mipnet.formulations.affine import Affine
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.memory import count_in_memory
 from mipnet.model.encoding import Encoding
 from mipnet.model.to_program import column_lookup
 from mipnet.network.gates import gated_value
-from mipnet.network.graph import INPUT_NODE, size
+from mipnet.network.graph import size
 from mipnet.network.pass_cost import GRADIENT_ELEMENT_BYTES
 
 STEP_SIZE_FIRST, STEP_SIZE_LAST = 0.25, 0.01
@@ -146,7 +147,7 @@ class GradientSearch:
         computed = np.zeros(self.program.columns, dtype=np.bool_)
         computed[self.free] = True
         for each in self.encodings:
-            for labels in (each.output.labels.values, *(labels for labels, _ in each.derived)):
+            for labels in (each.output_labels, *(labels for labels, _ in each.derived)):
                 computed[self._where[np.asarray(labels).reshape(-1)]] = True
         return computed
 
@@ -181,7 +182,7 @@ class GradientSearch:
         point = torch.zeros(len(free), self.program.columns, dtype=torch.float64).index_copy(1, torch.as_tensor(self.free), free)
         for each in self.encodings:
             output = self._network_output(each, point)
-            point = point.index_copy(1, self._columns(each.output.labels.values), output.reshape(len(free), -1))
+            point = point.index_copy(1, self._columns(each.output_labels), output.reshape(len(free), -1))
             for labels, function in each.derived:
                 value = function(self._by_label(each, point))
                 point = point.index_copy(1, self._columns(labels), value.reshape(len(free), -1))
@@ -195,11 +196,20 @@ class GradientSearch:
         return wide.index_copy(1, torch.as_tensor(np.asarray(self.program.labels)), point)
 
     def _network_output(self, encoding: Encoding, point: Tensor) -> Tensor:
-        count, source = len(point), encoding.values[INPUT_NODE]
+        count, source = len(point), encoding.source
         x = torch.tensor(source.constant).expand(count, *source.shape)
         if not source.is_fixed:
-            x = point[:, self._columns(_input_labels(encoding))].reshape(count, *source.shape)
+            x = self._input(source, point)
         return encoding.network.values(x.flatten(0, 1), self._gates(encoding, point))[encoding.network.output.name]
+
+    def _input(self, source: Affine, point: Tensor) -> Tensor:
+        """Return the input of a network at points by column, shape ``(point, sample, *input_shape)``."""
+        own = self._columns(source.terms.indices.astype(np.int64))
+        if (source.row_sizes == 1).all() and (source.terms.data == 1).all() and not source.constant.any():
+            return point[:, own].reshape(len(point), *source.shape)
+        row = torch.as_tensor(np.repeat(np.arange(source.constant.size), source.row_sizes))
+        each = torch.tensor(source.constant.reshape(-1)).expand(len(point), -1)
+        return each.index_add(1, row, point[:, own] * torch.as_tensor(source.terms.data)).reshape(len(point), *source.shape)
 
     def _gates(self, encoding: Encoding, point: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
         actions: dict[str, Callable[[Tensor], Tensor]] = {}
@@ -219,7 +229,7 @@ class GradientSearch:
             point[np.asarray(self.program.labels)[self.free]] = each
             for encoding in self.encodings:
                 scores = {name: point[v.labels.values] for name, v in encoding.scores.items()}
-                found = encoding.point(encoding.value(INPUT_NODE, point), scores)[: len(point)]
+                found = encoding.point(encoding.source.evaluate(point), scores)[: len(point)]
                 point = np.where(np.isnan(found), point, found)
             values.append(float(self.program.cost @ point[self.program.labels]))
         return torch.nan_to_num(torch.tensor(values, dtype=torch.float64), nan=torch.inf)
@@ -255,7 +265,7 @@ class _BestPoints:
 
 def _input_labels(encoding: Encoding) -> Columns:
     """Return the labels of the input variables of a network; none if its input is fixed."""
-    source = encoding.values[INPUT_NODE]
+    source = encoding.source
     return np.empty(0, dtype=np.int64) if source.is_fixed else source.terms.indices.astype(np.int64)
 
 

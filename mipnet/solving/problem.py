@@ -16,13 +16,12 @@ import linopy
 import numpy as np
 import xarray as xr
 
-from mipnet.arrays import Array, Columns, Mask
+from mipnet.arrays import Array, Columns, Mask, activity, widen
 from mipnet.backend import Program
 from mipnet.errors import InputError, UnsupportedError
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import column_lookup, from_model
 from mipnet.network.given_arrays import as_labelled, numbers, spread
-from mipnet.network.graph import INPUT_NODE
 from mipnet.solving.gradient_search import GradientSearch
 from mipnet.solving.replay import labelled, replay
 from mipnet.solving.separators import IdealCuts, Separator, Squares
@@ -132,12 +131,19 @@ class Modelled(Problem):
         """Return a forward pass at the centre of the input set with all scores 1, both clipped to the current bounds."""
         lower, upper = (np.full(self._label_count, end) for end in (-np.inf, np.inf))
         lower[self.program.labels], upper[self.program.labels] = self.program.lower, self.program.upper
-        source, x = encoding.values[INPUT_NODE], encoding.region.centre
+        source, x = encoding.source, encoding.region.centre
+        middle = np.full(self._label_count, np.nan)
         if not source.is_fixed:
-            labels = source.terms.indices
-            x = np.clip(x.reshape(-1), lower[labels], upper[labels]).reshape(x.shape)
+            if encoding.host is None and (source.row_sizes == 1).all():
+                middle[source.terms.indices] = x.reshape(-1)
+            else:
+                labels = np.unique(source.terms.indices)
+                middle[labels] = _centres(lower[labels], upper[labels])
+            middle = np.clip(middle, lower, upper)
+            x = encoding.region.nearest(source.evaluate(middle))
         scores = {name: variable.labels.values for name, variable in encoding.scores.items()}
-        return encoding.point(x, {name: np.clip(1.0, lower[labels], upper[labels]) for name, labels in scores.items()})
+        point = encoding.point(x, {name: np.clip(1.0, lower[labels], upper[labels]) for name, labels in scores.items()})
+        return np.where(np.isnan(point), middle, point)
 
     def replay(self, x: Array, *, compare: bool = True) -> tuple[Array, float | None]:
         """Replay one network after another with `mipnet.solving.problem.replay`; the difference is the largest one."""
@@ -209,20 +215,33 @@ def _user_rows(model: linopy.Model, encodings: Sequence[Encoding]) -> Mask:
 
 def _check_region(encoding: Encoding, program: Program) -> None:
     """Raise `InputError` if an input variable has bounds outside the input set for which the bounds of the network were computed."""
-    source = encoding.values[INPUT_NODE]
+    source = encoding.source
     if source.is_fixed:
         return
     labels = np.asarray(program.labels)
-    columns = column_lookup(labels)[source.terms.indices]
+    width = max(source.terms.shape[1], int(labels.max(initial=-1)) + 1)
+    ends = [np.zeros(width), np.zeros(width)]
+    for end, given in zip(ends, (program.lower, program.upper), strict=True):
+        end[labels] = given
+    low, high = (found + source.constant.reshape(-1) for found in activity(widen(source.terms, width), *ends))
     lower, upper = (end.reshape(-1) for end in (encoding.region.lower, encoding.region.upper))
-    rounding = FEASIBILITY_ROUNDING * (upper - lower)
-    lower, upper = lower - rounding, upper + rounding
-    wider = (program.lower[columns] < lower) | (program.upper[columns] > upper)
+    rounding = FEASIBILITY_ROUNDING * (upper - lower) + (0.0 if encoding.host is None else FEASIBILITY_ROUNDING * (1 + np.abs(lower)))
+    wider = ~((low >= lower - rounding) & (high <= upper + rounding))
+    if encoding.enforced is not None:
+        wider &= ~encoding.enforced.reshape(-1)
     if wider.any():
         raise InputError(
             f"{np.count_nonzero(wider)} inputs of the network have wider bounds than when it was written into the model, and its big-Ms"
             " are not valid for them; set the bounds before you add the network"
         )
+
+
+def _centres(lower: Array, upper: Array) -> Array:
+    """Return the middle of each interval; of a half-line its end, and 0 of a line."""
+    below, above = np.isfinite(lower), np.isfinite(upper)
+    low, high = np.where(below, lower, np.where(above, upper, 0.0)), np.where(above, upper, np.where(below, lower, 0.0))
+    middle: Array = (low + high) / 2
+    return middle
 
 
 def if_feasible(program: Program, point: Array) -> Array | None:

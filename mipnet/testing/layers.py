@@ -16,7 +16,7 @@ from mipnet.bounds.linear_rules import backward, has_backward, is_elementwise, i
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.formulations.registry import formulations, is_affine, linear_map
 from mipnet.layers import Dense, Reshape
-from mipnet.model.encoding import encode
+from mipnet.model.encode import encode
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import INPUT_NODE, Layer, Network, size
 from mipnet.network.sets import Box

@@ -26,7 +26,7 @@ from mipnet.bounds.user_bounds import BoundsByNode
 from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.result_warnings import left_out_if_too_large
-from mipnet.model.encoding import encode
+from mipnet.model.encode import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box

@@ -14,7 +14,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Feature, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
-from mipnet.model.encoding import encode
+from mipnet.model.encode import encode
 from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, proof_limits, tolerance_margin
 from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.mip_settings import MipSettings

@@ -22,7 +22,8 @@ from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays, kept_parts
 from mipnet.limits.result_warnings import add_warning, carries_warnings, left_out_if_too_large
-from mipnet.model.encoding import Encoding, encode
+from mipnet.model.encode import encode
+from mipnet.model.encoding import Encoding
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case, Clause, Property

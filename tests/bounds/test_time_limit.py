@@ -81,10 +81,11 @@ def test_an_encoding_is_whole_or_none(monkeypatch):
     x = model.variables["input"].isel(sample=0)
     clock = TickingClock(monkeypatch)
     with pytest.raises(TimeLimitReached, match=r"write layer `\w+` into the model"):
-        mn.add_network(model, network, x, prefix="again_", bounds=known, time_limit=5)
+        mn.add_network(model, network, x, prefix="again_", formulation=mn.EmbeddingSettings(bounds=known, time_limit=5))
     assert {*model.variables, *model.constraints} == before
     clock.moves = 0.0
-    assert mn.add_network(model, network, x, prefix="again_", time_limit=1).output.shape[1:] == network.output_shape
+    handle = mn.add_network(model, network, x, prefix="again_", formulation=mn.EmbeddingSettings(time_limit=1))
+    assert handle.output.shape == network.output_shape
     assert mn.encode(network, region, bounds="alpha", time_limit=1).bounds.method == "alpha"
 
 

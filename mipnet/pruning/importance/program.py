@@ -25,8 +25,10 @@ from numpy.typing import ArrayLike
 from mipnet.backend import Backend, Limits, OnEvent, Options, Status
 from mipnet.bounds.interval import Mode
 from mipnet.errors import InputError, check_choice, suggest_keywords
+from mipnet.formulations.formulation_choice import Formulation
 from mipnet.limits.result_warnings import add_warning, carries_warnings
-from mipnet.model.encoding import Encoding, Formulation, encode
+from mipnet.model.encode import encode
+from mipnet.model.encoding import Encoding
 from mipnet.model.losses import add_loss, check_labels
 from mipnet.network.gates import Gate, find_gates
 from mipnet.network.given_arrays import samples_by_label

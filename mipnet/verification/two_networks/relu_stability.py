@@ -26,7 +26,7 @@ from mipnet.layers import Concat, ReLU, Reshape
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays
 from mipnet.limits.result_warnings import add_warning, left_out_if_too_large
-from mipnet.model.encoding import encode
+from mipnet.model.encode import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Clause

@@ -1,0 +1,144 @@
+"""Bounds of the inputs of an embedded network: those of the user's variables, by interval arithmetic, and those that the user gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import linopy
+import numpy as np
+import xarray as xr
+
+from mipnet.arrays import Array, Mask, activity, widen
+from mipnet.embedding.inputs import Inputs
+from mipnet.errors import DataError, InputError, UnboundedError, meant
+from mipnet.formulations.linopy_rows import column_bounds
+from mipnet.network.given_arrays import as_labelled
+
+InputBounds = Mapping[str, Any] | tuple[Any, Any] | xr.Dataset
+"""Bounds of inputs: ``{"wind": (0, 25)}`` by feature, or a pair of lower and upper bounds of all features, or a Dataset with these names.
+
+Each end is a number, an array of the shape of one input, or a labelled array over dimensions of the samples and of the features.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class InputRange:
+    """The input set ``lower <= x <= upper``, ``(sample, *input_shape)``.
+
+    ``tighter`` marks the inputs whose given bounds are tighter than those that the user's variables have.
+    """
+
+    lower: Array
+    upper: Array
+    tighter: Mask
+
+
+def find_bounds(model: linopy.Model, inputs: Inputs, given: InputBounds | None, what: str) -> InputRange:
+    """Return the bounds of all inputs.
+
+    Raises `UnboundedError`, naming a feature, if an end is missing or infinite; `InputError` if bounds exclude each other.
+    """
+    lower, upper = _of_variables(model, inputs)
+    low, high = _given(inputs, given)
+    tighter = (low > lower) | (high < upper)
+    lower, upper = np.maximum(lower, low), np.minimum(upper, high)
+    for end, side in ((lower, "lower"), (upper, "upper")):
+        if not np.isfinite(end).all():
+            fault = _named(inputs, ~np.isfinite(end), what, f"has infinite bounds: no {side} bound")
+            raise UnboundedError(
+                f"{fault}; set finite bounds, or give `bounds={{name: (lower, upper)}}`: the big-Ms are computed from them"
+            )
+    if (lower > upper).any():
+        raise InputError(f"{_named(inputs, lower > upper, what, 'has bounds that exclude each other')}; expected lower <= upper")
+    return InputRange(lower, upper, tighter)
+
+
+def _of_variables(model: linopy.Model, inputs: Inputs) -> tuple[Array, Array]:
+    value, (lower, upper) = inputs.value, column_bounds(model)
+    low, high = activity(widen(value.terms, len(lower)), lower, upper)
+    return low.reshape(value.shape) + value.constant, high.reshape(value.shape) + value.constant
+
+
+def _named(inputs: Inputs, where: Mask, what: str, fault: str) -> str:
+    flat = where.reshape(len(where), -1)
+    sample, element = np.argwhere(flat)[0]
+    at = inputs.grid.describe(int(sample))
+    others = np.count_nonzero(flat) - 1
+    return f"{what} {fault} of feature `{inputs.features[element]}`{f' at {at}' if at else ''}" + (
+        f" and in {others} other places" if others else ""
+    )
+
+
+def _given(inputs: Inputs, given: InputBounds | None) -> tuple[Array, Array]:
+    """Return the given bounds of all inputs; infinite where there are none."""
+    shape = inputs.value.shape
+    ends = [np.full(shape, -np.inf), np.full(shape, np.inf)]
+    if given is None:
+        return ends[0], ends[1]
+    if isinstance(given, xr.Dataset):
+        lacking = [name for name in ("lower", "upper") if name not in given]
+        if lacking:
+            raise DataError(f"`bounds` is a Dataset without `{lacking[0]}`; expected arrays `lower` and `upper`")
+        given = (given["lower"], given["upper"])
+    if isinstance(given, Mapping):
+        for name, pair in given.items():
+            if str(name) not in inputs.features:
+                raise InputError(f"`bounds` has `{name}`; the features are {', '.join(inputs.features)}{meant(str(name), inputs.features)}")
+            element = inputs.features.index(str(name))
+            for end, side in zip(ends, _pair(pair, f"`bounds` of `{name}`"), strict=True):
+                if side is not None:
+                    end.reshape(len(end), -1)[:, element] = _of_samples(inputs, side, f"`bounds` of `{name}`")
+        return ends[0], ends[1]
+    low, high = (end if side is None else _of_all(inputs, side) for end, side in zip(ends, _pair(given, "`bounds`"), strict=True))
+    return low, high
+
+
+def _pair(given: Any, what: str) -> tuple[Any, Any]:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise InputError(f"{what} is {type(given).__name__}; expected a pair of lower and upper bounds, of which one may be None")
+    return given[0], given[1]
+
+
+def _of_samples(inputs: Inputs, end: Any, what: str) -> Array:
+    """Return one end of one feature, per sample."""
+    labelled, places = as_labelled(end), inputs.grid.places
+    if labelled is None:
+        if np.ndim(end) != 0:
+            raise DataError(f"{what} is an array without labels; expected a number, or a labelled array over {places.dims}")
+        return np.full(len(inputs.value.constant), float(end))
+    return inputs.grid.gathered(_over(labelled, places, what))
+
+
+def _of_all(inputs: Inputs, end: Any) -> Array:
+    """Return one end of all features, of shape ``(sample, *input_shape)``."""
+    shape, labelled, grid = inputs.value.shape, as_labelled(end), inputs.grid
+    if labelled is None:
+        array = np.asarray(end, dtype=np.float64)
+        if array.shape not in ((), shape[1:]):
+            raise DataError(f"`bounds` have shape {array.shape}; expected a number, an array of shape {shape[1:]}, or a labelled one")
+        return np.array(np.broadcast_to(array, shape))
+    frame = xr.DataArray(np.zeros((*grid.places.shape, *shape[1:])), dims=(*grid.places.dims, *grid.feature_dims))
+    frame = frame.assign_coords(grid.places.coords).assign_coords(grid.feature_coords)
+    return grid.gathered(_over(labelled, frame, "`bounds`"))
+
+
+def _over(array: xr.DataArray, frame: xr.DataArray, what: str) -> xr.DataArray:
+    """Return an array broadcast over the dimensions of a frame, by label; NaN becomes infinity of neither side, an error elsewhere."""
+    unknown = [str(dim) for dim in array.dims if dim not in frame.dims]
+    if unknown:
+        raise DataError(f"{what} have the dimension `{unknown[0]}`; expected some of {tuple(map(str, frame.dims))}")
+    for dim in array.dims:
+        own, wanted = array.indexes.get(dim), frame.indexes.get(dim)
+        if own is not None and wanted is not None and not own.equals(wanted):
+            positions = own.get_indexer(wanted)
+            if (positions < 0).any():
+                raise DataError(f"{what} lack {dim}={wanted[int(np.argmin(positions))]}; expected bounds for every label of the inputs")
+            array = array.isel({dim: positions})
+        elif array.sizes[dim] != frame.sizes[dim]:
+            raise DataError(f"{what} have {array.sizes[dim]} entries along `{dim}`; expected {frame.sizes[dim]}")
+    plain = array.drop_vars(list(array.coords)).astype(np.float64)
+    if bool(plain.isnull().any()):
+        raise DataError(f"{what} contain NaN; expected numbers, or infinity where there is no bound")
+    return plain.expand_dims({dim: frame.sizes[dim] for dim in frame.dims if dim not in plain.dims}).transpose(*frame.dims)

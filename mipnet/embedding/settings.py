@@ -1,0 +1,42 @@
+"""The settings of `mipnet.add_network` that are seldom needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mipnet.bounds.boxes import Bounds
+from mipnet.bounds.interval import Mode
+from mipnet.errors import InputError, suggest_keywords
+from mipnet.formulations.formulation_choice import Formulation
+from mipnet.limits.deadline import TimeLimit
+
+
+@suggest_keywords
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    """How `mipnet.add_network` writes a network; its argument ``formulation`` takes these settings in place of a formulation.
+
+        mn.add_network(model, net, x, formulation=mn.EmbeddingSettings({"relu": "sos1"}, bounds="alpha", time_limit=60))
+
+    Parameters
+    ----------
+    formulation
+        The formulation by lower-case layer name, as for `mipnet.encode`.
+    bounds
+        How the bounds of all nodes are computed from those of the inputs, or these bounds, as for `mipnet.encode`.
+    time_limit
+        Seconds of the whole call, None for no limit.
+    """
+
+    formulation: Formulation | None = None
+    bounds: Mode | Bounds = "sound"
+    time_limit: TimeLimit = None
+
+    @staticmethod
+    def of(given: Formulation | EmbeddingSettings | None) -> EmbeddingSettings:
+        """Return settings as they are, and a formulation as settings; raises `InputError` for anything else."""
+        if isinstance(given, EmbeddingSettings):
+            return given
+        if isinstance(given, str):
+            raise InputError(f"the formulation is `{given}`; expected a mapping such as {{'relu': {given!r}}}, or `mn.EmbeddingSettings`")
+        return EmbeddingSettings(given)
