@@ -175,7 +175,7 @@ def _instead_of_module(given: object) -> str | None:
 
 
 def _instead_of_formulation(given: object) -> str | None:
-    if given is None or isinstance(given, Mapping):
+    if given is None or isinstance(given, Mapping) or _is_of(given, "EmbeddingSettings"):
         return None
     return f"a mapping from layers to names, such as {{'relu': {given!r}}}" if isinstance(given, str) else "a mapping from layers to names"
 
@@ -222,7 +222,6 @@ NOT_MISTAKEN = (
     "Network | nn.Module",
     "str",
     "Network | torch.nn.Module | str | Path",
-    "Formulation | EmbeddingSettings | None",
 )
 """Annotations of arguments that are called as in `EXPECTED_KINDS`, and take what is a mistake elsewhere."""
 

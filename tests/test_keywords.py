@@ -42,12 +42,15 @@ MISTAKEN = {
 RESULTS = ("MipnetError", "Bounds", "Compressed", "Encoding", "Explained", "Feature", "Status", "encoding", "compress")
 """What users do not call with a network or a formulation of their own; and `compress`, which takes networks and modules."""
 
+MODULES_TOO = ("add_network", "add_predictor")
+"""What takes a module in place of a network."""
+
 TAKERS = [
     (name, argument)
     for name in mn.__all__
     if callable(target := getattr(mn, name)) and name not in RESULTS
     for argument in MISTAKEN
-    if argument in signature(target).parameters
+    if argument in signature(target).parameters and not (argument == "network" and name in MODULES_TOO)
 ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mipnet.arrays import Ints
-from mipnet.embedding.sources import Source
+from mipnet.embedding.sources import InputSource
 from mipnet.errors import DataError, InputError
 from mipnet.network.given_arrays import label_order
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
@@ -30,7 +30,7 @@ FeatureDim = str | Sequence[str] | None
 """The dimension of the features, or one for each axis of the network's input; None to decide it."""
 
 
-def find_feature_dims(source: Source, network: Network, given: FeatureDim) -> tuple[str, ...]:
+def find_feature_dims(source: InputSource, network: Network, given: FeatureDim) -> tuple[str, ...]:
     """Return the dimensions of a source that hold one input of the network, in the order of its axes.
 
     A network of a single input may have none.  Raises `InputError` if ``given`` does not fit, and if the dimensions leave a choice.
@@ -40,7 +40,7 @@ def find_feature_dims(source: Source, network: Network, given: FeatureDim) -> tu
     return _one(source, network) if len(network.input_shape) == 1 else _several(source, network)
 
 
-def _checked(source: Source, network: Network, dims: tuple[str, ...]) -> tuple[str, ...]:
+def _checked(source: InputSource, network: Network, dims: tuple[str, ...]) -> tuple[str, ...]:
     sizes = source.sizes
     missing = [dim for dim in dims if dim not in sizes]
     if missing:
@@ -54,7 +54,7 @@ def _checked(source: Source, network: Network, dims: tuple[str, ...]) -> tuple[s
     return dims
 
 
-def _one(source: Source, network: Network) -> tuple[str, ...]:
+def _one(source: InputSource, network: Network) -> tuple[str, ...]:
     sizes, (count,) = source.sizes, network.input_shape
     shares = {dim: _share_named(source, dim, network.input_names) for dim in sizes}
     named = [dim for dim in sizes if shares[dim] == 1.0] or [dim for dim in sizes if shares[dim] > 0]
@@ -75,13 +75,13 @@ def _one(source: Source, network: Network) -> tuple[str, ...]:
     raise _ambiguous(source, network, fits)
 
 
-def _fitting(source: Source, network: Network, dim: str) -> tuple[str, ...]:
+def _fitting(source: InputSource, network: Network, dim: str) -> tuple[str, ...]:
     if source.sizes[dim] != network.input_shape[0]:
         raise DataError(f"{source.what} has {source.sizes[dim]} entries along `{dim}`; the network takes {network.input_shape[0]} features")
     return (dim,)
 
 
-def _share_named(source: Source, dim: str, names: tuple[str, ...]) -> float:
+def _share_named(source: InputSource, dim: str, names: tuple[str, ...]) -> float:
     """Return the share of a dimension's labels and of the network's names that stand in both; 0 if the network has no names."""
     labels = source.labels_of(dim)
     if not names or labels is None or isinstance(labels, pd.MultiIndex):
@@ -90,7 +90,7 @@ def _share_named(source: Source, dim: str, names: tuple[str, ...]) -> float:
     return both / max(len(labels), len(names))
 
 
-def _several(source: Source, network: Network) -> tuple[str, ...]:
+def _several(source: InputSource, network: Network) -> tuple[str, ...]:
     sizes, shape = source.sizes, network.input_shape
     own = dims_of(INPUT_NODE, shape)
     if set(own) <= set(sizes):
@@ -116,7 +116,7 @@ def _number(dim: str) -> int:
     return int(dim[len(dim.rstrip("0123456789")) :])
 
 
-def _ambiguous(source: Source, network: Network, fits: list[str]) -> InputError:
+def _ambiguous(source: InputSource, network: Network, fits: list[str]) -> InputError:
     count = network.input_shape[0]
     found = f"{source.what} has dimensions {_shown(source.sizes)}, and the network takes {count} features"
     if not fits:

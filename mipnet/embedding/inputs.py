@@ -19,7 +19,7 @@ from scipy import sparse
 
 from mipnet.arrays import Csr, Ints, widen
 from mipnet.embedding.feature_axes import FeatureDim, feature_order, find_feature_dims
-from mipnet.embedding.sources import Source, read_source
+from mipnet.embedding.sources import InputSource, read_source
 from mipnet.errors import DataError, InputError
 from mipnet.formulations.affine import Affine
 from mipnet.model.sample_grid import SampleGrid
@@ -81,7 +81,7 @@ def _feature_names(network: Network, labels: Mapping[str, pd.Index | None]) -> t
     return tuple(", ".join(map(str, at)) for at in np.stack(np.meshgrid(*map(np.asarray, each), indexing="ij"), -1).reshape(-1, len(each)))
 
 
-def _frame(source: Source, outer: tuple[str, ...]) -> xr.DataArray:
+def _frame(source: InputSource, outer: tuple[str, ...]) -> xr.DataArray:
     """Return an array over the dimensions of the samples with their coordinates."""
     lacking = [dim for dim in source.places.dims if dim not in outer]
     return source.places.isel(dict.fromkeys(lacking, 0), drop=True).transpose(*outer)
@@ -111,7 +111,7 @@ def _of_features(model: linopy.Model, network: Network, given: Any, feature_dim:
     return _combined(sources, index, frame, network, FeatureAxes((dim,), {dim: pd.Index(keys, name=dim)}, tuple(keys)))
 
 
-def _on_levels(sources: list[Source]) -> list[Source]:
+def _on_levels(sources: list[InputSource]) -> list[InputSource]:
     """Return sources of which those over a level of another one's MultiIndex, or over a coordinate of its dimension, have its dimension."""
     dims = {dim for source in sources for dim in source.sizes}
     holders: dict[str, xr.DataArray] = {}
@@ -133,7 +133,7 @@ def _on_levels(sources: list[Source]) -> list[Source]:
     return found
 
 
-def _moved(source: Source, dim: str, target: str, positions: Any, holder: xr.DataArray) -> Source:
+def _moved(source: InputSource, dim: str, target: str, positions: Any, holder: xr.DataArray) -> InputSource:
     """Return a source along ``target`` in place of ``dim``, with these positions of it."""
     places = source.places.drop_vars([name for name, coord in source.places.coords.items() if dim in coord.dims])
     axis = places.dims.index(dim)
@@ -145,10 +145,10 @@ def _moved(source: Source, dim: str, target: str, positions: Any, holder: xr.Dat
     moved = xr.DataArray(values, dims=[target if each == dim else each for each in places.dims]).assign_coords(places.coords)
     if target in holder.coords:
         moved = moved.assign_coords(holder.coords)
-    return Source(moved, source.value, source.absent, source.known, source.what)
+    return InputSource(moved, source.value, source.absent, source.known, source.what)
 
 
-def _common_frame(sources: list[Source]) -> xr.DataArray:
+def _common_frame(sources: list[InputSource]) -> xr.DataArray:
     """Return an array over all dimensions of the sources, with the labels of the variables, or of the numbers where only they have one."""
     deciding = [source for source in sources if not source.known] + [source for source in sources if source.known]
     dims = list(dict.fromkeys(dim for source in sources for dim in source.sizes))
@@ -162,7 +162,7 @@ def _common_frame(sources: list[Source]) -> xr.DataArray:
     return frame
 
 
-def _common_labels(sources: list[Source], dim: str) -> pd.Index | None:
+def _common_labels(sources: list[InputSource], dim: str) -> pd.Index | None:
     """Return the labels along a dimension of sources that have it; the union for variables, and None if no source has labels."""
     indexes = [source.labels_of(dim) for source in sources]
     for source, index in zip(sources, indexes, strict=True):
@@ -182,7 +182,7 @@ def _common_labels(sources: list[Source], dim: str) -> pd.Index | None:
     return union
 
 
-def _with_index(frame: xr.DataArray, dim: str, index: pd.Index, sources: list[Source]) -> xr.DataArray:
+def _with_index(frame: xr.DataArray, dim: str, index: pd.Index, sources: list[InputSource]) -> xr.DataArray:
     """Return an array with labels along a dimension; with further coordinates if the labels are those of one source."""
     for source in sources:
         own = source.labels_of(dim)
@@ -194,7 +194,7 @@ def _with_index(frame: xr.DataArray, dim: str, index: pd.Index, sources: list[So
     return frame.assign_coords({dim: index})
 
 
-def _placed(source: Source, frame: xr.DataArray) -> Any:
+def _placed(source: InputSource, frame: xr.DataArray) -> Any:
     """Return the places of a source over the frame, -1 where it has no such label."""
     for dim in source.sizes:
         own, wanted = source.labels_of(dim), frame.indexes.get(dim)
@@ -205,7 +205,7 @@ def _placed(source: Source, frame: xr.DataArray) -> Any:
     return plain.transpose(*frame.dims).values
 
 
-def _combined(sources: list[Source], index: Ints, frame: xr.DataArray, network: Network, axes: FeatureAxes) -> Inputs:
+def _combined(sources: list[InputSource], index: Ints, frame: xr.DataArray, network: Network, axes: FeatureAxes) -> Inputs:
     """Put the values of all sources together.
 
     ``index`` is the position of each input in the values of all sources one after the other, or -1; its shape is that of ``frame`` and

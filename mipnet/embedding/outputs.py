@@ -11,7 +11,7 @@ import pandas as pd
 
 from mipnet.arrays import Ints
 from mipnet.embedding.feature_axes import feature_order, find_feature_dims
-from mipnet.embedding.sources import Source, read_source
+from mipnet.embedding.sources import InputSource, read_source
 from mipnet.errors import DataError, InputError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows
@@ -55,13 +55,13 @@ def _labels(enc: Encoding, output: Any) -> Ints:
     return _placed(enc, source, dims)
 
 
-def _variable(model: linopy.Model, given: Any, what: str) -> Source:
+def _variable(model: linopy.Model, given: Any, what: str) -> InputSource:
     if not isinstance(given, linopy.Variable):
         raise InputError(f"{what} is a {type(given).__name__}; expected a variable of the model, which the output is tied to")
     return read_source(model, given, what)
 
 
-def _placed(enc: Encoding, source: Source, dims: tuple[str, ...]) -> Ints:
+def _placed(enc: Encoding, source: InputSource, dims: tuple[str, ...]) -> Ints:
     """Return the labels of variables over the samples and ``dims``."""
     grid = enc.grid
     assert grid is not None

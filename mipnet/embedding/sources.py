@@ -1,6 +1,6 @@
 """One thing that a user gives as input of a network: a linopy variable or expression, or numbers, with dimensions and labels.
 
-`Source` holds it as flat affine values, and their places over its dimensions.  Places are then aligned, transposed and broadcast.
+`InputSource` holds it as flat affine values, and their places over its dimensions.  Places are then aligned, transposed and broadcast.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mipnet.formulations.affine import Affine
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class InputSource:
     """Affine values with dimensions and labels.
 
     ``places[...]`` is the position in the flat ``value``.  ``absent`` marks positions without a value, such as those of masked
@@ -41,14 +41,14 @@ class Source:
         """Return the labels along a dimension, or None if it has none."""
         return self.places.indexes.get(dim)
 
-    def taken(self, dim: str, positions: Any) -> Source:
+    def taken(self, dim: str, positions: Any) -> InputSource:
         """Return the source with these positions along a dimension, -1 for none."""
         taken = self.places.isel({dim: np.where(positions >= 0, positions, 0)})
         outside = xr.DataArray(positions < 0, dims=dim)
         return replace(self, places=taken.where(~outside, -1).astype(np.int64).transpose(*self.places.dims))
 
 
-def read_source(model: linopy.Model, given: Any, what: str) -> Source:
+def read_source(model: linopy.Model, given: Any, what: str) -> InputSource:
     """Return what a user gave as a source.
 
     Raises `InputError` for a variable or an expression of another model, and for anything that is neither one of these nor a number or a
@@ -58,7 +58,7 @@ def read_source(model: linopy.Model, given: Any, what: str) -> Source:
         what = f"variable `{given.name}`"
         labels = given.labels
         _check_model(model, given.model, what)
-        return Source(_places(labels), Affine.of(labels.values).reshape(-1), labels.values.reshape(-1) < 0, known=False, what=what)
+        return InputSource(_places(labels), Affine.of(labels.values).reshape(-1), labels.values.reshape(-1) < 0, known=False, what=what)
     if isinstance(given, linopy.QuadraticExpression):
         raise UnsupportedError(f"{what} is a quadratic expression; a network takes linear ones")
     if hasattr(given, "to_linexpr"):  # of a scalar variable or a scalar expression
@@ -80,7 +80,7 @@ def _places(frame: xr.DataArray) -> xr.DataArray:
     return places.assign_coords(frame.drop_vars([name for name in frame.coords if name not in kept]).coords)
 
 
-def _of_expression(given: linopy.LinearExpression, what: str) -> Source:
+def _of_expression(given: linopy.LinearExpression, what: str) -> InputSource:
     """Read an expression.  A place without variables is absent as linopy means it.
 
     With ``linopy.options["semantics"] = "v1"`` the constant of an absent place is NaN; with ``"legacy"`` a masked variable leaves no trace
@@ -105,10 +105,10 @@ def _of_expression(given: linopy.LinearExpression, what: str) -> Source:
                 " masked variable there; give a list or dict of variables and numbers, or set `linopy.options['semantics'] = 'v1'`"
             )
         absent |= bare
-    return Source(_places(frame), Affine(terms, np.where(absent, 0.0, constant)), absent, known=False, what=what)
+    return InputSource(_places(frame), Affine(terms, np.where(absent, 0.0, constant)), absent, known=False, what=what)
 
 
-def _of_numbers(given: Any, what: str) -> Source:
+def _of_numbers(given: Any, what: str) -> InputSource:
     if isinstance(given, pd.Series | pd.DataFrame):
         axes = [given.index] if isinstance(given, pd.Series) else [given.index, given.columns]
         if any(axis.name is None and not isinstance(axis, pd.MultiIndex) for axis in axes):
@@ -127,4 +127,4 @@ def _of_numbers(given: Any, what: str) -> Source:
     if frame.dtype.kind not in "biuf":
         raise DataError(f"{what} is of type {frame.dtype} and not of numbers; expected real numbers")
     values = frame.values.reshape(-1).astype(np.float64)
-    return Source(_places(frame), Affine.fixed(values), np.zeros(len(values), dtype=np.bool_), known=True, what=what)
+    return InputSource(_places(frame), Affine.fixed(values), np.zeros(len(values), dtype=np.bool_), known=True, what=what)
