@@ -13,6 +13,7 @@ from torch import Tensor
 from mipnet.bounds.crown import BackwardMethod, CrownRows, KnownBounds, ancestors, bounds_in_parts, lower_bounds
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import is_elementwise, lines
+from mipnet.bounds.projected_adam import AdamVariable, ProjectedAdam
 from mipnet.network.graph import Network, Node, size
 
 ALPHA_STEPS = 20
@@ -46,18 +47,13 @@ def _best_bounds(known: KnownBounds, rows: CrownRows, box: Interval) -> Tensor:
     with torch.enable_grad():
         for choice in choices.values():
             choice.requires_grad_()
-        adam = torch.optim.Adam(choices.values(), lr=ALPHA_RATE)
+        adam = ProjectedAdam([AdamVariable(choice, ALPHA_RATE, 1.0) for choice in choices.values()], ALPHA_RATE_DECAY)
         for _ in range(ALPHA_STEPS):
             found = lower_bounds(known, rows, box, choices)
             best = torch.maximum(best, found.detach())
             if not found.requires_grad or known.late():
                 return best
-            for choice, slope in zip(
-                choices.values(), torch.autograd.grad(-(found / size).sum(), tuple(choices.values()), allow_unused=True), strict=True
-            ):
-                choice.grad = slope
-            adam.step()
-            _project(choices, adam)
+            adam.step(torch.autograd.grad(-(found / size).sum(), tuple(choices.values()), allow_unused=True))
     return torch.maximum(best, lower_bounds(known, rows, box, {name: choice.detach() for name, choice in choices.items()}))
 
 
@@ -71,11 +67,3 @@ def _first_choices(known: KnownBounds, rows: CrownRows) -> dict[str, Tensor]:
                 steep = lines(node.layer, x).of(rows.sample).lower_slope > 0.0
                 choices[node.name] = steep.to(torch.float64).expand(len(rows), *node.shape).clone()
     return choices
-
-
-def _project(choices: dict[str, Tensor], adam: torch.optim.Adam) -> None:
-    with torch.no_grad():
-        for choice in choices.values():
-            choice.clamp_(0.0, 1.0)
-    for group in adam.param_groups:
-        group["lr"] *= ALPHA_RATE_DECAY

@@ -157,7 +157,7 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
         question = replace(question, start=sweep(question, (), "interval"))
     network, known, sites = question.network, question.known(), question.sites
     check_memory(f"the bounds of {question.region.samples:,} samples at every node", _boxes_bytes(question), "give fewer samples")
-    late = Deadline(question.deadline.end + INTERVAL_SECONDS_AFTER_DEADLINE)
+    late = question.deadline.extended(INTERVAL_SECONDS_AFTER_DEADLINE)
     # nodes whose elements vary independently of each other: the interval rule of an affine layer is exact for them
     independent = {INPUT_NODE} if known.ball is None else set()
     with torch.no_grad():

@@ -65,6 +65,10 @@ class Deadline:
         """Return the deadline ``seconds`` from now, or this one if it is later."""
         return Deadline(max(self.end, time.monotonic() + seconds))
 
+    def extended(self, seconds: float) -> Deadline:
+        """Return the deadline this many seconds after this one."""
+        return Deadline(self.end + seconds)
+
     def share(self, part: float) -> Deadline:
         """Return the deadline at which ``part`` of the seconds that are left now (a number from 0 to 1) is used up."""
         return self if math.isinf(self.end) else self.within(part * self.seconds)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
 
-from mipnet.errors import MemoryLimitReached
+from mipnet.errors import MemoryLimitReached, TimeLimitReached
 
 FunctionWithResult = TypeVar("FunctionWithResult", bound=Callable[..., Any])
 
@@ -53,6 +53,15 @@ def carries_warnings(function: FunctionWithResult) -> FunctionWithResult:
         return replace(found, warnings=tuple(dict.fromkeys((*(found.warnings or ()), *added))))
 
     return call  # type: ignore[return-value]
+
+
+@contextmanager
+def left_out_if_late(what: str) -> Iterator[None]:
+    """Run a check that may be left out: if the time ends before it is finished, that is added as a warning."""
+    try:
+        yield
+    except TimeLimitReached:
+        add_warning(f"{what}, because of the time limit")
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, bdtrc
 
 from mipnet.arrays import Array, Mask
-from mipnet.limits.result_warnings import add_warning
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.limits.result_warnings import add_warning, left_out_if_late
 from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
 from mipnet.network.pass_cost import multiplications
@@ -52,14 +53,22 @@ ACCURACY_LOST_MAX = 0.02
 
 
 @align_samples
-def warn_of_images(network: Network, images: ArrayLike, labels: ArrayLike) -> None:
-    """Add a warning (`mipnet.limits.result_warnings`) if images look unscaled, or if the network does no better than chance on them."""
+def warn_of_images(network: Network, images: ArrayLike, labels: ArrayLike, deadline: Deadline = NO_DEADLINE) -> None:
+    """Add a warning (`mipnet.limits.result_warnings`) if images look unscaled, or if the network does no better than chance on them.
+
+    A check that is not finished at the deadline is left out, with a warning.
+    """
     x, y = drawn_images(network, np.asarray(images), np.asarray(labels), passes=2 + len(SCALE_DIVISORS))
     chance = most_frequent_share(y)
     if len(y) < CHECKED_IMAGES_MIN or len(network.output_shape) != 1 or network.output_shape[0] < 2 or chance == 1.0:
         return
-    right = named_right(network, x, y)
-    better = _better_scale(network, x, y, right) or _likelier_scale(network, x, y, right)
+    with left_out_if_late("images and labels were not checked against the network"):
+        _warn_of_scale(network, x, y, chance, deadline)
+
+
+def _warn_of_scale(network: Network, x: Array, y: NDArray[np.int64], chance: float, deadline: Deadline) -> None:
+    right = named_right(network, x, y, deadline)
+    better = _better_scale(network, x, y, right, deadline) or _likelier_scale(network, x, y, right, deadline)
     asked = f"the network names the label of {100 * right.mean():.1f} % of {len(y)} labelled images"
     if better:
         add_warning(f"the images look unscaled: {asked}, and {better}")
@@ -77,9 +86,9 @@ def drawn_images(network: Network, images: Array, labels: NDArray[np.int64], pas
     return images[some], labels[some]
 
 
-def named_right(network: Network, x: Array, y: NDArray[np.int64]) -> Mask:
-    """Return which images the network names right."""
-    return np.asarray(network.forward(x).argmax(axis=1) == y)
+def named_right(network: Network, x: Array, y: NDArray[np.int64], deadline: Deadline = NO_DEADLINE) -> Mask:
+    """Return which images the network names right; raises `TimeLimitReached` after the deadline."""
+    return np.asarray(_logits(network, x, deadline).argmax(axis=1) == y)
 
 
 def most_frequent_share(y: NDArray[np.int64]) -> float:
@@ -95,11 +104,11 @@ def is_chance(right: Mask, chance: float) -> bool:
     return by_chance > CHANCE_PROBABILITY_MAX and some_knowledge <= CHANCE_PROBABILITY_MAX
 
 
-def _better_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mask) -> str:
+def _better_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mask, deadline: Deadline) -> str:
     """Return in words the scale in which the network names significantly more images right, the best one; empty if there is none."""
     found = []
     for words, scaled in _other_scales(x):
-        other = named_right(network, scaled, y)
+        other = named_right(network, scaled, y, deadline)
         gained, lost = int((other & ~right).sum()), int((right & ~other).sum())
         chance = float(bdtrc(gained - 1, gained + lost, 0.5)) if gained else 1.0
         if chance <= OTHER_SCALE_PROBABILITY_MAX and gained - lost >= OTHER_SCALE_GAIN_MIN * len(y):
@@ -107,25 +116,30 @@ def _better_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mask)
     return max(found, default=(0.0, ""))[1]
 
 
-def _likelier_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mask) -> str:
+def _likelier_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mask, deadline: Deadline) -> str:
     """Return in words that images which range like stored ones have a far smaller loss if they are divided by their largest number."""
     largest = float(np.abs(x).max())
     for divisor in STORED_MAXIMA:
         if not divisor / 2 < largest <= divisor:
             continue
-        given, other = losses(network, x, y), losses(network, x / divisor, y)
+        given, other = losses(network, x, y, deadline), losses(network, x / divisor, y, deadline)
         apart, error = float((given - other).mean()), float((given - other).std() / np.sqrt(len(y)))
-        lost = float(right.mean() - named_right(network, x / divisor, y).mean())
+        lost = float(right.mean() - named_right(network, x / divisor, y, deadline).mean())
         if given.mean() > LOSS_FACTOR_MIN * other.mean() and apart > LOSS_DEVIATIONS_MIN * error and lost <= ACCURACY_LOST_MAX:
             loss = f"with a mean cross-entropy of {given.mean():.3g}, but of {other.mean():.3g} if they are divided by {divisor:g}"
             return f"as many in another scale: {loss}"
     return ""
 
 
-def losses(network: Network, x: Array, y: NDArray[np.int64]) -> Array:
-    """Return the cross-entropy of each image, of the network's logits and its label."""
-    logits = network.forward(x)
+def losses(network: Network, x: Array, y: NDArray[np.int64], deadline: Deadline = NO_DEADLINE) -> Array:
+    """Return the cross-entropy of each image, of the network's logits and its label; raises `TimeLimitReached` after the deadline."""
+    logits = _logits(network, x, deadline)
     return np.asarray(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y])
+
+
+def _logits(network: Network, x: Array, deadline: Deadline) -> Array:
+    deadline.check("check the images")
+    return network.forward(x)
 
 
 def _other_scales(x: Array) -> Iterator[tuple[str, Array]]:

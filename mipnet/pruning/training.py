@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mipnet.errors import DataError, InputError, NetworkError, check_choice, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import find_gates
 from mipnet.network.given_arrays import align_samples, numbers
@@ -50,6 +51,9 @@ class TrainingSettings:
         Determines the order of the batches, and dropout.
     on_epoch
         Called as ``on_epoch(epoch, loss)`` after each epoch, counted from 1.
+    time_limit
+        Seconds of each training, None for no limit.  At its end the module keeps the weights that it has, and the epoch that was begun has
+        no loss.
     """
 
     epochs: int = 30
@@ -58,8 +62,10 @@ class TrainingSettings:
     batch: int = 128
     seed: int = 0
     on_epoch: OnEpoch | None = None
+    time_limit: TimeLimit = None
 
     def __post_init__(self) -> None:
+        Deadline.after(self.time_limit)
         if self.epochs < 0 or self.batch < 1 or not self.lr > 0:
             raise InputError(f"epochs is {self.epochs}, batch {self.batch}, lr {self.lr}; expected epochs >= 0, batch >= 1, lr > 0")
         check_choice("the optimizer", self.optimizer, get_args(Optimizer))
@@ -106,6 +112,7 @@ def train(
     Raises `NetworkError` if the loss is no longer finite.
     """
     how = settings.changed(epochs=epochs, lr=lr, seed=seed)
+    deadline = Deadline.after(how.time_limit)
     x, y = _data(module, images, labels)
     if masks is not None:
         put_masks(module, x[:1], masks)
@@ -116,8 +123,11 @@ def train(
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             torch.manual_seed(how.seed)  # for dropout
             for epoch in range(1, how.epochs + 1):
-                losses.append(_epoch(module.train(), step, x, y, _batches(len(x), how.batch, generator)))
-                _report(epoch, losses[-1], how)
+                loss = _epoch(module.train(), step, x, y, _batches(len(x), how.batch, generator), deadline)
+                if loss is None:
+                    break
+                losses.append(loss)
+                _report(epoch, loss, how)
     finally:
         remove_masks(module).eval()
     return losses
@@ -168,9 +178,12 @@ def _batches(samples: int, batch: int, generator: torch.Generator) -> list[Tenso
     return parts
 
 
-def _epoch(module: nn.Module, step: torch.optim.Optimizer, x: Tensor, y: Tensor, batches: list[Tensor]) -> float:
+def _epoch(module: nn.Module, step: torch.optim.Optimizer, x: Tensor, y: Tensor, batches: list[Tensor], deadline: Deadline) -> float | None:
+    """Train on each batch, and return the mean loss; None if the time ends before."""
     total = 0.0
     for index in batches:
+        if deadline.passed:
+            return None
         index = index.to(x.device)
         step.zero_grad()
         loss = F.cross_entropy(_logits(module, x[index], y), y[index])
@@ -275,9 +288,11 @@ def prune_while_training(
 ) -> nn.Module:
     """Return a smaller, trained copy of a module: it is trained, scored by ``score(module)``, pruned, and trained on, by a schedule.
 
-    ``epochs`` and ``seed`` are in place of those of ``settings``.  The optimizer starts anew after each pruning.
+    ``epochs`` and ``seed`` are in place of those of ``settings``, whose ``time_limit`` is that of the whole call; after it, the module is
+    pruned without training.  The optimizer starts anew after each pruning.
     """
     how = settings.changed(epochs=epochs, seed=seed)
+    how = replace(how, time_limit=Deadline.after(how.time_limit))
     small, done, prunings = copy.deepcopy(module), 0, schedule.epochs(how.epochs)
     for epoch in sorted({*prunings, how.epochs}):
         train(small, images, labels, settings=how.changed(epochs=epoch - done, seed=how.seed + done))

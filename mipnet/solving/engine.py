@@ -7,6 +7,7 @@ solution, every variable of the encoding is recomputed, and the reported objecti
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from copy import copy
@@ -23,8 +24,8 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, get_backend
 from mipnet.backend.checks import with_bounds, with_cost
 from mipnet.backend.rewrites import rewrite
-from mipnet.errors import InputError, suggest_keywords
-from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.model.encoding import Encoding
 from mipnet.solving.cut_rounds import CutRounds
 from mipnet.solving.problem import Modelled, if_feasible
@@ -32,10 +33,13 @@ from mipnet.solving.problem import Problem as Problem
 from mipnet.solving.problem import Start as Start
 from mipnet.solving.program_sessions import OpenProgram
 from mipnet.solving.result import Result as Result
-from mipnet.solving.result import check_outcome, make_result
+from mipnet.solving.result import check_outcome, make_result, unsolved_result
 from mipnet.solving.separators import Tangents
 from mipnet.solving.solve_state import PointFunctions, SolveEvents
 from mipnet.solving.start_points import StartPoints
+
+CONVERSION_SECONDS_AFTER_DEADLINE = 0.5
+"""Seconds after the deadline in which a problem is still converted, so that a forward pass can be its answer."""
 
 KEPT_POINTS_MAX = 16
 """Number of best points of earlier solves that are kept as starts."""
@@ -85,13 +89,22 @@ def solve(
     """
     deadline = Deadline.after(time_limit)
     deadline = deadline if limits is None else deadline.within(limits.time)
-    with open_problem(problem, backend, options=options) as opened:
+    began = time.perf_counter()
+    try:
+        opened = open_problem(problem, backend, options=options, time_limit=deadline)
+    except TimeLimitReached as error:
+        return unsolved_result(get_backend(backend), time.perf_counter() - began, str(error), maximise=_maximises(problem))
+    with opened:
         return opened.solve(time_limit=deadline, mip_gap=mip_gap, limits=limits, start=start, on_event=on_event)
 
 
 @suggest_keywords
 def open_problem(
-    problem: Encoding | linopy.Model | Problem, backend: str | Backend = "highs", *, options: Options | None = None
+    problem: Encoding | linopy.Model | Problem,
+    backend: str | Backend = "highs",
+    *,
+    options: Options | None = None,
+    time_limit: TimeLimit = None,
 ) -> OpenProblem:
     """Open a problem that is handed to a solver once and solved many times, with different objectives and bounds.
 
@@ -100,9 +113,10 @@ def open_problem(
                 opened.set_objective(encoding.output.isel(fc3_unit=unit).sum(), sense="max")
                 print(opened.solve(time_limit=60).bound)
 
-    Arguments are as for `solve`.  Later additions to the model have no effect.
+    Arguments are as for `solve`; ``time_limit`` is that of this call.  Later additions to the model have no effect.  Raises
+    `TimeLimitReached` if the time ends before the program is made.
     """
-    return OpenProblem(problem, get_backend(backend), options)
+    return OpenProblem(problem, get_backend(backend), options, Deadline.after(time_limit))
 
 
 class OpenProblem:
@@ -112,8 +126,17 @@ class OpenProblem:
     are valid for every objective; dual bounds do not.  Use it as a context manager.  `open_problem` creates it.
     """
 
-    def __init__(self, problem: Encoding | linopy.Model | Problem, backend: Backend, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        problem: Encoding | linopy.Model | Problem,
+        backend: Backend,
+        options: Options | None = None,
+        deadline: Deadline = NO_DEADLINE,
+    ) -> None:
+        work, deadline = "turn the model into a program", deadline.extended(CONVERSION_SECONDS_AFTER_DEADLINE)
+        deadline.check(work)
         self.problem = copy(problem) if isinstance(problem, Problem) else Modelled.of(problem)
+        deadline.check(work)
         self._rewritten = rewrite(self.problem.program, backend.features)
         self._separators = [*(Tangents(term) for term in self._rewritten.cuts), *self.problem.separators]
         self._opened = OpenProgram(self._rewritten.program, backend, options)
@@ -239,6 +262,13 @@ class OpenProblem:
             point = None if point is None else separator.lift(point)
         feasible = None if point is None else if_feasible(self.problem.program, point)
         return None if feasible is None else self._rewritten.complete(feasible)
+
+
+def _maximises(problem: Encoding | linopy.Model | Problem) -> bool:
+    if isinstance(problem, Problem):
+        return problem.program.maximise
+    model = problem.model if isinstance(problem, Encoding) else problem
+    return str(model.objective.sense) == "max"
 
 
 def _for_minimisation(limits: Limits, *, maximise: bool) -> Limits:

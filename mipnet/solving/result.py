@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import xarray as xr
 
 from mipnet.arrays import Array
-from mipnet.backend import Event, Outcome, Status, relative_gap
+from mipnet.backend import Backend, Event, Outcome, Status, relative_gap
 from mipnet.errors import SolverFailure
 from mipnet.solving.cut_rounds import CUT_ROUNDS_MAX, CutRounds
 from mipnet.solving.problem import Problem
@@ -76,6 +76,29 @@ class Result:
     trace: tuple[Event, ...] = field(default=(), repr=False)
     message: str = ""
     interrupted: bool = False
+
+
+def unsolved_result(backend: Backend, seconds: float, message: str, *, maximise: bool = False) -> Result:
+    """Return the result of a solve whose time ended before the solver had the program: no point, and no bound."""
+    return Result(
+        status=Status.TIME_LIMIT,
+        x=None,
+        point=None,
+        objective=None,
+        bound=math.inf if maximise else -math.inf,
+        gap=math.inf,
+        runtime=seconds,
+        nodes=0,
+        iterations=0,
+        rounds=0,
+        cuts=0,
+        backend=backend.name,
+        version=backend.version(),
+        size={},
+        max_error=None,
+        verified=False,
+        message=message,
+    )
 
 
 def check_outcome(run: CutRounds, outcome: Outcome) -> None:

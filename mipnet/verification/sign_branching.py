@@ -20,6 +20,7 @@ from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass, largest_absolute
 from mipnet.bounds.interval import Interval
+from mipnet.bounds.projected_adam import AdamVariable, ProjectedAdam
 from mipnet.formulations.registry import is_affine
 from mipnet.layers.activations import ReLU
 from mipnet.limits.deadline import Deadline
@@ -190,7 +191,9 @@ class SignBranching:
         """Tighten the bounds of branches by gradient steps, at least by one, and return the branches that are not refuted."""
         self.branches += len(branches)
         slopes, multipliers = (each.clone().requires_grad_() for each in (branches.slopes, branches.multipliers))
-        adam = torch.optim.Adam([{"params": [slopes], "lr": SLOPE_RATE}, {"params": [multipliers], "lr": MULTIPLIER_RATE}])
+        adam = ProjectedAdam(
+            [AdamVariable(slopes, SLOPE_RATE, 1.0), AdamVariable(multipliers, MULTIPLIER_RATE, torch.inf)], BRANCHING_RATE_DECAY
+        )
         best, known = branches, self.signed(branches.signs)
         with torch.enable_grad():
             for _ in range(steps):
@@ -207,14 +210,7 @@ class SignBranching:
                 # only the branches that are not refuted yet are optimised further
                 wanted = (slopes, multipliers)
                 loss = -found[best.bound <= 0].sum() / self.size
-                for each, slope in zip(wanted, torch.autograd.grad(loss, wanted), strict=True):
-                    each.grad = slope
-                adam.step()
-                with torch.no_grad():
-                    slopes.clamp_(0.0, 1.0)
-                    multipliers.clamp_(min=0.0)
-                for group in adam.param_groups:
-                    group["lr"] *= BRANCHING_RATE_DECAY
+                adam.step(torch.autograd.grad(loss, wanted))
         region, falls = self.bounds.region, (coefficients.detach() > 0).numpy()
         left = best.bound <= 0
         self.refuted = min(self.refuted, float(best.bound[~left].min())) if bool((~left).any()) else self.refuted

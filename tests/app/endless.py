@@ -18,6 +18,7 @@ import numpy as np
 
 import mipnet as mn
 from mipnet.app.cli.main import main
+from mipnet.limits.deadline import TimeLimit
 from mipnet.pruning.importance import by_class
 from tests.nets import dense
 
@@ -30,7 +31,7 @@ class Endless:
 
     labels: np.ndarray
 
-    def pose(self) -> mn.Encoding:
+    def pose(self, *, time_limit: TimeLimit = None) -> mn.Encoding:
         """The largest sum of the outputs of a random network over a large box; a line says when its search begins."""
         wait_in_worker()
         g = np.random.default_rng(0)

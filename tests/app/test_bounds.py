@@ -15,6 +15,7 @@ from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.bounds import compute_bounds, input_set
 from mipnet.app.runs.inputs import read_data, read_network
 from mipnet.errors import InputError
+from tests.clock import TickingClock
 
 DIGITS = str(Path(__file__).parents[2] / "examples" / "digits.yaml")
 
@@ -26,20 +27,23 @@ def record(capsys: pytest.CaptureFixture[str], *options: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_methods_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
-    found = [
-        record(capsys, "--method", method, "--epsilon", "0.03", "--time-limit", "1", "--set", "data={source: digits, total: 1}")
-        for method in ("interval", "crown", "alpha", "lp", "mip")
-    ]
+def test_methods_in_turn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = TickingClock(monkeypatch)
+    found = []
+    for method, seconds in {"interval": 0.0, "crown": 0.0, "alpha": 0.0, "lp": 0.0, "mip": 0.02}.items():
+        clock.moves = seconds
+        options = "--method", method, "--epsilon", "0.03", "--time-limit", "1", "--set", "data={source: digits, total: 1}"
+        found.append(record(capsys, *options))
     assert [each["method"] for each in found] == ["interval", "crown", "alpha", "lp", "mip"]
     assert found[0]["over"] == "0.03 around 1 image, cut to [0, 1]"
     assert found[0]["gates"] == []
+    assert [each["stopped"] for each in found] == [False, False, False, False, True]
     assert [layer["name"] for layer in found[0]["layers"]] == ["relu1", "relu2", "fc3"]
     for looser, tighter in pairwise(found[:3]):
         assert tighter["unstable"] <= looser["unstable"]
         assert tighter["layers"][-1]["width"] <= looser["layers"][-1]["width"] + 1e-9
-    for solved in found[3:]:
-        assert solved["layers"][-1]["width"] <= found[2]["layers"][-1]["width"] + 1e-9
+    assert found[3]["layers"][-1]["width"] <= found[2]["layers"][-1]["width"] + 1e-9
+    assert found[4]["layers"][-1]["width"] <= found[0]["layers"][-1]["width"] + 1e-9
 
 
 def test_a_table_that_fits_and_a_file_that_loads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

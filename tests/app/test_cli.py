@@ -169,10 +169,10 @@ def test_ctrl_c_shows_the_best_point(number: signal.Signals, elsewhere: Path) ->
 
 
 def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def warn_and_build(spec: Any, inputs: Any) -> Any:
+    def warn_and_build(*given: Any) -> Any:
         warnings.simplefilter("always")
         warnings.warn("two\nlines", RuntimeWarning, stacklevel=1)
-        return build_program(spec, inputs)
+        return build_program(*given)
 
     build_program = runs.build_program
     monkeypatch.setattr(runs, "build_program", warn_and_build)

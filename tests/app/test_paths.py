@@ -19,6 +19,7 @@ from mipnet.app.runs.solve import run_importance
 from mipnet.backend import Status
 from mipnet.errors import InputError
 from mipnet.pruning.importance.weight_path import spaced_weights
+from tests.clock import TickingClock
 from tests.interrupts import CtrlCInRun
 from tests.sweep import marked
 
@@ -81,7 +82,9 @@ def test_the_command_line_shows_a_line_a_point(capsys: pytest.CaptureFixture[str
 
 
 def test_ctrl_c_keeps_the_points_so_far() -> None:
-    spec = load_spec(DIGITS, [*FROZEN, "data.per_class=20", "solve.mip_gap=0", "solve.path={lambda: [0.5, 20], points: 60}"])
+    spec = load_spec(
+        DIGITS, [*FROZEN, "data.per_class=20", "solve.mip_gap=0", "solve.time_limit=null", "solve.path={lambda: [0.5, 20], points: 60}"]
+    )
     run = run_importance(spec, CtrlCInRun(after_point=True))
     assert run.result.status is Status.INTERRUPTED
     assert len(run.path.points) == 2
@@ -90,10 +93,12 @@ def test_ctrl_c_keeps_the_points_so_far() -> None:
     assert run.record["status"] == "interrupted"
 
 
-def test_without_points_and_without_images_to_judge_by(tmp_path: Path) -> None:
+def test_without_points_and_without_images_to_judge_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = "solve.path={lambda: [0.5, 20], points: 2}"
     cold = load_spec(DIGITS, ["solve.start=none", "solve.time_limit=1e-9", f"output={tmp_path / 'cold'}", path])
-    run = run_importance(cold)
+    with monkeypatch.context() as patched:
+        TickingClock(patched).moves = 0.0  # only the solver's own clock moves
+        run = run_importance(cold)
     assert (run.verified, run.scores, run.masks) == (False, None, None)
     assert [step.accuracy for step in run.path.points] == [None, None]
     assert "no point was found" in run.notes[-1]

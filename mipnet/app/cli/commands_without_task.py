@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.app.cli.options import Json, MemoryLimitOption, Set, option_overrides, print_json, print_warnings
+from mipnet.app.cli.options import Json, MemoryLimitOption, Set, load_file, option_overrides, print_json, print_warnings
 from mipnet.app.tasks import TASKS_BY_NAME, find_task
 from mipnet.errors import InputError
 from mipnet.limits.disk import check_writable, own_file, write_whole
@@ -25,7 +25,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show a network, its gates, and the size of its program."""
-    from mipnet.app.files.solve_file import load_spec
+    from mipnet.app.files.solve_file import SolveFile
     from mipnet.app.runs.inputs import build_program, installed_backend, read_inputs
     from mipnet.app.runs.network_description import describe
     from mipnet.app.screen.network_tables import network_report
@@ -38,7 +38,7 @@ def inspect(
         with limited_memory(memory_limit):
             description = describe(read(file))
     else:
-        spec = load_spec(file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
+        spec = load_file(SolveFile, file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
         with limited_memory(spec.solve.memory_limit):
             inputs = read_inputs(spec)
             description = describe(inputs.network, build_program(spec, inputs), installed_backend(spec))
@@ -57,7 +57,7 @@ def bounds(
     gates: Annotated[
         bool | None, typer.Option(help="Whether the bounds hold for every score of the gates; by default they do without --epsilon.")
     ] = None,
-    time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="The time limit of lp and mip.")] = 60.0,
+    time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="The time limit.")] = 60.0,
     memory_limit: MemoryLimitOption = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the bounds to an .npz file.")] = None,
     set_: Set = None,
@@ -67,12 +67,12 @@ def bounds(
 
     The table has the number of units, of unstable units, and the mean width of the bounds.
     """
-    from mipnet.app.files.solve_file import load_spec
+    from mipnet.app.files.solve_file import SolveFile
     from mipnet.app.runs.bounds import bounds_record, compute_bounds
     from mipnet.app.screen.network_tables import bounds_table
     from mipnet.app.screen.tables import make_console, warning_lines
 
-    spec = load_spec(file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
+    spec = load_file(SolveFile, file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
     with own_file(save):
         with limited_memory(spec.solve.memory_limit):
             on_layer = make_console(stderr=True).print

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -15,8 +16,11 @@ from mipnet.app.tasks import Task
 from mipnet.errors import InputError
 
 if TYPE_CHECKING:
+    from mipnet.app.files.base import SpecFile
     from mipnet.app.files.yaml_source import Override
     from mipnet.app.runs.result import RunResult
+
+LoadedFile = TypeVar("LoadedFile", bound="SpecFile")
 
 TimeLimitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="The time limit.")]
 MemoryLimitOption = Annotated[
@@ -69,6 +73,16 @@ def option_overrides(options: Mapping[str, Any], names: Mapping[str, str] | None
             name = (names or {}).get(key) or key.rpartition(".")[2].replace("_", "-")
             found.append(Override(tuple(key.split(".")), value, f"--{name} {value}"))
     return found
+
+
+def load_file(kind: type[LoadedFile], path: str | Path, overrides: Sequence[Override | str] = ()) -> LoadedFile:
+    """Read a YAML file as a file of this class, and load the libraries that a run of it needs, before its time limit begins to count."""
+    from mipnet.app.files.base import load_as
+    from mipnet.readers.libraries import load_libraries
+
+    file = load_as(kind, path, overrides)
+    load_libraries(file.texts)
+    return file
 
 
 def finish(task: Task, result: RunResult, printing: Printing) -> int:

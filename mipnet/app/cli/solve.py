@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mipnet.app.cli.options import Json, MemoryLimitOption, Output, Printing, Quiet, Set, Solver, TimeLimitOption, finish, option_overrides
+from mipnet.app.cli.options import (
+    Json,
+    MemoryLimitOption,
+    Output,
+    Printing,
+    Quiet,
+    Set,
+    Solver,
+    TimeLimitOption,
+    finish,
+    load_file,
+    option_overrides,
+)
 from mipnet.app.tasks import TASKS_BY_NAME
 
 if TYPE_CHECKING:
@@ -37,7 +49,6 @@ def solve(
     quiet: Quiet = False,
 ) -> int:
     """Run `mipnet solve`; the help is that of the task."""
-    from mipnet.app.files.base import load_as
     from mipnet.app.files.yaml_source import parse_path
     from mipnet.app.runs.folder import own_output
     from mipnet.app.runs.resume import interrupted_text
@@ -54,7 +65,7 @@ def solve(
             "output": output,
         }
     )
-    spec = load_as(task.file_class(), file, [*(set_ or []), *options, *([] if path is None else [parse_path(path)])])
+    spec = load_file(task.file_class(), file, [*(set_ or []), *options, *([] if path is None else [parse_path(path)])])
     run = task.run_function()
     with own_output(spec):
         try:

@@ -21,6 +21,7 @@ from mipnet.app.cli.options import (
     Solver,
     TimeLimitOption,
     finish,
+    load_file,
     option_overrides,
 )
 from mipnet.app.tasks import Task, find_task
@@ -57,7 +58,6 @@ def task_command(task: Task) -> Callable[..., int]:
         as_json: Json = False,
         quiet: Quiet = False,
     ) -> int:
-        from mipnet.app.files.base import load_as
         from mipnet.app.runs.folder import own_output
         from mipnet.app.runs.listener import RunListener
         from mipnet.app.runs.resume import interrupted_text
@@ -67,7 +67,7 @@ def task_command(task: Task) -> Callable[..., int]:
         options = option_overrides(
             {"solve.time_limit": time_limit, "solve.memory_limit": memory_limit, "solve.backend": backend, "output": output}
         )
-        spec = load_as(task.file_class(), file, [*(set_ or []), *options])
+        spec = load_file(task.file_class(), file, [*(set_ or []), *options])
         run = task.run_function()
         more = {"resume": resume} if task.resumes else {}
         with own_output(spec):

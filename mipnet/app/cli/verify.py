@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mipnet.app.cli.options import Json, MemoryLimitOption, Printing, Quiet, Set, finish, option_overrides, print_json, print_warnings
+from mipnet.app.cli.options import (
+    Json,
+    MemoryLimitOption,
+    Printing,
+    Quiet,
+    Set,
+    finish,
+    load_file,
+    option_overrides,
+    print_json,
+    print_warnings,
+)
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.errors import InputError
 from mipnet.limits.disk import own_file
@@ -92,7 +103,9 @@ def _verify_files(network: Path, property_file: Path, settings: VerifySettings, 
     from mipnet.app.runs.vnncomp_instances import verify_files
     from mipnet.app.screen.tables import make_console
     from mipnet.app.screen.verify_tables import print_verdict
+    from mipnet.readers.libraries import load_libraries
 
+    load_libraries([network.name])
     limit = settings.seconds or VERIFY_SECONDS_DEFAULT
     try:
         with _progress(printing.quiet) as progress:
@@ -113,11 +126,10 @@ def _verify_files(network: Path, property_file: Path, settings: VerifySettings, 
 
 
 def _verify_yaml(path: Path, overrides: list[str | Override], results_file: Path | None, printing: Printing) -> int:
-    from mipnet.app.files.base import load_as
     from mipnet.app.runs.folder import own_output
 
     task = TASKS_BY_NAME["verify"]
-    file = load_as(task.file_class(), path, overrides)
+    file = load_file(task.file_class(), path, overrides)
     with own_output(file):
         try:
             with _progress(printing.quiet) as progress:

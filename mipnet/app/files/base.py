@@ -83,6 +83,17 @@ class SpecFile(Section):
     def check(self) -> None:
         """Raise `InputError` for keys that do not fit each other; `load_as` calls it after the file has been read."""
 
+    @property
+    def texts(self) -> Iterator[str]:
+        """All values of the file that are text, such as the names of files and data sets."""
+        waiting: list[Any] = [self.model_dump(mode="json")]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, str):
+                yield value
+            elif isinstance(value, dict | list):
+                waiting += value.values() if isinstance(value, dict) else value
+
     def resolved(self) -> dict[str, Any]:
         """Return the file as plain data with all defaults and with absolute paths, so that it can be run again from any folder."""
         data = self.model_dump(mode="json", exclude_none=True, by_alias=True)

@@ -151,11 +151,13 @@ class PathSpec(Section):
 class SolveSpec(Section):
     """The solver, its limits (seconds, relative gap, nodes, MiB; no limit if left out), and its own options by its own names.
 
+    ``time_limit`` is that of the whole run: reading, writing the programs, solving them, ``prune.agree`` and accuracies.
+
     ``memory_limit`` is the limit of the whole process, a share of what is free if left out; ``memory`` is that of the solver's own memory.
 
     ``decouple`` solves many small programs instead of the large one, in ``workers`` processes (one per core if left out, 0 for none), or
-    on the workers of a running dask ``scheduler``; the limits hold for each program.  ``path`` solves the program at many loss weights,
-    each within the same limits.
+    on the workers of a running dask ``scheduler``; ``path`` solves the program at many loss weights.  The time is then divided among
+    the programs, and the other limits hold for each.
     """
 
     backend: Text = "highs"
@@ -199,7 +201,7 @@ class BallsSpec(Section):
     """A proof per held-out image, for the first ``count`` images: within ``radius`` in every pixel, pruning does not change the class.
 
     Inputs are clipped to ``clip``, or to the smallest and the largest pixel of the held-out images.  ``time_limit`` is in seconds for all
-    images together; null is no limit.
+    images together; null is no limit other than that of the run.
     """
 
     radius: Positive

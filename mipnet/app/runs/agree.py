@@ -24,7 +24,7 @@ def run_agreement(file: AgreeFile, listener: RunListener | None = None) -> TaskR
     """Certify the largest difference of the two networks of a file over its input set, or that they name the same class."""
     given, asked, deadline = file.solve, file.agree, Deadline.after(file.solve.time_limit)
     settings, network = solver_settings(file), read_network(file)
-    region = read_input_set(file, network)
+    region = read_input_set(file, network, deadline)
     second = read_network(file, "second")
     with file.blame("second"):
         if asked.about == "class":

@@ -14,6 +14,7 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Method
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import check_choice
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.gates import Gate, find_gates
 from mipnet.network.graph import Network
 from mipnet.network.sets import Box, LInf, Samples
@@ -34,6 +35,8 @@ class BoundsRun:
 
     def __str__(self) -> str:
         ended = ": interrupted, this is what was proven by then" if self.interrupted else ""
+        if self.bounds.stopped and not self.interrupted:
+            ended = ": stopped at the time limit, some are looser than they could be"
         return f"Bounds by {self.bounds.method} over {self.over}, in {self.seconds:.2f} s{ended}"
 
 
@@ -43,25 +46,27 @@ def compute_bounds(
     *,
     epsilon: float | None = None,
     gated: bool | None = None,
-    time_limit: float = 60.0,
+    time_limit: TimeLimit = None,
     on_layer: Callable[[str], None] | None = None,
 ) -> BoundsRun:
     """Compute bounds by a method over the file's images, or over all inputs within ``epsilon`` of an image.
 
     ``gated`` says whether the bounds hold for every score of the gates.  If it is None, they do exactly if there is no ``epsilon``:
-    without gates, the bounds of single images are the values themselves.  ``on_layer`` takes a line per layer of `lp` and `mip`.
+    without gates, the bounds of single images are the values themselves.  ``time_limit`` is in seconds of the whole call, reading
+    included, None for no limit; at its end, `Bounds.stopped` is True.  ``on_layer`` takes a line per layer of `lp` and `mip`.
     Ctrl-C before there are any bounds by the method returns those by intervals.
     """
+    deadline = Deadline.after(time_limit)
     check_choice("the method", method, BOUND_METHODS)
     network = read_network(file)
     with file.blame("gates"):
         gates = find_gates(network, file.gates.layers) if gated or (gated is None and epsilon is None) else ()
     with file.blame("data"):
-        images = read_data(file, network).images.images
+        images = read_data(file, network, deadline).images.images
     region, over = input_set(images, epsilon)
     began, interrupted = time.perf_counter(), False
     try:
-        bounds = _bounds(file, network, region, gates, method, time_limit, on_layer)
+        bounds = _bounds(file, network, region, gates, method, deadline, on_layer)
     except KeyboardInterrupt:  # those by intervals take some forward passes
         bounds, interrupted = propagate(network, region, gates, method="interval"), True
     scores = f", any scores of {', '.join(gate.name for gate in gates)}" if gates else ""
@@ -75,13 +80,13 @@ def _bounds(
     region: Box,
     gates: tuple[Gate, ...],
     method: Method | Literal["lp", "mip"],
-    time_limit: float,
+    deadline: Deadline,
     on_layer: Callable[[str], None] | None,
 ) -> Bounds:
     if method == "lp" or method == "mip":
         run = TighteningRun(on_layer=on_layer)
-        return tighten(network, region, gates, method=method, backend=file.solve.backend, time_limit=time_limit, run=run)
-    return propagate(network, region, gates, method=method)
+        return tighten(network, region, gates, method=method, backend=file.solve.backend, time_limit=deadline, run=run)
+    return propagate(network, region, gates, method=method, time_limit=deadline)
 
 
 def input_set(images: Array, epsilon: float | None) -> tuple[Box, str]:
@@ -104,6 +109,7 @@ def bounds_record(found: BoundsRun) -> dict[str, Any]:
         "gates": [gate.name for gate in bounds.gates],
         "runtime_s": found.seconds,
         "interrupted": found.interrupted,
+        "stopped": bounds.stopped,
         "unstable": sum(layer.unstable or 0 for layer in layers),
         "layers": [asdict(layer) for layer in layers],
         "warnings": list(bounds.warnings),

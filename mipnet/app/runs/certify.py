@@ -10,6 +10,7 @@ from mipnet.app.files.certify_file import CertifyFile, ImageFile, InputSetFile
 from mipnet.app.files.sections import RegionSpec
 from mipnet.app.runs.inputs import checked_backend, read_box, read_region
 from mipnet.app.runs.result import as_list
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import Network
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MipSettings
@@ -22,10 +23,10 @@ def solver_settings(file: CertifyFile) -> MipSettings:
     return MipSettings(checked_backend(file, file.solve.backend, file.solve.options), file.solve.options or None)
 
 
-def read_input_set(file: InputSetFile, network: Network) -> Box:
+def read_input_set(file: InputSetFile, network: Network, deadline: Deadline = NO_DEADLINE) -> Box:
     """Return the input set of a file: its ``region`` or its ``box``."""
     given = file.input_set
-    return read_region(file, given, network)[0] if isinstance(given, RegionSpec) else read_box(file, given, network)
+    return read_region(file, given, network, deadline)[0] if isinstance(given, RegionSpec) else read_box(file, given, network)
 
 
 def classes_of(file: ImageFile, own: int) -> Classes:

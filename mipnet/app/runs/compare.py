@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from mipnet.app.runs.result import INTERRUPTED_STATUS, exit_status, plain, write
 from mipnet.app.runs.resume import remove_finished_parts, resumable
 from mipnet.app.runs.solve import run_importance
 from mipnet.errors import InputError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.kept_parts import PackedPart, kept_parts
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.gates import Gate, find_gates
@@ -32,6 +34,9 @@ from mipnet.pruning.rivals.comparison import ComparisonSettings, ComparisonTable
 from mipnet.pruning.smaller.ranking import at_share, checked_scores
 from mipnet.readers.data import Dataset
 from mipnet.version import __version__
+
+SCORES_TIME_SHARE = 0.5
+"""Share of the time limit of a comparison for its own scores; the rivals get the rest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +71,9 @@ class ComparisonRun:
             return ("no point was found, so there is nothing to compare: set a longer time limit, or use fewer images",)
         data = self.solve_file.data
         same_split = f"the held-out images are of the `{data.split}` split, which contains the images of the scores"
+        left_out = self.table.left_out
         return (
+            *((f"the time limit ended before {', '.join(left_out)} were compared",) if left_out and not self.table.interrupted else ()),
             *((same_split,) if data.holdout == data.split else ()),
             *(("the comparison was interrupted: the rivals that are not in the table were not run",) if self.status == 130 else ()),
             *(() if self.run["verified"] else ("the scores come from a point that did not survive its replay: do not trust them",)),
@@ -110,31 +117,35 @@ def run_comparison(file: CompareFile, listener: RunListener | None = None, *, re
 
     With ``resume`` the scores and the rivals that an earlier run has finished are not computed again.
     """
+    deadline = NO_DEADLINE if file.solve is None else Deadline.after(file.solve.time_limit)
     with resumable(file, resume):
-        return _run(file, listener or RunListener())
+        return _run(file, listener or RunListener(), deadline)
 
 
-def _run(file: CompareFile, listener: RunListener) -> ComparisonRun:
+def _run(file: CompareFile, listener: RunListener, deadline: Deadline) -> ComparisonRun:
     stored = None if file.scores is None else home_path(file.scores)
     solve_file = file.solve_file() if stored is None else _stored_file(file, stored)
     with file.blame(*(("solve", "path") if stored is None else ("scores",))):
         if solve_file.solve.path is not None:
             raise InputError("a comparison is about one set of scores, and a path has many; leave it out")
-    inputs = read_inputs(solve_file)
+    inputs = read_inputs(solve_file, deadline)
     gates = find_gates(inputs.network, solve_file.gates.layers)
     holdout = _checked_holdout(file, solve_file, inputs, gates)
     if stored is None:
         kept = kept_parts("scores", {"question": inputs.question, "split": inputs.split, "holdout": inputs.holdout})
-        found = kept.once("scores", lambda: _solved(solve_file, listener), _packed_scores, _read_scores)
+        solved = partial(_solved, solve_file, listener, deadline.share(SCORES_TIME_SHARE))
+        found = kept.once("scores", solved, _packed_scores, _read_scores)
     else:
         found = _stored_scores(file, stored, gates)
     interrupted = stored is None and bool(found.run["interrupted"])
-    table = None if found.scores is None else _table(file, inputs, holdout, gates, found.scores, listener, interrupted)
+    table = (
+        None if found.scores is None else _table(file, inputs, holdout, gates, found.scores, listener, deadline, interrupted=interrupted)
+    )
     return ComparisonRun(file, solve_file, found.scores, table, found.run)
 
 
-def _solved(solve_file: SolveFile, listener: RunListener) -> ScoresWithRecord:
-    done = run_importance(solve_file, listener)
+def _solved(solve_file: SolveFile, listener: RunListener, deadline: Deadline) -> ScoresWithRecord:
+    done = run_importance(solve_file, listener, time_limit=deadline)
     return ScoresWithRecord(done.scores, done.record)
 
 
@@ -195,6 +206,8 @@ def _table(
     gates: tuple[Gate, ...],
     scores: xr.Dataset,
     listener: RunListener,
+    deadline: Deadline,
+    *,
     interrupted: bool,
 ) -> ComparisonTable:
     given = file.compare
@@ -212,5 +225,6 @@ def _table(
                 repeats=given.repeats,
                 seed=given.seed,
                 on_rival=lambda rival: listener.activity(f"comparing with {rival}"),
+                time_limit=deadline,
             ),
         )

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from mipnet.app.files.solve_file import SolveFile
-from mipnet.app.runs.evaluation import evaluate
+from mipnet.app.runs.evaluation import evaluate, solve_deadline
 from mipnet.app.runs.importance_run import DecoupledParts, ImportanceRun, SolvedProgram
 from mipnet.app.runs.inputs import ImportanceInputs, limits_of
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.resume import DecoupledStore, run_store
+from mipnet.backend import Status
 from mipnet.errors import InputError, UnsupportedError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.digests import bytes_digest, digest
 from mipnet.limits.kept_parts import current_store
 from mipnet.network.gates import find_gates
@@ -57,10 +59,13 @@ DECOUPLING_WAYS: Mapping[str, Decoupling] = {
 """The ways to decouple, by the value of ``solve.decouple``."""
 
 
-def run_decoupled(file: SolveFile, inputs: ImportanceInputs, listener: RunListener | None = None) -> ImportanceRun:
+def run_decoupled(
+    file: SolveFile, inputs: ImportanceInputs, listener: RunListener | None = None, deadline: Deadline = NO_DEADLINE
+) -> ImportanceRun:
     """Solve the programs that no earlier run has finished, and evaluate the scores of all.
 
-    Ctrl-C raises KeyboardInterrupt; the parts that are finished stay on disk.
+    The time is divided among the programs; those that get no solution in time are not kept on disk.  Ctrl-C raises KeyboardInterrupt;
+    the parts that are finished stay on disk.
     """
     listener, decoupling = listener or RunListener(), DECOUPLING_WAYS[file.solve.decouple]
     with file.blame("solve", "decouple", only=InputError):
@@ -70,7 +75,7 @@ def run_decoupled(file: SolveFile, inputs: ImportanceInputs, listener: RunListen
     listener.programs_begin(labels, finished, _at_once(file))
 
     def on_done(label: PartLabel, part: SolvedPart) -> None:
-        if store is not None:
+        if store is not None and (part.scores is not None or part.result.status is not Status.TIME_LIMIT):
             store.keep(label, part)
         listener.program_done(label, part)
 
@@ -80,6 +85,7 @@ def run_decoupled(file: SolveFile, inputs: ImportanceInputs, listener: RunListen
             file,
             inputs,
             backend=SolveSettings(given.backend, given.options, given.start),
+            time_limit=solve_deadline(file, deadline),
             limits=limits_of(file),
             workers=Workers(given.workers, given.scheduler),
             on_done=on_done,
@@ -88,7 +94,8 @@ def run_decoupled(file: SolveFile, inputs: ImportanceInputs, listener: RunListen
     build_seconds = sum(part.build_seconds for part in found.parts)
     log = tuple(line for part in found.parts for line in (f"--- {given.decouple} {part.label} ---", *part.log))
     program = SolvedProgram(found.result, build_seconds, len(inputs.images), log)
-    return evaluate(file, inputs, found, program, DecoupledParts(found.parts, frozenset(finished), None if store is None else store.own))
+    parts = DecoupledParts(found.parts, frozenset(finished), None if store is None else store.own)
+    return evaluate(file, inputs, found, program, parts, deadline)
 
 
 def parts_store(file: SolveFile, inputs: ImportanceInputs) -> DecoupledStore | None:

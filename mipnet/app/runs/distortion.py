@@ -24,7 +24,7 @@ def run_distortion(file: DistortionFile, listener: RunListener | None = None, *,
     """
     given, region, deadline = file.solve, file.region, Deadline.after(file.solve.time_limit)
     solver, network = solver_settings(file), read_network(file)
-    image, own = read_image(file, region, network)
+    image, own = read_image(file, region, network, deadline)
     with resumable(file, resume), file.blame("robust"):
         found = minimum_distortion(
             network,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import xarray as xr
@@ -11,6 +12,7 @@ from mipnet.app.runs.holdout_accuracy import HoldoutAccuracy
 from mipnet.app.runs.importance_run import Accuracy, DecoupledParts, Evaluation, ImportanceRun, PrunedLayer, SolvedProgram
 from mipnet.app.runs.inputs import ImportanceInputs
 from mipnet.errors import InputError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.network.sets import LInf
@@ -20,6 +22,9 @@ from mipnet.pruning.smaller.masks import critical_masks, make_masks, random_mask
 from mipnet.pruning.smaller.parameter_counts import remaining_parameters
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.two_networks.masked_agreement import BallAgreements, ImageBalls, agree_around
+
+ACCURACY_TIME_SHARE, AGREE_TIME_SHARE_MAX = 0.1, 0.4
+"""Share of the time limit of a run that is left for the accuracies after the solve, and largest share for the proofs of ``prune.agree``."""
 
 RANDOM_MASK_DRAWS = 5
 """The accuracy with random masks is the mean over this number of draws."""
@@ -42,18 +47,26 @@ def check_agree(file: SolveFile, inputs: ImportanceInputs) -> None:
 
 
 def evaluate(
-    file: SolveFile, inputs: ImportanceInputs, found: Scores, program: SolvedProgram, decoupled: DecoupledParts | None = None
+    file: SolveFile,
+    inputs: ImportanceInputs,
+    found: Scores,
+    program: SolvedProgram,
+    decoupled: DecoupledParts | None = None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> ImportanceRun:
-    """Prune by the scores of a solved program, evaluate the smaller network, and return the result of the run."""
+    """Prune by the scores of a solved program, evaluate the smaller network, and return the result of the run.
+
+    What is not known at the deadline is left out, and a note says so.
+    """
     masks = None if found.scores is None else make_masks(inputs.network, found.gates, found.scores, file.prune.value)
-    agreement = _agreement(file, inputs, found, masks)
+    agreement = _agreement(file, inputs, found, masks, deadline.share(1 - ACCURACY_TIME_SHARE))
     interrupted = found.result.interrupted or (agreement is not None and agreement.interrupted)
-    measured = HoldoutAccuracy(inputs, found.gates, interrupted=interrupted)
+    measured = HoldoutAccuracy(inputs, found.gates, deadline, interrupted=interrupted)
     accuracies = _accuracies(measured, found, masks, file.data.seed)
     if decoupled is None:  # else each program has said it
         warn_of_solve(found.result, file.solve.mip_gap)
     if masks is not None and inputs.holdout is not None and not measured.interrupted:
-        warn_of_masks(inputs.network, found.gates, masks, inputs.holdout.images, inputs.holdout.labels, file.data.seed)
+        warn_of_masks(inputs.network, found.gates, masks, inputs.holdout.images, inputs.holdout.labels, file.data.seed, deadline)
     return ImportanceRun(
         file=file,
         program=program,
@@ -71,7 +84,18 @@ def evaluate(
     )
 
 
-def _agreement(file: SolveFile, inputs: ImportanceInputs, found: Scores, masks: xr.Dataset | None) -> BallAgreements | None:
+def solve_deadline(file: SolveFile, deadline: Deadline) -> Deadline:
+    """Return the deadline of the solve in a run: enough of the time is left for the proofs of ``prune.agree`` and for the accuracies."""
+    given = file.prune.agree
+    if given is None or deadline == NO_DEADLINE:
+        return deadline.share(1 - ACCURACY_TIME_SHARE)
+    wanted = math.inf if given.time_limit is None else given.time_limit / deadline.seconds
+    return deadline.share(1 - ACCURACY_TIME_SHARE - min(AGREE_TIME_SHARE_MAX, wanted))
+
+
+def _agreement(
+    file: SolveFile, inputs: ImportanceInputs, found: Scores, masks: xr.Dataset | None, deadline: Deadline
+) -> BallAgreements | None:
     """Return the proofs of ``prune.agree``; None without ``prune.agree``, without a verified solution, or after Ctrl-C."""
     given, holdout, result = file.prune.agree, inputs.holdout, found.result
     if given is None or holdout is None or masks is None or not result.verified or result.interrupted:
@@ -83,7 +107,7 @@ def _agreement(file: SolveFile, inputs: ImportanceInputs, found: Scores, masks: 
             masks,
             holdout.images,
             ImageBalls(given.radius, given.count, given.clip),
-            time_limit=given.time_limit,
+            time_limit=deadline if given.time_limit is None else deadline.within(given.time_limit),
             backend=MipSettings(file.solve.backend, file.solve.options),
         )
 

@@ -1,4 +1,4 @@
-"""The accuracy on held-out images, measured batch by batch, so that Ctrl-C ends it soon and does not lose the scores."""
+"""The accuracy on held-out images, measured batch by batch, so that Ctrl-C or the time limit ends it soon and does not lose the scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import xarray as xr
 
 from mipnet.app.runs.inputs import ImportanceInputs
-from mipnet.limits.deadline import NO_DEADLINE
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.gates import Gate
 from mipnet.pruning.smaller.masks import accuracy
 
@@ -15,23 +15,26 @@ IMAGES_PER_BATCH = 1024
 """Number of images between two looks at the clock."""
 
 SECONDS_AFTER_INTERRUPT = 0.7
-"""Time limit of all accuracies of a run that Ctrl-C has ended."""
+"""Time limit of all accuracies of a run that Ctrl-C or its time limit has ended."""
 
 
 class HoldoutAccuracy:
     """The accuracies of masked networks on the held-out images of a run; ``interrupted`` is True after Ctrl-C here or in the solve.
 
-    After Ctrl-C, what is not measured within `SECONDS_AFTER_INTERRUPT` is None, and ``left_out`` is True.
+    What is not measured at the deadline is None, and ``left_out`` is True; there are always `SECONDS_AFTER_INTERRUPT`, and no more after
+    Ctrl-C.
     """
 
-    def __init__(self, inputs: ImportanceInputs, gates: Sequence[Gate], *, interrupted: bool = False) -> None:
+    def __init__(
+        self, inputs: ImportanceInputs, gates: Sequence[Gate], deadline: Deadline = NO_DEADLINE, *, interrupted: bool = False
+    ) -> None:
         self.network, self.holdout, self.gates = inputs.network, inputs.holdout, gates
-        self.deadline, self.interrupted, self.left_out = NO_DEADLINE, False, False
+        self.deadline, self.interrupted, self.left_out = deadline.at_least(SECONDS_AFTER_INTERRUPT), False, False
         if interrupted:
             self._end_soon()
 
     def percent(self, masks: xr.Dataset | None) -> float | None:
-        """Return percent right with these masks; None without held-out images, or if Ctrl-C ended the measurement."""
+        """Return percent right with these masks; None without held-out images, or if the measurement was ended."""
         while True:
             try:
                 return self._percent(masks)
@@ -43,7 +46,8 @@ class HoldoutAccuracy:
     @property
     def notes(self) -> tuple[str, ...]:
         """A note if something was left out."""
-        return ("the run was interrupted, so accuracies that take long were not measured",) if self.left_out else ()
+        why = "the run was interrupted" if self.interrupted else "the time limit ended"
+        return (f"{why}, so accuracies that take long were not measured",) if self.left_out else ()
 
     def _end_soon(self) -> None:
         self.interrupted, self.deadline = True, NO_DEADLINE.within(SECONDS_AFTER_INTERRUPT)

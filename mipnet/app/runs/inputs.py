@@ -14,6 +14,7 @@ from mipnet.arrays import Array, Csr
 from mipnet.backend import Backend, Limits, Options, Program, Rows, get_backend
 from mipnet.backend.checks import check_limits
 from mipnet.errors import BackendMissing, DataError, InputError, NetworkError, OptionError, UnsupportedError, shown
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import Encoding
 from mipnet.model.losses import Loss, check_labels
 from mipnet.network.gates import find_gates
@@ -27,6 +28,9 @@ from mipnet.pruning.importance.reduced_program import ReducedProgram
 from mipnet.readers.data import Dataset, load, select
 from mipnet.readers.files import NETWORK_SUFFIXES, read, suffix_of
 from mipnet.verification.robustness import clipped_ball
+
+READ_IMAGES_AT_ONCE = 1024
+"""Number of images between two looks at the clock."""
 
 
 class SelectedImages(NamedTuple):
@@ -48,13 +52,13 @@ class ImportanceInputs:
     holdout: Dataset | None
 
 
-def read_inputs(file: SolveFile) -> ImportanceInputs:
-    """Read the network and the images of a file, and return its importance question."""
+def read_inputs(file: SolveFile, deadline: Deadline = NO_DEADLINE) -> ImportanceInputs:
+    """Read the network and the images of a file, and return its importance question; raises `TimeLimitReached` if the time ends before."""
     network = read_network(file)
     with file.blame("gates"):
         find_gates(network, file.gates.layers)
     with file.blame("data"):
-        selected = read_data(file, network)
+        selected = read_data(file, network, deadline)
     objective, formulation = file.objective, file.formulation
     question = Importance(
         network,
@@ -69,23 +73,23 @@ def read_inputs(file: SolveFile) -> ImportanceInputs:
     return ImportanceInputs(network, question, *selected)
 
 
-def build_program(file: SolveFile, inputs: ImportanceInputs) -> Encoding | ReducedProgram:
-    """Return the importance program as a whole, unsolved."""
+def build_program(file: SolveFile, inputs: ImportanceInputs, deadline: Deadline = NO_DEADLINE) -> Encoding | ReducedProgram:
+    """Return the importance program as a whole, unsolved; raises `TimeLimitReached` if it is not written at the deadline."""
     with file.blame("formulation", only=UnsupportedError):
-        return inputs.question.pose()
+        return inputs.question.pose(time_limit=deadline)
 
 
 def limits_of(file: SolveFile) -> Limits:
-    """Return the limits of the solver."""
+    """Return the limits of the solver, except the time limit, which is that of the run."""
     given = file.solve
-    return Limits(time=given.seconds, gap=given.mip_gap, gap_abs=given.mip_gap_abs, nodes=given.nodes, memory=given.memory)
+    return Limits(gap=given.mip_gap, gap_abs=given.mip_gap_abs, nodes=given.nodes, memory=given.memory)
 
 
 def find_backend(file: SolveFile) -> Backend:
     """Return the backend of a solve file, after it took the options and the limits, so that mistakes are found early."""
     backend = checked_backend(file, file.solve.backend, file.solve.options)
     with file.blame("solve"):
-        check_limits(backend, limits_of(file))
+        check_limits(backend, replace(limits_of(file), time=file.solve.seconds))
     return backend
 
 
@@ -124,13 +128,14 @@ def read_network(file: NetworkFile, key: str = "network") -> Network:
             raise NetworkError(f"`{path}` cannot be run on an input of shape {given.input_shape} ({shown(str(error))})") from None
 
 
-def read_data(file: SolveFile, network: Network) -> SelectedImages:
+def read_data(file: SolveFile, network: Network, deadline: Deadline = NO_DEADLINE) -> SelectedImages:
     """Read the images of a file: those for the program, and those for the evaluation of its result."""
     given, split = file.data, load_images(file, file.data, network, file.data.split)
     same, none = given.holdout == given.split, given.holdout == "none"
     holdout = None if none else split if same else load_images(file, given, network, given.holdout)
-    warn_of_images(network, split.images, split.labels)
-    scores = _own_class(network, split) if given.pick in ("confident", "uncertain") else None
+    deadline.check("read the files")
+    warn_of_images(network, split.images, split.labels, deadline)
+    scores = _own_class(network, split, deadline) if given.pick in ("confident", "uncertain") else None
     return SelectedImages(select(split, given.per_class, given.total, given.pick, given.seed, scores), split, holdout)
 
 
@@ -157,26 +162,30 @@ def load_images(file: SpecFile, given: ImagesSpec, network: Network, split: str)
     return dataset
 
 
-def _own_class(network: Network, dataset: Dataset) -> Array:
+def _own_class(network: Network, dataset: Dataset, deadline: Deadline) -> Array:
     """Return the network's probability of each image's own class."""
-    negative: Array = -Loss().values(network.forward(dataset.images), dataset.labels)
+    logits = []
+    for first in range(0, len(dataset), READ_IMAGES_AT_ONCE):
+        deadline.check("select images by what the network says about them (`data.pick`)")
+        logits.append(network.forward(dataset.images[first : first + READ_IMAGES_AT_ONCE]))
+    negative: Array = -Loss().values(np.concatenate(logits), dataset.labels)
     return np.exp(negative)
 
 
-def read_image(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Array, int]:
+def read_image(file: NetworkFile, given: RegionSpec, network: Network, deadline: Deadline = NO_DEADLINE) -> tuple[Array, int]:
     """Read the image of a region; return it with shape ``(1, *input_shape)``, and its label."""
     with file.blame("region", "data"):
         images = load_images(file, given.data, network, given.data.split)
-    warn_of_images(network, images.images, images.labels)
+    warn_of_images(network, images.images, images.labels, deadline)
     with file.blame("region", "index"):
         if given.index >= len(images):
             raise DataError(f"got {given.index}; `{images.name}` has {len(images):,} images, counted from 0")
     return images.images[given.index : given.index + 1], int(images.labels[given.index])
 
 
-def read_region(file: NetworkFile, given: RegionSpec, network: Network) -> tuple[Box, int]:
+def read_region(file: NetworkFile, given: RegionSpec, network: Network, deadline: Deadline = NO_DEADLINE) -> tuple[Box, int]:
     """Return the input set around the image of a region, and the label of the image."""
-    image, label = read_image(file, given, network)
+    image, label = read_image(file, given, network, deadline)
     with file.blame("region"):
         return clipped_ball(image, given.radius, given.norm, given.clip), label
 

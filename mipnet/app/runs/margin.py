@@ -18,7 +18,7 @@ def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskRes
     """Certify the largest margin of another class over the class of the image, over the region of a file."""
     given, deadline = file.solve, Deadline.after(file.solve.time_limit)
     settings, network = solver_settings(file), read_network(file)
-    region, own = read_region(file, file.region, network)
+    region, own = read_region(file, file.region, network, deadline)
     classes = classes_of(file, own)
     with file.blame("robust"):
         found = maximum_margin(network, region, classes, gap=given.tolerance, time_limit=deadline, backend=settings, seed=given.seed)

@@ -19,7 +19,7 @@ def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResul
     """Certify the smallest and the largest value of each output, or of each direction, over the input set of a file."""
     given, deadline = file.solve, Deadline.after(file.solve.time_limit)
     settings, network = solver_settings(file), read_network(file)
-    region = read_input_set(file, network)
+    region = read_input_set(file, network, deadline)
     with file.blame("directions"):
         found = reach(
             network,

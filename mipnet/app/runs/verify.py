@@ -15,7 +15,7 @@ from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import exit_status
 from mipnet.app.runs.vnncomp import VerificationQuestion, result_text, result_word, verdict_record
 from mipnet.backend import Backend, get_backend
-from mipnet.limits.deadline import Deadline
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.result_warnings import collected_warnings
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Property
@@ -69,7 +69,7 @@ def run_verification(file: VerifyFile, listener: RunListener | None = None) -> V
     check_output(file)
     backend, second = checked_backend(file, given.backend, given.options), find_second_backend(file)
     with collected_warnings() as said:
-        question = read_verification(file)
+        question = read_verification(file, deadline)
     verdict = verify(
         question.network,
         question.property,
@@ -90,11 +90,11 @@ def find_second_backend(file: VerifyFile) -> Backend | None:
         return None if file.solve.cross_check is None else get_backend(file.solve.cross_check)
 
 
-def read_verification(file: VerifyFile) -> VerificationQuestion:
+def read_verification(file: VerifyFile, deadline: Deadline = NO_DEADLINE) -> VerificationQuestion:
     """Read the network and the property of a file."""
     network, source = read_network(file), file.property_source
     if isinstance(source, RegionSpec):
-        found = robustness_of(file, source, network)
+        found = robustness_of(file, source, network, deadline)
     else:
         with file.blame("property"):
             found = read_vnnlib(file.path(source))
@@ -102,9 +102,9 @@ def read_verification(file: VerifyFile) -> VerificationQuestion:
     return VerificationQuestion(network, found, Oracle.of_file(file.path(file.network.file), network))
 
 
-def robustness_of(file: VerifyFile, given: RegionSpec, network: Network) -> Property:
+def robustness_of(file: VerifyFile, given: RegionSpec, network: Network, deadline: Deadline = NO_DEADLINE) -> Property:
     """Return the property that an input of the region changes the class, see `mipnet.verification.robustness`."""
-    region, own = read_region(file, given, network)
+    region, own = read_region(file, given, network, deadline)
     robust = file.robust or RobustSpec()
     with file.blame("robust"):
         return class_change_property(

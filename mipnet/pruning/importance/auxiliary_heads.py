@@ -9,8 +9,9 @@ improved the masks of a deep network considerably; a hidden layer in the head af
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from mipnet.arrays import Shape
 from mipnet.errors import DataError, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import check_memory
 from mipnet.model.losses import check_labels
 from mipnet.network.given_arrays import numbers, samples_by_label
@@ -86,10 +88,11 @@ class HeadTraining:
         object.__setattr__(self, "labels", labels)
 
 
-def train_heads(network: Network, places: Sequence[str], training: HeadTraining) -> dict[str, Head]:
+def train_heads(network: Network, places: Sequence[str], training: HeadTraining, deadline: Deadline = NO_DEADLINE) -> dict[str, Head]:
     """Return a head for each of the named nodes, trained on cross-entropy by RMSprop in batches of 128, independently of each other.
 
-    The values that the heads read are computed once, in float32, and kept in memory after the first pooling.
+    The values that the heads read are computed once, in float32, and kept in memory after the first pooling.  At the deadline, the heads
+    keep the weights that they have, with a warning; raises `TimeLimitReached` if these values are not computed before.
     """
     if not places:
         return {}
@@ -107,9 +110,12 @@ def train_heads(network: Network, places: Sequence[str], training: HeadTraining)
     numbers_kept = len(images) * sum(size(tuple(heads[place][:1](torch.zeros(1, *network.shape_of(place))).shape)) for place in places)
     check_memory(f"what {len(places)} heads read of {len(images):,} images", FEATURE_BYTES * numbers_kept, "give fewer training images")
     found = {}
-    for place, features in _features(network, heads, images).items():
+    for left, (place, features) in zip(range(len(heads), 0, -1), _features(network, heads, images, deadline).items(), strict=True):
         layers = heads[place][1:]
-        losses = train(layers, features, truth, settings=settings)
+        losses = train(layers, features, truth, settings=replace(settings, time_limit=deadline.share(1 / left)))
+        if len(losses) < passes:
+            text = f"the head after `{place}` was trained for {len(losses)} of {passes} epochs, because of the time limit"
+            warnings.warn(f"{text}: its scores may mislead", RuntimeWarning, stacklevel=3)
         whole = from_torch(heads[place], torch.zeros(1, *network.shape_of(place)))
         found[place] = Head(whole, tuple(losses), evaluate(layers, features, truth)[1])
     return found
@@ -130,13 +136,14 @@ def make_head(shape: Shape, classes: int, seed: int = 0) -> nn.Sequential:
         return nn.Sequential(nn.AdaptiveAvgPool2d(pooled), *mixed, nn.AdaptiveAvgPool2d(small), *dense)
 
 
-def _features(network: Network, heads: dict[str, nn.Sequential], images: NDArray[Any]) -> dict[str, Tensor]:
+def _features(network: Network, heads: dict[str, nn.Sequential], images: NDArray[Any], deadline: Deadline) -> dict[str, Tensor]:
     """Return the output of the first module of each head, for all images."""
     last = next(node.name for node in reversed(network.nodes) if node.name in heads)
     trunk = between(network, INPUT_NODE, last)
     parts: dict[str, list[Tensor]] = {place: [] for place in heads}
     with torch.no_grad():
         for first in range(0, len(images), HEAD_IMAGES_PER_BATCH):
+            deadline.check("compute what the auxiliary heads read")
             values = trunk.values(torch.tensor(images[first : first + HEAD_IMAGES_PER_BATCH], dtype=torch.float32))
             for place, head in heads.items():
                 parts[place].append(head[0](values[place]))

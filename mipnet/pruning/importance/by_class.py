@@ -7,7 +7,6 @@ not even different ones for every class, have a smaller mean objective.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ import xarray as xr
 
 from mipnet.backend import Backend, Limits
 from mipnet.errors import suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.gates import find_gates
 from mipnet.pruning.importance.decoupled_parts import (
@@ -49,7 +49,7 @@ def by_class(
     question: Importance,
     *,
     backend: str | Backend | SolveSettings = "highs",
-    time_limit: float = math.inf,
+    time_limit: TimeLimit = None,
     mip_gap: float = 1e-4,
     limits: Limits | None = None,
     workers: int | Workers | None = 0,
@@ -62,18 +62,21 @@ def by_class(
     ----------
     backend
         The solver, or `SolveSettings` with its options and the start as well.
-    time_limit, mip_gap
-        Seconds per program, and the relative gap at which a solve stops; ``limits`` takes all limits at once and wins.
+    time_limit
+        Seconds of the whole call, None for no limit, divided among the programs.  A program that is not solved in time has no scores.
+    mip_gap, limits
+        The relative gap at which a solve stops, or further limits of each program.
     workers, on_done, finished
         As for `mipnet.solving.parallel.run_all`, with the class as the key.
 
     Ctrl-C raises KeyboardInterrupt; the parts that were passed to ``on_done`` are complete.
     """
-    settings, stop = SolveSettings.of(backend), limits or Limits(time=time_limit, gap=mip_gap)
-    programs: dict[PartLabel, Callable[[], SolvedPart]] = {
+    deadline = Deadline.after(time_limit)
+    settings, stop = SolveSettings.of(backend), limits or Limits(gap=mip_gap)
+    programs: dict[PartLabel, Callable[..., SolvedPart]] = {
         label: partial(solve_part, label, part, settings, stop) for label, part in split(question).items()
     }
-    parts = run_all(programs, workers=workers, on_done=stop_after_interrupt(on_done), finished=finished)
+    parts = run_all(programs, workers=workers, on_done=stop_after_interrupt(on_done), finished=finished, deadline=deadline)
     repeat_warnings(parts.values())
     return average(question, tuple(parts.values()))
 

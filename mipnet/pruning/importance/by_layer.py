@@ -12,7 +12,6 @@ has S = I_1.  Its program is the `Importance` program of a network that consists
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +20,7 @@ import xarray as xr
 
 from mipnet.backend import Backend, Limits
 from mipnet.errors import suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.gates import find_gates
 from mipnet.network.graph import INPUT_NODE
@@ -39,6 +39,9 @@ from mipnet.pruning.importance.network_cuts import Stage, between, chained, find
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.solving.parallel import Workers, run_all
+
+HEAD_TRAINING_TIME_SHARE = 0.5
+"""Largest share of the time limit of `by_layer` for the training of heads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +63,7 @@ def by_layer(
     training: HeadTraining,
     *,
     backend: str | Backend | SolveSettings = "highs",
-    time_limit: float = math.inf,
+    time_limit: TimeLimit = None,
     limits: Limits | None = None,
     workers: int | Workers | None = 0,
     on_done: Callable[[PartLabel, SolvedPart], None] | None = None,
@@ -75,29 +78,36 @@ def by_layer(
     backend
         The solver, or `SolveSettings` with its options and the start as well.
     time_limit
-        Seconds per program; ``limits`` takes all limits at once and wins.
+        Seconds of the whole call, None for no limit.  The heads get at most `HEAD_TRAINING_TIME_SHARE` of them, and the rest is divided
+        among the programs.  A program that is not solved in time has no scores.
+    limits
+        Further limits of each program.
     workers, on_done, finished
         As for `mipnet.solving.parallel.run_all`, with the label of a part as the key.
 
-    Raises `InputError` for a network that cannot be cut between its gated layers.
+    Raises `InputError` for a network that cannot be cut between its gated layers, and `TimeLimitReached` if the time ends before the heads
+    are trained at all.
     """
+    deadline = Deadline.after(time_limit)
     stages = find_stages(question.network, find_gates(question.network, question.gates))
     labelled_images(question)
     known = dict(training.trained)
     missing = [s.end for s in stages[:-1] if s.end not in known and s.name not in (finished or {})]
-    known |= train_heads(question.network, missing, training)
-    settings, stop = SolveSettings.of(backend), limits or Limits(time=time_limit)
-    programs: dict[PartLabel, Callable[[], SolvedPart]] = {
+    known |= train_heads(question.network, missing, training, deadline.share(HEAD_TRAINING_TIME_SHARE))
+    settings, stop = SolveSettings.of(backend), limits or Limits()
+    programs: dict[PartLabel, Callable[..., SolvedPart]] = {
         s.name: partial(solve_stage, s, question, known.get(s.end), settings, stop) for s in stages
     }
-    parts = run_all(programs, workers=workers, on_done=stop_after_interrupt(on_done), finished=finished)
+    parts = run_all(programs, workers=workers, on_done=stop_after_interrupt(on_done), finished=finished, deadline=deadline)
     repeat_warnings(parts.values())
     return joined(question, tuple(parts.values()), known)
 
 
-def solve_stage(stage: Stage, question: Importance, head: Head | None, settings: SolveSettings, limits: Limits) -> SolvedPart:
+def solve_stage(
+    stage: Stage, question: Importance, head: Head | None, settings: SolveSettings, limits: Limits, deadline: Deadline = NO_DEADLINE
+) -> SolvedPart:
     """Write and solve the program of one stage; the value that the stage reads is computed here, from the images."""
-    return solve_part(stage.name, stage_question(stage, question, head), settings, limits)
+    return solve_part(stage.name, stage_question(stage, question, head), settings, limits, deadline)
 
 
 def stage_question(stage: Stage, question: Importance, head: Head | None) -> Importance:

@@ -13,14 +13,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array
-from mipnet.backend import Event, Limits, Status, relative_gap
-from mipnet.errors import DataError
+from mipnet.backend import Event, Limits, Status, get_backend, relative_gap
+from mipnet.errors import DataError, TimeLimitReached
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.result_warnings import add_warning, collected_warnings
 from mipnet.model.losses import check_labels
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.program import Importance, warn_of_solve
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.solving.engine import Result, solve
+from mipnet.solving.result import unsolved_result
 
 PartLabel = int | str
 """The label of a part: the number of its class, or the names of its gates."""
@@ -49,8 +51,13 @@ class SolvedPart:
         return self.result.x
 
 
-def solve_part(label: PartLabel, question: Importance, settings: SolveSettings, limits: Limits) -> SolvedPart:
-    """Write and solve the program of one part; raises KeyboardInterrupt if the solve is interrupted before its end."""
+def solve_part(
+    label: PartLabel, question: Importance, settings: SolveSettings, limits: Limits, deadline: Deadline = NO_DEADLINE
+) -> SolvedPart:
+    """Write and solve the program of one part; raises KeyboardInterrupt if the solve is interrupted before its end.
+
+    If the time ends before the program is written, its result has no point.
+    """
     log: list[str] = []
 
     def hear(event: Event) -> None:
@@ -60,15 +67,20 @@ def solve_part(label: PartLabel, question: Importance, settings: SolveSettings, 
     with warnings.catch_warnings(record=True) as caught, collected_warnings(passed_on=False) as added:
         warnings.simplefilter("always")
         began = time.perf_counter()
-        posed = question.pose()
-        built = time.perf_counter() - began
-        result = solve(posed, settings.backend, limits=limits, options=settings.options, start=settings.start, on_event=hear)
+        try:
+            posed = question.pose(time_limit=deadline)
+            built = time.perf_counter() - began
+            result = solve(
+                posed, settings.backend, time_limit=deadline, limits=limits, options=settings.options, start=settings.start, on_event=hear
+            )
+        except TimeLimitReached as error:
+            posed, built = None, time.perf_counter() - began
+            result = unsolved_result(get_backend(settings.backend), built, str(error))
         warn_of_solve(result, limits.gap)
     if result.interrupted and result.status is not Status.OPTIMAL:
         raise KeyboardInterrupt
-    found = question.read(posed, result)
-    kept = replace(result, x=found.scores, point=None, trace=())
-    texts = tuple(str(each.message) for each in caught)
+    scores = None if posed is None else question.read(posed, result).scores
+    kept, texts = replace(result, x=scores, point=None, trace=()), tuple(str(each.message) for each in caught)
     return SolvedPart(label, len(np.asarray(question.labels)), built, kept, tuple(log), texts, tuple(added))
 
 
@@ -124,7 +136,7 @@ def summed_result(parts: Sequence[SolvedPart], scores: xr.Dataset | None) -> Res
         objective=objective,
         bound=bound,
         gap=math.inf if objective is None else relative_gap(objective, bound),
-        size={key: sum(r.size.get(key, 0) for r in results) for key in results[0].size},
+        size={key: sum(r.size.get(key, 0) for r in results) for key in dict.fromkeys(key for r in results for key in r.size)},
         max_error=None if pointless else max(errors, default=None),
         verified=not pointless and all(r.verified for r in results),
         start_accepted=None if None in starts else all(starts),

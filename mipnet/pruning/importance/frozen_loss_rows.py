@@ -27,6 +27,7 @@ from mipnet.backend.program import stack_rows
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import UnsupportedError
 from mipnet.layers import MaxPool2d, ReLU
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import check_memory
 from mipnet.model.losses import Loss
 from mipnet.network.graph import size
@@ -194,7 +195,7 @@ class PatternRows:
         return arguments
 
 
-def pattern_rows(frozen: FrozenNetwork, paper: PaperBounds) -> list[PatternRows]:
+def pattern_rows(frozen: FrozenNetwork, paper: PaperBounds, deadline: Deadline = NO_DEADLINE) -> list[PatternRows]:
     """Return the separator of a pattern, no separator for ``free``; raises `UnsupportedError` for activations other than ReLU."""
     if paper.pattern == "free":
         return []
@@ -207,7 +208,7 @@ def pattern_rows(frozen: FrozenNetwork, paper: PaperBounds) -> list[PatternRows]
     values = PATTERN_ELEMENT_BYTES * count * sum(size(node.shape) for node in network.nodes)
     rows = PATTERN_ENTRY_BYTES * count * layers * PATTERN_ROWS_MAX * units
     check_memory(f"the activation pattern of {count:,} images", values + rows, "give fewer images, or take `pattern: free`")
-    bounds = propagate(network, Box(frozen.images.numpy(), frozen.images.numpy()).widen(paper.epsilon), (), "paper")
+    bounds = propagate(network, Box(frozen.images.numpy(), frozen.images.numpy()).widen(paper.epsilon), (), "paper", time_limit=deadline)
     at_one = nominal(network, frozen.images)
     ends = {}
     for node in network.nodes:

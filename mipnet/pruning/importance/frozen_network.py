@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mipnet.arrays import Array
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import check_memory, count_in_memory
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network, size
@@ -46,8 +47,11 @@ class FrozenNetwork:
         return value
 
 
-def freeze(network: Network, gates: Sequence[Gate], images: Array, chunk: int = 256) -> FrozenNetwork:
-    """Return the network frozen on ``images``: one forward pass, and one backward pass per class, for each chunk of samples."""
+def freeze(network: Network, gates: Sequence[Gate], images: Array, deadline: Deadline = NO_DEADLINE, *, chunk: int = 256) -> FrozenNetwork:
+    """Return the network frozen on ``images``: one forward pass, and one backward pass per class, for each chunk of samples.
+
+    Raises `TimeLimitReached` if that is not finished before the deadline.
+    """
     units, outputs = sum(g.units for g in gates), size(network.output_shape)
     each = JACOBIAN_BYTES * units * outputs
     what = f"the derivatives of {outputs:,} outputs with respect to {units:,} scores on {len(images):,} images"
@@ -57,7 +61,10 @@ def freeze(network: Network, gates: Sequence[Gate], images: Array, chunk: int = 
     for part in torch.tensor_split(x, list(range(chunk, len(x), chunk))):
         scores = torch.ones(len(part), units, dtype=torch.float64, requires_grad=True)
         y = network.values(part, frozen_actions(gates, scores, nominal(network, part)))[network.output.name]
-        grads = [torch.autograd.grad(y[:, k].sum(), scores, retain_graph=True)[0] for k in range(y.shape[1])]
+        grads = []
+        for k in range(y.shape[1]):
+            deadline.check("freeze the network on all images")
+            grads.append(torch.autograd.grad(y[:, k].sum(), scores, retain_graph=True)[0])
         logits.append(y.detach())
         jacobians.append(torch.stack(grads, dim=1))
     return FrozenNetwork(network, tuple(gates), x, torch.cat(logits).numpy(), torch.cat(jacobians).numpy())

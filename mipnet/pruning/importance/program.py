@@ -14,6 +14,7 @@ The sum of the n - 1 largest is linear: ``(n-1) q + sum_l r_l`` with ``r_l >= I_
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,11 @@ from typing import Any, Literal
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from mipnet.backend import Backend, Limits, OnEvent, Options, Status
+from mipnet.backend import Backend, Limits, OnEvent, Options, Status, get_backend
 from mipnet.bounds.interval import Mode
-from mipnet.errors import InputError, check_choice, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, check_choice, suggest_keywords
 from mipnet.formulations.formulation_choice import Formulation
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.model.encode import encode
 from mipnet.model.encoding import Encoding
@@ -41,6 +43,7 @@ from mipnet.pruning.importance.paper_bounds import PaperBounds
 from mipnet.pruning.importance.reduced_program import ReducedProgram, reduced_program
 from mipnet.pruning.importance.sparsity import add_sparsity
 from mipnet.solving.engine import Result, Start, solve
+from mipnet.solving.result import unsolved_result
 
 MOVED_ARGUMENTS_OF_QUESTION = {
     **{name: f"write `objective=mn.Objective({name}=...)`" for name in ("weight", "loss", "normalize", "layers")},
@@ -107,34 +110,45 @@ class Importance:
         self,
         backend: str | Backend = "highs",
         *,
-        time_limit: float = math.inf,
+        time_limit: TimeLimit = None,
         mip_gap: float = 1e-4,
         limits: Limits | None = None,
         options: Options | None = None,
         start: Start = "forward",
         on_event: OnEvent | None = None,
     ) -> Scores:
-        """Write the program, solve it and return its scores; the parameters are those of `mipnet.solve`."""
-        posed = self.pose()
-        warn_of_images(self.network, self.images, self.labels)
-        result = solve(
-            posed, backend, time_limit=time_limit, mip_gap=mip_gap, limits=limits, options=options, start=start, on_event=on_event
-        )
+        """Write the program, solve it and return its scores; the parameters are those of `mipnet.solve`.
+
+        If the time ends before the program is written, ``scores`` is None and the result has no point.
+        """
+        began, deadline = time.perf_counter(), Deadline.after(time_limit)
+        deadline = deadline if limits is None else deadline.within(limits.time)
+        try:
+            posed = self.pose(time_limit=deadline)
+        except TimeLimitReached as error:
+            gates, solver = find_gates(self.network, self.gates), get_backend(backend)
+            return Scores(gates, None, unsolved_result(solver, time.perf_counter() - began, str(error)))
+        warn_of_images(self.network, self.images, self.labels, deadline)
+        result = solve(posed, backend, time_limit=deadline, mip_gap=mip_gap, limits=limits, options=options, start=start, on_event=on_event)
         warn_of_solve(result, mip_gap if limits is None else limits.gap)
         return self.read(posed, result)
 
-    def pose(self) -> Encoding | ReducedProgram:
-        """Return the program, for `mipnet.solve`: the gated network on the images, with the objective."""
-        return self.pose_weighted()[0]
+    def pose(self, *, time_limit: TimeLimit = None) -> Encoding | ReducedProgram:
+        """Return the program, for `mipnet.solve`: the gated network on the images, with the objective.
 
-    def pose_weighted(self) -> tuple[Encoding | ReducedProgram, Callable[[float], Any]]:
+        Raises `TimeLimitReached` if it is not written after ``time_limit`` seconds, None for no limit.
+        """
+        return self.pose_weighted(time_limit=time_limit)[0]
+
+    def pose_weighted(self, *, time_limit: TimeLimit = None) -> tuple[Encoding | ReducedProgram, Callable[[float], Any]]:
         """Return the program, and a function from a loss weight to its objective, as `mipnet.OpenProblem.set_objective` takes it."""
         self._warn_of_small_epsilon()
+        deadline = Deadline.after(time_limit)
         gates = find_gates(self.network, self.gates)
         if not gates:
             raise InputError("the network has no layer that can carry gates: all its dense and convolution layers feed the output directly")
         if self.frozen:
-            reduced = self._reduced(gates)
+            reduced = self._reduced(gates, deadline)
             return reduced, reduced.costs_at
         encoding = encode(
             self.network.without_softmax(),
@@ -144,16 +158,17 @@ class Importance:
             gates=gates,
             binary_gates=self.kind == "binary",
             epsilon=(self.paper or PaperBounds()).epsilon,
+            time_limit=deadline,
         )
         loss = add_loss(encoding, self.labels, self.objective.loss)
         sparsity = add_sparsity(encoding, self.objective)
         encoding.model.add_objective(sparsity + self.objective.weight * loss)
         return encoding, lambda weight: sparsity + weight * loss
 
-    def _reduced(self, gates: tuple[Gate, ...]) -> ReducedProgram:
-        frozen = freeze(self.network, gates, Samples(self.images).fit(self.network.input_shape).lower)
+    def _reduced(self, gates: tuple[Gate, ...], deadline: Deadline) -> ReducedProgram:
+        frozen = freeze(self.network, gates, Samples(self.images).fit(self.network.input_shape).lower, deadline)
         labels = check_labels(self.labels, *frozen.logits.shape)
-        return reduced_program(frozen, labels, self.objective, self.paper or PaperBounds(), binary=self.kind == "binary")
+        return reduced_program(frozen, labels, self.objective, self.paper or PaperBounds(), deadline, binary=self.kind == "binary")
 
     def _warn_of_small_epsilon(self) -> None:
         paper = self.paper
@@ -211,12 +226,12 @@ def importance(
     formulation: Formulation | None = None,
     bounds: Mode | PaperBounds = "paper",
     backend: str | Backend = "highs",
-    time_limit: float = math.inf,
+    time_limit: TimeLimit = None,
 ) -> Scores:
     """Solve an importance question in one call: ``mn.importance(net, x, y, weight=5, time_limit=60).scores``.
 
-    ``Importance(...).solve(...)`` takes all other settings: the loss and the form of the sparsity (`Objective`), the gates, binary scores,
-    limits and options of the solver.
+    ``time_limit`` is in seconds of the whole call, None for no limit.  ``Importance(...).solve(...)`` takes all other settings: the loss
+    and the form of the sparsity (`Objective`), the gates, binary scores, limits and options of the solver.
     """
     question = Importance(network, images, labels, Objective(weight), formulation=formulation, bounds=bounds)
     return question.solve(backend, time_limit=time_limit)

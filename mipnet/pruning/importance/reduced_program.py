@@ -18,6 +18,7 @@ import xarray as xr
 from mipnet.arrays import Array, Csr, Ints
 from mipnet.backend import Program, Rows
 from mipnet.errors import InputError
+from mipnet.limits.deadline import Deadline
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.pruning.importance.frozen_loss_rows import LossRows, pattern_rows
@@ -104,7 +105,9 @@ class ReducedProgram(Problem):
         return xr.Dataset(found, coords={g.dim: np.arange(g.units) for g in self.gates})
 
 
-def reduced_program(frozen: FrozenNetwork, labels: Ints, objective: Objective, paper: PaperBounds, *, binary: bool) -> ReducedProgram:
+def reduced_program(
+    frozen: FrozenNetwork, labels: Ints, objective: Objective, paper: PaperBounds, deadline: Deadline, *, binary: bool
+) -> ReducedProgram:
     """Write the reduced-space program of a frozen network.
 
     Columns: the scores, I_l of each layer, for ``layers="paper"`` q and r_l, and the losses t_b of the bundles.
@@ -125,7 +128,7 @@ def reduced_program(frozen: FrozenNetwork, labels: Ints, objective: Objective, p
     integer = np.arange(width) < (scores if binary else 0)
     program = Program(cost, _sparsity_rows(gates, sizes, width, largest), lower, upper, integer)
     loss = LossRows(frozen, labels, objective.loss, bundle, first_t)
-    return ReducedProgram(frozen, loss, program, [loss, *pattern_rows(frozen, paper)], sizes)
+    return ReducedProgram(frozen, loss, program, [loss, *pattern_rows(frozen, paper, deadline)], sizes)
 
 
 def _sparsity_rows(gates: Sequence[Gate], sizes: Array, width: int, largest: bool) -> Rows:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from mipnet.backend import Backend, Limits, OnEvent
+from mipnet.backend import Backend, Limits, OnEvent, Status
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.limits.kept_parts import PackedPart, kept_parts
 from mipnet.network.gates import Gate
 from mipnet.pruning.importance.program import Importance, Scores
@@ -97,7 +100,7 @@ def weight_path(
     weights: Sequence[float],
     *,
     backend: str | Backend | SolveSettings = "highs",
-    time_limit: float = math.inf,
+    time_limit: TimeLimit = None,
     mip_gap: float = 1e-4,
     limits: Limits | None = None,
     on_event: OnEvent | None = None,
@@ -109,41 +112,50 @@ def weight_path(
     ----------
     backend
         The solver, or `SolveSettings` with its options and the start as well.
-    time_limit, mip_gap
-        Seconds per weight, and the relative gap at which a solve stops; ``limits`` takes all limits at once and wins.
+    time_limit
+        Seconds of the whole call, None for no limit, divided among the weights.  Weights that are not reached in time have no point.
+    mip_gap, limits
+        The relative gap at which a solve stops, or further limits of each solve.
     on_event
         Called with every `Event`.
     on_point
         Called with each point once it is known.
 
     The program is written, and handed to the solver, once.  Inside `mipnet.keep_parts` each point is kept; the first solve after those that
-    were kept starts as the first one of a path does.  Ctrl-C ends the path at the best point so far of the weight being solved.
+    were kept starts as the first one of a path does.  Ctrl-C ends the path at the best point so far of the weight being solved.  Raises
+    `TimeLimitReached` if the time ends before the program is written.
     """
     wrong = [weight for weight in weights if not (np.isfinite(weight) and weight >= 0)]
     if wrong or not len(weights):
         raise InputError(f"the loss weights are {list(weights)}; expected at least one, and each of at least 0")
-    settings, stop = SolveSettings.of(backend), limits or Limits(time=time_limit, gap=mip_gap)
+    deadline = Deadline.after(time_limit)
+    settings, stop = SolveSettings.of(backend), limits or Limits(gap=mip_gap)
     began = time.perf_counter()
-    posed, objective = question.pose_weighted()
-    values = [float(weight) for weight in weights]
-    kept = kept_parts("weight_path", {"question": question, "weights": values, "settings": settings, "limits": stop})
-    with open_problem(posed, settings.backend, options=settings.options) as opened:
+    posed, objective = question.pose_weighted(time_limit=deadline)
+    values, seconds = [float(weight) for weight in weights], None if isinstance(time_limit, Deadline) else time_limit
+    on = {"question": question, "weights": values, "settings": settings, "limits": stop, "time_limit": seconds}
+    kept = kept_parts("weight_path", on)
+    with open_problem(posed, settings.backend, options=settings.options, time_limit=deadline) as opened:
         built = time.perf_counter() - began
 
-        def solve_at(weight: float) -> Scores:
+        def solve_at(weight: float, remaining: int) -> Scores:
             opened.set_objective(objective(weight))
-            return question.read(posed, opened.solve(limits=stop, start=settings.start, on_event=on_event))
+            rest = stop if deadline == NO_DEADLINE else replace(stop, time=min(stop.time, deadline.seconds / remaining))
+            return question.read(posed, opened.solve(time_limit=deadline, limits=rest, start=settings.start, on_event=on_event))
 
         def known_at(weight: float) -> Scores:
-            return kept.once(weight, lambda: solve_at(weight), _packed, lambda record, scores: _read_back(posed.gates, record, scores))
+            return kept.once(weight, partial(solve_at, weight, next(left)), _packed, partial(_read_back, posed.gates))
 
-        solved = solve_points(values, known_at, on_point)
+        left = iter(range(len(weights), 0, -1))
+        in_time = takewhile(lambda _: not deadline.passed, values)
+        solved = solve_points(in_time, known_at, on_point)
     return WeightPath("weight", posed.gates, solved.points, built, solved.interrupted)
 
 
 def _packed(found: Scores) -> PackedPart | None:
-    """Return what is kept of a point; None if Ctrl-C ended its solve."""
-    return None if found.result.interrupted else PackedPart({"result": result_numbers(found.result)}, found.scores)
+    """Return what is kept of a point; None if Ctrl-C ended its solve, or its time ended without a solution."""
+    late = found.scores is None and found.result.status is Status.TIME_LIMIT
+    return None if found.result.interrupted or late else PackedPart({"result": result_numbers(found.result)}, found.scores)
 
 
 def _read_back(gates: tuple[Gate, ...], record: Mapping[str, Any], scores: xr.Dataset | None) -> Scores:

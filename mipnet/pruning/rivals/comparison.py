@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.kept_parts import KeptParts, PackedPart, kept_parts
 from mipnet.limits.result_warnings import carries_warnings, collected_warnings
 from mipnet.network.gates import Gate
@@ -53,8 +54,8 @@ class ComparisonTable:
     """The rows of a comparison.
 
     ``name`` is the name of the compared method, ``reference`` the accuracy without masks in percent, ``holdout`` the number of its images.
-    If Ctrl-C ``interrupted`` the comparison, the rows are those of the rivals that were finished.  ``warnings`` say where the compared
-    masks do no better than random ones, and whether the held-out images look unscaled.
+    If Ctrl-C ``interrupted`` the comparison or its time ended, the rivals in ``left_out`` were not finished and have no rows.
+    ``warnings`` say where the compared masks do no better than random ones, and whether the held-out images look unscaled.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -63,6 +64,7 @@ class ComparisonTable:
     seed: int
     holdout: int
     interrupted: bool = False
+    left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -134,6 +136,8 @@ class ComparisonSettings:
         A rival that draws is run with ``repeats`` seeds, from ``seed`` on.
     on_rival
         Called with the name of each rival before it is run.
+    time_limit
+        Seconds of the whole comparison, None for no limit; it is asked between the scores, masks and images of the rivals.
     """
 
     name: str = "mip"
@@ -142,6 +146,7 @@ class ComparisonSettings:
     repeats: int = 5
     seed: int = 0
     on_rival: Callable[[str], None] | None = None
+    time_limit: TimeLimit = None
 
     def check(self, rivals: Sequence[str]) -> None:
         """Raise `InputError` unless the settings fit the names of the rivals."""
@@ -191,29 +196,33 @@ def compare(
     rivals
         Names of `RIVALS`; if None, all rivals whose packages are installed.
 
-    Inside `mipnet.keep_parts` the rows of each rival are kept.  Ctrl-C ends the comparison with the rivals that are finished.
+    Inside `mipnet.keep_parts` the rows of each rival are kept.  Ctrl-C or the time limit ends the comparison with the rivals that are
+    finished.  Raises `TimeLimitReached` if the time ends before the accuracies of the compared masks are known.
     """
     ours = checked_scores(gates, ours)
     names, how = usable() if rivals is None else list(rivals), settings or ComparisonSettings()
     chosen = [get_rival(rival) for rival in names]
     how.check(names)
-    contest = _Contest(network, gates, images, holdout)
+    contest = _Contest(network, gates, images, holdout, Deadline.after(how.time_limit))
+    reference = accuracy(network, holdout.images, holdout.labels, time_limit=contest.deadline)
     own = [OwnMasks(target, mask, contest.measure(mask)) for target, mask in _own_masks(network, gates, ours, shares, how.normalize)]
     rows = [_row(how.name, "given", one.target, [one.measured], 0.0) for one in own]
-    reference, interrupted = accuracy(network, holdout.images, holdout.labels), False
-    warn_of_images(network, holdout.images, holdout.labels)
+    warn_of_images(network, holdout.images, holdout.labels, contest.deadline)
     for one in own:
         with collected_warnings(f"at {100 * one.target:.3g} % of the parameters: "):
-            warn_of_masks(network, gates, one.masks, holdout.images, holdout.labels, how.seed)
-    kept = contest.kept_parts(ours, shares, how)
+            warn_of_masks(network, gates, one.masks, holdout.images, holdout.labels, how.seed, contest.deadline)
+    kept, left, interrupted = contest.kept_parts(ours, shares, how), list(names), False
     try:
         for rival in chosen:
             if how.on_rival is not None:
                 how.on_rival(rival.name)
             rows += kept.once(rival.name, partial(contest.rows, rival, how, own), _packed_rows, _read_rows)
+            left.remove(rival.name)
     except KeyboardInterrupt:  # the rivals so far are compared
         interrupted = True
-    return ComparisonTable(tuple(rows), how.name, reference, how.seed, len(np.asarray(holdout.labels)), interrupted)
+    except TimeLimitReached:
+        pass
+    return ComparisonTable(tuple(rows), how.name, reference, how.seed, len(np.asarray(holdout.labels)), interrupted, tuple(left))
 
 
 def _own_masks(
@@ -252,32 +261,38 @@ class _Contest:
     gates: Sequence[Gate]
     images: LabelledImages | Dataset
     holdout: LabelledImages | Dataset
+    deadline: Deadline
 
     def kept_parts(self, ours: xr.Dataset, shares: Sequence[float], how: ComparisonSettings) -> KeptParts:
         """Return the rows that are kept, by the name of the rival."""
         images, holdout = ((np.asarray(each.images), np.asarray(each.labels)) for each in (self.images, self.holdout))
         on = {"network": self.network, "gates": self.gates, "images": images, "holdout": holdout}
-        return kept_parts("compare", on | {"scores": ours, "shares": list(shares), "settings": replace(how, on_rival=None)})
+        return kept_parts(
+            "compare", on | {"scores": ours, "shares": list(shares), "settings": replace(how, on_rival=None, time_limit=None)}
+        )
 
     def measure(self, masks: xr.Dataset) -> Measured:
-        right = accuracy(self.network, self.holdout.images, self.holdout.labels, self.gates, masks)
+        right = accuracy(self.network, self.holdout.images, self.holdout.labels, self.gates, masks, time_limit=self.deadline)
         return Measured(pruned_share(self.network, self.gates, masks), right)
 
     def rows(self, rival: Rival, how: ComparisonSettings, own: Sequence[OwnMasks]) -> list[ComparisonRow]:
-        """Return the rows of one rival: for each of the compared masks, one row per ranking."""
+        """Return the rows of one rival: for each of the compared masks, one row per ranking; raises `TimeLimitReached`."""
         began, seeds, options = time.perf_counter(), how.seeds(rival), how.options.get(rival.name)
         given = self.images.images, self.images.labels
-        prepared = {seed: rival.prepared(self.network, self.gates, *given, seed=seed, options=options) for seed in seeds}
+        prepared = {}
+        for seed in seeds:
+            self.deadline.check(f"score the units by `{rival.name}`")
+            prepared[seed] = rival.prepared(self.network, self.gates, *given, seed=seed, options=options)
         spent = (time.perf_counter() - began) / len(seeds)
         return [self._row(rival, ranking, prepared, one, spent) for one in own for ranking in RIVAL_RANKINGS]
 
     def _row(self, rival: Rival, ranking: str, prepared: Mapping[int, xr.Dataset], own: OwnMasks, spent: float) -> ComparisonRow:
         """Return the row of one rival and ranking, at least at the share of the compared masks; its scores took ``spent`` seconds."""
         began, share = time.perf_counter(), own.measured.share
-        made = [
-            rival.masks(self.network, self.gates, scores, ranking=ranking, like=own.masks, share=share, seed=seed)
-            for seed, scores in prepared.items()
-        ]
+        made = []
+        for seed, scores in prepared.items():
+            self.deadline.check(f"rank the units by `{rival.name}`")
+            made.append(rival.masks(self.network, self.gates, scores, ranking=ranking, like=own.masks, share=share, seed=seed))
         seconds = spent + (time.perf_counter() - began) / len(prepared)
         return _row(rival.name, ranking, own.target, [self.measure(masks) for masks in made], seconds)
 

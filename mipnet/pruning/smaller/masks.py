@@ -13,13 +13,17 @@ from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
 from mipnet.errors import InputError, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, by_unit, mask_actions
-from mipnet.network.given_arrays import align_samples, in_label_order
+from mipnet.network.given_arrays import align_samples, in_label_order, numbers
 from mipnet.network.graph import Network
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 
 Threshold = float | str | dict[str, float]
+
+ACCURACY_IMAGES_AT_ONCE = 1024
+"""Number of images between two looks at the clock."""
 
 
 @suggest_keywords
@@ -88,9 +92,26 @@ def critical_masks(masks: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
 
 @suggest_keywords
 @align_samples
-def accuracy(network: Network, images: ArrayLike, labels: ArrayLike, gates: Sequence[Gate] = (), masks: xr.Dataset | None = None) -> float:
-    """Return the share of images, in percent, whose largest output is at their label, with or without masks."""
-    outputs: Array = network.forward(images, None if masks is None else mask_actions(gates, masks))
+def accuracy(
+    network: Network,
+    images: ArrayLike,
+    labels: ArrayLike,
+    gates: Sequence[Gate] = (),
+    masks: xr.Dataset | None = None,
+    *,
+    time_limit: TimeLimit = None,
+) -> float:
+    """Return the share of images, in percent, whose largest output is at their label, with or without masks.
+
+    Raises `TimeLimitReached` if it is not known after ``time_limit`` seconds, None for no limit.
+    """
+    deadline, given = Deadline.after(time_limit), numbers(images, "the images")
+    after = None if masks is None else mask_actions(gates, masks)
+    parts = []
+    for first in range(0, max(1, len(given)), ACCURACY_IMAGES_AT_ONCE):
+        deadline.check("run the network on all images")
+        parts.append(network.forward(given[first : first + ACCURACY_IMAGES_AT_ONCE], after))
+    outputs: Array = np.concatenate(parts)
     if outputs.ndim != 2:
         raise InputError(f"accuracy needs one vector of logits per sample; the network's output has shape {outputs.shape[1:]}")
     truth = check_labels(labels, len(outputs), outputs.shape[1])

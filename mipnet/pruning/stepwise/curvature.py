@@ -13,7 +13,7 @@ removed has a column, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mipnet.arrays import Array
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import check_memory, count_in_memory
 from mipnet.network.gates import Gate, scaled
 from mipnet.network.graph import Network
@@ -29,6 +30,9 @@ from mipnet.network.pass_cost import gradient_bytes
 
 HESSIAN_BYTES = 64
 """Bytes per entry of the Hessian: itself, its eigenvectors, and the rows of a step's program, with copies."""
+
+FORWARD_IMAGES_AT_ONCE = 512
+"""Number of images between two looks at the clock."""
 
 CLASS_PROBABILITY_MIN = 1e-7
 """Classes of at most this probability are left out of H; in float64 their part cannot be distinguished from rounding."""
@@ -47,8 +51,20 @@ class Curvature:
         return float(self.gradient @ step + 0.5 * step @ self.hessian @ step)
 
 
-def curvature(network: Network, gates: Sequence[Gate], images: Tensor, targets: Tensor, kept: Tensor, chunk: int = 512) -> Curvature:
-    """Return gradient and Hessian of the frozen loss at masks ``kept`` (score,); ``targets`` are probabilities ``(sample, class)``."""
+def curvature(
+    network: Network,
+    gates: Sequence[Gate],
+    images: Tensor,
+    targets: Tensor,
+    kept: Tensor,
+    deadline: Deadline = NO_DEADLINE,
+    *,
+    chunk: int = 512,
+) -> Curvature:
+    """Return gradient and Hessian of the frozen loss at masks ``kept`` (score,); ``targets`` are probabilities ``(sample, class)``.
+
+    Raises `TimeLimitReached` if they are not known at the deadline.
+    """
     units = sum(gate.units for gate in gates)
     check_memory(f"the curvature of the loss in {units:,} scores", HESSIAN_BYTES * units**2, "give gates for fewer layers")
     chunk = count_in_memory(gradient_bytes(network) + 24 * units * targets.shape[1], chunk)
@@ -56,7 +72,11 @@ def curvature(network: Network, gates: Sequence[Gate], images: Tensor, targets: 
     for part, q in zip(torch.split(images, chunk), torch.split(targets, chunk), strict=True):
         scores = kept.to(torch.float64).repeat(len(part), 1).requires_grad_()
         z = network.values(part, products(gates, scores))[network.output.name]
-        jacobian = torch.stack([torch.autograd.grad(column.sum(), scores, retain_graph=True)[0] for column in z.unbind(1)], dim=1)
+        columns = []
+        for column in z.unbind(1):
+            deadline.check("compute the curvature of the loss over all images")
+            columns.append(torch.autograd.grad(column.sum(), scores, retain_graph=True)[0])
+        jacobian = torch.stack(columns, dim=1)
         log_p = z.detach().log_softmax(1)
         p = log_p.exp()
         loss -= float((q * log_p).sum())
@@ -68,9 +88,20 @@ def curvature(network: Network, gates: Sequence[Gate], images: Tensor, targets: 
     return Curvature(loss / count, np.asarray(gradient / count), np.asarray(hessian / count))
 
 
-def soft_targets(network: Network, images: Tensor, labels: Tensor, hard: float) -> Tensor:
+def forward_in_parts(
+    network: Network, images: Tensor, deadline: Deadline, after: Mapping[str, Callable[[Tensor], Tensor]] | None = None
+) -> Tensor:
+    """Return the logits of all images; raises `TimeLimitReached` if they are not known at the deadline."""
+    found = []
+    for part in torch.split(images, FORWARD_IMAGES_AT_ONCE):
+        deadline.check("run the network on all images")
+        found.append(torch.from_numpy(network.forward(part, after)))
+    return torch.cat(found)
+
+
+def soft_targets(network: Network, images: Tensor, labels: Tensor, hard: float, deadline: Deadline = NO_DEADLINE) -> Tensor:
     """Return ``hard`` times the true class, plus ``1 - hard`` times the network's own probabilities (as in distillation)."""
-    own = torch.from_numpy(network.forward(images)).softmax(1)
+    own = forward_in_parts(network, images, deadline).softmax(1)
     return (1 - hard) * own + hard * torch.nn.functional.one_hot(labels, own.shape[1])
 
 

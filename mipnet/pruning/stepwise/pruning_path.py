@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
 from mipnet.backend import Backend
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, find_gates, mask_actions
@@ -29,9 +30,12 @@ from mipnet.network.image_check import warn_of_images
 from mipnet.network.sets import Samples
 from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.parameter_counts import pruned_share, remaining_parameters
-from mipnet.pruning.stepwise.curvature import curvature, soft_targets
+from mipnet.pruning.stepwise.curvature import curvature, forward_in_parts, soft_targets
 from mipnet.pruning.stepwise.step_program import StepProgram
 from mipnet.solving.engine import Result, solve
+
+STEP_SOLVE_SECONDS_MAX = 5.0
+"""Longest time of the solver for one step, in seconds."""
 
 STEPWISE_SHARES = tuple(float(share) for share in np.round(np.arange(0.025, 0.9, 0.025), 3))
 """The shares of parameters to prune along a path, unless others are given."""
@@ -60,14 +64,15 @@ class PruningStep:
 class PruningPath:
     """The steps, from the least to the most pruned masks; ``loss`` is that of the full network.
 
-    If Ctrl-C ``interrupted`` the path, the steps are those that were finished.  ``warnings`` say whether the last masks do no better than
-    random ones, and whether the images look unscaled.
+    If Ctrl-C ``interrupted`` the path, or the time limit ``stopped`` it, the steps are those that were finished.  ``warnings`` say whether
+    the last masks do no better than random ones, and whether the images look unscaled.
     """
 
     gates: tuple[Gate, ...]
     steps: tuple[PruningStep, ...]
     loss: float
     interrupted: bool = False
+    stopped: bool = False
     warnings: tuple[str, ...] = ()
 
     def at(self, share: float) -> PruningStep:
@@ -100,7 +105,7 @@ def prune_stepwise(
     gates: str | Sequence[str] = "all",
     hard: float = 1.0,
     backend: str | Backend | None = None,
-    time_limit: float = 5.0,
+    time_limit: TimeLimit = None,
 ) -> PruningPath:
     """Return masks for rising ``shares`` of the parameters, each made from the one before.
 
@@ -115,16 +120,19 @@ def prune_stepwise(
         The loss is the cross-entropy to ``hard`` times the label plus ``1 - hard`` times the network's own probabilities.  With few
         images the latter guard against overfitting their labels.
     backend
-        A solver that improves the masks of each step, for ``time_limit`` seconds; if None, the masks are those of the search, which
-        solvers rarely improve.
+        A solver that improves the masks of each step, for at most `STEP_SOLVE_SECONDS_MAX` seconds; if None, the masks are those of the
+        search, which solvers rarely improve.
+    time_limit
+        Seconds of the whole call, None for no limit.
 
-    Ctrl-C ends the path and returns the steps that are finished.
+    Ctrl-C or the time limit ends the path and returns the steps that are finished.  Raises `TimeLimitReached` if the time ends before the
+    loss of the full network is known.
     """
     if any(not 0 < a < 1 for a in shares) or list(shares) != sorted(set(shares)) or not shares:
         raise InputError(f"the shares are {list(shares)}; expected rising numbers between 0 and 1")
     pruner = StepwisePruner(network, images, labels, gates=gates, hard=hard, backend=backend, time_limit=time_limit)
-    full, steps = pruner.loss(pruner.masks), list[PruningStep]()
-    warn_of_images(network, pruner.images, pruner.labels)
+    full, steps, stopped = pruner.loss(pruner.masks), list[PruningStep](), False
+    warn_of_images(network, pruner.images, pruner.labels, pruner.deadline)
     try:
         for target in shares:
             if pruner.share >= target:
@@ -135,16 +143,19 @@ def prune_stepwise(
             steps.append(step)
     except KeyboardInterrupt:
         return PruningPath(pruner.gates, tuple(steps), full, interrupted=True)
+    except TimeLimitReached:
+        stopped = True
     if steps:
-        warn_of_masks(network, pruner.gates, steps[-1].masks, pruner.images, pruner.labels)
-    return PruningPath(pruner.gates, tuple(steps), full)
+        warn_of_masks(network, pruner.gates, steps[-1].masks, pruner.images, pruner.labels, deadline=pruner.deadline)
+    return PruningPath(pruner.gates, tuple(steps), full, stopped=stopped)
 
 
 @suggest_keywords
 class StepwisePruner:
     """The steps of `prune_stepwise`, one at a time, on ``images`` with ``labels``.
 
-    ``masks`` are those reached so far, which prune ``share`` of the parameters.
+    ``masks`` are those reached so far, which prune ``share`` of the parameters.  ``time_limit`` is that of all steps together, from the
+    creation of this object on.
     """
 
     @align_samples
@@ -157,28 +168,29 @@ class StepwisePruner:
         gates: str | Sequence[str] = "all",
         hard: float = 1.0,
         backend: str | Backend | None = None,
-        time_limit: float = 5.0,
+        time_limit: TimeLimit = None,
     ) -> None:
         if not 0 <= hard <= 1:
             raise InputError(f"`hard` is {hard}; expected a number in [0, 1]")
         self.network, self.gates = network, find_gates(network, gates)
-        self.backend, self.time_limit = backend, time_limit
+        self.backend, self.deadline = backend, Deadline.after(time_limit)
         self.images = Samples(images).fit(network.input_shape).lower
         self.labels = check_labels(labels, len(self.images), network.output_shape[0])
         self._images, truth = torch.tensor(self.images), torch.from_numpy(self.labels)
-        self._targets = soft_targets(network, self._images, truth, hard)
+        self._targets = soft_targets(network, self._images, truth, hard, self.deadline)
         self.masks = self._masks(np.ones(sum(gate.units for gate in self.gates)))
         self.share = 0.0
 
     def prune_to(self, target: float) -> PruningStep | None:
         """Change the masks until they prune about a share of the parameters; returns None if that cannot be reached.
 
-        Raises KeyboardInterrupt after Ctrl-C during the solve; the masks are those before.
+        Raises KeyboardInterrupt after Ctrl-C during the solve, and `TimeLimitReached` at the end of the time; the masks are those before.
         """
         began, kept = time.process_time(), self._vector(self.masks)
-        curve = curvature(self.network, self.gates, self._images, self._targets, torch.from_numpy(kept))
+        curve = curvature(self.network, self.gates, self._images, self._targets, torch.from_numpy(kept), self.deadline)
         try:
-            program = StepProgram(self.gates, kept, curve, self._price(kept), (target - self.share) * self.network.parameters)
+            drop = (target - self.share) * self.network.parameters
+            program = StepProgram(self.gates, kept, curve, self._price(kept), drop, self.deadline)
         except InputError:
             return None
         after, result = self._solved(program)
@@ -186,20 +198,21 @@ class StepwisePruner:
         share = pruned_share(self.network, self.gates, masks)
         if share <= self.share:
             return None
+        loss = self.loss(masks)
         self.masks, self.share = masks, share
         seconds = time.process_time() - began
         moved = (int((kept > after).sum()), int((kept < after).sum()))
-        return PruningStep(target, share, masks, self.loss(masks), curve.change(after - kept), moved, seconds, result)
+        return PruningStep(target, share, masks, loss, curve.change(after - kept), moved, seconds, result)
 
     def loss(self, masks: xr.Dataset) -> float:
         """Return the true mean loss of the masked network."""
-        logits = torch.from_numpy(self.network.forward(self._images, mask_actions(self.gates, masks)))
+        logits = forward_in_parts(self.network, self._images, self.deadline, mask_actions(self.gates, masks))
         return float(-(self._targets * logits.log_softmax(1)).sum(1).mean())
 
     def _solved(self, program: StepProgram) -> tuple[Array, Result | None]:
         if self.backend is None:
             return program.search(), None
-        result = solve(program, self.backend, time_limit=self.time_limit)
+        result = solve(program, self.backend, time_limit=self.deadline.within(STEP_SOLVE_SECONDS_MAX))
         if result.interrupted:
             raise KeyboardInterrupt
         return (program.search() if result.x is None else self._vector(result.x)), replace(result, x=None, point=None)

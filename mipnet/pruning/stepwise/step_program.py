@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mipnet.arrays import Array, Csr, Mask
 from mipnet.backend import Program, Rows
 from mipnet.errors import InputError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.gates import Gate
 from mipnet.pruning.stepwise.curvature import Curvature
 from mipnet.solving.problem import Problem, Start
@@ -44,6 +45,8 @@ class StepProgram(Problem):
     curve: Curvature
     price: Array
     drop: float
+
+    deadline: Deadline = NO_DEADLINE
 
     def __post_init__(self) -> None:
         if self.price @ self.kept - self._cheapest < self.drop:
@@ -113,7 +116,10 @@ class StepProgram(Problem):
         return xr.Dataset(found, coords={gate.dim: np.arange(gate.units) for gate in self.gates}), x
 
     def search(self, swaps: int = 1000) -> Array:
-        """Return good scores: units are silenced one by one, by loss per parameter, then flipped and swapped while that lowers the loss."""
+        """Return good scores: units are silenced one by one, by loss per parameter, then flipped and swapped while that lowers the loss.
+
+        Nothing is swapped after the deadline.
+        """
         scores, slope, own = self.kept.copy(), self.curve.gradient.copy(), 0.5 * np.diag(self.curve.hessian)
         over = self.drop
 
@@ -132,6 +138,8 @@ class StepProgram(Problem):
                 break
             flip(int(np.lexsort((alone, each))[0]))
         for _ in range(swaps):
+            if self.deadline.passed:
+                break
             pair = self._best_swap(scores, slope, own, over)
             if pair is None:
                 break

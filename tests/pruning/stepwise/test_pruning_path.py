@@ -15,6 +15,7 @@ from mipnet.pruning.rivals.registry import get_rival
 from mipnet.pruning.smaller.masks import accuracy, random_masks
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import at_share
+from mipnet.pruning.stepwise import pruning_path
 from mipnet.pruning.stepwise.pruning_path import prune_stepwise
 from tests.nets import SEEDS, make
 
@@ -85,10 +86,11 @@ def test_scores_order_units_by_how_long_they_stay(path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["highs", "scip"])
-def test_a_solver_takes_the_search_as_its_start_and_does_no_worse(digits, backend: str) -> None:
+def test_a_solver_takes_the_search_as_its_start_and_does_no_worse(digits, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning_path, "STEP_SOLVE_SECONDS_MAX", 1.0)
     network, train, _ = digits
     alone = prune_stepwise(network, train.images[:300], train.labels[:300], shares=(0.2,)).steps[0]
-    solved = prune_stepwise(network, train.images[:300], train.labels[:300], shares=(0.2,), backend=backend, time_limit=1).steps[0]
+    solved = prune_stepwise(network, train.images[:300], train.labels[:300], shares=(0.2,), backend=backend).steps[0]
     assert alone.result is None
     assert solved.result is not None
     assert solved.result.verified

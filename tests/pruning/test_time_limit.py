@@ -1,0 +1,153 @@
+"""Time limits of the pruning functions are those of the whole call: at their end, what is finished is returned, and no work goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+import mipnet as mn
+from mipnet.errors import InputError, TimeLimitReached
+from mipnet.pruning.importance.auxiliary_heads import HeadTraining
+from mipnet.pruning.importance.by_class import by_class
+from mipnet.pruning.importance.by_layer import by_layer
+from mipnet.pruning.importance.weight_path import weight_path
+from mipnet.pruning.labelled_images import LabelledImages
+from mipnet.pruning.smaller.masks import accuracy
+from mipnet.pruning.training import PruningSchedule, prune_while_training
+from tests.clock import TickingClock
+from tests.nets import dense
+from tests.pruning.importance.test_frozen_network import question, relu_mlp
+from tests.solving.test_time_limit import Counting
+
+LIMIT_EXPECTED = "expected a positive number of seconds, or None for no limit"
+
+
+def layered():
+    """A question about a network of two stages, and training images for the head between them."""
+    g, asked = np.random.default_rng(1), question(relu_mlp, 3, loss=mn.Loss("margin"))
+    images = g.uniform(0, 1, (300, *asked.network.input_shape))
+    return asked, HeadTraining(images, g.integers(0, asked.network.output_shape[0], 300), epochs=3)
+
+
+CALLS = {
+    "importance": lambda asked, **how: mn.importance(asked.network, asked.images, asked.labels, **how),
+    "frozen": lambda asked, **how: replace(asked, formulation={"relu": "frozen"}).solve(**how),
+    "solve": lambda asked, **how: asked.solve(**how),
+    "pose": lambda asked, time_limit: asked.pose(time_limit=time_limit),
+    "by_class": lambda asked, **how: by_class(asked, **how),
+    "weight_path": lambda asked, **how: weight_path(asked, (1.0, 5.0), **how),
+    "by_layer": lambda asked, **how: by_layer(*layered(), **how),
+    "prune_stepwise": lambda asked, **how: mn.prune_stepwise(asked.network, asked.images, asked.labels, shares=(0.1,), **how),
+    "accuracy": lambda asked, **how: accuracy(asked.network, asked.images, asked.labels, **how),
+    "train": lambda asked, time_limit: mn.TrainingSettings(time_limit=time_limit),
+    "compare": lambda asked, **how: compare(asked, **how),
+}
+
+
+def compare(asked, **how):
+    gates, images = mn.find_gates(asked.network), LabelledImages(asked.images, asked.labels)
+    masks = xr.Dataset({gate.name: (gate.dim, np.arange(gate.units) % 3 > 0) for gate in gates})
+    return mn.compare(asked.network, gates, masks, images, images, rivals=["magnitude", "random"], settings=mn.ComparisonSettings(**how))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_none_is_no_limit_and_other_limits_are_refused(name):
+    asked = question(relu_mlp, 3, loss=mn.Loss("margin"))
+    CALLS[name](asked, time_limit=None)
+    for given in (0, -1, np.nan, "8"):
+        with pytest.raises(InputError, match=LIMIT_EXPECTED):
+            CALLS[name](asked, time_limit=given)
+
+
+@pytest.mark.parametrize("formulation", [{"relu": "big-m"}, {"relu": "frozen"}])
+def test_without_time_to_write_the_program_there_is_a_result_without_a_point(formulation, monkeypatch):
+    asked, backend = replace(question(relu_mlp, 3), formulation=formulation), Counting()
+    TickingClock(monkeypatch)
+    found = asked.solve(backend, time_limit=2)
+    assert (found.scores, found.result.status, found.result.verified) == (None, mn.Status.TIME_LIMIT, False)
+    assert found.result.message.startswith("the time limit ended before mipnet could ")
+    assert [gate.name for gate in found.gates] == [gate.name for gate in mn.find_gates(asked.network)]
+    parts = by_class(asked, backend=backend, time_limit=2)
+    assert parts.scores is None
+    assert {part.result.status for part in parts.parts} == {mn.Status.TIME_LIMIT}
+    assert backend.opened == 0
+    with pytest.raises(TimeLimitReached):
+        weight_path(asked, (1.0, 2.0), time_limit=2)
+
+
+def test_a_path_ends_with_the_time(monkeypatch):
+    asked, weights = question(relu_mlp, 3, loss=mn.Loss("margin")), tuple(float(weight) for weight in range(1, 30))
+    clock = TickingClock(monkeypatch)
+    whole = weight_path(asked, weights, time_limit=1e9)
+    taken, clock.readings = clock.readings, 0
+    part = weight_path(asked, weights, time_limit=taken / 2)
+    assert 0 < len(part.points) < len(whole.points) == len(weights)
+    assert clock.readings <= taken / 2 + 60
+    assert [point.value for point in part.points] == list(weights[: len(part.points)])
+    assert not part.interrupted
+
+
+def test_heads_are_trained_as_far_as_the_time_allows_and_it_is_said(monkeypatch):
+    asked, training = layered()
+    clock = TickingClock(monkeypatch)
+    clock.moves = 0.0
+    full = by_layer(asked, replace(training, epochs=4), time_limit=1)
+    assert [len(head.losses) for head in full.heads.values()] == [4] * len(full.heads)
+    clock.moves = 1.0
+    with pytest.warns(RuntimeWarning, match=r"was trained for 0 of 4 epochs, because of the time limit: its scores may mislead"):
+        short = by_layer(asked, replace(training, epochs=4), time_limit=12)
+    assert [len(head.losses) for head in short.heads.values()] == [0] * len(full.heads)
+    with pytest.raises(TimeLimitReached, match="compute what the auxiliary heads read"):
+        by_layer(asked, training, time_limit=1)
+
+
+def test_training_ends_with_the_time(monkeypatch):
+    images, labels = torch.rand(64, 5), torch.randint(0, 3, (64,))
+    module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    clock = TickingClock(monkeypatch)
+    losses = mn.train(module, images, labels, settings=mn.TrainingSettings(epochs=10, batch=16, time_limit=14))
+    assert len(losses) == 3  # of four batches each
+    assert clock.readings <= 20
+    shared = mn.TrainingSettings(epochs=6, batch=16, time_limit=10)
+    clock.readings = 0
+    prune_while_training(module, lambda small: xr.Dataset(), images, labels, PruningSchedule(9), settings=shared)
+    assert clock.readings <= 12
+
+
+def test_steps_of_pruning_end_with_the_time(monkeypatch):
+    g, shares = np.random.default_rng(0), (0.1, 0.2, 0.3, 0.4, 0.5)
+    layers = [("a", dense(g, 40, 6)), ("r", mn.ReLU()), ("b", dense(g, 3, 40))]
+    network, images = mn.Network.build((6,), layers), g.uniform(size=(200, 6))
+    given = network, images, network.forward(images).argmax(axis=1)
+    clock = TickingClock(monkeypatch)
+    whole = mn.prune_stepwise(*given, shares=shares, hard=0.0, time_limit=1e9)
+    assert not whole.stopped
+    every = range(4, clock.readings, max(1, clock.readings // 12))
+    parts = [mn.prune_stepwise(*given, shares=shares, hard=0.0, time_limit=limit) for limit in every]
+    counts = [len(part.steps) for part in parts]
+    assert counts == sorted(counts)
+    assert any(0 < count < len(whole.steps) for count in counts)
+    assert all(part.stopped for part, count in zip(parts, counts, strict=True) if count < len(whole.steps))
+    assert not any(part.interrupted for part in parts)
+    unchecked = "the mask was not compared with random ones, because of the time limit"
+    assert all(unchecked in part.warnings for part in parts if part.stopped and part.steps)
+    with pytest.raises(TimeLimitReached, match="run the network on all images"):
+        mn.prune_stepwise(*given, shares=shares, hard=0.0, time_limit=1)
+
+
+def test_rivals_that_are_not_finished_have_no_rows(monkeypatch):
+    asked = question(relu_mlp, 3, loss=mn.Loss("margin"))
+    clock = TickingClock(monkeypatch)
+    whole = compare(asked, time_limit=1e9)
+    assert (whole.methods, whole.left_out) == (("mip", "magnitude", "random"), ())
+    found = {}
+    for limit in range(clock.readings // 2, clock.readings, 2):
+        table = compare(asked, time_limit=limit)
+        assert (*table.methods, *table.left_out) == whole.methods
+        found[table.left_out] = table
+    assert set(found[("random",)].beaten(whole.targets[0])) == {"magnitude"}
