@@ -19,13 +19,15 @@ from linopy import LinearExpression
 from mipnet.arrays import Array, Ints, Mask
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import CANCELLED_SHARE, largest_absolute, magnitude
-from mipnet.errors import DataError, suggest_keywords
+from mipnet.errors import DataError, InputError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block, Fill
 from mipnet.formulations.distance import DISTANCE_ROWS, Norm, Square, add_distance
 from mipnet.formulations.formulation_choice import Formulation as Formulation
 from mipnet.formulations.linopy_rows import coordinates, expression
+from mipnet.model.host_model import remove_from, solution_of
 from mipnet.model.sample_grid import SampleGrid
+from mipnet.model.summary import BLOCK_HEADS, EncodingSummary, block_row
 from mipnet.network.gates import Gate, by_unit
 from mipnet.network.given_arrays import as_labelled, matched, numbers
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
@@ -192,6 +194,53 @@ class Encoding:
     def value(self, name: str, point: Array) -> Array:
         """Return the value of a node at a point by label, shape ``(sample, *shape)``."""
         return self.values[name].evaluate(point)
+
+    def error(self) -> float:
+        """Return the largest difference between the output in the model's solution and the network at the input in this solution.
+
+        It is ``max |output - network(input)|`` over all samples and outputs, after any solve: `mipnet.solve` or ``model.solve``.  Raises
+        `InputError` if the model has no solution.
+        """
+        point = solution_of(self.model)
+        given, found = self.source.evaluate(point), point[self.output_labels]
+        if np.isnan(given).any() or np.isnan(found).any():
+            raise InputError("the model has no solution; solve it first, with `mn.solve(model)` or `model.solve()`")
+        return float(np.abs(self.network.forward(given) - found).max())
+
+    def summary(self) -> EncodingSummary:
+        """Return what was written: dimensions, formulations and sizes by node; it shows as text, in Rich and in notebooks."""
+        unstable = self.bounds.unstable()
+        rows = [block_row(self.model, block, unstable.get(name, 0)) for name, block in self.blocks.items()]
+        dims = ", ".join(f"{dim}: {n}" for dim, n in self.output.sizes.items())
+        free = int((self.source.row_sizes > 0).sum())
+        facts = {
+            "input": f"{len(self.samples):,} samples of shape {self.network.input_shape}, {free:,} of {self.source.constant.size:,} free",
+            "output": f"variable `{self.output.name}` ({dims})",
+        }
+        if self.grid is not None and not self.grid.present.all():
+            facts["without a network"] = (
+                f"{np.count_nonzero(~self.grid.present):,} of {self.grid.places.size:,} places, where inputs are absent"
+            )
+        if self.relaxed:
+            facts["relaxed"] = ", ".join(self.relaxed)
+        return EncodingSummary(f"Network `{self.output.name}` of {len(self.blocks)} layers", facts, BLOCK_HEADS, rows)
+
+    def __rich__(self) -> str:
+        return self.summary().__rich__()
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def remove(self) -> None:
+        """Take the variables and rows of a network out of the user's model again.
+
+        Terms of the objective with its variables are dropped.  Raises `InputError` if constraints of the user contain its variables, and
+        for a network that `encode` wrote, whose model is its own.
+        """
+        if self.grid is None:
+            raise InputError("the network was written by `encode`, and the model contains nothing else; drop the model")
+        remove_from(self.model, self.own_variables, self.own_constraints)
+        _encodings_by_model[self.model] = [each for each in _encodings_by_model.get(self.model, []) if each() is not self]
 
     @suggest_keywords
     def distance(self, centre: Array, radius: float, norm: Norm) -> linopy.Variable:

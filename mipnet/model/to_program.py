@@ -8,7 +8,7 @@ from typing import Any
 import linopy
 import numpy as np
 
-from mipnet.arrays import Columns, Csr, Ints
+from mipnet.arrays import Array, Columns, Csr, Ints
 from mipnet.backend import Indicators, LogSumExp, Program, Rows
 from mipnet.errors import UnsupportedError
 from mipnet.formulations.program_size import ProgramSize
@@ -46,19 +46,21 @@ def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Progra
     maximise = model.objective.sense == "max"
     cost = np.zeros(len(m.lb)) if m.c is None else np.asarray(m.c, dtype=np.float64)
     labels = np.asarray(m.vlabels, dtype=np.int64)
-    matrix = Csr((0, len(labels))) if m.A is None else Csr(m.A)
+    units = np.asarray(m.var_scaling, dtype=np.float64)  # linopy's arrays are in the units of its argument `scaling`
+    cost = cost * units / model.objective.scaling
+    matrix = Csr((0, len(labels))) if m.A is None else _in_own_units(Csr(m.A), units)
     sense, right = np.asarray(m.sense), np.asarray(m.b, dtype=np.float64)
     where = column_lookup(labels)
     return Program(
         cost=-cost if maximise else cost,
         rows=Rows(matrix, np.where(sense != "<", right, -np.inf), np.where(sense != ">", right, np.inf)),
-        lower=np.asarray(m.lb, dtype=np.float64),
-        upper=np.asarray(m.ub, dtype=np.float64),
+        lower=np.asarray(m.lb, dtype=np.float64) / units,
+        upper=np.asarray(m.ub, dtype=np.float64) / units,
         integer=np.isin(m.vtypes, ["B", "I"]),
         maximise=maximise,
         labels=labels,
         sos1=_sos1(model, where),
-        indicators=_indicators(m),
+        indicators=_indicators(m, units),
         convex=tuple(LogSumExp(where[np.asarray(c)], where[np.asarray(t)]) for c, t in convex),
     )
 
@@ -82,9 +84,13 @@ def _sos1(model: linopy.Model, where: Columns) -> tuple[Columns, ...]:
     return tuple(sets)
 
 
-def _indicators(m: linopy.matrices.MatrixAccessor) -> Indicators | None:
+def _in_own_units(matrix: Csr, units: Array) -> Csr:
+    return matrix if (units == 1).all() else Csr((matrix.data * units[matrix.indices], matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def _indicators(m: linopy.matrices.MatrixAccessor, units: Array) -> Indicators | None:
     if m.indicator_A is None or m.indicator_A.shape[0] == 0:
         return None
     sense, right = np.asarray(m.indicator_sense), np.asarray(m.indicator_b, dtype=np.float64)
-    rows = Rows(Csr(m.indicator_A), np.where(sense != "<", right, -np.inf), np.where(sense != ">", right, np.inf))
+    rows = Rows(_in_own_units(Csr(m.indicator_A), units), np.where(sense != "<", right, -np.inf), np.where(sense != ">", right, np.inf))
     return Indicators(rows, np.asarray(m.indicator_binvar, dtype=np.int64), np.asarray(m.indicator_binval, dtype=np.int64))

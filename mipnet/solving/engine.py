@@ -37,6 +37,7 @@ from mipnet.solving.result import check_outcome, make_result, unsolved_result
 from mipnet.solving.separators import Tangents
 from mipnet.solving.solve_state import PointFunctions, SolveEvents
 from mipnet.solving.start_points import StartPoints
+from mipnet.solving.write_back import write_back
 
 CONVERSION_SECONDS_AFTER_DEADLINE = 0.5
 """Seconds after the deadline in which a problem is still converted, so that a forward pass can be its answer."""
@@ -84,6 +85,9 @@ def solve(
     on_event
         Called with every `Event`; an exception that it raises stops the solve and is raised again.
 
+    The model gets the solution, as by linopy's own ``model.solve``: ``x.solution``, ``model.objective.value``, ``model.status`` (`ok` with
+    a point, `warning` without one) and ``model.termination_condition``.  `OpenProblem.solve` leaves the model as it is.
+
     Ctrl-C returns the best point so far, with ``interrupted`` True, and with status `interrupted` unless the solve had ended.  To solve one
     problem many times, see `open_problem`.
     """
@@ -93,9 +97,13 @@ def solve(
     try:
         opened = open_problem(problem, backend, options=options, time_limit=deadline)
     except TimeLimitReached as error:
-        return unsolved_result(get_backend(backend), time.perf_counter() - began, str(error), maximise=_maximises(problem))
-    with opened:
-        return opened.solve(time_limit=deadline, mip_gap=mip_gap, limits=limits, start=start, on_event=on_event)
+        result = unsolved_result(get_backend(backend), time.perf_counter() - began, str(error), maximise=_maximises(problem))
+    else:
+        with opened:
+            result = opened.solve(time_limit=deadline, mip_gap=mip_gap, limits=limits, start=start, on_event=on_event)
+    if isinstance(problem, Encoding | linopy.Model):
+        write_back(problem.model if isinstance(problem, Encoding) else problem, result)
+    return result
 
 
 @suggest_keywords

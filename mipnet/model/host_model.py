@@ -1,0 +1,34 @@
+"""A user's linopy model: reading its solution, and removing variables and constraints from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import linopy
+import numpy as np
+
+from mipnet.arrays import Array
+from mipnet.errors import InputError
+
+
+def solution_of(model: linopy.Model) -> Array:
+    """Return the solution of a model by variable label; NaN where there is none."""
+    point = np.full(model._xCounter, np.nan)
+    for variable in model.variables.data.values():
+        if "solution" in variable.data:
+            labels = variable.labels.values.reshape(-1)
+            point[labels[labels >= 0]] = variable.data["solution"].values.reshape(-1)[labels >= 0]
+    return point
+
+
+def remove_from(model: linopy.Model, variables: Sequence[str], constraints: Sequence[str]) -> None:
+    """Remove variables and constraints; raises `InputError`, and removes nothing, if other constraints contain the variables."""
+    present = [name for name in variables if name in model.variables]
+    labels = np.concatenate([model.variables[name].labels.values.reshape(-1) for name in present]) if present else np.zeros(0, np.int64)
+    labels = labels[labels >= 0]
+    others = [name for name, each in model.constraints.items() if name not in constraints and each.has_labels(labels)]
+    if others:
+        raise InputError(f"the constraints {', '.join(f'`{name}`' for name in others)} contain variables of the network; remove them first")
+    model.remove_constraints([name for name in constraints if name in model.constraints])
+    for name in present:
+        model.remove_variables(name)

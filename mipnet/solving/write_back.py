@@ -1,0 +1,53 @@
+"""Writing a result back into a linopy model, as linopy's own `Model.solve` does."""
+
+from __future__ import annotations
+
+import linopy
+import numpy as np
+from linopy.constants import Result as LinopyResult
+from linopy.constants import Solution, SolverStatus, TerminationCondition
+from linopy.constants import Status as LinopyStatus
+
+from mipnet.arrays import Array
+from mipnet.backend import Status
+from mipnet.solving.result import Result
+
+LINOPY_CONDITIONS = {
+    Status.OPTIMAL: TerminationCondition.optimal,
+    Status.INFEASIBLE: TerminationCondition.infeasible,
+    Status.UNBOUNDED: TerminationCondition.unbounded,
+    Status.TIME_LIMIT: TerminationCondition.time_limit,
+    Status.NODE_LIMIT: TerminationCondition.terminated_by_limit,
+    Status.MEMORY_LIMIT: TerminationCondition.resource_interrupt,
+    Status.TARGET: TerminationCondition.terminated_by_limit,
+    Status.INTERRUPTED: TerminationCondition.user_interrupt,
+    Status.STALLED: TerminationCondition.suboptimal,
+}
+"""linopy's termination condition for each status."""
+
+
+def write_back(model: linopy.Model, result: Result) -> None:
+    """Set the solution, the objective value and the status of a model.
+
+    The status of linopy is `ok` if there is a point, and `warning` otherwise: then the solution and the value of an earlier solve are
+    removed.  ``model.matrices.sol``, ``variable.solution`` and ``model.solution`` are the replayed point.
+    """
+    condition = LINOPY_CONDITIONS[result.status]
+    model.reset_solution()
+    model.objective.set_value(np.nan)
+    solution = None
+    if result.point is not None and result.objective is not None:
+        solution = Solution(primal=_in_solver_units(model, result.point), objective=result.objective * model.objective.scaling)
+    status = SolverStatus.ok if solution is not None else SolverStatus.warning
+    done = LinopyResult(LinopyStatus(status, condition, result.status.value), solution, solver_name=result.backend)
+    model.assign_result(done)
+
+
+def _in_solver_units(model: linopy.Model, point: Array) -> Array:
+    """Return a point by label in the units in which linopy hands variables to a solver; `Model.assign_result` converts it back."""
+    scaled = point.copy()
+    for variable in model.variables.data.values():
+        factor, labels = variable.solver_scaling.values.reshape(-1), variable.labels.values.reshape(-1)
+        used = labels >= 0
+        scaled[labels[used]] *= factor[used]
+    return scaled
