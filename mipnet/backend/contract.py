@@ -26,6 +26,7 @@ from typing import ClassVar, Literal
 from mipnet.arrays import Array, Columns
 from mipnet.backend.program import Program, Rows
 from mipnet.errors import BackendError, BackendMissing, InputError, meant, shown, suggest_keywords
+from mipnet.errors.argument_kinds import is_number
 
 ENTRY_POINT_GROUP = "mipnet.backends"
 """The group of entry points that announce backends."""
@@ -102,8 +103,8 @@ class Limits:
             ("nodes", self.nodes, 0),
             ("memory", self.memory, 1),
         ):
-            if value is not None and not (isinstance(value, int | float) and value >= minimum):
-                raise InputError(f"the {name} limit is {value}; expected a number of at least {minimum}")
+            if value is not None and not (is_number(value) and value >= minimum):
+                raise InputError(f"the {name} limit is {shown(value)}; expected a number of at least {minimum}")
 
     def tolerated(self, objective: float) -> float:
         """Return the largest difference of an objective and a bound at which the solve is optimal."""
@@ -300,9 +301,17 @@ class BackendSettings:
 
     taken_by: ClassVar[str] = "some functions"
 
+    def __post_init__(self) -> None:
+        if (given := getattr(self, "backend", None)) is None or not isinstance(given, str | Backend):
+            raise _no_backend(given)
+
     def refused(self, expected: str) -> InputError:
         """Return the error of a function that does not take these settings but what is ``expected``."""
         return InputError(f"`backend` is `{type(self).__name__}`, which is for {self.taken_by}; this function takes {expected}")
+
+
+def _no_backend(given: object) -> BackendMissing:
+    return BackendMissing(f"the backend is {shown(given)}; expected a name ({', '.join(_announced())}) or an instance of `Backend`")
 
 
 def _known_backends(given: str) -> str:
@@ -317,7 +326,7 @@ def get_backend(which: str | Backend) -> Backend:
     if isinstance(which, BackendSettings):
         raise which.refused("the name of a backend, or an instance of `Backend`")
     if not isinstance(which, str):
-        raise BackendMissing(f"the backend is {shown(which)}; expected a name ({', '.join(_announced())}) or an instance of `Backend`")
+        raise _no_backend(which)
     if which not in _announced():
         raise BackendMissing(f"no backend is called `{which}`; {_known_backends(which)}")
     found = _load(which, _announced()[which])

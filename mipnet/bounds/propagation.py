@@ -19,7 +19,7 @@ from mipnet.bounds.crown import KnownBounds, ancestors, crown
 from mipnet.bounds.interval import Interval, Method, Mode, interval
 from mipnet.bounds.linear_rules import is_elementwise, is_exact, lines, moves
 from mipnet.bounds.user_bounds import BoundsByNode, UserBounds, check_by_samples, read_given
-from mipnet.errors import InputError, check_choice, suggest_keywords
+from mipnet.errors import InputError, check_choice, shown, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.limits.memory import check_memory
 from mipnet.limits.result_warnings import add_warning
@@ -107,11 +107,11 @@ def wanted_bounds(
     if isinstance(mode, Bounds):
         mode.check(network, region, gates)
         return mode
-    if mode == "paper":
+    if isinstance(mode, str) and mode == "paper":
         return propagate(network, region.widen(epsilon), gates, "paper", time_limit=deadline)
-    if mode in ("sound", "interval", "crown", "alpha"):
+    if isinstance(mode, str) and mode in ("sound", "interval", "crown", "alpha"):
         return propagate(network, region, gates, method="auto" if mode == "sound" else mode, time_limit=deadline)
-    raise InputError(f"bounds are `{mode}`; expected `sound`, `paper`, `interval`, `crown`, `alpha` or a Bounds object")
+    raise InputError(f"bounds are {shown(mode)}; expected `sound`, `paper`, `interval`, `crown`, `alpha` or a Bounds object")
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from functools import singledispatch
 from typing import Any, TypeVar
 
 from mipnet.arrays import Csr, Shape
-from mipnet.errors import InputError, UnsupportedError, suggest_keywords
+from mipnet.errors import InputError, UnsupportedError, shown, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.program_size import ProgramSize
 from mipnet.network.graph import Layer
@@ -33,7 +33,7 @@ def linear_map(layer: Layer, *shapes: Shape) -> tuple[Csr, ...]:
 
     Elements are flat in C order.  Raises `UnsupportedError` if the layer is not affine.
     """
-    raise UnsupportedError(f"layer `{layer.label}` is not affine")
+    raise UnsupportedError(f"layer {f'`{layer.label}`' if isinstance(layer, Layer) else shown(layer)} is not affine")
 
 
 def is_affine(layer: Layer) -> bool:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mipnet.errors import InputError, TimeLimitReached
+from mipnet.errors import InputError, TimeLimitReached, shown
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Deadline:
             return cls()
         try:
             seconds = math.nan if isinstance(time_limit, bool | str) else float(time_limit)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = math.nan
         if not seconds > 0:
-            raise InputError(f"the time limit is {time_limit!r}; expected a positive number of seconds, or None for no limit")
+            raise InputError(f"the time limit is {shown(time_limit)}; expected a positive number of seconds, or None for no limit")
         return cls(time.monotonic() + seconds)
 
     @property

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from mipnet.errors import InputError, MemoryLimitReached, OutOfMemory
+from mipnet.errors import InputError, MemoryLimitReached, OutOfMemory, shown
+from mipnet.errors.argument_kinds import is_number
 from mipnet.limits.free_memory import free_memory, used_memory
 
 FREE_MEMORY_SHARE = 0.8
@@ -63,12 +64,12 @@ def bytes_of(limit: float | str) -> float:
     found = BYTES_PATTERN.fullmatch(limit) if isinstance(limit, str) else None
     if found is not None:
         size = float(found[1]) * BYTE_UNITS[(found[2] or "").lower()]
-    elif isinstance(limit, bool | str) or not isinstance(limit, int | float) or math.isnan(limit):
-        raise InputError(f"the memory limit is {limit!r}; expected {MEMORY_LIMIT_EXPECTED}")
+    elif not is_number(limit):
+        raise InputError(f"the memory limit is {shown(limit)}; expected {MEMORY_LIMIT_EXPECTED}")
     else:
         size = float(limit)
     if size < MEMORY_LIMIT_BYTES_MIN:
-        raise InputError(f"the memory limit is {limit!r}, which is {size:g} bytes; expected {MEMORY_LIMIT_EXPECTED}")
+        raise InputError(f"the memory limit is {shown(limit)}, which is {size:g} bytes; expected {MEMORY_LIMIT_EXPECTED}")
     return size
 
 

@@ -11,7 +11,7 @@ For logits y and label c of one sample::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from linopy import LinearExpression
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array, Ints
-from mipnet.errors import DataError, InputError, UnboundedError, suggest_keywords
+from mipnet.errors import DataError, UnboundedError, check_choice, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows, add_variables, expression
 from mipnet.model.encoding import Encoding
@@ -40,10 +40,7 @@ class Loss:
     margin: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.name not in ("cross-entropy", "margin"):
-            raise InputError(f"the loss is `{self.name}`; expected `cross-entropy` or `margin`")
-        if not self.margin >= 0:
-            raise InputError(f"the margin is {self.margin}; expected a number of at least 0")
+        check_choice("the loss", self.name, get_args(LossName))
 
     def values(self, logits: Array, labels: Ints) -> Array:
         """Return the loss per sample, from logits of shape ``(sample, class)`` and labels of shape ``(sample,)``."""

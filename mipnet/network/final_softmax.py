@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mipnet.arrays import Ints, Shape
-from mipnet.errors import NetworkError
+from mipnet.errors import NetworkError, suggest_keywords
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class FinalSoftmax:
     """The function that turns the value y of the last node into the outputs p of the file or module::

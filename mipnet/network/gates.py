@@ -25,6 +25,7 @@ from mipnet.errors import InputError, meant, suggest_keywords
 from mipnet.network.graph import Network, Node, dims_of
 
 
+@suggest_keywords
 @dataclass(frozen=True)
 class Gate:
     """The gate of one module: its path ``name``, the number of ``units``, their dimension ``dim``, and the ``sites`` where it acts.

@@ -44,7 +44,9 @@ def numbers(value: Any, what: str, failure: type[InputError] = DataError) -> NDA
     """
     labelled = as_labelled(value)
     array = _plain(value, what, failure) if labelled is None else in_order(labelled, what, failure).values
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind == "b":
+        raise failure(f"{what} holds True and False; expected real numbers: convert truth values with `.astype(float)` if they are meant")
+    if array.dtype.kind not in "iuf":
         raise failure(f"{what} is of type {array.dtype} and not an array of numbers; expected real numbers")
     return array
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.arrays import Array, Shape
-from mipnet.errors import NetworkError, UnsupportedError, meant, suggest_keywords
+from mipnet.errors import NetworkError, UnsupportedError, meant, shown, suggest_keywords
 from mipnet.limits.memory import count_in_memory
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.given_arrays import layout_hint, numbers
@@ -127,6 +127,14 @@ def dims_of(name: str, shape: Shape) -> tuple[str, ...]:
     return tuple(f"{name}_{axis}" for axis in range(len(shape)))
 
 
+def _layer_of(entry: object) -> tuple[str, Layer, Sequence[str] | None]:
+    name, layer, inputs = (*entry, None)[:3] if isinstance(entry, tuple | list) and 2 <= len(entry) <= 3 else (None, None, None)
+    named = isinstance(name, str) and isinstance(layer, Layer) and not isinstance(inputs, str)
+    if not named or not all(isinstance(each, str) for each in inputs or ()):
+        raise NetworkError(f"a layer is {shown(entry)}; expected a name and a layer, such as ('act', mn.ReLU()), and its inputs")
+    return name, layer, inputs
+
+
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -162,8 +170,11 @@ class Network:
         """
         shapes: dict[str, Shape] = {INPUT_NODE: tuple(int(n) for n in input_shape)}
         nodes: list[Node] = []
-        for name, layer, *given in layers:
-            inputs = tuple(given[0]) if given else (nodes[-1].name if nodes else INPUT_NODE,)
+        if not isinstance(layers, Iterable):
+            raise NetworkError(f"the layers are {shown(layers)}; expected a list, such as [('act', mn.ReLU())]")
+        for entry in layers:
+            name, layer, given = _layer_of(entry)
+            inputs = tuple(given) if given is not None else (nodes[-1].name if nodes else INPUT_NODE,)
             if name in shapes:
                 raise NetworkError(f"node name `{name}` is used twice; every node needs a name of its own")
             for source in inputs:

@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipnet.arrays import Array, Mask
-from mipnet.errors import DataError, InputError, suggest_keywords
+from mipnet.errors import DataError, InputError, shown, suggest_keywords
 from mipnet.network.given_arrays import numbers
 from mipnet.network.sets import Box
 
 SMALLEST_POSITIVE = float(np.nextafter(0.0, 1.0))
 """The smallest float64 above 0."""
+
+
+def _truths(given: object, what: str) -> Mask:
+    array = np.array(given)
+    if array.dtype != bool:
+        raise InputError(f"a property was given {shown(given)} for {what}; expected True and False")
+    return array
 
 
 @suggest_keywords
@@ -41,7 +48,7 @@ class Clause:
             )
         if not (np.isfinite(matrix).all() and np.isfinite(rhs).all()):
             raise DataError("a clause holds NaN or infinite numbers; expected finite ones")
-        strict = np.array(self.strict, dtype=bool)
+        strict = _truths(self.strict, "whether its rows are strict")
         if strict.shape not in ((), rhs.shape):
             raise DataError(f"a clause has {len(rhs)} rows and says of {strict.size} whether they are strict; expected one for each")
         strict = np.broadcast_to(strict, rhs.shape).copy()
@@ -72,6 +79,8 @@ class Case:
 
     def __post_init__(self) -> None:
         ends = self.region.lower.shape
+        if self.open_ends is not None:
+            object.__setattr__(self, "open_ends", _truths(self.open_ends, "which ends are open"))
         if self.open_ends is not None and self.open_ends.shape != (2, *ends[1:]):
             raise DataError(f"the open ends of a case have shape {self.open_ends.shape}; expected {(2, *ends[1:])}")
         if len(ends) != 2 or ends[0] != 1:

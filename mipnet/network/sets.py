@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array, Shape
-from mipnet.errors import DataError, suggest_keywords
+from mipnet.errors import DataError, shown, suggest_keywords
 from mipnet.network.given_arrays import aligned, layout_hint, numbers, spread
 
 BALL_MARGIN = 1e-12
@@ -38,8 +38,10 @@ class Ball:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "centre", _finite(self.centre, "the centre"))
-        if self.norm not in ("l1", "l2"):
-            raise DataError(f"the norm of a ball is `{self.norm}`; expected `l1` or `l2`, or a box for the maximum norm")
+        if not isinstance(self.norm, str) or self.norm not in ("l1", "l2"):
+            raise DataError(f"the norm of a ball is {shown(self.norm)}; expected `l1` or `l2`, or a box for the maximum norm")
+        if not self.centre.ndim:
+            raise DataError(f"the centre is {shown(float(self.centre))}; expected an array of shape (samples, *shape of one sample)")
         if not (np.isfinite(self.radius) and self.radius > 0):
             raise DataError(f"the radius of a ball is {self.radius}; expected a finite number above 0")
 
@@ -84,6 +86,9 @@ class Box:
         object.__setattr__(self, "upper", _finite(upper, "the upper end of the box"))
         if self.lower.shape != self.upper.shape:
             raise DataError(f"the box has ends of shapes {self.lower.shape} and {self.upper.shape}; expected the same shape")
+        if not self.lower.ndim:
+            ends = f"{self.lower} and {self.upper}"
+            raise DataError(f"the box has the numbers {ends} as its ends; expected arrays of shape (samples, *shape of one sample)")
         if (self.lower > self.upper).any():
             raise DataError(f"the box is empty: lower > upper in {np.count_nonzero(self.lower > self.upper)} places")
         if self.ball is not None and self.ball.centre.shape != self.lower.shape:
@@ -134,6 +139,9 @@ class Box:
     @suggest_keywords
     def contains(self, x: Array, tolerance: float = 1e-6) -> bool:
         """Return True if every sample of ``x`` lies in the set, up to ``tolerance`` in each coordinate and in the ball's norm."""
+        x = numbers(x, "the input")
+        if x.shape != self.lower.shape:
+            raise DataError(f"the input has shape {x.shape}; the ends of the box {self.lower.shape}: expected the same shape")
         inside = bool((x >= self.lower - tolerance).all() and (x <= self.upper + tolerance).all())
         return inside and (self.ball is None or bool((self.ball.distance(x) <= self.ball.radius + tolerance).all()))
 
@@ -170,6 +178,11 @@ def LInf(centre: ArrayLike, radius: float | ArrayLike, lower: float = -np.inf, u
         raise DataError(f"the radius is {float(reach.min())}; expected a number of at least 0")
     if not lower <= upper:
         raise DataError(f"the valid range is [{lower}, {upper}]; expected lower <= upper")
+    try:
+        np.broadcast_to(reach, middle.shape)
+    except ValueError:
+        shapes = f"the radius has shape {reach.shape}, the centre {middle.shape}"
+        raise DataError(f"{shapes}; expected one number, or one for each coordinate") from None
     ends = np.maximum(middle - reach, lower), np.minimum(middle + reach, upper)
     if (ends[0] > ends[1]).any():
         raise DataError(f"the ball misses the valid range [{lower}, {upper}] in {np.count_nonzero(ends[0] > ends[1])} coordinates")

@@ -66,8 +66,6 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         Deadline.after(self.time_limit)
-        if self.epochs < 0 or self.batch < 1 or not self.lr > 0:
-            raise InputError(f"epochs is {self.epochs}, batch {self.batch}, lr {self.lr}; expected epochs >= 0, batch >= 1, lr > 0")
         check_choice("the optimizer", self.optimizer, get_args(Optimizer))
 
     @suggest_keywords
@@ -167,7 +165,8 @@ def _data(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Ten
     if x.ndim < 2 or not len(x):
         raise DataError(f"the images have shape {tuple(x.shape)}; expected (samples, *shape of one sample), at least one sample")
     truth = numbers(labels, "the array of labels")
-    return x, torch.as_tensor(check_labels(truth, len(x), int(truth.max(initial=0)) + 1)).to(like.device)
+    classes = int(truth.max(initial=0)) + 1 if truth.dtype.kind in "iu" else 0
+    return x, torch.as_tensor(check_labels(truth, len(x), classes)).to(like.device)
 
 
 def _batches(samples: int, batch: int, generator: torch.Generator) -> list[Tensor]:
@@ -210,6 +209,7 @@ def log_probabilities(outputs: Tensor) -> Tensor:
     return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log() if shares else outputs
 
 
+@suggest_keywords
 @align_samples
 def evaluate(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, batch: int = 1024) -> tuple[float, float]:
     """Return the mean cross-entropy, and the share of images in percent whose largest logit is at their label, in eval mode."""
@@ -262,10 +262,6 @@ class PruningSchedule:
     threshold: Threshold = 0.1
     at_start: bool = False
     until: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise InputError(f"every is {self.every}; expected every >= 1")
 
     def epochs(self, total: int) -> list[int]:
         """Return the epochs after which to prune, of a training of ``total`` epochs."""

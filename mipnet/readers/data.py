@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, Shape
-from mipnet.errors import DataError, check_choice, suggest_keywords
+from mipnet.errors import DataError, check_choice, shown, suggest_keywords
 from mipnet.limits.memory import check_memory, making
 from mipnet.network.given_arrays import numbers, samples_by_label
 from mipnet.readers.file_bytes import read_bytes
@@ -133,6 +133,8 @@ def load(
     """
     check_choice("the data source", source, DATA_SOURCES, DataError)
     check_choice("the split", split, DATA_SPLITS, DataError)
+    if scale is not None and not 0 < scale < math.inf:
+        raise DataError(f"the scale is {shown(scale)}; expected a positive number, by which pixels are divided")
     if source == "digits":
         pixels, labels = _digits(split)
     elif source in PUBLISHED_FOLDERS:
@@ -152,8 +154,6 @@ def _count_classes(labels: NDArray[Any]) -> int:
 def _scaled(pixels: NDArray[Any], scale: float | None, source: str) -> Array:
     if scale is None and pixels.dtype.kind in "iu" and pixels.dtype != np.uint8:
         raise DataError(f"the images of `{source}` are of type {pixels.dtype}; expected bytes or floating-point numbers, or a `scale`")
-    if scale is not None and not (math.isfinite(scale) and scale > 0):
-        raise DataError(f"the scale is {scale}; expected a positive number, by which pixels are divided")
     divisor = scale if scale is not None else 255.0 if pixels.dtype == np.uint8 else 1.0
     return _numbers(pixels, f"the images of `{source}`") / np.float64(divisor)
 

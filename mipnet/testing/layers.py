@@ -13,7 +13,7 @@ from mipnet.arrays import Array, Shape
 from mipnet.backend import Backend, Status
 from mipnet.bounds.interval import Interval, interval
 from mipnet.bounds.linear_rules import backward, has_backward, is_elementwise, is_exact, lines
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import formulations, is_affine, linear_map
 from mipnet.layers import Dense, Reshape
 from mipnet.model.encode import encode
@@ -29,8 +29,6 @@ LayerCheck = tuple[str, Callable[[], None]]
 @suggest_keywords
 def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> list[LayerCheck]:
     """Return named checks of a layer for inputs of these shapes with entries in ``[-reach, reach]``; each may raise `AssertionError`."""
-    if isinstance(layer, type):
-        raise InputError(f"`{layer.__name__}` is a class; expected a layer, that is an instance of the class")
     case = _Case(layer, shapes, backend, reach, seed)
     checks: list[LayerCheck] = [("shape", case.shape), ("interval", case.interval)]
     if has_backward(layer):

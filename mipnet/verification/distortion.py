@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend, Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import TimeLimitReached, suggest_keywords
+from mipnet.errors import TimeLimitReached, check_choice, suggest_keywords
 from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays, kept_parts
@@ -150,6 +150,7 @@ def minimum_distortion(
     in seconds of the whole call, None for no limit.  Inside `mipnet.keep_parts` what is known of the distance is kept after each of these
     steps.  The other arguments are those of `mipnet.robustness`.
     """
+    check_choice("the norm", norm, get_args(Norm))
     began, deadline = time.monotonic(), Deadline.after(time_limit)
     settings = DistortionSettings.of(backend)
     image, classes = image_and_classes(network, x, label)

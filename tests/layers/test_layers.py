@@ -17,7 +17,7 @@ from torch import Tensor
 import mipnet.layers
 from mipnet.arrays import Shape
 from mipnet.bounds.interval import Interval, interval
-from mipnet.errors import NetworkError
+from mipnet.errors import InputError, NetworkError
 from mipnet.formulations.registry import is_affine, linear_map
 from mipnet.layers import (
     AdaptiveAvgPool2d,
@@ -252,12 +252,12 @@ def test_wrong_shapes(name: str, shapes: tuple[Shape, ...], message: str) -> Non
         (lambda: BatchNorm(torch.ones(3), torch.ones(2)), "vectors of one length"),
         (lambda: Scale(torch.tensor(math.nan), torch.tensor(0.0)), "a constant factor holds 1 NaN"),
         (lambda: LeakyReLU(-0.1), "the slope is -0.1; expected a number of at least 0"),
-        (lambda: LeakyReLU(math.nan), "the slope is nan"),
+        (lambda: LeakyReLU(math.nan), "given nan as `slope`; expected a number"),
         (lambda: Clip(1.0, 0.0), r"clips to \[1.0, 0.0\]; expected low <= high"),
     ],
 )
 def test_wrong_data(make: Callable[[], Layer], message: str) -> None:
-    with pytest.raises(NetworkError, match=message):
+    with pytest.raises(InputError, match=message):
         make()
 
 

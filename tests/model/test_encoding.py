@@ -193,7 +193,7 @@ def test_what_cannot_be_encoded_is_refused_by_name():
         mn.encode(network, box, formulation={"maxpool2d": "big-n"})
     with pytest.raises(InputError, match="expected a mapping from layers to names, such as"):
         mn.encode(network, box, formulation="big-m")
-    with pytest.raises(InputError, match="`loose`; expected `sound`, `paper`"):
+    with pytest.raises(InputError, match="'loose'; expected `sound`, `paper`"):
         mn.encode(network, box, bounds="loose")
     with pytest.raises(InputError, match=r"\['fc9'\]; the layers that can carry gates are \['fc1', 'fc2'\]"):
         mn.encode(network, box, gates=["fc9"])

@@ -41,7 +41,7 @@ def test_the_modelled_loss_is_the_true_one(loss, backend):
 def test_bad_losses_and_labels_are_refused():
     with pytest.raises(InputError, match="the loss is `hinge`"):
         Loss("hinge")
-    with pytest.raises(InputError, match="the margin is -1"):
+    with pytest.raises(InputError, match=r"given -1\.0 as `margin`; expected a finite number of at least 0"):
         Loss("margin", -1.0)
     for labels, message in (
         ([0, 1], "one for each of 3"),

@@ -102,7 +102,7 @@ def test_units_of_another_layer_and_missing_gates_are_refused():
         by_unit(GATES, wrong)
     with pytest.raises(InputError, match=f"also for `{second.name}`"):
         mn.accuracy(NETWORK, X, Y, GATES, MASKS[[first.name]])
-    with pytest.raises(InputError, match=r"are a dict; expected an xarray\.Dataset"):
+    with pytest.raises(InputError, match=r"given a dict as `masks`; expected an xarray\.Dataset"):
         mn.accuracy(NETWORK, X, Y, GATES, {first.name: np.ones(6)})
     with pytest.raises(InputError, match=r"of shape \(5,\); expected one for each of 6 units"):
         by_unit(GATES, MASKS.isel({first.dim: slice(5)}))

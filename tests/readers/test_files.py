@@ -293,7 +293,7 @@ def test_wrong_layers(tmp_path: Path, layers: Any, message: str) -> None:
 
 @pytest.mark.parametrize("shape", [(), (0, 2), ("x",)])
 def test_wrong_input_shape(tmp_path: Path, shape: Any) -> None:
-    with pytest.raises(NetworkError, match="expected the positive sizes of one sample"):
+    with pytest.raises(InputError, match=r"expected the positive sizes of one sample|expected a list of whole numbers"):
         build_module([{"name": "a", "type": "ReLU"}], saved(tmp_path, ".pt", {}), shape)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.app.cli.main import main
-from mipnet.errors import DataError
+from mipnet.errors import DataError, InputError
 from tests.readers.test_data import idx
 
 LAST = np.arange(2 * 4 * 5 * 3).reshape(2, 4, 5, 3).astype(np.uint8)
@@ -70,13 +70,13 @@ WRONG = [
     (FIRST, {"shape": (60, 1)}, "depends on where the channels are stored"),
     (LAST.reshape(2, 60), {"shape": (3, 4, 5)}, "depends on where the channels are stored"),
     (LAST, {"shape": (3, 4, 4)}, "cannot be reshaped"),
-    (LAST, {"shape": (3, 4, 5), "channels": "end"}, "channels is `end`; expected `first` or `last`"),
+    (LAST, {"shape": (3, 4, 5), "channels": "end"}, "given 'end' as `channels`; expected `first` or `last`"),
 ]
 
 
 @pytest.mark.parametrize(("images", "given", "words"), WRONG)
 def test_what_would_move_pixels_is_refused(tmp_path, images, given, words):
-    with pytest.raises(DataError, match=words) as caught:
+    with pytest.raises(InputError, match=words) as caught:
         loaded(tmp_path, images, **given)
     assert "\n" not in str(caught.value)
 

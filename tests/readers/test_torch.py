@@ -462,7 +462,7 @@ class TestInput:
             from_torch(nn.Bilinear(6, 6, 2), torch.zeros(1, 6))
 
     def test_no_module(self) -> None:
-        with pytest.raises(UnsupportedError, match=r"given a function; expected a torch\.nn\.Module"):
+        with pytest.raises(InputError, match=r"given a function as `module`; expected a torch\.nn\.Module"):
             from_torch(lambda x: x, torch.zeros(1, 6))  # type: ignore[arg-type]
 
 

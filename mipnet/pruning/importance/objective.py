@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-
 from mipnet.errors import InputError, check_choice, shown, suggest_keywords
+from mipnet.errors.argument_kinds import is_number
 from mipnet.model.losses import Loss
 
 SparsityNormalization = Literal["units", "parameters", "paper"]
@@ -39,7 +39,7 @@ class Objective:
     layers: SparsityLayers = "paper"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.weight, int | float | np.number) and np.isfinite(self.weight) and self.weight >= 0):
+        if not (is_number(self.weight) and 0 <= self.weight < math.inf):
             raise InputError(f"the loss weight is {shown(self.weight)}; expected a number of at least 0")
         check_choice("`normalize`", self.normalize, get_args(SparsityNormalization))
         check_choice("`layers`", self.layers, get_args(SparsityLayers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mipnet.errors import InputError, check_choice, suggest_keywords
+from mipnet.errors import check_choice, suggest_keywords
 
 Pattern = Literal["free", "upper", "paper"]
 
@@ -29,5 +29,3 @@ class PaperBounds:
 
     def __post_init__(self) -> None:
         check_choice("`pattern`", self.pattern, get_args(Pattern))
-        if not self.epsilon >= 0:
-            raise InputError(f"`epsilon` is {self.epsilon}; expected a number of at least 0")

@@ -18,12 +18,13 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from mipnet.backend import Backend, Limits, OnEvent, Options, Status, get_backend
+from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.errors import InputError, TimeLimitReached, check_choice, suggest_keywords
 from mipnet.formulations.formulation_choice import Formulation
@@ -33,7 +34,7 @@ from mipnet.model.encode import encode
 from mipnet.model.encoding import Encoding
 from mipnet.model.losses import add_loss, check_labels
 from mipnet.network.gates import Gate, find_gates
-from mipnet.network.given_arrays import samples_by_label
+from mipnet.network.given_arrays import numbers, samples_by_label
 from mipnet.network.graph import Network
 from mipnet.network.image_check import warn_of_images
 from mipnet.network.sets import Samples
@@ -86,9 +87,12 @@ class Importance:
 
     def __post_init__(self) -> None:
         images, labels = samples_by_label(self.images, self.labels)
+        numbers(images, "the array of images")
+        numbers(labels, "the array of labels")
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
-        check_choice("`kind`", self.kind, ("continuous", "binary"))
+        if not isinstance(self.bounds, PaperBounds | Bounds):
+            check_choice("`bounds`", self.bounds, get_args(Mode))
         if self.frozen and self.paper is None:
             raise InputError(f"the frozen formulation has the paper's bounds; `bounds` is `{self.bounds}`: leave it out, or use `big-m`")
 

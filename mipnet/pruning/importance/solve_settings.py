@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mipnet.backend import Backend, BackendSettings, Options
-from mipnet.errors import suggest_keywords
+from mipnet.errors import InputError, check_choice, suggest_keywords
+from mipnet.network.given_arrays import numbers
 from mipnet.solving.engine import Start
 
 
@@ -33,6 +34,13 @@ class SolveSettings(BackendSettings):
     start: Start = "forward"
 
     taken_by: ClassVar[str] = "`weight_path`, `by_class` and `by_layer`"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.start, str):
+            check_choice("the start", self.start, ("search", "forward", "none"))
+        else:
+            numbers(self.start, "the start", InputError)
 
     @classmethod
     def of(cls, given: str | Backend | SolveSettings) -> SolveSettings:

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import xarray as xr
 
-from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, check_choice, shown, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.kept_parts import KeptParts, PackedPart, kept_parts
 from mipnet.limits.result_warnings import carries_warnings, collected_warnings
@@ -148,13 +148,17 @@ class ComparisonSettings:
     on_rival: Callable[[str], None] | None = None
     time_limit: TimeLimit = None
 
+    def __post_init__(self) -> None:
+        check_choice("`normalize`", self.normalize, get_args(ScoreNormalization))
+        if wrong := [name for name, each in self.options.items() if not isinstance(each, Mapping)]:
+            raise InputError(f"the options of `{wrong[0]}` are {shown(self.options[wrong[0]])}; expected a mapping from names of arguments")
+
     def check(self, rivals: Sequence[str]) -> None:
         """Raise `InputError` unless the settings fit the names of the rivals."""
         if unknown := sorted(set(self.options) - set(rivals)):
             raise InputError(f"options are given for {unknown}; the rivals to run are {list(rivals)}")
-        if self.name in rivals or self.repeats < 1:
-            given = f"name={self.name!r}, repeats={self.repeats!r}"
-            raise InputError(f"{given}; expected a name that no rival has, and at least one repeat")
+        if self.name in rivals:
+            raise InputError(f"the name of the compared method is `{self.name}`; expected one that no rival has")
 
     def seeds(self, rival: Rival) -> range:
         """Return the seeds that a rival is run with."""

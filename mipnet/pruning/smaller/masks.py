@@ -12,7 +12,8 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, shown, suggest_keywords
+from mipnet.errors.argument_kinds import is_number
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, by_unit, mask_actions
@@ -36,10 +37,10 @@ def make_masks(network: Network, gates: Sequence[Gate], scores: xr.Dataset, thre
     scores = by_unit(gates, scores, "scores", some=True)
     if isinstance(threshold, dict):
         return _for_share(network, gates, scores, threshold)
-    if threshold == "mean":
+    if isinstance(threshold, str) and threshold == "mean":
         return _keep(scores, {str(name): float(values.mean()) for name, values in scores.items()})
-    if isinstance(threshold, str) or not 0 <= threshold <= 1:
-        raise InputError(f"the threshold is `{threshold}`; expected a number in [0, 1], `mean`, or {{params: share}}")
+    if not (is_number(threshold) and 0 <= threshold <= 1):
+        raise InputError(f"the threshold is {shown(threshold)}; expected a number in [0, 1], `mean`, or {{params: share}}")
     return _keep(scores, {str(name): float(threshold) for name in scores})
 
 
@@ -53,8 +54,8 @@ def _keep(scores: xr.Dataset, limits: dict[str, float]) -> xr.Dataset:
 
 def _for_share(network: Network, gates: Sequence[Gate], scores: xr.Dataset, threshold: dict[str, float]) -> xr.Dataset:
     share = threshold.get("params")
-    if share is None or len(threshold) > 1 or not 0 <= share < 1:
-        raise InputError(f"the threshold is {threshold}; expected {{params: share}} with a share in [0, 1)")
+    if share is None or len(threshold) > 1 or not (is_number(share) and 0 <= share < 1):
+        raise InputError(f"the threshold is {shown(threshold)}; expected {{params: share}} with a share in [0, 1)")
     levels = np.unique(np.concatenate([values.values for values in scores.values()]))
     levels = np.append(levels, np.nextafter(levels[-1], np.inf))
     low, high = 0, len(levels) - 1

@@ -109,7 +109,6 @@ def test_bad_comparisons_are_one_clear_error(given):
         (mixed, {"shares": [0.5]}),
         (ours, {"rivals": ["best"]}),
         (ours, {"rivals": ["random"], "settings": ComparisonSettings(name="random")}),
-        (ours, {"settings": ComparisonSettings(repeats=0)}),
         (ours, {"rivals": ["random"], "settings": ComparisonSettings(options={"fisher": {}})}),
         (ours[["fc1"]], {}),
     ):

@@ -22,14 +22,13 @@ Each message says what was given, what was expected and what to do.  The command
 from __future__ import annotations
 
 import difflib
-import operator
-import os
 import reprlib
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
 from inspect import Parameter, signature
 from typing import Any, Self, TypeVar, overload
+
+from mipnet.errors.argument_kinds import is_checked, wrong_kind
 
 
 class MipnetError(Exception):
@@ -163,79 +162,6 @@ def check_choice(what: str, given: object, known: Iterable[str], failure: type[I
         raise failure(f"{what} is {text}; {expected_one_of(given, names)}")
 
 
-def _instead_of_network(given: object) -> str | None:
-    torch = sys.modules.get("torch")  # a module of torch cannot be here before torch is loaded
-    found = torch is not None and isinstance(given, torch.nn.Module)
-    return "a network: write `mn.from_torch(module, example_input)`" if found else None
-
-
-def _instead_of_module(given: object) -> str | None:
-    found = (type(given).__module__, type(given).__name__) == ("mipnet.network.graph", "Network")
-    return "a torch.nn.Module: give the module that the network was read from" if found else None
-
-
-def _instead_of_formulation(given: object) -> str | None:
-    if given is None or isinstance(given, Mapping) or _is_of(given, "EmbeddingSettings"):
-        return None
-    return f"a mapping from layers to names, such as {{'relu': {given!r}}}" if isinstance(given, str) else "a mapping from layers to names"
-
-
-EXPECTED_KINDS: dict[str, Callable[[object], str | None]] = {
-    **dict.fromkeys(("network", "first", "second"), _instead_of_network),
-    "module": _instead_of_module,
-    "formulation": _instead_of_formulation,
-}
-"""For arguments that are easily mistaken: what is expected in place of a value of the wrong kind, or None if it is not wrong."""
-
-
-def _is_of(given: object, *names: str) -> bool:
-    """Return whether a value is of a class of mipnet with one of these names, which cannot be imported here."""
-    return any(each.__name__ in names and each.__module__.partition(".")[0] == "mipnet" for each in type(given).__mro__)
-
-
-def _no_whole_number(given: object) -> bool:
-    return isinstance(given, bool) or not hasattr(given, "__index__") or getattr(given, "ndim", 0) != 0 or operator.index(given) < 0
-
-
-def _no_path(given: object) -> bool:
-    return not isinstance(given, str | os.PathLike)
-
-
-EXPECTED_BY_ANNOTATION: dict[str, tuple[Callable[[object], bool], str]] = {
-    "Network": (lambda given: not _is_of(given, "Network"), "a network, as `mn.read` and `mn.from_torch` return"),
-    "Network | nn.Module": (
-        lambda given: not _is_of(given, "Network") and not hasattr(given, "state_dict"),
-        "a network, as `mn.read` and `mn.from_torch` return, or a torch.nn.Module",
-    ),
-    "Box": (lambda given: not _is_of(given, "Box"), "an input set, such as `mn.Box(lower, upper)` or `mn.LInf(x, radius)`"),
-    "Property": (lambda given: not _is_of(given, "Property"), "a property, as `mn.read_vnnlib` and `mn.robustness_property` return"),
-    "str | Path": (_no_path, "a path"),
-    "str | os.PathLike[str]": (_no_path, "a path"),
-    "Encoding | linopy.Model | Problem": (
-        lambda given: type(given).__module__ in ("builtins", "numpy") or hasattr(given, "state_dict") or _is_of(given, "Network", "Box"),
-        "an encoding, as `mn.encode` returns, or a linopy model",
-    ),
-}
-"""For annotations of arguments: whether a value is of the wrong kind, and what is expected."""
-
-NOT_MISTAKEN = (
-    "Network | nn.Module",
-    "str",
-    "Network | torch.nn.Module | str | Path",
-)
-"""Annotations of arguments that are called as in `EXPECTED_KINDS`, and take what is a mistake elsewhere."""
-
-EXPECTED_SEED = (_no_whole_number, "a whole number of at least 0")
-
-
-def _wrong_kind(name: str, annotation: str, given: object) -> str | None:
-    """Return what is expected for an argument in place of a value of the wrong kind, None if it is not wrong."""
-    if name in EXPECTED_KINDS and annotation not in NOT_MISTAKEN and (expected := EXPECTED_KINDS[name](given)) is not None:
-        return expected
-    is_wrong, words = EXPECTED_SEED if (name, annotation) == ("seed", "int") else EXPECTED_BY_ANNOTATION.get(annotation, (None, ""))
-    return words if is_wrong is not None and is_wrong(given) else None
-
-
 @overload
 def suggest_keywords(target: Decorated) -> Decorated: ...
 
@@ -260,10 +186,9 @@ def _checking_keywords(target: Any, hints: Mapping[str, str]) -> Any:
     parameters = signature(function).parameters
     known = [name for name, each in parameters.items() if each.kind in keyword_kinds and name != "self"]
     kinds = {name: str(each.annotation) for name, each in parameters.items()}
+    positional = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     checked = [
-        (place, name)
-        for place, name in enumerate(kinds)
-        if name in EXPECTED_KINDS or kinds[name] in EXPECTED_BY_ANNOTATION or (name, kinds[name]) == ("seed", "int")
+        (place, name) for place, name in enumerate(kinds) if is_checked(name, kinds[name]) and parameters[name].kind not in positional
     ]
 
     @wraps(function)
@@ -275,8 +200,9 @@ def _checking_keywords(target: Any, hints: Mapping[str, str]) -> Any:
             if place >= len(arguments) and name not in keywords:
                 continue
             given = arguments[place] if place < len(arguments) else keywords[name]
-            if (expected := _wrong_kind(name, kinds[name], given)) is not None:
-                what = shown(given) if isinstance(given, str | int | float | None) else f"a {type(given).__name__}"
+            if (expected := wrong_kind(name, kinds[name], given)) is not None:
+                plain = isinstance(given, str | int | float | complex | list | tuple | None) or hasattr(given, "shape")
+                what = shown(given) if plain else f"a {type(given).__name__}"
                 raise InputError(f"`{target.__qualname__}` was given {what} as `{name}`; expected {expected}")
         return function(*arguments, **keywords)
 
