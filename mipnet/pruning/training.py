@@ -6,7 +6,6 @@ the same weights on the same machine and versions.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from mipnet.pruning.smaller.masks import Threshold
 from mipnet.pruning.smaller.surgery import as_masks, prune
 from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
 from mipnet.readers.torch import from_torch
+from mipnet.readers.torch_copy import copied
 
 Optimizer = Literal["rmsprop", "sgd", "adam"]
 OnEpoch = Callable[[int, float], None]
@@ -127,7 +127,7 @@ def train(
                 losses.append(loss)
                 _report(epoch, loss, how)
     finally:
-        remove_masks(module).eval()
+        (module if masks is None else remove_masks(module)).eval()
     return losses
 
 
@@ -236,7 +236,7 @@ def fine_tune(
     settings: TrainingSettings = FINE_TUNING_DEFAULTS,
 ) -> nn.Module:
     """Return a trained copy of a module, by default after one epoch; the parameters are those of `train`."""
-    tuned = copy.deepcopy(module)
+    tuned = copied(module)
     train(tuned, images, labels, masks=masks, settings=settings.changed(epochs=epochs, lr=lr, seed=seed))
     return tuned
 
@@ -289,7 +289,7 @@ def prune_while_training(
     """
     how = settings.changed(epochs=epochs, seed=seed)
     how = replace(how, time_limit=Deadline.after(how.time_limit))
-    small, done, prunings = copy.deepcopy(module), 0, schedule.epochs(how.epochs)
+    small, done, prunings = copied(module), 0, schedule.epochs(how.epochs)
     for epoch in sorted({*prunings, how.epochs}):
         train(small, images, labels, settings=how.changed(epochs=epoch - done, seed=how.seed + done))
         done = epoch
@@ -312,7 +312,7 @@ def retrain(
     settings: TrainingSettings = TRAINING_DEFAULTS,
 ) -> nn.Module:
     """Return a copy of a module, reset to an initial state, masked and trained; the parameters are those of `train`."""
-    fresh = copy.deepcopy(module)
+    fresh = copied(module)
     try:
         fresh.load_state_dict(initial_state)
     except RuntimeError as error:

@@ -134,10 +134,10 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) ->
     missing = [key for key in wanted if key not in weights and key not in optional]
     unexpected = [key for key in weights if key not in wanted]
     if missing or unexpected:
-        lacks = [f"lacks {', '.join(f'`{key}`' for key in missing)}"] if missing else []
-        extra = [f"has {', '.join(f'`{key}`' for key in unexpected)} in addition"] if unexpected else []
+        lacks = [f"lacks {_some(missing)}"] if missing else []
+        extra = [f"has {_some(unexpected)} in addition"] if unexpected else []
         place = _layer_of(module, missing[0]) if missing else ("layers",)
-        listed = ", ".join(key for key in wanted if key not in optional)
+        listed = _some([key for key in wanted if key not in optional]).replace("`", "")
         raise NetworkError(f"`{path}` {' and '.join(lacks + extra)}{_computed(unexpected)}; expected {listed}").at(*place)
     for key, value in weights.items():
         if value.shape != wanted[key].shape:
@@ -148,6 +148,15 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) ->
     dtype = types.pop() if len(types) == 1 else torch.float64
     read = {key: value.to(dtype) if wanted[key].is_floating_point() else value for key, value in weights.items()}
     module.load_state_dict({**{key: torch.zeros_like(wanted[key], device="cpu") for key in optional}, **read}, strict=True, assign=True)
+
+
+LISTED_NAMES_MAX = 8
+"""Number of names of weights that a message lists."""
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED_NAMES_MAX} more" if len(names) > LISTED_NAMES_MAX else ""
+    return ", ".join(f"`{name}`" for name in names[:LISTED_NAMES_MAX]) + more
 
 
 COMPUTED_WEIGHTS = (

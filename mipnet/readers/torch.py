@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
@@ -22,6 +21,7 @@ from mipnet.network.graph import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import one_line, reading
 from mipnet.readers.torch_call import reads, supported
+from mipnet.readers.torch_copy import copied, with_plain_weights
 from mipnet.readers.torch_graph import TorchReader
 
 __all__ = ["from_torch", "reads", "supported"]
@@ -97,16 +97,7 @@ def _float64_copy(module: nn.Module) -> nn.Module:
         if value.is_complex() or value.is_quantized:
             raise UnsupportedError(f"parameter `{name}` is of type {value.dtype}; expected real floating-point numbers")
     original = getattr(module, "_orig_mod", module)
-    try:
-        return copy.deepcopy(original, _computed_tensors(original)).to("cpu", torch.float64).eval().requires_grad_(False)
-    except Exception as error:
-        raise UnsupportedError(f"`{type(module).__name__}` cannot be copied ({one_line(error)}); expected an ordinary module") from None
-
-
-def _computed_tensors(module: nn.Module) -> dict[int, Any]:
-    """Return copies of the tensors of a module that a hook computes from parameters, such as masked weights; `deepcopy` refuses these."""
-    held = (value for part in module.modules() for value in vars(part).values())
-    return {id(value): value.detach().clone() for value in held if isinstance(value, Tensor) and not value.is_leaf}
+    return with_plain_weights(copied(original)).to("cpu", torch.float64).eval().requires_grad_(False)
 
 
 def _check_forward(module: nn.Module, batch: Tensor) -> None:

@@ -25,7 +25,6 @@ Not from the paper: Adam, the freeze at 0, the warm-up (epochs before theta move
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from mipnet.pruning.rivals.score_arrays import check_classes, check_images
 from mipnet.pruning.rivals.unit_switches import UnitSwitches
 from mipnet.pruning.training import log_probabilities
 from mipnet.readers.torch import from_torch
+from mipnet.readers.torch_copy import copied
 
 LAST_EPOCH = "last epoch"
 """The label of the part that is kept."""
@@ -148,7 +148,7 @@ def learn(
     _check_positive(epochs=epochs, lr=lr)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        ours = copy.deepcopy(module) if isinstance(module, nn.Module) else module()
+        ours = copied(module) if isinstance(module, nn.Module) else module()
         x = torch.as_tensor(numbers(images, "the array of images")).to(next(ours.parameters()).dtype)
         network = from_torch(ours, x[:1])
         check_images(network, x)

@@ -5,7 +5,6 @@ A file is written completely or not at all.  Exported programs take batches of a
 
 from __future__ import annotations
 
-import copy
 import inspect
 import io
 import math
@@ -29,6 +28,7 @@ from mipnet.readers.conversion import one_line
 from mipnet.readers.files import read, read_weights
 from mipnet.readers.inline_layers import HIDDEN_ARGUMENTS, INLINE_LAYERS
 from mipnet.readers.torch import EXPORT_SAMPLES, from_torch, silent
+from mipnet.readers.torch_copy import copied, with_plain_weights
 from mipnet.readers.weight_names import plain_names
 from mipnet.readers.weight_types import check_weights
 
@@ -54,7 +54,7 @@ def export(module: nn.Module, path: str | os.PathLike[str], example_input: Array
     check_export(target)
     network = from_torch(module, example_input)
     value = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
-    ours = copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
+    ours = with_plain_weights(copied(module)).to("cpu").eval().requires_grad_(False)
     batch = torch.zeros(EXPORT_SAMPLES, *network.input_shape, dtype=value.dtype)
     MODULE_WRITERS[target.suffix.lower()](ours, target, batch, network)
     return target
@@ -175,7 +175,7 @@ MODULE_WRITERS: dict[str, Callable[[nn.Module, Path, Tensor, Network], None]] = 
 def rebuild(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """Return a copy of a module with the weights and sizes that `export` wrote for a smaller copy of it (.safetensors)."""
     weights = read_weights(Path(path))
-    small = copy.deepcopy(module)
+    small = copied(module)
     wanted = small.state_dict()
     weights = plain_names(weights, wanted, path).weights
     check_weights(weights, wanted, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from mipnet.errors import InputError, suggest_keywords
 from mipnet.layers import Conv2d, Dense
 from mipnet.network.graph import Network, size
 from mipnet.readers.torch import from_torch, quiet
+from mipnet.readers.torch_copy import copied
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def measure(module: nn.Module, example_input: ArrayLike | Tensor, *, batch: int 
         raise InputError(f"batch is {batch} and repeats {repeats}; expected at least 1")
     network = from_torch(module, example_input)
     parameters = {id(p): p.numel() for p in module.parameters()}
-    ours = copy.deepcopy(module).eval().requires_grad_(False)
+    ours = copied(module).eval().requires_grad_(False)
     like = next((p for p in ours.parameters() if p.is_floating_point()), torch.zeros(0))
     with _one_thread(), torch.inference_mode(), quiet():
         times = [_median(ours, torch.zeros(n, *network.input_shape).to(like), repeats) for n in (1, batch)]

@@ -6,7 +6,6 @@ are cut accordingly.  The result is compared with the masked network before it i
 
 from __future__ import annotations
 
-import copy
 import traceback
 from collections.abc import Sequence
 from functools import partial
@@ -28,6 +27,7 @@ from mipnet.pruning.smaller.removal_plan import RemovalPlan, plan_removal
 from mipnet.pruning.smaller.torch_masks import is_owned, owner, refuse_masks, remove_masks, torch_masks
 from mipnet.readers.conversion import one_line
 from mipnet.readers.torch import from_torch, quiet
+from mipnet.readers.torch_copy import copied
 
 TORCH_FOLDER = str(Path(torch.__file__).parent)
 
@@ -99,7 +99,7 @@ def cut(module: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.Da
         name: value.dtype
         for name, value in (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     }
-    small = copy.deepcopy(module).to(torch.float64)  # cut and checked in float64: only shifted biases are rounded
+    small = copied(module).to(torch.float64)  # cut and checked in float64: only shifted biases are rounded
     zeroed = xr.Dataset({gate.name: (gate.dim, ~plan.zeroed[gate.name].numpy()) for gate in gates})
     remove_masks(torch_masks(small, network, gates, zeroed))
     for path, node in _uses(network, owned).items():
@@ -168,7 +168,7 @@ def _check(small: nn.Module, network: Network, gates: Sequence[Gate], masks: xr.
     """Raise unless the smaller module computes what the masked network computes, in float64."""
     x = torch.randn(3, *network.input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     wanted = torch.from_numpy(network.outputs(x, mask_actions(gates, masks)))
-    found = _run(copy.deepcopy(small).to("cpu", torch.float64).eval(), x)
+    found = _run(copied(small).to("cpu", torch.float64).eval(), x)
     same_shape = found.shape == wanted.shape
     error = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1)) if same_shape else float("inf")
     if not error <= SURGERY_TOLERANCE:
