@@ -167,29 +167,28 @@ def suggest_keywords(target: Decorated) -> Decorated: ...
 
 
 @overload
-def suggest_keywords(*, moved: Mapping[str, str]) -> Callable[[Decorated], Decorated]: ...
+def suggest_keywords(*, moved: Mapping[str, str] | None = None, kinds: bool = True) -> Callable[[Decorated], Decorated]: ...
 
 
-def suggest_keywords(target: Any = None, *, moved: Mapping[str, str] | None = None) -> Any:
+def suggest_keywords(target: Any = None, *, moved: Mapping[str, str] | None = None, kinds: bool = True) -> Any:
     """Decorate a public function, method or class: an unknown keyword argument raises `ArgumentError` with the closest known name.
 
+    An argument of another kind than its annotation says raises `InputError` (`mipnet.errors.argument_kinds`), unless ``kinds`` is False.
     ``moved`` maps the name of an argument that an earlier version had to what to do instead, such as
     ``{"kind": "write `mn.Importance(..., kind=...)`"}``.
     """
-    hints = moved or {}
-    return partial(_checking_keywords, hints=hints) if target is None else _checking_keywords(target, hints)
+    decorate = partial(_checking_keywords, hints=moved or {}, checks_kinds=kinds)
+    return decorate if target is None else decorate(target)
 
 
-def _checking_keywords(target: Any, hints: Mapping[str, str]) -> Any:
+def _checking_keywords(target: Any, hints: Mapping[str, str], checks_kinds: bool) -> Any:
     function: Any = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     keyword_kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     parameters = signature(function).parameters
     known = [name for name, each in parameters.items() if each.kind in keyword_kinds and name != "self"]
-    kinds = {name: str(each.annotation) for name, each in parameters.items()}
-    positional = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    checked = [
-        (place, name) for place, name in enumerate(kinds) if is_checked(name, kinds[name]) and parameters[name].kind not in positional
-    ]
+    kinds = {name: str(each.annotation) for name, each in parameters.items() if checks_kinds}
+    single = (Parameter.POSITIONAL_ONLY, *keyword_kinds)
+    checked = [(place, name) for place, name in enumerate(kinds) if is_checked(name, kinds[name]) and parameters[name].kind in single]
 
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:

@@ -52,7 +52,7 @@ class RunResult(Protocol):
         """Write the files of the run folder other than the YAML file and ``result.json``."""
 
 
-@suggest_keywords
+@suggest_keywords(kinds=False)
 @dataclass(frozen=True, eq=False)
 class TaskResult:
     """The result of a task that has no further files and no tables: a record, lines to print, whether it succeeded, and warnings.
