@@ -72,16 +72,16 @@ def _list_of(kind: ArgumentKind, *, length: int | None = None, words: str = "") 
     return ArgumentKind(holds, words or f"a list of {kind.several}")
 
 
-NUMBER = ArgumentKind(is_number, "a number", "numbers")
-WHOLE = ArgumentKind(is_whole, "a whole number", "whole numbers")
-COUNT = ArgumentKind(lambda given: is_whole(given) and given >= 1, "a whole number of at least 1")
-NOT_NEGATIVE_WHOLE = ArgumentKind(lambda given: is_whole(given) and given >= 0, "a whole number of at least 0")
-NOT_NEGATIVE = ArgumentKind(lambda given: is_number(given) and 0 <= given < math.inf, "a finite number of at least 0")
-GAP = ArgumentKind(lambda given: is_number(given) and given >= 0, "a number of at least 0")
-POSITIVE = ArgumentKind(lambda given: is_number(given) and 0 < given < math.inf, "a finite number above 0")
-FUNCTION = ArgumentKind(callable, "a function")
-MAPPING = ArgumentKind(lambda given: isinstance(given, Mapping), "a mapping", "mappings")
-NOTHING = ArgumentKind(lambda given: given is None, "None")
+NUMBER_KIND = ArgumentKind(is_number, "a number", "numbers")
+WHOLE_KIND = ArgumentKind(is_whole, "a whole number", "whole numbers")
+COUNT_KIND = ArgumentKind(lambda given: is_whole(given) and given >= 1, "a whole number of at least 1")
+NOT_NEGATIVE_WHOLE_KIND = ArgumentKind(lambda given: is_whole(given) and given >= 0, "a whole number of at least 0")
+NOT_NEGATIVE_KIND = ArgumentKind(lambda given: is_number(given) and 0 <= given < math.inf, "a finite number of at least 0")
+GAP_KIND = ArgumentKind(lambda given: is_number(given) and given >= 0, "a number of at least 0")
+POSITIVE_KIND = ArgumentKind(lambda given: is_number(given) and 0 < given < math.inf, "a finite number above 0")
+FUNCTION_KIND = ArgumentKind(callable, "a function")
+MAPPING_KIND = ArgumentKind(lambda given: isinstance(given, Mapping), "a mapping", "mappings")
+NOTHING_KIND = ArgumentKind(lambda given: given is None, "None")
 
 PAIR_WORDS = "two whole numbers of at least 1, for rows and columns"
 
@@ -102,11 +102,11 @@ CLASSES_OF_ARGUMENTS = {
 """Classes of mipnet that arguments have, with what is expected in words; by default it is ``mn.NAME(...)``."""
 
 SHARED_KINDS: dict[str, ArgumentKind] = {
-    "float": NUMBER,
-    "int": WHOLE,
+    "float": NUMBER_KIND,
+    "int": WHOLE_KIND,
     "bool": ArgumentKind(lambda given: _is_truth(given) and getattr(given, "ndim", 0) == 0, "True or False", "truth values"),
     "str": ArgumentKind(lambda given: isinstance(given, str), "a string", "strings"),
-    "None": NOTHING,
+    "None": NOTHING_KIND,
     **dict.fromkeys(("Path", "os.PathLike[str]"), ArgumentKind(lambda given: isinstance(given, os.PathLike), "a path")),
     "PathLike": ArgumentKind(lambda given: isinstance(given, str | os.PathLike), "a path"),
     "nn.Module": ArgumentKind(lambda given: hasattr(given, "state_dict"), "a torch.nn.Module"),
@@ -126,14 +126,14 @@ SHARED_KINDS: dict[str, ArgumentKind] = {
         lambda given: isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(each, str | os.PathLike) for each in given),
         "two names, of the images and of the labels",
     ),
-    "Shape": _list_of(WHOLE, words="a shape, such as (1, 28, 28)"),
-    "Pair": _list_of(WHOLE, length=2, words="two whole numbers, for rows and columns"),
-    "Sides": _list_of(WHOLE, length=4, words="four whole numbers: above, below, left, right"),
+    "Shape": _list_of(WHOLE_KIND, words="a shape, such as (1, 28, 28)"),
+    "Pair": _list_of(WHOLE_KIND, length=2, words="two whole numbers, for rows and columns"),
+    "Sides": _list_of(WHOLE_KIND, length=4, words="four whole numbers: above, below, left, right"),
     "ClipRange": ArgumentKind(
-        lambda given: given is None or bool(_list_of(NUMBER, length=2).holds(given)), "two numbers, the smaller one first, or None"
+        lambda given: given is None or bool(_list_of(NUMBER_KIND, length=2).holds(given)), "two numbers, the smaller one first, or None"
     ),
-    **dict.fromkeys(("Options", "BoundsByNode"), MAPPING),
-    **dict.fromkeys(("OnEvent", "OnEpoch", "OnStage"), FUNCTION),
+    **dict.fromkeys(("Options", "BoundsByNode"), MAPPING_KIND),
+    **dict.fromkeys(("OnEvent", "OnEpoch", "OnStage"), FUNCTION_KIND),
     **{
         name: ArgumentKind(lambda given, name=name: is_of(given, name), words or f"`mn.{name}(...)`", f"`mn.{name}(...)`")  # type: ignore[misc]
         for name, words in CLASSES_OF_ARGUMENTS.items()
@@ -155,14 +155,14 @@ KINDS_BY_ANNOTATION: dict[str, ArgumentKind] = {
 """The kinds of whole annotations whose parts alone say too little."""
 
 KINDS_BY_NAME: dict[tuple[str, str], ArgumentKind] = {
-    **{("int", name): NOT_NEGATIVE_WHOLE for name in ("seed", "epochs", "until", "workers")},
-    **{("int", name): COUNT for name in ("batch", "repeats", "every", "at_once", "groups")},
-    **{("float", name): NOT_NEGATIVE for name in ("epsilon", "tolerance", "margin", "within", "hard")},
-    **{("float", name): GAP for name in ("gap", "mip_gap", "gap_abs")},
+    **{("int", name): NOT_NEGATIVE_WHOLE_KIND for name in ("seed", "epochs", "until", "workers")},
+    **{("int", name): COUNT_KIND for name in ("batch", "repeats", "every", "at_once", "groups")},
+    **{("float", name): NOT_NEGATIVE_KIND for name in ("epsilon", "tolerance", "margin", "within", "hard")},
+    **{("float", name): GAP_KIND for name in ("gap", "mip_gap", "gap_abs")},
     ("float", "time"): ArgumentKind(lambda given: given is None or is_number(given), "a number of seconds"),
-    **{("float", name): POSITIVE for name in ("lr", "divisor")},
+    **{("float", name): POSITIVE_KIND for name in ("lr", "divisor")},
     ("float", "time_limit"): ArgumentKind(lambda given: is_number(given) and given > 0, "a positive number of seconds"),
-    **{("Pair", name): _list_of(COUNT, length=2, words=PAIR_WORDS) for name in ("kernel", "stride", "dilation", "out")},
+    **{("Pair", name): _list_of(COUNT_KIND, length=2, words=PAIR_WORDS) for name in ("kernel", "stride", "dilation", "out")},
 }
 """The kinds by their names in annotations and the names of parameters: a part of the numbers."""
 
@@ -227,9 +227,9 @@ def _kind(name: str, part: str) -> ArgumentKind | None:
         words = ", ".join(f"`{choice}`" for choice in choices[:-1]) + f" or `{choices[-1]}`"
         return ArgumentKind(lambda given: isinstance(given, str) and given in choices, words)
     if outer == "Callable":
-        return FUNCTION
+        return FUNCTION_KIND
     if outer == "Mapping":
-        return MAPPING
+        return MAPPING_KIND
     if outer == "Sequence" or re.fullmatch(r"tuple\[[\w.]+, \.\.\.\]", part):
         item = _kind("", inner.removesuffix("]").removesuffix(", ..."))
         return None if item is None or not item.several else _list_of(item)
@@ -248,5 +248,5 @@ def wrong_kind(name: str, annotation: str, given: object) -> str | None:
     kinds = _kinds(name, annotation)
     if not kinds or any(kind.holds(given) for kind in kinds):
         return None
-    words = list(dict.fromkeys(kind.one for kind in sorted(kinds, key=lambda kind: kind is NOTHING)))
+    words = list(dict.fromkeys(kind.one for kind in sorted(kinds, key=lambda kind: kind is NOTHING_KIND)))
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])}, or {words[-1]}"
