@@ -211,14 +211,24 @@ def log_probabilities(outputs: Tensor) -> Tensor:
 
 @suggest_keywords
 @align_samples
-def evaluate(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, batch: int = 1024) -> tuple[float, float]:
-    """Return the mean cross-entropy, and the share of images in percent whose largest logit is at their label, in eval mode."""
-    x, y = _data(module, images, labels)
-    training = module.training
+def evaluate(
+    module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, batch: int = 1024, time_limit: TimeLimit = None
+) -> tuple[float, float]:
+    """Return the mean cross-entropy, and the share of images in percent whose largest logit is at their label, in eval mode.
+
+    Raises `TimeLimitReached` if they are not known after ``time_limit`` seconds, None for no limit.
+    """
+    deadline, (x, y) = Deadline.after(time_limit), _data(module, images, labels)
+    training, parts = module.training, list[Tensor]()
     module.eval()
-    with torch.inference_mode():
-        logits = torch.cat([_logits(module, part, y) for part in x.split(batch)])  # type: ignore[no-untyped-call]
-    module.train(training)
+    try:
+        with torch.inference_mode():
+            for part in torch.split(x, batch):
+                deadline.check("run the module on all images")
+                parts.append(_logits(module, part, y))
+    finally:
+        module.train(training)
+    logits = torch.cat(parts)
     return float(F.cross_entropy(logits, y)), 100.0 * float((logits.argmax(dim=1) == y).double().mean())
 
 

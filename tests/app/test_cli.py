@@ -29,6 +29,7 @@ from mipnet.app.screen import progress as progress_module
 from mipnet.app.screen.progress import LineProgress, ProgramsProgress
 from mipnet.app.tasks import TASKS_BY_NAME
 from mipnet.backend import Event, FoundBackend, Status
+from tests.clock import TickingClock
 from tests.sweep import marked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -219,6 +220,19 @@ def test_inspect_a_yaml_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert sound["bounds"] == "sound"
     assert sum(sound["unstable"].values()) > 0
     assert sound["size"]["integers"] > 0
+
+
+def test_inspect_ends_with_the_time(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    TickingClock(monkeypatch)
+    assert main(["inspect", DIGITS, "--json", "--time-limit", "12"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "program" not in found
+    assert [gate["name"] for gate in found["gates"]] == ["fc1", "fc2"]
+    assert found["notes"][-1].startswith("the program is not shown: the time limit ended before mipnet could ")
+    assert main(["inspect", DIGITS, "--time-limit", "1"]) == 1
+    assert "the time limit ended before mipnet could read the files" in capsys.readouterr().err
+    assert main(["inspect", DIGITS, "--time-limit", "-1"]) == 2
+    assert "expected a positive number of seconds" in capsys.readouterr().err
 
 
 def test_inspect_a_network(capsys: pytest.CaptureFixture[str]) -> None:

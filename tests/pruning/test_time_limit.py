@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,13 +13,19 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, TimeLimitReached
+from mipnet.limits.deadline import Deadline
 from mipnet.pruning.importance.auxiliary_heads import HeadTraining
 from mipnet.pruning.importance.by_class import by_class
 from mipnet.pruning.importance.by_layer import by_layer
 from mipnet.pruning.importance.weight_path import weight_path
 from mipnet.pruning.labelled_images import LabelledImages
+from mipnet.pruning.rivals.lucky_subnetworks import lucky
+from mipnet.pruning.rivals.parsimonious import ParsimoniousSettings, learn
+from mipnet.pruning.rivals.registry import get_rival
+from mipnet.pruning.rivals.score_arrays import scored_until
 from mipnet.pruning.smaller.masks import accuracy
-from mipnet.pruning.training import PruningSchedule, prune_while_training
+from mipnet.pruning.training import PruningSchedule, evaluate, prune_while_training
+from mipnet.readers.data import Dataset
 from tests.clock import TickingClock
 from tests.nets import dense
 from tests.pruning.importance.test_frozen_network import question, relu_mlp
@@ -46,7 +53,31 @@ CALLS = {
     "accuracy": lambda asked, **how: accuracy(asked.network, asked.images, asked.labels, **how),
     "train": lambda asked, time_limit: mn.TrainingSettings(time_limit=time_limit),
     "compare": lambda asked, **how: compare(asked, **how),
+    "evaluate": lambda asked, **how: evaluate(small_module(), torch.rand(9, 4), [0] * 9, **how),
+    "lucky": lambda asked, **how: retrained(**how),
+    "learn": lambda asked, **how: learned(**how),
 }
+
+
+def small_module():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+
+
+def data(count=32):
+    g = np.random.default_rng(0)
+    return Dataset(g.uniform(size=(count, 4)), np.arange(count) % 2, "drawn", 2)
+
+
+def retrained(**how):
+    module, given = small_module(), data()
+    masks = xr.Dataset({gate.name: (gate.dim, np.arange(6) > 1) for gate in mn.find_gates(mn.from_torch(module, torch.zeros(1, 4)))})
+    return lucky(module, masks, given, given, seeds=(0,), settings=mn.TrainingSettings(epochs=2, batch=16, **how))
+
+
+def learned(**how):
+    given = data()
+    return learn(small_module(), given.images, given.labels, epochs=4, settings=ParsimoniousSettings(batch=16, **how))
 
 
 def compare(asked, **how):
@@ -117,6 +148,43 @@ def test_training_ends_with_the_time(monkeypatch):
     clock.readings = 0
     prune_while_training(module, lambda small: xr.Dataset(), images, labels, PruningSchedule(9), settings=shared)
     assert clock.readings <= 12
+
+
+def test_networks_that_are_not_retrained_in_time_have_no_rows(monkeypatch):
+    clock = TickingClock(monkeypatch)
+    whole = retrained(time_limit=1e9)
+    assert (len(whole.rows), whole.stopped) == (3, False)
+    each = clock.readings // 3
+    for count in (1, 2):
+        table = retrained(time_limit=count * each + 2)
+        assert (table.rows, table.stopped, table.interrupted) == (whole.rows[:count], True, False)
+        assert f"stopped at the time limit: {count} networks were finished" in str(table)
+    with pytest.raises(TimeLimitReached, match="retrain the first network"):
+        retrained(time_limit=each // 2)
+
+
+def test_learning_ends_with_the_time(monkeypatch):
+    TickingClock(monkeypatch)
+    whole = learned(time_limit=1e9).history
+    assert (whole.sizes["epoch"], whole.attrs["stopped"]) == (4, False)
+    with pytest.warns(RuntimeWarning, match="learning was stopped by the time limit after 2 of 4 epochs: the module and the masks are"):
+        late = learned(time_limit=5).history
+    assert (late.attrs["stopped"], late.attrs["interrupted"]) == (True, False)
+    assert late.equals(whole.isel(epoch=slice(2)))
+    with pytest.raises(TimeLimitReached, match="learn for one epoch"):
+        learned(time_limit=2)
+
+
+@pytest.mark.parametrize(
+    "name", ["activation", *(pytest.param(each, marks=pytest.mark.sweep) for each in ("taylor", "fisher", "snip", "sipp", "pfp"))]
+)
+def test_scores_of_rivals_end_with_the_time(name, monkeypatch):
+    asked = question(relu_mlp, 3)
+    gates, images = mn.find_gates(asked.network), np.repeat(np.asarray(asked.images), 400, axis=0)
+    score = partial(get_rival(name).scores, asked.network, gates, images, np.zeros(len(images), int))
+    clock = TickingClock(monkeypatch)
+    with scored_until(Deadline(clock.now + 2)), pytest.raises(TimeLimitReached, match="score the units"):
+        score()
 
 
 def test_steps_of_pruning_end_with_the_time(monkeypatch):

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="MODEL.YAML|NET.PT2|NET.ONNX", help="A YAML file, or an exported network.")],
+    time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="The time limit of reading and of writing the program.")] = 60.0,
     memory_limit: MemoryLimitOption = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Show a network, its gates, and the size of its program."""
     from mipnet.app.files.solve_file import SolveFile
-    from mipnet.app.runs.inputs import build_program, installed_backend, read_inputs
-    from mipnet.app.runs.network_description import describe
+    from mipnet.app.runs.network_description import describe, describe_file
     from mipnet.app.screen.network_tables import network_report
     from mipnet.app.screen.tables import make_console
     from mipnet.readers.files import NETWORK_SUFFIXES, WEIGHT_SUFFIXES, read, suffix_of
@@ -40,8 +40,7 @@ def inspect(
     else:
         spec = load_file(SolveFile, file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
         with limited_memory(spec.solve.memory_limit):
-            inputs = read_inputs(spec)
-            description = describe(inputs.network, build_program(spec, inputs), installed_backend(spec))
+            description = describe_file(spec, time_limit)
     if as_json:
         print_json(description)
     else:

@@ -5,14 +5,34 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from mipnet.app.files.solve_file import SolveFile
+from mipnet.app.runs.inputs import build_program, installed_backend, read_inputs
 from mipnet.app.runs.result import plain
 from mipnet.backend import Backend
+from mipnet.errors import TimeLimitReached
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.encoding import Encoding
 from mipnet.model.explanation import explain
 from mipnet.model.to_program import from_model
 from mipnet.network.gates import find_gates
 from mipnet.network.graph import Network, Node
 from mipnet.pruning.importance.reduced_program import ReducedProgram
+
+
+def describe_file(file: SolveFile, time_limit: TimeLimit = None) -> dict[str, Any]:
+    """Return the network of a file, with its program, as plain data; see `describe`.
+
+    If the program is not written after ``time_limit`` seconds of the whole call, the network alone is returned, and a note says so.
+    """
+    deadline = Deadline.after(time_limit)
+    inputs = read_inputs(file, deadline)
+    try:
+        program = build_program(file, inputs, deadline)
+        deadline.check("describe the program")
+        return describe(inputs.network, program, installed_backend(file))
+    except TimeLimitReached as error:
+        found = describe(inputs.network)
+        return found | {"notes": [*found["notes"], f"the program is not shown: {error}"]}
 
 
 def describe(network: Network, problem: Encoding | ReducedProgram | None = None, backend: Backend | None = None) -> dict[str, Any]:

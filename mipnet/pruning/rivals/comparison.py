@@ -25,6 +25,7 @@ from mipnet.network.graph import Network
 from mipnet.network.image_check import warn_of_images
 from mipnet.pruning.labelled_images import LabelledImages
 from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, Rival, get_rival, usable
+from mipnet.pruning.rivals.score_arrays import scored_until
 from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.masks import accuracy
 from mipnet.pruning.smaller.parameter_counts import pruned_share
@@ -286,7 +287,8 @@ class _Contest:
         prepared = {}
         for seed in seeds:
             self.deadline.check(f"score the units by `{rival.name}`")
-            prepared[seed] = rival.prepared(self.network, self.gates, *given, seed=seed, options=options)
+            with scored_until(self.deadline):
+                prepared[seed] = rival.prepared(self.network, self.gates, *given, seed=seed, options=options)
         spent = (time.perf_counter() - began) / len(seeds)
         return [self._row(rival, ranking, prepared, one, spent) for one in own for ranking in RIVAL_RANKINGS]
 

@@ -16,7 +16,8 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import Deadline
 from mipnet.limits.kept_parts import PackedPart, kept_parts
 from mipnet.network.gates import find_gates
 from mipnet.pruning.smaller.masks import random_masks
@@ -44,11 +45,12 @@ class Retrained:
 class LuckyTable:
     """One row for each seed and kind: ``full``, ``lucky`` (the mask), ``random`` (a mask of the same layer counts).
 
-    If Ctrl-C ``interrupted`` the training, the rows are those of the networks that were finished.
+    If Ctrl-C ``interrupted`` the training, or the time limit ``stopped`` it, the rows are those of the networks that were finished.
     """
 
     rows: tuple[Retrained, ...]
     interrupted: bool = False
+    stopped: bool = False
 
     def accuracies(self, kind: LuckyKind) -> tuple[float, ...]:
         """Return the accuracies of one kind, in the order of the seeds."""
@@ -65,6 +67,8 @@ class LuckyTable:
             lines.append(f"{kind:<8}  {statistics.mean(found):>7.2f}%  {spread:>6.2f}  {count:>10,.0f}")
         if self.interrupted:
             lines.append(f"interrupted: {len(self.rows)} networks were finished")
+        if self.stopped:
+            lines.append(f"stopped at the time limit: {len(self.rows)} networks were finished")
         return "\n".join(lines)
 
 
@@ -89,23 +93,25 @@ def lucky(
     seeds
         Each seed determines the order of the batches and the random mask.
     epochs, settings
-        As for `mipnet.train`; the seed of ``settings`` is not used.
+        As for `mipnet.train`; the seed of ``settings`` is not used, and their ``time_limit`` is that of the whole call.
 
-    Ctrl-C returns the table of the networks that are finished; before the first one it raises KeyboardInterrupt.  Inside
-    `mipnet.keep_parts` each finished network is kept.
+    Ctrl-C or the time limit returns the table of the networks that are finished; before the first one it raises KeyboardInterrupt or
+    `TimeLimitReached`.  Inside `mipnet.keep_parts` each finished network is kept.
     """
     states = {seed: module.state_dict() for seed in seeds} if initial_states is None else initial_states
     if not seeds or any(seed not in states for seed in seeds):
         raise InputError(f"seeds are {list(seeds)} and initial states are given for {list(states)}; expected one for each seed")
-    how, network = settings.changed(epochs=epochs), from_torch(module, torch.zeros(1, *train_data.shape))
+    deadline = Deadline.after(settings.time_limit)
+    how, network = replace(settings.changed(epochs=epochs), time_limit=deadline), from_torch(module, torch.zeros(1, *train_data.shape))
     gates = find_gates(network)
     fixed = as_masks(network, gates, masks)
     data = {"train_data": (train_data.images, train_data.labels), "test_data": (test_data.images, test_data.labels)}
-    about = {"module": module, "masks": fixed, **data, "settings": replace(how, on_epoch=None, seed=0)}
+    about = {"module": module, "masks": fixed, **data, "settings": replace(how, on_epoch=None, seed=0, time_limit=None)}
 
     def retrained(kind: LuckyKind, seed: int, mask: xr.Dataset | None) -> Retrained:
         tuned = retrain(module, states[seed], train_data.images, train_data.labels, seed=seed, masks=mask, settings=how)
-        loss, accuracy = evaluate(tuned, test_data.images, test_data.labels)
+        deadline.check("retrain the first network")  # training that was cut short says nothing about the mask
+        loss, accuracy = evaluate(tuned, test_data.images, test_data.labels, time_limit=deadline)
         small = module if mask is None else cut(module, network, gates, mask)
         return Retrained(kind, seed, accuracy, loss, sum(p.numel() for p in small.parameters()))
 
@@ -116,10 +122,11 @@ def lucky(
             given: dict[LuckyKind, xr.Dataset | None] = {"full": None, "lucky": fixed, "random": random_masks(fixed, seed)}
             for kind, mask in given.items():
                 rows.append(kept.once(f"{kind} {seed}", partial(retrained, kind, seed, mask), _packed, _read_row))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TimeLimitReached) as ended:
         if not rows:
             raise
-        return LuckyTable(tuple(rows), interrupted=True)
+        late = isinstance(ended, TimeLimitReached)
+        return LuckyTable(tuple(rows), interrupted=not late, stopped=late)
     return LuckyTable(tuple(rows))
 
 

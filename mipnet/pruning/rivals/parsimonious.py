@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +38,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mipnet.arrays import Array
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.kept_parts import KeptParts, array_dataset, dataset_arrays, kept_parts
 from mipnet.network.gates import Gate, find_gates, path_to_site
 from mipnet.network.given_arrays import align_samples, numbers
@@ -78,6 +79,8 @@ class ParsimoniousSettings:
         The factor ``decay`` of ``(decay / 2) ||W||^2``.
     batch
         Images per step.
+    time_limit
+        Seconds of the whole call, None for no limit.
     """
 
     theta: float = 0.9
@@ -86,8 +89,10 @@ class ParsimoniousSettings:
     settle: float = 0.25
     weight_decay: float = 1e-4
     batch: int = 64
+    time_limit: TimeLimit = None
 
     def __post_init__(self) -> None:
+        Deadline.after(self.time_limit)
         _check_positive(batch=self.batch, step=self.step)
         if not 0 < self.theta <= 1 or not 0 <= self.settle <= 1 or not self.weight_decay >= 0 or not self.warmup >= 0:
             given = f"theta={self.theta}, settle={self.settle}, weight_decay={self.weight_decay}, warmup={self.warmup}"
@@ -99,7 +104,7 @@ class Learned(NamedTuple):
 
     ``history`` holds ``loss`` (the mean cross-entropy with units drawn), ``undecided`` (the share of thetas that are neither 0 nor 1), and
     the thetas of each gate as ``theta_<gate>``; its attributes are the number of ``epochs`` that were asked for, and whether Ctrl-C
-    ``interrupted`` them.
+    ``interrupted`` or the time limit ``stopped`` them.
     """
 
     module: nn.Module
@@ -142,9 +147,11 @@ def learn(
     The module is trained on the CPU.  Raises `InputError` for wrong numbers, `UnsupportedError` if units cannot be switched off from
     outside, as when an activation is a function in ``forward`` and not a module.
 
-    Ctrl-C ends the training with a warning: the module and the masks are those so far, the history has the epochs that were finished.
-    Before the end of the first epoch it raises KeyboardInterrupt.  Inside `mipnet.keep_parts` the state after each epoch is kept.
+    Ctrl-C or the time limit ends the training with a warning: the module and the masks are those so far, the history has the epochs that
+    were finished.  Before the end of the first epoch it raises KeyboardInterrupt or `TimeLimitReached`.  Inside `mipnet.keep_parts` the
+    state after each epoch is kept.
     """
+    deadline = Deadline.after(settings.time_limit)
     _check_positive(epochs=epochs, lr=lr)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -157,9 +164,10 @@ def learn(
         switches = UnitSwitches(ours, network, gates, settings.theta, prices)
         with switches:
             switches.check(x[:8])
-            y, numbers_given = check_classes(network, labels, len(x)), {"epochs": epochs, "lr": lr, "seed": seed, "settings": settings}
+            asked = replace(settings, time_limit=None)
+            y, numbers_given = check_classes(network, labels, len(x)), {"epochs": epochs, "lr": lr, "seed": seed, "settings": asked}
             kept = kept_parts("learn", {"module": ours, "images": x, "labels": y, "log_g": prices, **numbers_given})
-            training = _Training(switches, torch.optim.Adam(ours.parameters(), lr), epochs, kept)
+            training = _Training(switches, torch.optim.Adam(ours.parameters(), lr), epochs, kept, deadline)
             training.go_on()
             history = training.run(x, y, settings)
     switches.settle()
@@ -182,10 +190,10 @@ def _prices(gates: Sequence[Gate], log_g: float | Mapping[str, float]) -> dict[s
 class _Training:
     """The training of the weights of a module and the thetas, from the epoch that was finished last."""
 
-    def __init__(self, switches: UnitSwitches, optimizer: torch.optim.Optimizer, epochs: int, kept: KeptParts) -> None:
-        self.switches, self.optimizer, self.epochs, self.kept = switches, optimizer, epochs, kept
+    def __init__(self, switches: UnitSwitches, optimizer: torch.optim.Optimizer, epochs: int, kept: KeptParts, deadline: Deadline) -> None:
+        self.switches, self.optimizer, self.epochs, self.kept, self.deadline = switches, optimizer, epochs, kept, deadline
         self.rows: list[dict[str, Any]] = []
-        self.interrupted = False
+        self.interrupted = self.stopped = False
 
     def run(self, x: Tensor, y: Tensor, settings: ParsimoniousSettings) -> xr.Dataset:
         """Train for the epochs that are left, and return the history."""
@@ -194,12 +202,13 @@ class _Training:
             while len(self.rows) < self.epochs:
                 self._epoch(x, y, settings)
                 self._keep()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TimeLimitReached) as ended:
             if not self.rows:
                 raise
-            self.interrupted = True
-            done = f"after {len(self.rows)} of {self.epochs} epochs"
-            warnings.warn(f"learning was interrupted {done}: the module and the masks are those so far", RuntimeWarning, stacklevel=3)
+            self.stopped = isinstance(ended, TimeLimitReached)
+            self.interrupted = not self.stopped
+            done = f"{'stopped by the time limit' if self.stopped else 'interrupted'} after {len(self.rows)} of {self.epochs} epochs"
+            warnings.warn(f"learning was {done}: the module and the masks are those so far", RuntimeWarning, stacklevel=3)
         return self.history()
 
     def _epoch(self, x: Tensor, y: Tensor, settings: ParsimoniousSettings) -> None:
@@ -208,6 +217,7 @@ class _Training:
         if epoch == settled:
             switches.settle()
         for index in torch.split(torch.randperm(len(x)), settings.batch):
+            self.deadline.check("learn for one epoch")
             cost = _step(switches.module, switches, x[index], y[index], self.optimizer, settings.weight_decay)
             total += float(cost.sum())
             if settings.warmup <= epoch < settled:
@@ -223,7 +233,7 @@ class _Training:
         """Return the history of the finished epochs."""
         gates = {f"theta_{gate.name}": (gate.dim,) for gate in self.switches.gates}
         columns = {name: (("epoch", *gates.get(name, ())), values) for name, values in self.columns().items()}
-        return xr.Dataset(columns, attrs={"epochs": self.epochs, "interrupted": self.interrupted})
+        return xr.Dataset(columns, attrs={"epochs": self.epochs, "interrupted": self.interrupted, "stopped": self.stopped})
 
     def _keep(self) -> None:
         """Keep the state after an epoch: weights, those of the optimizer, thetas, the random numbers to come, and the history."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.errors import DataError, InputError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import count_in_memory
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate
@@ -21,6 +24,18 @@ from mipnet.network.pass_cost import gradient_bytes
 
 IMAGES_PER_PASS = 256
 """Images in one pass through the network."""
+
+_deadline: ContextVar[Deadline] = ContextVar("deadline of the scores of mipnet", default=NO_DEADLINE)
+
+
+@contextmanager
+def scored_until(deadline: Deadline) -> Iterator[None]:
+    """End the scores that are computed in the block at a deadline: `slices` then raises `TimeLimitReached`."""
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
 def check_gates(gates: Sequence[Gate]) -> None:
@@ -61,5 +76,7 @@ def images_at_once(network: Network, most: int, more: float = 0.0) -> int:
 
 
 def slices(count: int, step: int) -> Iterator[slice]:
-    """Yield ``range(count)`` in slices of at most ``step``."""
-    yield from (slice(a, b) for a, b in pairwise([*range(0, count, max(1, step)), count]))
+    """Yield ``range(count)`` in slices of at most ``step``; raises `TimeLimitReached` after the deadline of `scored_until`."""
+    for a, b in pairwise([*range(0, count, max(1, step)), count]):
+        _deadline.get().check("score the units")
+        yield slice(a, b)

@@ -222,7 +222,7 @@ def test_ctrl_c_keeps_what_is_learned_so_far(digits, monkeypatch):
     interrupt_in_step(monkeypatch, 8)
     with pytest.warns(RuntimeWarning, match="learning was interrupted after 3 of 6 epochs"):
         found = few(digits, oversized)
-    assert found.history.attrs == {"epochs": 6, "interrupted": True}
+    assert found.history.attrs == {"epochs": 6, "interrupted": True, "stopped": False}
     assert found.history.equals(whole.history.isel(epoch=slice(3)))
     assert all((found.history[f"theta_{name}"].values[-1] > 0.5)[kept.values].all() for name, kept in found.masks.items())
     assert not found.module.training
