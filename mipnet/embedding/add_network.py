@@ -21,7 +21,7 @@ from mipnet.embedding.inputs import Inputs, read_inputs
 from mipnet.embedding.outputs import tie_output
 from mipnet.embedding.settings import EmbeddingSettings
 from mipnet.embedding.user_networks import as_network
-from mipnet.errors import suggest_keywords
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.formulation_choice import Formulation
 from mipnet.formulations.linopy_rows import add_rows, add_variables
@@ -87,6 +87,9 @@ def add_network(
     known = as_network(network, x, feature_dim)
     refuse_softmax(known)
     inputs = read_inputs(model, known, x, feature_dim)
+    shared = [dim for dim in known.output.dims if dim in inputs.grid.dims]
+    if shared:
+        raise InputError(f"the input has the dimension `{shared[0]}`, which the output of the network gets; rename that of the input")
     ends = find_bounds(model, inputs, own_bounds, _called(x))
     region = Box(ends.lower, ends.upper).fit(known.input_shape)
     nodes = wanted_bounds(known, region, (), mode, 0.0, deadline.share(BOUNDS_TIME_SHARE))

@@ -116,7 +116,7 @@ class Modelled(Problem):
                 raise InputError(f"the start is `{wanted}`; expected `search`, `forward`, `none` or a point by variable label")
             if wanted == "none" or not self.encodings:
                 return None
-            point: Array = reduce(lambda first, later: np.where(np.isnan(first), later, first), map(self._forward, self.encodings))
+            point: Array = reduce(self._forward, self.encodings, np.full(self._label_count, np.nan))
         else:
             point = np.asarray(numbers(wanted, "the start", InputError), dtype=np.float64)
         if point.shape != (self._label_count,):
@@ -127,8 +127,11 @@ class Modelled(Problem):
     def _label_count(self) -> int:
         return self.model._xCounter
 
-    def _forward(self, encoding: Encoding) -> Array:
-        """Return a forward pass at the centre of the input set with all scores 1, both clipped to the current bounds."""
+    def _forward(self, known: Array, encoding: Encoding) -> Array:
+        """Return what is known of a point, and a forward pass at the centre of the input set with all scores 1, within the bounds.
+
+        Inputs that are known, such as the outputs of an earlier network, keep their values; integer ones are rounded.
+        """
         lower, upper = (np.full(self._label_count, end) for end in (-np.inf, np.inf))
         lower[self.program.labels], upper[self.program.labels] = self.program.lower, self.program.upper
         source, x = encoding.source, encoding.region.centre
@@ -139,11 +142,15 @@ class Modelled(Problem):
             else:
                 labels = np.unique(source.terms.indices)
                 middle[labels] = _centres(lower[labels], upper[labels])
-            middle = np.clip(middle, lower, upper)
+            whole = np.asarray(self.program.labels)[self.program.integer]
+            middle[whole] = np.round(middle[whole])
+            middle = np.where(np.isnan(known), np.clip(middle, lower, upper), known)
             x = encoding.region.nearest(source.evaluate(middle))
         scores = {name: variable.labels.values for name, variable in encoding.scores.items()}
         point = encoding.point(x, {name: np.clip(1.0, lower[labels], upper[labels]) for name, labels in scores.items()})
-        return np.where(np.isnan(point), middle, point)
+        for later in (point, middle):
+            known = np.where(np.isnan(known), later, known)
+        return known
 
     def replay(self, x: Array, *, compare: bool = True) -> tuple[Array, float | None]:
         """Replay one network after another with `mipnet.solving.problem.replay`; the difference is the largest one."""

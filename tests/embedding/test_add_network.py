@@ -341,3 +341,23 @@ def test_one_input_needs_no_dimension_for_it() -> None:
     at = x.lower + 0.3
     found = reached(model, handle, at)
     np.testing.assert_allclose(found, net.forward(at.values.reshape(-1, 1)).reshape(4, 2, 2), atol=1e-6)
+
+
+def test_a_start_goes_through_networks_one_after_the_other_and_has_whole_numbers() -> None:
+    model = linopy.Model()
+    x = variable(model, time=2, feature=3)
+    on = model.add_variables(binary=True, coords=[pd.RangeIndex(2, name="time")], name="on")
+    first = mn.add_network(model, network(), x, prefix="a_")
+    second = mn.add_network(model, network(), [first.output.isel(fc2_unit=i, drop=True) for i in range(2)] + [on], prefix="b_")
+    model.add_objective(second.output.sum())
+    result = mn.solve(model)
+    assert result.start_accepted
+    assert result.verified
+    whole = network().forward(np.column_stack([network().forward(result.x["x"].values), result.x["on"]]))
+    np.testing.assert_allclose(result.x["b_output"], whole, atol=1e-6)
+
+
+def test_a_dimension_that_the_output_gets_is_refused_for_the_input() -> None:
+    model = linopy.Model()
+    with pytest.raises(InputError, match="the input has the dimension `fc2_unit`, which the output of the network gets; rename"):
+        mn.add_network(model, network(), variable(model, fc2_unit=2, feature=3))
