@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from mipnet.arrays import Ints
 from mipnet.bounds.fingerprint import network_hash, region_hash
 from mipnet.bounds.interval import Interval
 from mipnet.errors import DataError, InputError, NetworkError, suggest_keywords
@@ -87,6 +88,12 @@ class Bounds:
                 box = self.after[node.inputs[0]]
                 counts[node.name] = int(((box.lower < 0) & (box.upper > 0)).sum())
         return counts
+
+    def unstable_per_sample(self) -> Ints:
+        """Return, per sample, how many inputs of all activations may have either sign."""
+        boxes = [self.after[node.inputs[0]] for node in self.network.nodes if node.layer.activation]
+        found = [((box.lower < 0) & (box.upper > 0)).flatten(1).sum(dim=1).numpy() for box in boxes]
+        return np.sum(found, axis=0, dtype=np.int64) if found else np.zeros(self.region.samples, dtype=np.int64)
 
     def width(self) -> dict[str, float]:
         """Return, per node, the mean of upper - lower before its gate acts."""

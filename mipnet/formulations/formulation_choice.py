@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mipnet.bounds.boxes import Bounds
 from mipnet.errors import InputError, UnsupportedError, meant
 from mipnet.formulations.block import PARTITION_PARTS_DEFAULT, Block, ChosenFormulation
 from mipnet.formulations.registry import Encoder, RegisteredFormulation, all_formulations, formulations, is_affine
 from mipnet.formulations.relu import POSITIVE_PART
+from mipnet.network.gates import Gate
 from mipnet.network.graph import Network, Node
 
 Formulation = Mapping[str, str | int]
@@ -18,15 +20,32 @@ AUTO_FORMULATION = "auto"
 """The name that chooses a formulation per node."""
 
 SOS1_UNSTABLE_MAX = 80
-"""Largest number of unstable activations in the network, over all samples, for which `auto` chooses `sos1`."""
+"""Largest number of unstable activations for which `auto` chooses `sos1`: of one sample, or of all samples if scores couple them."""
 
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """Properties of the network that `auto` uses: the number of unstable activations, and whether other layers or gates have binaries."""
+    """Properties of the network that `auto` uses.
+
+    ``unstable`` is the number of unstable activations: without gates the largest one of a sample, because every sample is then a network
+    of its own; with gates that of all samples, which share the scores.  ``other_binaries`` is True if other layers or gates have binaries.
+    """
 
     unstable: int
     other_binaries: bool
+    coupled: bool = False
+
+    @staticmethod
+    def of(bounds: Bounds, gates: Sequence[Gate] = (), *, binary_scores: bool = False) -> NetworkFacts:
+        """Return the properties of the network with these bounds and gates."""
+        counts, coupled = bounds.unstable_per_sample(), bool(gates)
+        other_binaries = (binary_scores and coupled) or has_other_binaries(bounds.network)
+        return NetworkFacts(int(counts.sum() if coupled else counts.max(initial=0)), other_binaries, coupled)
+
+    @property
+    def where(self) -> str:
+        """Where the unstable activations are counted, for the reason of a choice."""
+        return "over all samples" if self.coupled else "in one sample"
 
 
 def check_formulation(formulation: Formulation) -> None:
@@ -113,9 +132,9 @@ def automatic(offered: Mapping[str, RegisteredFormulation], facts: NetworkFacts)
     if facts.unstable > SOS1_UNSTABLE_MAX:
         return (
             "big-m",
-            f"{facts.unstable:,} activations are unstable, more than {SOS1_UNSTABLE_MAX}: with SOS1 the bound hardly moves",
+            f"{facts.unstable:,} activations are unstable {facts.where}, more than {SOS1_UNSTABLE_MAX}: with SOS1 the bound hardly moves",
         )
     return (
         "sos1",
-        f"{facts.unstable:,} activations are unstable, at most {SOS1_UNSTABLE_MAX}, and no other binaries: SOS1 pairs are fastest",
+        f"{facts.unstable:,} activations are unstable {facts.where}, at most {SOS1_UNSTABLE_MAX}, without other binaries: SOS1 is fastest",
     )

@@ -20,7 +20,7 @@ from mipnet.errors import InputError, UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block, BlockBounds
 from mipnet.formulations.distance import BALL_ROWS, DISTANCE_VARIABLE, add_ball
-from mipnet.formulations.formulation_choice import Formulation, NetworkFacts, check_formulation, has_other_binaries
+from mipnet.formulations.formulation_choice import Formulation, NetworkFacts, check_formulation
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, value_range
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.encoding import Encoding, register
@@ -118,8 +118,7 @@ def write_network(enc: Encoding, formulation: Formulation, deadline: Deadline, *
         coords = {gate.dim: np.arange(gate.units)}
         enc.scores[gate.name] = add_variables(enc.model, f"{prefix}score_{gate.name}", 0, 1, coords, binary=binary_gates)
     scores_at = {site: enc.scores[gate.name].labels.values for gate in enc.gates for site in gate.sites}
-    other_binaries = (binary_gates and bool(enc.gates)) or has_other_binaries(enc.network)
-    request = FormulationRequest(formulation, NetworkFacts(sum(enc.bounds.unstable().values()), other_binaries), deadline)
+    request = FormulationRequest(formulation, NetworkFacts.of(enc.bounds, enc.gates, binary_scores=binary_gates), deadline)
     with making_program(enc.network, enc.region, enc.bounds, request):
         _write_nodes(enc, request, scores_at, prefix, deadline)
         _add_output(enc, prefix)

@@ -233,6 +233,10 @@ def test_auto_picks_by_rule_and_stays_exact():
     assert sum(large.bounds.unstable().values()) > SOS1_UNSTABLE_MAX
     assert large.block("relu2").formulation == "big-m"
     assert "more than 80" in large.block("relu2").why
+    many = mn.Box(np.repeat(region.lower, 40, axis=0), np.repeat(region.upper, 40, axis=0))
+    for gates, chosen, where in ((None, "sos1", "in one sample"), ("all", "big-m", "over all samples")):
+        block = mn.encode(network, many, gates=gates, formulation={"relu": "auto"}).block("relu1")
+        assert (block.formulation, where in block.why) == (chosen, True)
     binary = mn.encode(network, region, gates="all", binary_gates=True, formulation={"relu": "auto"})
     assert binary.block("relu1").formulation == "big-m"
     assert not any(each.relaxed for each in (small, large, binary))

@@ -9,7 +9,7 @@ import pytest
 
 import mipnet as mn
 from mipnet.errors import MemoryLimitReached
-from mipnet.formulations.formulation_choice import NetworkFacts, has_other_binaries
+from mipnet.formulations.formulation_choice import NetworkFacts
 from mipnet.formulations.program_size import ProgramSize
 from mipnet.limits.free_memory import used_memory
 from mipnet.model.encoding_size import EncodingSize, encoding_size
@@ -36,7 +36,7 @@ def pooled(g: Generator) -> mn.Network:
 
 
 def estimated(encoding: mn.Encoding, formulation: dict[str, str | int]) -> EncodingSize:
-    facts = NetworkFacts(sum(encoding.bounds.unstable().values()), has_other_binaries(encoding.network))
+    facts = NetworkFacts.of(encoding.bounds)
     return encoding_size(encoding.network, encoding.region, encoding.bounds, FormulationRequest(formulation, facts))
 
 
