@@ -198,7 +198,7 @@ def test_bounds_of_inputs_are_rows_of_the_model(kind: str) -> None:
         ({"u": ([0, 0], 1)}, DataError, "without labels"),
         ({"u": (xr.DataArray([0.0], coords=[pd.Index(["p"], name="t")]), 1)}, DataError, "lack t=q"),
         ((xr.DataArray([0.0], dims="day"), 1), DataError, "have the dimension `day`"),
-        ("loose", InputError, "`loose`; expected `sound`"),
+        ("loose", InputError, "'loose'; expected `sound`"),
     ],
 )
 def test_bounds_that_do_not_fit_are_refused(bounds: Any, failure: type[Exception], message: str) -> None:

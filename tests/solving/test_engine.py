@@ -185,7 +185,7 @@ def test_questions_that_make_no_sense_are_refused(backend):
         mn.solve(encoding, "cplux")
     with pytest.raises(OptionError, match="time_limitt"):
         mn.solve(encoding, backend, options={"time_limitt": 3})
-    with pytest.raises(InputError, match="the gap limit is -1"):
+    with pytest.raises(InputError, match="given -1 as `mip_gap`; expected a number of at least 0"):
         mn.solve(encoding, backend, mip_gap=-1)
 
 

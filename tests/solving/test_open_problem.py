@@ -257,7 +257,7 @@ def test_what_cannot_be_an_objective_or_a_bound_is_refused():
                 opened.set_objective(wrong)
         with pytest.raises(UnsupportedError, match="quadratic"):
             opened.set_objective(encoding.output * encoding.output)
-        with pytest.raises(InputError, match="the sense is `up`"):
+        with pytest.raises(InputError, match="given 'up' as `sense`; expected `min` or `max`"):
             opened.set_objective(1 * entropy, sense="up")
         with pytest.raises(InputError, match="columns are numbers from 0"):
             opened.set_bounds(np.array([-1]), 0.0, 0.0)

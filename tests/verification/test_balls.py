@@ -179,7 +179,7 @@ def test_balls_that_are_none():
         mn.L1([[1.2, 0.5]], 0.5, 0, 1)
     with pytest.raises(DataError, match="the radius of a ball is 0"):
         mn.L2([[0.2]], 0.0)
-    with pytest.raises(DataError, match="the norm of a ball is `l3`"):
+    with pytest.raises(InputError, match="given 'l3' as `norm`; expected `l1` or `l2`"):
         Ball(np.zeros((1, 2)), 1.0, "l3")
     with pytest.raises(DataError, match="has a centre of shape"):
         mn.Box(np.zeros((1, 2)), np.ones((1, 2)), Ball(np.zeros((1, 3)), 1.0, "l1"))

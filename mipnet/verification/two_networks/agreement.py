@@ -23,15 +23,15 @@ from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.result_warnings import add_warning, carries_warnings, left_out_if_too_large
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
-from mipnet.network.properties import Case, Clause, Property
+from mipnet.network.properties import Case, Property
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
-from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.reach import check_tolerance, one_box
-from mipnet.verification.two_networks.joint_network import JointNetwork, check_shapes, join_networks
+from mipnet.verification.two_networks.class_pairs import class_clauses
+from mipnet.verification.two_networks.joint_network import check_shapes, join_networks
 from mipnet.verification.two_networks.output_difference import DifferenceScale, OutputDifference, largest_difference
 from mipnet.verification.verify import verify
 
@@ -300,7 +300,7 @@ def agree_on_class(
         bounds = _bounds_of_both(first, second, region, deadline)
         joined = join_networks(first, second, region, "both", bounds=bounds, deadline=deadline)
         sizes = [largest_value(each, region, deadline, seed) for each in (first, second)]
-        clauses = _clauses(joined, region, count, margin * np.array(sizes), deadline)
+        clauses = class_clauses(joined, region, bounds, margin * np.array(sizes), deadline)
     except (TimeLimitReached, KeyboardInterrupt) as ended:
         interrupted = isinstance(ended, KeyboardInterrupt)
         if bounds is None and interrupted:  # some forward passes
@@ -362,36 +362,3 @@ def _agree_by_separate_bounds(bounds: tuple[Bounds, Bounds]) -> bool:
     words = (", ".join(map(str, classes[:CLASSES_SHOWN_MAX])) + (", ..." if len(classes) > CLASSES_SHOWN_MAX else "") for classes in left)
     add_warning("the first network can only name a class of {}, and the second one of {}".format(*words))
     return False
-
-
-def _clauses(joined: JointNetwork, region: Box, count: int, margin: Array, deadline: Deadline) -> list[Clause]:
-    """Return one clause per pair of classes that may be the largest in the first and in the second network.
-
-    Its rows say that each class exceeds all others in its network by the ``margin`` of that network, ``(2,)``; rows that the bounds settle
-    are left out.  One more row is the sum of the two rows that compare the pair: it bounds the difference of the networks, which is small.
-    """
-    a, b = (each[~np.eye(count, dtype=bool)] for each in np.indices((count, count)))  # all ordered pairs; the function is y_a - y_b
-    difference = np.zeros((2, len(a), 2 * count))
-    for side in (0, 1):
-        difference[side, np.arange(len(a)), side * count + a] = 1.0
-        difference[side, np.arange(len(a)), side * count + b] = -1.0
-    excess = Excess.of(joined.network, [Clause(row[None], np.zeros(1)) for row in difference.reshape(-1, 2 * count)])
-    box = propagate(excess.network, region, method="crown", given=joined.given, time_limit=deadline).after[excess.network.output.name]
-    low, high = (end[0].numpy().reshape(2, -1) for end in (box.lower, box.upper))
-    extra = np.stack([np.zeros(len(a)), joined.slack[a] + joined.slack[b]])
-    never = high + extra < margin[:, None]  # y_a does not exceed y_b by the margin anywhere
-    always = low - extra >= margin[:, None]
-    tops = [[k for k in range(count) if not never[side, a == k].any()] for side in (0, 1)]
-    clauses = []
-    for top in tops[0]:
-        deadline.check("write the question for every pair of classes")
-        for other in tops[1]:
-            if top == other:
-                continue
-            keep = ((a == top) & ~always[0], (a == other) & ~always[1])
-            pair = (difference[0, (a == top) & (b == other)], difference[1, (a == other) & (b == top)])
-            shift = [extra[side, keep[side]] - margin[side] for side in (0, 1)]
-            both = extra[1, (a == other) & (b == top)] - margin.sum()
-            matrix = np.concatenate([-difference[0, keep[0]], -difference[1, keep[1]], -pair[0] - pair[1]])
-            clauses.append(Clause(matrix, np.concatenate([*shift, both])))
-    return clauses

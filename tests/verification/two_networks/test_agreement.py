@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 import mipnet as mn
-from mipnet.errors import InputError, NetworkError
+from mipnet.errors import InputError, MemoryLimitReached, NetworkError
+from mipnet.limits.deadline import NO_DEADLINE
+from mipnet.verification.two_networks import class_pairs
 from mipnet.verification.two_networks.joint_network import join_networks
+from tests.limits.room import room
 
 BACKENDS = ("highs", "scip")
 
@@ -155,3 +158,35 @@ def test_networks_that_do_not_fit():
         mn.agree(read(dense(0)), read(dense(0, inputs=2), (2,)), REGION)
     with pytest.raises(InputError, match="`within` is 0"):
         mn.agree(read(dense(0)), read(dense(0)), REGION, within=0)
+
+
+def classifiers(classes):
+    """Two networks with a few weights that differ, and their joint network with bounds of each."""
+    torch.manual_seed(classes)
+    one = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, classes)).double()
+    first, second = read(one), read(changed(one, 2, 0, 1.01))
+    bounds = mn.propagate(first, REGION), mn.propagate(second, REGION)
+    return join_networks(first, second, REGION, "both", bounds=bounds), bounds
+
+
+def question(joined, bounds):
+    return class_pairs.class_clauses(joined, REGION, bounds, np.array([1e-6, 1e-6]), NO_DEADLINE)
+
+
+def test_the_question_of_many_classes_is_the_same_in_small_batches(monkeypatch):
+    joined, bounds = classifiers(5)
+    wanted = question(joined, bounds)
+    assert len(wanted) > 4
+    monkeypatch.setattr(class_pairs, "count_in_memory", lambda each, most: 7)
+    found = question(joined, bounds)
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one.matrix, other.matrix)
+        np.testing.assert_allclose(one.rhs, other.rhs, atol=1e-9)
+        assert one.matrix.shape[0] <= 9, "at most the comparisons of two classes with 4 others, and their sum"
+
+
+def test_a_question_of_too_many_pairs_of_classes_is_refused_with_its_size():
+    joined, bounds = classifiers(40)
+    with room(20e6), pytest.raises(MemoryLimitReached, match=r"pairs of 40 classes would take about .* give a smaller input set"):
+        question(joined, bounds)
