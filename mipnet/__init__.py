@@ -119,8 +119,8 @@ if TYPE_CHECKING:
     from mipnet.solving.tightening import TighteningRun as TighteningRun
     from mipnet.solving.tightening import tighten as tighten
     from mipnet.verification.distortion import Distortion as Distortion
-    from mipnet.verification.distortion import DistortionSettings as DistortionSettings
     from mipnet.verification.distortion import minimum_distortion as minimum_distortion
+    from mipnet.verification.distortion_search import DistortionSettings as DistortionSettings
     from mipnet.verification.expressions import property_of as property_of
     from mipnet.verification.margin import Margin as Margin
     from mipnet.verification.margin import maximum_margin as maximum_margin
@@ -190,7 +190,8 @@ _HOME = {
     "mipnet.pruning.importance.weight_path": "spaced_weights weight_path",
     "mipnet.solving.mip_settings": "MipSettings",
     "mipnet.solving.tightening": "TighteningRun tighten",
-    "mipnet.verification.distortion": "Distortion DistortionSettings minimum_distortion",
+    "mipnet.verification.distortion": "Distortion minimum_distortion",
+    "mipnet.verification.distortion_search": "DistortionSettings",
     "mipnet.verification.expressions": "property_of",
     "mipnet.verification.margin": "Margin maximum_margin",
     "mipnet.verification.oracle": "Oracle",

@@ -19,7 +19,7 @@ from mipnet.arrays import Array
 from mipnet.limits.kept_parts import KeptParts
 from mipnet.pruning.rivals import comparison
 from mipnet.solving.engine import OpenProblem
-from mipnet.verification import distortion
+from mipnet.verification import distortion_search
 from mipnet.verification.two_networks import compression
 from mipnet.version import __version__
 
@@ -155,7 +155,7 @@ def test_a_distortion_goes_on(monkeypatch: pytest.MonkeyPatch, count: int) -> No
     run_killed(monkeypatch, "distortion", count)
     (kept,) = Path("run.parts").glob("*/part-*.json")
     bracket = json.loads(kept.read_text())["bracket"]
-    attacks = counted(monkeypatch, distortion._DistortionSearch, "_attack")
+    attacks = counted(monkeypatch, distortion_search.DistortionSearch, "_attack")
     assert run("distortion", "--resume", "--time-limit", "50") == 0
     assert not attacks
     assert result()["lower"] >= bracket["lower"]

@@ -16,7 +16,7 @@ import mipnet as mn
 from mipnet.app.cli.main import main
 from mipnet.app.runs import bounds as bounds_run
 from mipnet.solving import tightening
-from mipnet.verification import distortion, margin
+from mipnet.verification import distortion_search, margin
 from mipnet.verification.two_networks import agreement, compression
 from tests.interrupts import CtrlCAtTheEnd
 from tests.nets import dense
@@ -97,7 +97,7 @@ def test_compress(monkeypatch, stage):
 def test_distortion(monkeypatch, stage):
     image, label = np.zeros(3), int(network(0).forward(np.zeros((1, 3))).argmax())
     whole = mn.minimum_distortion(network(0), image, label, upper=2.0, clip=(-2, 2))
-    interrupt_in(monkeypatch, distortion._DistortionSearch, stage)
+    interrupt_in(monkeypatch, distortion_search.DistortionSearch, stage)
     found = mn.minimum_distortion(network(0), image, label, upper=2.0, clip=(-2, 2))
     assert found.interrupted or (stage == "halve_by_verification" and found.gap <= 1e-3)
     assert not whole.interrupted
