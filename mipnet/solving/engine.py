@@ -42,6 +42,9 @@ from mipnet.solving.write_back import write_back
 CONVERSION_SECONDS_AFTER_DEADLINE = 0.5
 """Seconds after the deadline in which a problem is still converted, so that a forward pass can be its answer."""
 
+PREPARED_NONZEROS_MIN = 1_000_000
+"""A problem with more nonzeros computes before a solve what its replay needs, so that the result comes soon after Ctrl-C."""
+
 KEPT_POINTS_MAX = 16
 """Number of best points of earlier solves that are kept as starts."""
 
@@ -236,6 +239,8 @@ class OpenProblem:
         if self._last_point is not None and not self._opened.program.integer.any():
             self._opened.trim(self._last_point)
         searched = () if start_points is None else start_points.before_solve()
+        if self.problem.program.rows.matrix.nnz > PREPARED_NONZEROS_MIN:
+            self.problem.prepare_replay()
         outcome = run.solve(chain(self._starts(start, self.problem.start(start)), searched))
         self._last_point = run.last_point
         try:

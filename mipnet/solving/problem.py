@@ -59,6 +59,10 @@ class Problem(ABC):
         """Return a search for good points without a solver, or None if the problem has none."""
         return None
 
+    def prepare_replay(self) -> None:
+        """Compute what the replay of any point needs: here the sizes of columns."""
+        _ = self.program.anchors  # they are kept
+
     @abstractmethod
     def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
         """Return the point as labelled arrays, and by variable label."""
@@ -159,6 +163,12 @@ class Modelled(Problem):
             x, error = replay(encoding, self.program, x, compare=compare)
             errors.append(error)
         return x, max(errors, default=None)
+
+    def prepare_replay(self) -> None:
+        """Compute what the replay of any point needs: the sizes of columns and nodes."""
+        super().prepare_replay()
+        for encoding in self.encodings:
+            _ = encoding.node_sizes
 
     def gradient_search(self) -> GradientSearch | None:
         """Return a gradient search if the input of a network ranges over a box or its gates have scores, else None."""

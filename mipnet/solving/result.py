@@ -107,7 +107,8 @@ def check_outcome(run: CutRounds, outcome: Outcome) -> None:
         return
     if outcome.status is Status.INFEASIBLE:
         raise SolverFailure(f"{run.opened.backend.name} says infeasible, but a point with objective {run.best.objective:g} is known")
-    if run.best.bound - run.best.objective > BOUND_CONTRADICTION_MIN * max(run.program.objective_size, abs(run.best.objective)):
+    excess = run.best.bound - run.best.objective
+    if excess > 0 and excess > BOUND_CONTRADICTION_MIN * max(run.program.objective_size, abs(run.best.objective)):
         raise SolverFailure(
             f"{run.opened.backend.name} claims a bound of {run.best.bound:g}, but a point with objective {run.best.objective:g} is known"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from inspect import getattr_static
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
@@ -76,12 +77,16 @@ def option_overrides(options: Mapping[str, Any], names: Mapping[str, str] | None
 
 
 def load_file(kind: type[LoadedFile], path: str | Path, overrides: Sequence[Override | str] = ()) -> LoadedFile:
-    """Read a YAML file as a file of this class, and load the libraries that a run of it needs, before its time limit begins to count."""
+    """Read a YAML file as a file of this class, and load what a run of it and its end need.
+
+    So its time limit does not count that, and the result comes soon after Ctrl-C.
+    """
     from mipnet.app.files.base import load_as
     from mipnet.readers.libraries import load_libraries
 
     file = load_as(kind, path, overrides)
     load_libraries(file.texts)
+    import_module("mipnet.app.screen.report")
     return file
 
 

@@ -14,7 +14,7 @@ from mipnet.pruning.smaller.masks import accuracy
 IMAGES_PER_BATCH = 1024
 """Number of images between two looks at the clock."""
 
-SECONDS_AFTER_INTERRUPT = 0.7
+SECONDS_AFTER_INTERRUPT = 0.3
 """Time limit of all accuracies of a run that Ctrl-C or its time limit has ended."""
 
 
