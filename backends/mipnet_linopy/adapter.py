@@ -1,7 +1,8 @@
 """The backend of every solver that linopy runs: a program is converted to a linopy model, again after every change.
 
 linopy cannot change a model in a solver, has no events and cannot interrupt a solve.  A session therefore keeps its program and builds
-a new model after a change.  `SolverInterface.read` corrects what linopy or a solver reports; its points and bounds are checked here.
+a new model after a change; it ends the commands CBC and GLPK itself.  `SolverInterface.read` corrects what linopy or a solver reports;
+its points and bounds are checked here.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from mipnet.errors import BackendError, MipnetError, OptionError, SolverFailure
 from mipnet_linopy.command_solvers import find_command
 from mipnet_linopy.interface import SolverInterface, SolverOutput
 from mipnet_linopy.linopy_model import BuiltModel, build_model
+from mipnet_linopy.own_commands import end_commands
 
 LINOPY_FEATURES = frozenset({Feature.INTEGER, Feature.ADD_ROWS, Feature.CHANGE, Feature.LOG_EVENTS, Feature.TIME_LIMIT, Feature.GAP_LIMIT})
 """Features of all solvers of this package."""
@@ -110,12 +112,14 @@ class LinopySession(Session):
         self._built: BuiltModel | None = build_model(program)
         self._start: Array | None = None
         self._open = True
+        self._folder: Path | None = None
+        self._interrupted = False
 
     def solve(self, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
         """Solve the program in its current form; the log is reported after the solve."""
         self._check_open()
         check_limits(self._backend, limits)
-        progress = SolveProgress(limits, on_event)
+        progress, self._interrupted = SolveProgress(limits, on_event), False
         raw = trivial_outcome(self._program) or self._solve(limits, progress)
         self._start = None
         return finish(self._program, progress, raw)
@@ -141,9 +145,19 @@ class LinopySession(Session):
         if seconds <= 0:
             return RawOutcome(Status.TIME_LIMIT, message="no time was left")
         with _folder() as folder, contextlib.ExitStack() as stack:
-            output, error = self._call_linopy(built, limits, seconds, folder, stack)
+            self._folder = folder
+            try:
+                output, error = self._call_linopy(built, limits, seconds, folder, stack)
+            finally:
+                self._folder = None
             progress.log(output.log)
-            raw = self._read(output, error)
+            progress.interrupted |= self._interrupted
+            try:
+                raw = self._read(output, error)
+            except SolverFailure:  # a command that was ended may leave incomplete output
+                if not self._interrupted:
+                    raise
+                raw = RawOutcome(Status.STALLED)
         return _checked(program, built, raw, limits, progress)
 
     def _call_linopy(
@@ -164,7 +178,8 @@ class LinopySession(Session):
                     options |= interface.start(solver, built.values(self._start), folder)
                 solver.options = interface.pack(options)
                 files: dict[str, Any] = {"solution_fn": folder / "solution", "basis_fn": folder / "exact"} if interface.command else {}
-                result = solver.solve(log_fn=log, **files)
+                if not self._interrupted:
+                    result = solver.solve(log_fn=log, **files)
         except Exception as caught:
             error = caught
         text = log.read_text(errors="replace") if log.exists() else ""
@@ -206,7 +221,15 @@ class LinopySession(Session):
         self._program, self._built = program, None
 
     def interrupt(self) -> None:
-        """Do nothing: linopy cannot interrupt a solve, and `Feature.INTERRUPT` is not among the features."""
+        """End the command of the current solve, if the solver is one.
+
+        `Feature.INTERRUPT` is not among the features: linopy cannot interrupt a library, and GLPK ends without its point.
+        """
+        if not self._backend.interface.command:
+            return
+        self._interrupted = True
+        if (folder := self._folder) is not None:
+            end_commands(folder, lambda: self._folder != folder)
 
     def close(self) -> None:
         """Release the model; no solver is held open between solves."""

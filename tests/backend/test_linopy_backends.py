@@ -10,23 +10,28 @@ import json
 import os
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
-from mipnet_linopy import CBC, COPT, CPLEX, GLPK, MOSEK, Gurobi, Xpress
+from mipnet_linopy import CBC, COPT, CPLEX, GLPK, MOSEK, Gurobi, Xpress, adapter, own_commands
 from mipnet_linopy.command_solvers import find_command, read_cbc, read_glpk
 from mipnet_linopy.interface import SolverOutput, smallest_printed_as, strict_gap
 from mipnet_linopy.libraries import COPT_STOP_STATUSES, read_copt
 from mipnet_linopy.linopy_model import build_model
 
 from mipnet.app.cli import main as cli
-from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Program, Status, backends, get_backend, relative_gap
+from mipnet.arrays import Csr
+from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Program, Rows, Status, backends, get_backend, relative_gap
 from mipnet.errors import BackendError, BackendMissing, OptionError, SolverFailure
 from mipnet.testing.programs import hard_knapsack, knapsack, program
+from tests.interrupts import SECONDS_MAX
 from tests.sweep import marked
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.yaml"
@@ -326,3 +331,42 @@ def test_features_say_what_they_do_not() -> None:
         assert not kind.features & {Feature.INTERRUPT, Feature.SOS1, Feature.BOUND_EVENTS, Feature.BOUND_STOP}
         assert {Feature.ADD_ROWS, Feature.CHANGE, Feature.TIME_LIMIT} <= kind.features
     assert Feature.NODE_LIMIT not in GLPK.features
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes are not ended there")
+@pytest.mark.parametrize("name", ["cbc", marked("glpk")])
+@pytest.mark.parametrize("listed", ["_from_proc", marked("_from_ps")])
+def test_an_interrupt_ends_the_command(name: str, listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not another process that names its folder; the session can solve again, and no file is left."""
+    if listed == "_from_ps":
+        monkeypatch.setattr(own_commands, "_from_proc", own_commands._from_ps)
+    session, outcomes = get_backend(name).open(hard_knapsack()), list[Outcome]()
+    thread = threading.Thread(target=lambda: outcomes.append(session.solve(Limits(gap=0.0, time=SECONDS_MAX))))
+    thread.start()
+    until = time.monotonic() + SECONDS_MAX
+    while (folder := session._folder) is None or not own_commands.commands_in(folder):  # type: ignore[attr-defined]
+        assert time.monotonic() < until, "the command did not start"
+    started = own_commands.commands_in(folder)
+    session.interrupt()
+    thread.join(SECONDS_MAX)
+    assert outcomes[0].status is Status.INTERRUPTED
+    assert outcomes[0].interrupted
+    assert not own_commands.commands_in(folder)
+    assert not any(psutil.pid_exists(process) for process in started)
+    assert not folder.exists()
+    session.add_rows(Rows(Csr(np.ones((1, hard_knapsack().columns))), np.array([-inf]), np.array([1.0])))
+    assert session.solve(EXACT).status is Status.OPTIMAL
+
+
+def test_an_interrupt_before_the_command_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = get_backend("cbc").open(hard_knapsack())
+    plain = adapter._without_output
+
+    def interrupting(**how: bool) -> Any:
+        session.interrupt()
+        return plain(**how)
+
+    monkeypatch.setattr(adapter, "end_commands", lambda *given: None)
+    monkeypatch.setattr(adapter, "_without_output", interrupting)
+    outcome = session.solve(Limits(gap=0.0, time=SECONDS_MAX))
+    assert (outcome.status, outcome.interrupted, outcome.x) == (Status.INTERRUPTED, True, None)

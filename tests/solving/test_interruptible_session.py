@@ -108,10 +108,7 @@ def test_an_interrupt_during_the_replay_keeps_the_result(monkeypatch):
 def test_a_large_problem_prepares_its_replay_before_the_solve(monkeypatch, nonzeros_min, prepared):
     """So that a result comes soon after Ctrl-C."""
     monkeypatch.setattr(engine, "PREPARED_NONZEROS_MIN", nonzeros_min)
-    g = np.random.default_rng(0)
-    network = mn.Network.build((3,), [("fc1", dense(g, 8, 3)), ("relu1", mn.ReLU()), ("fc2", dense(g, 2, 8))])
-    encoding, found = mn.encode(network, mn.LInf(np.zeros((1, 3)), 1.0)), []
-    encoding.model.add_objective(encoding.output.sum(), sense="max")
+    encoding, found = posed(), []
     with mn.open_problem(encoding, "highs") as opened:
         opened.solve(on_event=lambda event: found.append(("node_sizes" in vars(encoding), "widths" in vars(opened.problem.program))))
     assert found[0] == (prepared, prepared)
