@@ -176,7 +176,9 @@ class HighsSession(Session):
 
     def _raw(self, model_status: Any) -> RawOutcome:
         info, status = self._highs.getInfo(), HIGHS_STATUSES[model_status]
-        x = np.array(self._highs.getSolution().col_value) if info.primal_solution_status == 2 else None
+        found = self._highs.getSolution()
+        x = np.array(found.col_value) if info.primal_solution_status == 2 else None
+        duals = np.array(found.row_dual) if not self._mip and found.dual_valid else None
         lp_bound = info.objective_function_value if status is Status.OPTIMAL else -math.inf
         return RawOutcome(
             status,
@@ -186,6 +188,7 @@ class HighsSession(Session):
             info.simplex_iteration_count + info.ipm_iteration_count,
             None if self._start is None else self._accepted,
             str(self._highs.modelStatusToString(model_status)),
+            duals,
         )
 
     def _unbounded_or_infeasible(self, limits: Limits, progress: SolveProgress) -> RawOutcome:

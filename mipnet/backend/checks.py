@@ -126,6 +126,7 @@ class RawOutcome:
     iterations: int = 0
     start_accepted: bool | None = None
     message: str = ""
+    duals: Array | None = None
 
 
 def trivial_outcome(program: Program) -> RawOutcome | None:
@@ -160,7 +161,9 @@ def finish(program: Program, progress: SolveProgress, raw: RawOutcome) -> Outcom
         raise progress.error
     status = _status(raw.status, objective, bound, progress)
     nodes, iterations = max(raw.nodes, 0), max(raw.iterations, 0)
-    return Outcome(status, x, objective, bound, progress.time, nodes, iterations, raw.start_accepted, raw.message, progress.interrupted)
+    duals = raw.duals if status is Status.OPTIMAL else None
+    accepted, message = raw.start_accepted, raw.message
+    return Outcome(status, x, objective, bound, progress.time, nodes, iterations, accepted, message, progress.interrupted, duals)
 
 
 def _valid_bound(bound: float, objective: float, limits: Limits, optimal: bool) -> float:

@@ -158,7 +158,9 @@ class LazyRows:
 class Outcome:
     """The result of one solve.  ``bound`` is ``-inf`` if no dual bound is known; ``objective`` is None if and only if ``x`` is.
 
-    ``interrupted`` is True if an interrupt was requested, even if the solve ended for another reason before.
+    ``interrupted`` is True if an interrupt was requested, even if the solve ended for another reason before.  ``duals`` are the dual values
+    of the rows of an optimal linear program, in their order: the change of the objective per unit of a row's bound.  It is None for
+    programs with integers or special constraints, and from a solver that has none.
     """
 
     status: Status
@@ -171,6 +173,7 @@ class Outcome:
     start_accepted: bool | None = None
     message: str = ""
     interrupted: bool = False
+    duals: Array | None = None
 
     @property
     def gap(self) -> float:

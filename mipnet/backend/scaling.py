@@ -173,14 +173,15 @@ def scaled(program: Program, scales: Scales) -> Program:
 def open_scaled(backend: Backend, program: Program, options: Options | None = None) -> Session:
     """Open a session on the equilibrated program; its points, bounds and objectives are those of the program that is given."""
     scales = Scales.of(program)
-    return ScaledSession(backend.open(scaled(program, scales), options), scales)
+    factors = _row_factors(program.rows, scales.columns, scales.sizes, program.user_rows)
+    return ScaledSession(backend.open(scaled(program, scales), options), scales, factors)
 
 
 class ScaledSession(Session):
     """A session on a scaled program that takes and returns unscaled numbers."""
 
-    def __init__(self, session: Session, scales: Scales) -> None:
-        self.session, self.scales = session, scales
+    def __init__(self, session: Session, scales: Scales, row_factors: Array) -> None:
+        self.session, self.scales, self.row_factors = session, scales, row_factors
 
     def solve(self, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
         """Solve the scaled program, and return the outcome in the units of the program."""
@@ -193,6 +194,7 @@ class ScaledSession(Session):
             x=None if outcome.x is None else self.scales.point(outcome.x),
             objective=_times(outcome.objective, 1 / q),
             bound=outcome.bound / q if math.isfinite(outcome.bound) else outcome.bound,
+            duals=None if outcome.duals is None else outcome.duals[: len(self.row_factors)] * self.row_factors / q,
         )
 
     def _unscaled(self, on_event: OnEvent) -> Callable[[Event], None]:

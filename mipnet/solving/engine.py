@@ -89,7 +89,8 @@ def solve(
         Called with every `Event`; an exception that it raises stops the solve and is raised again.
 
     The model gets the solution, as by linopy's own ``model.solve``: ``x.solution``, ``model.objective.value``, ``model.status`` (`ok` with
-    a point, `warning` without one) and ``model.termination_condition``.  `OpenProblem.solve` leaves the model as it is.
+    a point, `warning` without one), ``model.termination_condition``, and ``model.dual`` of a linear program that HiGHS solved.
+    `OpenProblem.solve` leaves the model as it is.
 
     Ctrl-C returns the best point so far, with ``interrupted`` True, and with status `interrupted` unless the solve had ended.  To solve one
     problem many times, see `open_problem`.

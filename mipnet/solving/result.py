@@ -53,6 +53,8 @@ class Result:
         Further text of the backend.
     interrupted
         True if Ctrl-C came during the solve, whatever its status is.
+    duals
+        The dual values of the rows of the program, in the sense of the model; None if the solver has none, as for programs with integers.
     """
 
     status: Status
@@ -76,6 +78,7 @@ class Result:
     trace: tuple[Event, ...] = field(default=(), repr=False)
     message: str = ""
     interrupted: bool = False
+    duals: Array | None = field(default=None, repr=False)
 
 
 def unsolved_result(backend: Backend, seconds: float, message: str, *, maximise: bool = False) -> Result:
@@ -162,7 +165,18 @@ def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: t
         verified=verified,
         start_accepted=run.start_accepted,
         rewritten=rewritten,
+        duals=_duals(problem, outcome, rewritten),
         trace=tuple(run.events.trace),
         message=outcome.message,
         interrupted=run.interrupted,
     )
+
+
+def _duals(problem: Problem, outcome: Outcome, rewritten: tuple[str, ...]) -> Array | None:
+    """Return the dual values of a linear program's rows in the sense of the model, or None."""
+    program = problem.program
+    special = program.integer.any() or program.sos1 or program.convex or program.indicators is not None or problem.separators or rewritten
+    if outcome.duals is None or special or len(outcome.duals) < len(program.rows):
+        return None
+    duals: Array = outcome.duals[: len(program.rows)] * (-1.0 if program.maximise else 1.0)
+    return duals

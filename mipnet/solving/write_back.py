@@ -27,7 +27,7 @@ LINOPY_CONDITIONS = {
 
 
 def write_back(model: linopy.Model, result: Result) -> None:
-    """Set the solution, the objective value and the status of a model.
+    """Set the solution, the objective value, the status and, of a linear program, the dual values of a model.
 
     The status of linopy is `ok` if there is a point, and `warning` otherwise: then the solution and the value of an earlier solve are
     removed.  ``model.matrices.sol``, ``variable.solution`` and ``model.solution`` are the replayed point.
@@ -37,10 +37,20 @@ def write_back(model: linopy.Model, result: Result) -> None:
     model.objective.set_value(np.nan)
     solution = None
     if result.point is not None and result.objective is not None:
-        solution = Solution(primal=_in_solver_units(model, result.point), objective=result.objective * model.objective.scaling)
+        value = result.objective * model.objective.scaling
+        solution = Solution(_in_solver_units(model, result.point), _duals_by_label(model, result.duals), value)
     status = SolverStatus.ok if solution is not None else SolverStatus.warning
     done = LinopyResult(LinopyStatus(status, condition, result.status.value), solution, solver_name=result.backend)
     model.assign_result(done)
+
+
+def _duals_by_label(model: linopy.Model, duals: Array | None) -> Array:
+    """Return dual values by the label of their constraint, NaN where there is none, in the unit of linopy's scaled objective."""
+    if duals is None:
+        return np.zeros(0)
+    by_label = np.full(model._cCounter, np.nan)
+    by_label[np.asarray(model.matrices.clabels)] = duals * model.objective.scaling
+    return by_label
 
 
 def _in_solver_units(model: linopy.Model, point: Array) -> Array:

@@ -153,3 +153,26 @@ def test_a_summary_shows_the_layers_as_text_in_rich_and_in_html() -> None:
     console.print(handle)
     assert "3 samples of shape (3,)" in console.export_text()
     assert handle.block("act").formulation == "big-m"
+
+
+@pytest.mark.parametrize("sense", ["min", "max"])
+def test_dual_values_of_a_linear_program_are_linopys(sense: str) -> None:
+    found = []
+    for ours in (True, False):
+        model = linopy.Model()
+        x = model.add_variables(0, 1e4, coords=[HOURS], name="x", scaling=100.0)
+        y = model.add_variables(0, 3, coords=[HOURS], name="y")
+        model.add_constraints(x + 1e-3 * y, "<=", xr.DataArray([1.0, 2000, 3, 4], coords=[HOURS]), name="cap", scaling=7.0)
+        model.add_constraints(x + y, ">=", 0.5, name="least")
+        price = xr.DataArray([1.0, 2, 3, 4], coords=[HOURS])
+        model.add_objective((x * price + 0.1 * y).sum(), sense=sense, scaling=3.0)
+        if ours:
+            assert mn.solve(model).verified
+        else:
+            model.solve("highs", output_flag=False)
+        found.append((model.objective.value, model.constraints["cap"].dual, model.constraints["least"].dual))
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-9)
+    assert np.abs(found[0][1 if sense == "max" else 2]).max() > 0
+    model, _, _ = dispatch()
+    assert mn.solve(model).duals is None
