@@ -73,7 +73,7 @@ class ScipSession(Session):
         self._redirect()
         self._variables = ScipVariables([])
         try:
-            set_options(self._model, options, nonlinear=bool(program.convex), sets=bool(program.sos1))
+            set_options(self._model, options, program)
             self._memory = float(self._model.getParam("limits/memory"))
             self._variables = write_program(self._model, program) if program.columns else self._variables
         except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mipnet.backend import Limits, Options, Status
+from mipnet.backend import Limits, Options, Program, Status
 from mipnet.backend.checks import unknown_option
 from mipnet.errors import OptionError
 from mipnet_scip.native import SCIP_INFINITY
@@ -44,16 +44,22 @@ TARGET_UNSET = 1e99
 """SCIP's default of limits/dual and limits/primal, which means no limit."""
 
 
-def set_options(model: Any, options: Options, *, nonlinear: bool = False, sets: bool = False) -> None:
+NO_CUT_SEPARATION: Options = {"separating/maxrounds": 0, "separating/maxroundsroot": 0}
+"""Parameters for networks in a user's model: on a dispatch of 24 hours, the separation of cuts took all of the time."""
+
+
+def set_options(model: Any, options: Options, program: Program) -> None:
     """Set the given parameters; raises `OptionError` for unknown names and for values that SCIP would change or reject.
 
-    ``nonlinear`` and ``sets`` say whether the program contains log-sum-exp and SOS1 sets.
+    Some parameters have other defaults than SCIP's, which depend on the program.
     """
     model.setParam("misc/catchctrlc", False)  # SCIP would print to standard output; `run_in_thread` handles Ctrl-C
-    if nonlinear:
+    if program.convex:
         model.setParam("heuristics/nlpdiving/freq", -1)  # in SCIP 10.0.2 it corrupts memory on log-sum-exp; an option can turn it on
-    if sets:
+    if program.sos1:
         model.setParam("constraints/SOS1/sepafreq", -1)  # in SCIP 10.0.2 its bound cuts remove optimal points; an option can turn it on
+    if program.embedded and not any(name.startswith("separating/") for name in options):
+        options = {**NO_CUT_SEPARATION, **options}
     known = model.getParams() if options else {}
     for name, value in options.items():
         if name in SCIP_LIMIT_PARAMETERS:

@@ -158,7 +158,8 @@ class Program:
     """A mixed-integer program, see the docstring of the module.
 
     ``labels[j]`` is the linopy label of column j.  ``user_rows`` marks the rows that a user wrote, which keep their unit; all others, and
-    rows that are appended later, may be scaled (`mipnet.backend.scaling`).
+    rows that are appended later, may be scaled (`mipnet.backend.scaling`).  ``embedded`` says that the networks are part of a user's
+    model: by default SCIP then separates no cutting planes.
     """
 
     cost: Array
@@ -173,6 +174,7 @@ class Program:
     indicators: Indicators | None = None
     convex: tuple[LogSumExp, ...] = ()
     user_rows: Mask | None = None
+    embedded: bool = False
 
     @property
     def columns(self) -> int:

@@ -107,7 +107,8 @@ class Modelled(Problem):
         program = from_model(model, [term for encoding in encodings for term in encoding.convex])
         for encoding in encodings:
             _check_region(encoding, program)
-        program = replace(program, user_rows=_user_rows(model, encodings))
+        embedded = any(encoding.grid is not None for encoding in encodings)
+        program = replace(program, user_rows=_user_rows(model, encodings), embedded=embedded)
         neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.notes.neurons]
         where = column_lookup(np.asarray(program.labels))
         squares = [Squares(where[s.x], where[s.t], s.centre, s.radius) for encoding in encodings for s in encoding.squares]
