@@ -11,6 +11,9 @@ PASS_MULTIPLICATIONS_MAX = 2**28
 GRADIENT_ELEMENT_BYTES = 32
 """Bytes per element of all nodes in a pass that is differentiated: the value, its gradient, and temporary copies."""
 
+GRADIENT_PASSES = 3
+"""What a pass that is differentiated costs, in forward passes."""
+
 ELEMENT_MULTIPLICATIONS = 16
 """What it costs to read and write one element of a node's value, in multiplications."""
 

@@ -14,9 +14,11 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import InputError, TimeLimitReached
 from mipnet.limits.deadline import Deadline
+from mipnet.network import pass_cost
 from mipnet.pruning.importance.auxiliary_heads import HeadTraining
 from mipnet.pruning.importance.by_class import by_class
 from mipnet.pruning.importance.by_layer import by_layer
+from mipnet.pruning.importance.frozen_network import freeze
 from mipnet.pruning.importance.weight_path import weight_path
 from mipnet.pruning.labelled_images import LabelledImages
 from mipnet.pruning.rivals.lucky_subnetworks import lucky
@@ -24,6 +26,8 @@ from mipnet.pruning.rivals.parsimonious import ParsimoniousSettings, learn
 from mipnet.pruning.rivals.registry import get_rival
 from mipnet.pruning.rivals.score_arrays import scored_until
 from mipnet.pruning.smaller.masks import accuracy
+from mipnet.pruning.stepwise.curvature import Curvature
+from mipnet.pruning.stepwise.step_program import StepProgram
 from mipnet.pruning.training import PruningSchedule, evaluate, prune_while_training
 from mipnet.readers.data import Dataset
 from tests.clock import TickingClock
@@ -206,6 +210,40 @@ def test_steps_of_pruning_end_with_the_time(monkeypatch):
     assert all(unchecked in part.warnings for part in parts if part.stopped and part.steps)
     with pytest.raises(TimeLimitReached, match="run the network on all images"):
         mn.prune_stepwise(*given, shares=shares, hard=0.0, time_limit=1)
+
+
+IN_PARTS = {
+    "accuracy": lambda asked, x, y, end: accuracy(asked.network, x, y, time_limit=end),
+    "curvature": lambda asked, x, y, end: mn.prune_stepwise(asked.network, x, y, shares=(0.1,), time_limit=end),
+    "freeze": lambda asked, x, y, end: freeze(asked.network, mn.find_gates(asked.network), x, end),
+    "scores": lambda asked, x, y, end: scored(asked, x, y, end),
+}
+
+
+def scored(asked, x, y, end):
+    with scored_until(end):
+        get_rival("activation").scores(asked.network, mn.find_gates(asked.network), x, y)
+
+
+@pytest.mark.parametrize("name", ["accuracy", *(pytest.param(each, marks=pytest.mark.sweep) for each in list(IN_PARTS)[1:])])
+def test_the_clock_is_asked_between_the_images_of_a_large_network(name, monkeypatch):
+    asked, g = question(relu_mlp, 3), np.random.default_rng(0)
+    x, y = g.uniform(size=(20, *asked.network.input_shape)), np.arange(20) % asked.network.output_shape[0]
+    clock = TickingClock(monkeypatch)
+    IN_PARTS[name](asked, x, y, Deadline(1e9))
+    few, clock.readings = clock.readings, 0
+    monkeypatch.setattr(pass_cost, "PASS_MULTIPLICATIONS_MAX", 1)
+    IN_PARTS[name](asked, x, y, Deadline(1e9))
+    assert clock.readings >= few + 19
+
+
+def test_the_program_of_a_step_is_not_waited_for():
+    units, gates = 600, (mn.Gate("a", 600, "a_unit", ("a",), ("a",)),)
+    hessian = np.random.default_rng(0).normal(size=(units, units))
+    given = gates, np.ones(units), Curvature(0.0, np.zeros(units), hessian @ hessian.T), np.ones(units), 3.0
+    with pytest.raises(TimeLimitReached, match="write the program of a step"):
+        StepProgram(*given, Deadline(0.0))
+    assert StepProgram(*given, Deadline(1e18), written=False).search().sum() == units - 3
 
 
 def test_rivals_that_are_not_finished_have_no_rows(monkeypatch):

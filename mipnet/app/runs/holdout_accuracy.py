@@ -9,10 +9,11 @@ import xarray as xr
 from mipnet.app.runs.inputs import ImportanceInputs
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.gates import Gate
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.pruning.smaller.masks import accuracy
 
 IMAGES_PER_BATCH = 1024
-"""Number of images between two looks at the clock."""
+"""Largest number of images between two looks at the clock."""
 
 SECONDS_AFTER_INTERRUPT = 0.3
 """Time limit of all accuracies of a run that Ctrl-C or its time limit has ended."""
@@ -58,11 +59,12 @@ class HoldoutAccuracy:
         images, labels, right = self.holdout.images, self.holdout.labels, 0
         if not len(images):
             return accuracy(self.network, images, labels, self.gates, masks)
-        for first in range(0, len(images), IMAGES_PER_BATCH):
+        at_once = min(IMAGES_PER_BATCH, samples_at_once(self.network))
+        for first in range(0, len(images), at_once):
             if self.deadline.passed:
                 self.left_out = True
                 return None
-            part = slice(first, first + IMAGES_PER_BATCH)
+            part = slice(first, first + at_once)
             percent = accuracy(self.network, images[part], labels[part], self.gates, masks)
             right += round(percent * len(images[part]) / 100)
         return 100.0 * (right / len(images))

@@ -20,6 +20,7 @@ from mipnet.model.losses import Loss, check_labels
 from mipnet.network.gates import find_gates
 from mipnet.network.graph import Network, size
 from mipnet.network.image_check import warn_of_images
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Box
 from mipnet.pruning.importance.objective import Objective
 from mipnet.pruning.importance.paper_bounds import PaperBounds
@@ -30,7 +31,7 @@ from mipnet.readers.files import NETWORK_SUFFIXES, read, suffix_of
 from mipnet.verification.robustness import clipped_ball
 
 READ_IMAGES_AT_ONCE = 1024
-"""Number of images between two looks at the clock."""
+"""Largest number of images between two looks at the clock."""
 
 
 class SelectedImages(NamedTuple):
@@ -164,10 +165,10 @@ def load_images(file: SpecFile, given: ImagesSpec, network: Network, split: str)
 
 def _own_class(network: Network, dataset: Dataset, deadline: Deadline) -> Array:
     """Return the network's probability of each image's own class."""
-    logits = []
-    for first in range(0, len(dataset), READ_IMAGES_AT_ONCE):
+    at_once, logits = min(READ_IMAGES_AT_ONCE, samples_at_once(network)), []
+    for first in range(0, len(dataset), at_once):
         deadline.check("select images by what the network says about them (`data.pick`)")
-        logits.append(network.forward(dataset.images[first : first + READ_IMAGES_AT_ONCE]))
+        logits.append(network.forward(dataset.images[first : first + at_once]))
     negative: Array = -Loss().values(np.concatenate(logits), dataset.labels)
     return np.exp(negative)
 

@@ -25,6 +25,7 @@ from mipnet.limits.memory import check_memory
 from mipnet.model.losses import check_labels
 from mipnet.network.given_arrays import numbers, samples_by_label
 from mipnet.network.graph import INPUT_NODE, Network, size
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.pruning.importance.network_cuts import between
 from mipnet.pruning.training import TrainingSettings, evaluate, train
 from mipnet.readers.torch import from_torch
@@ -142,9 +143,10 @@ def _features(network: Network, heads: dict[str, nn.Sequential], images: NDArray
     trunk = between(network, INPUT_NODE, last)
     parts: dict[str, list[Tensor]] = {place: [] for place in heads}
     with torch.no_grad():
-        for first in range(0, len(images), HEAD_IMAGES_PER_BATCH):
+        at_once = min(HEAD_IMAGES_PER_BATCH, samples_at_once(trunk))
+        for first in range(0, len(images), at_once):
             deadline.check("compute what the auxiliary heads read")
-            values = trunk.values(torch.tensor(images[first : first + HEAD_IMAGES_PER_BATCH], dtype=torch.float32))
+            values = trunk.values(torch.tensor(images[first : first + at_once], dtype=torch.float32))
             for place, head in heads.items():
                 parts[place].append(head[0](values[place]))
     return {place: torch.cat(given) for place, given in parts.items()}

@@ -25,7 +25,7 @@ from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import check_memory, count_in_memory
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network, size
-from mipnet.network.pass_cost import gradient_bytes
+from mipnet.network.pass_cost import GRADIENT_PASSES, gradient_bytes, samples_at_once
 
 JACOBIAN_BYTES = 24
 """Bytes per entry of the Jacobians of all images: themselves, and copies of them."""
@@ -56,7 +56,7 @@ def freeze(network: Network, gates: Sequence[Gate], images: Array, deadline: Dea
     each = JACOBIAN_BYTES * units * outputs
     what = f"the derivatives of {outputs:,} outputs with respect to {units:,} scores on {len(images):,} images"
     check_memory(what, each * len(images), "give fewer images, or gates for fewer layers")
-    x, chunk = torch.tensor(images), count_in_memory(gradient_bytes(network) + each, chunk)
+    x, chunk = torch.tensor(images), count_in_memory(gradient_bytes(network) + each, min(chunk, samples_at_once(network, GRADIENT_PASSES)))
     logits, jacobians = [], []
     for part in torch.tensor_split(x, list(range(chunk, len(x), chunk))):
         scores = torch.ones(len(part), units, dtype=torch.float64, requires_grad=True)

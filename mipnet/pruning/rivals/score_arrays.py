@@ -20,7 +20,7 @@ from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate
 from mipnet.network.given_arrays import layout_hint, numbers
 from mipnet.network.graph import Network
-from mipnet.network.pass_cost import gradient_bytes
+from mipnet.network.pass_cost import GRADIENT_PASSES, gradient_bytes, samples_at_once
 
 IMAGES_PER_PASS = 256
 """Images in one pass through the network."""
@@ -68,11 +68,11 @@ def as_scores(gates: Sequence[Gate], found: Mapping[str, Tensor], title: str) ->
 
 
 def images_at_once(network: Network, most: int, more: float = 0.0) -> int:
-    """Return how many images are passed through the network at once: at most ``most``, and no more than fit into memory.
+    """Return how many images are passed through the network at once: at most ``most``, few if it is large, no more than fit into memory.
 
     ``more`` are the bytes per image beside those of a pass that is differentiated.
     """
-    return count_in_memory(gradient_bytes(network) + more, most)
+    return count_in_memory(gradient_bytes(network) + more, min(most, samples_at_once(network, GRADIENT_PASSES)))
 
 
 def slices(count: int, step: int) -> Iterator[slice]:

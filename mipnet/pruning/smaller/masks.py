@@ -19,12 +19,13 @@ from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, by_unit, mask_actions
 from mipnet.network.given_arrays import align_samples, in_label_order, numbers
 from mipnet.network.graph import Network
+from mipnet.network.pass_cost import samples_at_once
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 
 Threshold = float | str | dict[str, float]
 
 ACCURACY_IMAGES_AT_ONCE = 1024
-"""Number of images between two looks at the clock."""
+"""Largest number of images between two looks at the clock."""
 
 
 @suggest_keywords
@@ -108,10 +109,10 @@ def accuracy(
     """
     deadline, given = Deadline.after(time_limit), numbers(images, "the images")
     after = None if masks is None else mask_actions(gates, masks)
-    parts = []
-    for first in range(0, max(1, len(given)), ACCURACY_IMAGES_AT_ONCE):
+    at_once, parts = min(ACCURACY_IMAGES_AT_ONCE, samples_at_once(network)), []
+    for first in range(0, max(1, len(given)), at_once):
         deadline.check("run the network on all images")
-        parts.append(network.forward(given[first : first + ACCURACY_IMAGES_AT_ONCE], after))
+        parts.append(network.forward(given[first : first + at_once], after))
     outputs: Array = np.concatenate(parts)
     if outputs.ndim != 2:
         raise InputError(f"accuracy needs one vector of logits per sample; the network's output has shape {outputs.shape[1:]}")

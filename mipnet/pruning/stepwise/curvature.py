@@ -26,13 +26,16 @@ from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import check_memory, count_in_memory
 from mipnet.network.gates import Gate, scaled
 from mipnet.network.graph import Network
-from mipnet.network.pass_cost import gradient_bytes
+from mipnet.network.pass_cost import GRADIENT_PASSES, gradient_bytes, samples_at_once
 
 HESSIAN_BYTES = 64
 """Bytes per entry of the Hessian: itself, its eigenvectors, and the rows of a step's program, with copies."""
 
 FORWARD_IMAGES_AT_ONCE = 512
-"""Number of images between two looks at the clock."""
+"""Largest number of images between two looks at the clock."""
+
+CURVATURE_MULTIPLICATIONS_MAX = 2**30
+"""Largest number of multiplications of one product of derivatives, which takes some tenths of a second."""
 
 CLASS_PROBABILITY_MIN = 1e-7
 """Classes of at most this probability are left out of H; in float64 their part cannot be distinguished from rounding."""
@@ -67,6 +70,8 @@ def curvature(
     """
     units = sum(gate.units for gate in gates)
     check_memory(f"the curvature of the loss in {units:,} scores", HESSIAN_BYTES * units**2, "give gates for fewer layers")
+    in_time = max(1, CURVATURE_MULTIPLICATIONS_MAX // (targets.shape[1] * units**2))
+    chunk = min(chunk, in_time, samples_at_once(network, GRADIENT_PASSES))
     chunk = count_in_memory(gradient_bytes(network) + 24 * units * targets.shape[1], chunk)
     loss, gradient, hessian = 0.0, torch.zeros(units, dtype=torch.float64), torch.zeros(units, units, dtype=torch.float64)
     for part, q in zip(torch.split(images, chunk), torch.split(targets, chunk), strict=True):
@@ -93,7 +98,7 @@ def forward_in_parts(
 ) -> Tensor:
     """Return the logits of all images; raises `TimeLimitReached` if they are not known at the deadline."""
     found = []
-    for part in torch.split(images, FORWARD_IMAGES_AT_ONCE):
+    for part in torch.split(images, min(FORWARD_IMAGES_AT_ONCE, samples_at_once(network))):
         deadline.check("run the network on all images")
         found.append(torch.from_numpy(network.forward(part, after)))
     return torch.cat(found)

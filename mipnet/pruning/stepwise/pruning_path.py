@@ -190,7 +190,7 @@ class StepwisePruner:
         curve = curvature(self.network, self.gates, self._images, self._targets, torch.from_numpy(kept), self.deadline)
         try:
             drop = (target - self.share) * self.network.parameters
-            program = StepProgram(self.gates, kept, curve, self._price(kept), drop, self.deadline)
+            program = StepProgram(self.gates, kept, curve, self._price(kept), drop, self.deadline, self.backend is not None)
         except InputError:
             return None
         after, result = self._solved(program)

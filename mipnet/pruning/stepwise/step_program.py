@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Csr, Mask
 from mipnet.backend import Program, Rows
-from mipnet.errors import InputError
-from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.backend.progress import run_in_thread
+from mipnet.errors import InputError, TimeLimitReached
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, time_limit_text
 from mipnet.network.gates import Gate
 from mipnet.pruning.stepwise.curvature import Curvature
 from mipnet.solving.problem import Problem, Start
@@ -38,7 +39,11 @@ FACTOR_ENTRY_MIN = 1e-8
 
 @dataclass(eq=False)
 class StepProgram(Problem):
-    """The program of one step from ``kept`` (0 or 1 per score); ``price`` holds the parameters of each unit, ``drop`` those to remove."""
+    """The program of one step from ``kept`` (0 or 1 per score); ``price`` holds the parameters of each unit, ``drop`` those to remove.
+
+    If it is not ``written``, it is there for its search alone, and no solver can take it.  Raises `TimeLimitReached` if the time ends
+    before it is written.
+    """
 
     gates: tuple[Gate, ...]
     kept: Array
@@ -47,12 +52,14 @@ class StepProgram(Problem):
     drop: float
 
     deadline: Deadline = NO_DEADLINE
+    written: bool = True
 
     def __post_init__(self) -> None:
         if self.price @ self.kept - self._cheapest < self.drop:
             raise InputError(f"{self.drop:g} parameters cannot be removed: one unit of each layer has to stay")
-        self.program = self._write()
-        self.separators = [ChangeSquares(len(self.kept), len(self.factor))]
+        if self.written:
+            self.program = self._write()
+            self.separators = [ChangeSquares(len(self.kept), len(self.factor))]
 
     @property
     def _cheapest(self) -> float:
@@ -67,10 +74,21 @@ class StepProgram(Problem):
     @cached_property
     def factor(self) -> Array:
         """C with ``C' C = H / 2``, one row per eigenvalue above rounding."""
-        values, vectors = np.linalg.eigh(self.curve.hessian)
+        found = list[tuple[Array, Array]]()
+        run = run_in_thread(
+            lambda: found.append(tuple(np.linalg.eigh(self.curve.hessian))),
+            lambda: None,
+            seconds=self.deadline.seconds,
+            patience=0.0,
+        )
+        if run.ctrl_c:
+            raise KeyboardInterrupt
+        if not run.ended:
+            raise TimeLimitReached(time_limit_text("write the program of a step"))
+        values, vectors = found[0]
         large = values > 1e-12 * max(float(values[-1]), 0.0)
-        found = (vectors[:, large] * np.sqrt(values[large] / 2)).T
-        return np.asarray(np.where(np.abs(found) < FACTOR_ENTRY_MIN, 0.0, found))
+        factor = (vectors[:, large] * np.sqrt(values[large] / 2)).T
+        return np.asarray(np.where(np.abs(factor) < FACTOR_ENTRY_MIN, 0.0, factor))
 
     def _write(self) -> Program:
         """Return the program; its columns are the scores, y, t."""
@@ -118,7 +136,7 @@ class StepProgram(Problem):
     def search(self, swaps: int = 1000) -> Array:
         """Return good scores: units are silenced one by one, by loss per parameter, then flipped and swapped while that lowers the loss.
 
-        Nothing is swapped after the deadline.
+        Nothing is swapped after the deadline; raises `TimeLimitReached` if the units are not chosen before.
         """
         scores, slope, own = self.kept.copy(), self.curve.gradient.copy(), 0.5 * np.diag(self.curve.hessian)
         over = self.drop
@@ -136,6 +154,7 @@ class StepProgram(Problem):
             each[(self.price <= 0) & (alone > LOSS_CHANGE_NEGLIGIBLE)] = np.inf
             if not (over > 0 or each.min() == -np.inf):
                 break
+            self.deadline.check("choose the units of a step")
             flip(int(np.lexsort((alone, each))[0]))
         for _ in range(swaps):
             if self.deadline.passed:
