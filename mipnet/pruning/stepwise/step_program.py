@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -74,9 +75,9 @@ class StepProgram(Problem):
     @cached_property
     def factor(self) -> Array:
         """C with ``C' C = H / 2``, one row per eigenvalue above rounding."""
-        found = list[tuple[Array, Array]]()
+        found = list[Any]()
         run = run_in_thread(
-            lambda: found.append(tuple(np.linalg.eigh(self.curve.hessian))),
+            lambda: found.append(np.linalg.eigh(self.curve.hessian)),
             lambda: None,
             seconds=self.deadline.seconds,
             patience=0.0,
