@@ -2,6 +2,10 @@
 
 The solver runs in another thread, so that Ctrl-C can stop it; event handlers are called in that thread.  HiGHS has no SOS1 sets,
 indicators or log-sum-exp: `mipnet.backend.rewrites` rewrites them.
+
+A start point is handed over by a callback, after presolve, and no solution of an earlier solve is left in HiGHS.  A start that is there
+before presolve may be called optimal although it is not (HiGHS 1.15.1): presolve leaves columns out that have their best value, and the
+cutoff is then rounded as if the start had these values too.
 """
 
 from __future__ import annotations
@@ -72,6 +76,8 @@ class HighsSession(Session):
 
     _start: Array | None
     _source: PointSource | None = None
+    _waiting: Array | None = None
+    _last: Array | None = None
 
     def _pass(self) -> None:
         p, matrix = self._program, self._program.rows.matrix
@@ -103,9 +109,6 @@ class HighsSession(Session):
         h.cbIpmInterrupt += self._on_lp_check
 
     def _on_log(self, event: Any) -> None:
-        # HiGHS reports only here whether a start point was accepted
-        if "MIP start solution is feasible" in event.message:
-            self._accepted = True
         self._progress.log(event.message)
 
     def _on_incumbent(self, event: Any) -> None:
@@ -120,7 +123,9 @@ class HighsSession(Session):
 
     def _on_user_solution(self, event: Any) -> None:
         # HiGHS does not show the solution of its relaxation here, and checks the points that it gets
-        point = None if self._source is None else self._progress.call(self._source, None)
+        point, self._waiting = self._waiting, None
+        if point is None and self._source is not None:
+            point = self._progress.call(self._source, None)
         if point is not None:
             event.data_in.setSolution(np.ascontiguousarray(point, dtype=np.float64))
 
@@ -141,10 +146,11 @@ class HighsSession(Session):
 
     def _solve(self, limits: Limits, progress: SolveProgress) -> RawOutcome:
         self._limit(limits, limits.time)
-        self._accepted = False
-        if self._start is not None and self._mip:
-            every = np.arange(self._program.columns, dtype=np.int32)
-            self._highs.setSolution(len(every), every, self._start)
+        if self._mip:
+            self._highs.clearSolver()
+            self._waiting = self._last if self._start is None else self._start
+            if self._start is not None and self._feasible(self._start):
+                progress.incumbent(float(self._program.cost @ self._start) + self._program.offset, 0, self._start)
         status = self._run()
         if status == ModelStatus.kUnknown:  # a start from the basis of an earlier solve may fail
             self._highs.clearSolver()
@@ -179,6 +185,12 @@ class HighsSession(Session):
         found = self._highs.getSolution()
         x = np.array(found.col_value) if info.primal_solution_status == 2 else None
         duals = np.array(found.row_dual) if not self._mip and found.dual_valid else None
+        accepted = None
+        if self._mip:
+            if self._start is not None:
+                accepted = self._feasible(self._start)
+                x = self._start if accepted and self._better(self._start, x) else x
+            self._last = x
         lp_bound = info.objective_function_value if status is Status.OPTIMAL else -math.inf
         return RawOutcome(
             status,
@@ -186,10 +198,18 @@ class HighsSession(Session):
             info.mip_dual_bound if self._mip else lp_bound,
             info.mip_node_count if self._mip else 0,
             info.simplex_iteration_count + info.ipm_iteration_count,
-            None if self._start is None else self._accepted,
+            accepted,
             str(self._highs.modelStatusToString(model_status)),
             duals,
         )
+
+    def _feasible(self, x: Array) -> bool:
+        """Return True if HiGHS counts a start as feasible, by its tolerance."""
+        return self._program.violation(x) <= float(self._highs.getOptionValue("mip_feasibility_tolerance")[1])
+
+    def _better(self, start: Array, x: Array | None) -> bool:
+        """Return True if a start has a smaller objective than the point of HiGHS: it may stop before it sees the start."""
+        return x is None or bool(self._program.cost @ start < self._program.cost @ x)
 
     def _unbounded_or_infeasible(self, limits: Limits, progress: SolveProgress) -> RawOutcome:
         """Tell unbounded from infeasible by a solve without cost, if HiGHS cannot tell."""

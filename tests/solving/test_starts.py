@@ -15,10 +15,9 @@ from tests.pruning.importance.questions import ask
 
 BACKENDS = ("highs", "scip")
 SAYS = {
-    "highs": re.compile(r"MIP start solution is feasible, objective value is (\S+)"),
     "scip": re.compile(r"1/1 feasible solution given by solution candidate storage, new primal bound (\S+)"),
 }
-"""The line in a solver's log about an accepted start, with its objective."""
+"""The line in a solver's log about an accepted start, with its objective; HiGHS has none for a start that comes after presolve."""
 
 
 def mlp(*widths, seed=0):
@@ -63,22 +62,27 @@ def forward(encoding):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_solve_without_a_node_ends_with_a_point_and_the_log_says_that_the_start_is_taken(name, backend):
-    encoding, lines = PROGRAMS[name](), []
+    encoding, lines, incumbents = PROGRAMS[name](), [], []
 
     def hear(event):
         if event.kind == "log":
             lines.append(event.text)
+        elif event.kind == "incumbent":
+            incumbents.append(event.objective)
 
     result = mn.solve(encoding, backend, limits=mn.Limits(nodes=0), on_event=hear)
     assert result.x is not None
     assert result.verified
     assert result.bound <= result.objective + 1e-6
-    found = [match for match in map(SAYS[backend].search, lines) if match]
-    assert found, [line for line in lines if "start" in line or "feasible" in line]
+    if backend in SAYS:
+        found = [float(match[1]) for match in map(SAYS[backend].search, lines) if match]
+        assert found, [line for line in lines if "start" in line or "feasible" in line]
+    else:
+        found = incumbents
     assert result.start_accepted
-    assert float(found[0][1]) >= result.objective - 1e-4
+    assert found[0] >= result.objective - 1e-4
     if not encoding.scores and "loss" not in name and name != "deep-box":
-        assert float(found[0][1]) == pytest.approx(forward(encoding), rel=1e-5)
+        assert found[0] == pytest.approx(forward(encoding), rel=1e-5)
 
 
 def test_there_are_twenty_programs():
