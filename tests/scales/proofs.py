@@ -98,6 +98,12 @@ def largest_difference(s: Setting, second: mn.Network) -> Fraction:
     return max(max(-low, high) for low, high in (exact.extremes(row) for row in np.eye(s.outputs)))
 
 
+def rounding_of_constants(s: Setting, unit: float) -> Fraction:
+    """How far a proven difference may be too small: 0, unless an output is a constant, which is what float64 computes."""
+    constant = any(low == high for low, high in map(s.exact.extremes, np.eye(s.outputs)))
+    return Fraction(1e-12 * unit) if constant else Fraction(0)
+
+
 def agree(s: Setting) -> Iterator[Found]:
     """The largest difference of two networks, and whether it is within a number just above or below it."""
     second, kind = other_network(s)
@@ -109,7 +115,7 @@ def agree(s: Setting) -> Iterator[Found]:
         found = mn.agree(s.network, second, s.case.region, within=within, backend=s.backend, time_limit=SECONDS)
         text = f"{kind} {within}: {found.agree} [{found.largest}, {found.bound}] exact {float(truth)} unit {unit:.2g} {found.method}"
         limit = TOLERANCE * unit if within is None else within
-        wrong = Fraction(found.bound) < truth or Fraction(found.largest) > truth + Fraction(ROUNDING * unit)
+        wrong = Fraction(found.bound) < truth - rounding_of_constants(s, unit) or Fraction(found.largest) > truth + Fraction(ROUNDING * unit)
         wrong |= (found.agree is True and truth > limit) or (within is not None and found.agree is False and truth <= within)
         if wrong:
             yield "WRONG", text
@@ -159,7 +165,7 @@ def compress(s: Setting) -> Iterator[Found]:
     truth, unit, checked = largest_difference(s, found.network), s.output_size, found.agreement
     kept = [(each.units, each.kept) for each in found.layers]
     text = f"{checked.agree} bound {checked.bound} exact {float(truth)} unit {unit:.2g} kept {kept} complete {found.complete}"
-    wrong = Fraction(checked.bound) < truth or (checked.agree and truth > 1.001e-6 * unit)
+    wrong = Fraction(checked.bound) < truth - rounding_of_constants(s, unit) or (checked.agree and truth > 1.001e-6 * unit)
     yield ("WRONG" if wrong else "right" if checked.agree and found.complete else "wider"), text
 
 
@@ -170,8 +176,8 @@ def margin(s: Setting) -> Iterator[Found]:
     truth, unit = max(high for _, high in ends), max(map(size_of, ends))
     found = mn.maximum_margin(s.network, s.case.region, label, backend=s.backend, time_limit=SECONDS)
     text = f"[{found.lower}, {found.upper}] exact {float(truth)} unit {unit:.2g}"
-    rounded = Fraction(1e-12 * unit) if any(low == high for low, high in ends) else 0
-    if Fraction(found.upper) < truth - rounded or Fraction(found.lower) > truth + Fraction(ROUNDING * unit):
+    rounded = Fraction(1e-12 * s.output_size) if any(low == high for low, high in ends) else 0
+    if Fraction(found.upper) < truth - rounded or Fraction(found.lower) > truth + Fraction(ROUNDING * s.output_size):
         yield "WRONG", text
     else:
         yield ("right" if found.gap <= TOLERANCE * unit else "wider"), text

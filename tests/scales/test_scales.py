@@ -1,0 +1,44 @@
+"""Answers about random networks at all scales, against their exact values: a few networks per question here, many in a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.scales.exact import TooManyRegions
+from tests.scales.nets import draw
+from tests.scales.questions import BACKENDS, QUESTIONS, ask, rotation
+
+FEW = {name: range(200, 203) for name in QUESTIONS} | {
+    "verify": range(200, 201),
+    "agree": range(202, 203),
+    "compress": range(205, 206),
+    "solve": (200, 201, 397),  # 397: HiGHS called a start optimal that it had before presolve
+}
+"""Networks per question.  Without the solvers' tolerances in their bounds, `reach` and `maximum_margin` are wrong about some of them."""
+
+TURNS = [pytest.param(first, marks=pytest.mark.sweep) for first in range(1000, 1060, 10)]
+
+
+def wrong(seed: int, names: Sequence[str], backends: Sequence[str]) -> list[str]:
+    """The wrong answers; a network with more regions than are enumerated has none."""
+    try:
+        answers = list(ask(draw(seed), names, backends))
+    except TooManyRegions:
+        return []
+    return [f"{seed} {each.question} {each.backend}: {each.detail}" for each in answers if each.label == "WRONG"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_no_answer_is_wrong(name: str, backend: str) -> None:
+    assert not [text for seed in FEW[name] for text in wrong(seed, (name,), (backend,))]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("first", TURNS)
+def test_no_answer_of_many_networks_is_wrong(first: int) -> None:
+    """Each network gets three of the questions, and one or both solvers, in turn."""
+    assert not [text for seed in range(first, first + 10) for text in wrong(seed, *rotation(seed, list(QUESTIONS), 3))]
