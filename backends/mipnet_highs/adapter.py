@@ -156,11 +156,26 @@ class HighsSession(Session):
             self._highs.clearSolver()
             self._limit(limits, limits.time - progress.time)
             status = self._run()
+        if status == ModelStatus.kInfeasible and self._highs.getInfo().simplex_iteration_count <= 0:
+            status = self._without_presolve(limits, progress)
         if status == UNBOUNDED_OR_INFEASIBLE:
             return self._unbounded_or_infeasible(limits, progress)
         if status not in HIGHS_STATUSES:
             raise SolverFailure(f"HiGHS ended with `{self._highs.modelStatusToString(status)}`; try another `solver` or `presolve` option")
         return self._raw(status)
+
+    def _without_presolve(self, limits: Limits, progress: SolveProgress) -> Any:
+        """Solve again without presolve, whose word that a program is infeasible may be wrong by rounding; return the status."""
+        presolve = self._highs.getOptionValue("presolve")[1]
+        if presolve == "off":
+            return ModelStatus.kInfeasible
+        self._highs.clearSolver()
+        self._waiting = self._start if self._mip else None
+        self._limit(limits, limits.time - progress.time)
+        set_option(self._highs, "presolve", "off")
+        status = self._run()
+        set_option(self._highs, "presolve", presolve)
+        return status
 
     def _limit(self, limits: Limits, time: float) -> None:
         # the clock of LPs runs on from solve to solve, that of MIPs starts at 0

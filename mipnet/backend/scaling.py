@@ -44,6 +44,13 @@ USER_WIDTH_MAX = 2.0**14
 SCALE_EXPONENT_MAX = 60
 """Largest exponent of a scale: a program whose numbers differ by more than 2^60 is not helped by scaling."""
 
+SHIFT_ROUNDING = 2.0**-50
+"""Rounding of the value of a row at the shifts, and of the bounds around them, relative to the absolute values of its terms.
+
+Rows are loosened by this where it is more than `NEGLIGIBLE_TERM`: else a row on columns that vary far less than they are large, or on
+fixed ones only, may exclude the network's own points.
+"""
+
 NEGLIGIBLE_TERM = 1e-9
 """Terms that change a scaled row by less than this are left out: a thousandth of a solver's tolerance."""
 
@@ -96,8 +103,11 @@ class Scales:
 
     def rows(self, rows: Rows, kept: Mask | None = None) -> Rows:
         """Return rows as the solver sees them, scaled so that no column changes them by more than about 1; ``kept`` rows at most up."""
-        found = rows.moved(self.shifts).scaled(self.columns, _row_factors(rows, self.columns, self.sizes, kept))
-        return found.without(NEGLIGIBLE_TERM, self.reach)
+        factors = _row_factors(rows, self.columns, self.sizes, kept)
+        found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.reach)
+        slack = factors * SHIFT_ROUNDING * (abs(rows.matrix) @ np.abs(self.shifts))
+        slack[slack < NEGLIGIBLE_TERM] = 0.0
+        return Rows(found.matrix, found.lower - slack, found.upper + slack) if slack.any() else found
 
 
 def _power_of_two(size: Array, ordinary_max: float = ORDINARY_SIZE_MAX) -> Array:

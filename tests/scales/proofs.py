@@ -115,7 +115,8 @@ def agree(s: Setting) -> Iterator[Found]:
         found = mn.agree(s.network, second, s.case.region, within=within, backend=s.backend, time_limit=SECONDS)
         text = f"{kind} {within}: {found.agree} [{found.largest}, {found.bound}] exact {float(truth)} unit {unit:.2g} {found.method}"
         limit = TOLERANCE * unit if within is None else within
-        wrong = Fraction(found.bound) < truth - rounding_of_constants(s, unit) or Fraction(found.largest) > truth + Fraction(ROUNDING * unit)
+        wrong = Fraction(found.bound) < truth - rounding_of_constants(s, unit)
+        wrong |= Fraction(found.largest) > truth + Fraction(ROUNDING * unit)
         wrong |= (found.agree is True and truth > limit) or (within is not None and found.agree is False and truth <= within)
         if wrong:
             yield "WRONG", text
