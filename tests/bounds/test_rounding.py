@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import mipnet as mn
-from mipnet.bounds.crown import CrownRows, KnownBounds, lower_bounds
+from mipnet.bounds.crown import CrownRows, KnownBounds, lower_bounds, minimum_over_ball, minimum_over_box
 from mipnet.bounds.interval import Interval
 
 INPUTS, OUTPUTS = 12, 40
@@ -105,3 +105,29 @@ def test_bounds_of_a_ball_hold_exactly(norm: str, centre: float, radius: float, 
     assert (depth * depth >= reach * reach * dual).all()
     size = exact.matrix_size @ (abs(fractions(middle[0])) + reach) + exact.constant_size
     assert (depth <= np.array([reach * Fraction(float(d) ** 0.5) for d in dual]) * Fraction(1 + 1e-9) + Fraction(1e-11) * size).all()
+
+
+@pytest.mark.parametrize("samples", [1, OUTPUTS])
+@pytest.mark.parametrize(("centre", "width"), SETS)
+def test_the_minimum_over_a_box_or_ball_holds_exactly(centre: float, width: float, samples: int) -> None:
+    """The last step of a backward pass alone: rows of coefficients, one sample for all rows or one for each."""
+    g = np.random.default_rng(8)
+    rows, middle = g.normal(size=(OUTPUTS, INPUTS)), centre * (1 + g.uniform(size=(samples, INPUTS)))
+    lower, upper = middle - width * g.uniform(size=middle.shape), middle + width * g.uniform(size=middle.shape)
+    coefficients, box = torch.tensor(rows), Interval(torch.tensor(lower), torch.tensor(upper))
+    exact, low, high = fractions(rows), fractions(lower), fractions(upper)
+    least = np.where(exact > 0, exact * low, exact * high).sum(1)
+    size = (abs(exact) * np.maximum(abs(low), abs(high))).sum(1)
+    found = fractions(minimum_over_box(box, coefficients).numpy())
+    assert (found <= least).all()
+    assert (least - found <= Fraction(1e-11) * size).all()
+    network = mn.Network.build((INPUTS,), [("fc", mn.Dense(rows))])
+    asked = CrownRows(network.output, torch.arange(OUTPUTS) % samples, torch.arange(OUTPUTS), torch.ones(OUTPUTS, dtype=torch.float64))
+    for region in (mn.L1(middle, width), mn.L2(middle, width)):
+        wide = Interval(torch.tensor(region.lower), torch.tensor(region.upper))
+        ball, reach = region.ball, Fraction(width)
+        assert ball is not None
+        depth = (exact * fractions(ball.centre)).sum(1) - fractions(minimum_over_ball(ball, asked, wide, coefficients).numpy())
+        dual = (exact * exact).sum(1) if ball.norm == "l2" else (abs(exact).max(1) ** 2)
+        assert (depth > 0).all()
+        assert (depth * depth >= reach * reach * dual).all()

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.mutants.faults import Fault, sample
-from tests.mutants.run import ROOT, Outcome, baseline, load_libraries, try_fault
+from tests.mutants.run import COLLECTION, ROOT, KnownTest, Outcome, baseline, load_libraries, try_fault
 
 HERE = Path(__file__).parent
 PAGE = ROOT / "docs" / "design.md"
@@ -72,24 +72,24 @@ def reason(module: str, source: str, fault: Fault) -> str:
     return ""
 
 
-def try_module(entry: dict[str, Any], count: int | None, seed: int, workers: int) -> Score:
+def try_module(entry: dict[str, Any], given: argparse.Namespace, known: dict[str, KnownTest]) -> Score:
     """Try the faults of one module, print each, and return the numbers."""
-    module, tests = entry["module"], entry["tests"]
+    module, count = entry["module"], entry["faults"] if given.faults is None else given.faults
     source = (ROOT / module).read_text(encoding="utf-8")
-    faults = [*planted(module, source), *sample(source, entry["faults"] if count is None else count, seed)]
-    known = baseline(module, tests)
-    print(f"{module}: {len(faults)} faults, {len(known)} tests in {sum(known.values()):.0f} s", flush=True)
+    faults = [*planted(module, source), *sample(source, count, given.seed)]
+    own = {name: each for name, each in known.items() if name == COLLECTION or name.startswith(tuple(entry["tests"]))}
+    print(f"{module}: {len(faults)} faults, {len(own) - 1} tests", flush=True)
 
     def attempt(fault: Fault) -> Trial:
-        return Trial(fault, try_fault(module, fault.apply(source), tests, known), reason(module, source, fault))
+        return Trial(fault, try_fault(module, source, fault, own), reason(module, source, fault))
 
     trials = []
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(given.workers) as pool:
         for trial in pool.map(attempt, faults):
             trials.append(trial)
             word = "harmless" if trial.outcome.word == "survived" and trial.reason else trial.outcome.word
             text = trial.fault.describe(source) if "\n" not in trial.fault.old else trial.fault.kind
-            print(f"  {word:9} {trial.outcome.seconds:5.1f} s  {text}  {trial.outcome.test or trial.reason}", flush=True)
+            print(f"  {word:9} {trial.outcome.seconds:5.1f} s  {text}  {trial.reason or trial.outcome.test}", flush=True)
     survived = [trial for trial in trials if trial.outcome.word == "survived"]
     harmless = sum(bool(trial.reason) for trial in survived)
     return Score(module, len(trials), len(trials) - len(survived), harmless)
@@ -119,7 +119,9 @@ def main() -> int:
     if not wanted:
         parser.error(f"no module of modules.yaml contains {' or '.join(given.modules)}")
     load_libraries()
-    scores = [try_module(each, given.faults, given.seed, given.workers) for each in wanted]
+    known = baseline([each["module"] for each in wanted], sorted({name for each in wanted for name in each["tests"]}))
+    print(f"{len(known) - 1} tests, traced in {sum(each.seconds for each in known.values()):.0f} s", flush=True)
+    scores = [try_module(each, given, known) for each in wanted]
     faults, survived = sum(each.faults for each in scores), sum(each.survived for each in scores)
     print(f"{faults} faults, {survived} survived without a reason")
     if given.page:

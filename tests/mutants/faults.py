@@ -174,6 +174,17 @@ def all_faults(source: str) -> list[Fault]:
     return sorted(set(finder.found))
 
 
+def statement_lines(source: str, fault: Fault) -> range:
+    """Return the lines of the innermost statement with the fault; of a statement with a body, those before its body."""
+    line, found = source.count("\n", 0, fault.begin) + 1, range(0)
+    for node in ast.walk(ast.parse(source)):  # outer nodes come first
+        if isinstance(node, ast.stmt | ast.excepthandler) and node.end_lineno is not None and node.lineno <= line <= node.end_lineno:
+            body = getattr(node, "body", None)
+            first = body[0].lineno if body else node.end_lineno + 1
+            found = range(node.lineno, first if line < first else node.end_lineno + 1)
+    return found
+
+
 def sample(source: str, count: int, seed: int) -> Iterator[Fault]:
     """Yield ``count`` faults (all, if there are fewer) drawn at random, in turn from every kind, in the order of the draw."""
     draw, by_kind = random.Random(seed), dict[str, list[Fault]]()

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.util
+import json
 import os
 import select
 import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 
+from tests.mutants.faults import Fault, statement_lines
+
 ROOT = Path(__file__).parents[2]
 TEST_SECONDS_MAX = 8.0
 """Tests that take longer without a fault are left out."""
-RUN_SECONDS_MIN = 60.0
+TESTS_SECONDS_MAX = 40.0
+"""The fastest tests that reach a fault are run, as many as take this long together without it."""
+RUN_SECONDS_MIN = 30.0
+"""A run of the tests may take this long, and three times what the tests take without a fault."""
+COLLECTION = "collection"
+"""Stands for the name of a test where tests are collected."""
 
 
 class _Source(importlib.abc.SourceLoader):
@@ -49,19 +58,53 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_loader(fullname, self.loader) if fullname == self.module else None
 
 
-@dataclass
-class _Timings:
-    """A plugin of pytest that leaves out slow tests, runs the fast ones first, and notes how long each takes."""
+@dataclass(frozen=True)
+class KnownTest:
+    """What is known of a test without a fault: the seconds that it takes, and the lines of each module that it runs."""
 
-    known: dict[str, float]
+    seconds: float
+    lines: Mapping[str, Sequence[int]]
+
+
+@dataclass
+class _Watch:
+    """A plugin of pytest that runs the ``chosen`` tests in their order, and notes which fail.
+
+    If ``chosen`` is None, it runs all, and notes how long each takes and which lines of the ``modules`` it runs.
+    """
+
+    modules: Sequence[str]
+    chosen: Sequence[str] | None
     seconds: dict[str, float] = field(default_factory=dict)
+    lines: dict[str, dict[str, set[int]]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.files = {str(ROOT / path): path for path in self.modules}
+        self.begin(COLLECTION)
+        if self.chosen is None:
+            threading.settrace(self.trace)
+            sys.settrace(self.trace)
+
+    def begin(self, name: str) -> None:
+        """Note the lines from now on for this test."""
+        self.seen = self.lines.setdefault(name, {path: set() for path in self.modules})
+
+    def trace(self, frame: FrameType, event: str, arg: Any) -> Any:
+        return self.trace_line if frame.f_code.co_filename in self.files else None
+
+    def trace_line(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line":
+            self.seen[self.files[frame.f_code.co_filename]].add(frame.f_lineno)
+        return self.trace_line
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = sorted(
-            (item for item in items if self.known.get(item.nodeid, 0.0) <= TEST_SECONDS_MAX),
-            key=lambda item: self.known.get(item.nodeid, 0.0),
-        )
+        if self.chosen is not None:
+            place = {name: k for k, name in enumerate(self.chosen)}
+            items[:] = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.begin(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
@@ -95,64 +138,95 @@ def load_libraries() -> None:
     torch.set_num_threads(1)
 
 
-def _child(path: str, text: str | None, tests: Sequence[str], known: dict[str, float], pipe: int) -> None:
+@dataclass(frozen=True)
+class _Run:
+    """A run of the ``chosen`` ones of some tests (None: all of them, traced); the first of the modules may have another source."""
+
+    modules: Sequence[str]
+    tests: Sequence[str]
+    chosen: Sequence[str] | None = None
+    text: str | None = None
+
+
+def _child(run: _Run, pipe: int) -> None:
     log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    if text is not None:
-        sys.meta_path.insert(0, _Finder(module_name(path), _Source(ROOT / path, text)))
-    timings = _Timings(known)
-    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[timings])
-    lines = [
-        f"code {int(code)}",
-        *(f"failed {name}" for name in timings.failed),
-        *(f"{s:.4f} {name}" for name, s in timings.seconds.items()),
-    ]
-    data = "\n".join(lines).encode()
+    if run.text is not None:
+        path = run.modules[0]
+        sys.meta_path.insert(0, _Finder(module_name(path), _Source(ROOT / path, run.text)))
+    watch = _Watch(run.modules, run.chosen)
+    stop = [] if run.chosen is None else ["-x"]
+    code = pytest.main([*stop, "-q", "-p", "no:cacheprovider", *run.tests], plugins=[watch])
+    lines = {name: {path: sorted(each) for path, each in seen.items() if each} for name, seen in watch.lines.items()}
+    data = json.dumps([int(code), watch.failed, watch.seconds, lines]).encode()
     while data:
         data = data[os.write(pipe, data) :]
 
 
-def run_tests(path: str, text: str | None, tests: Sequence[str], known: dict[str, float]) -> tuple[list[str], float]:
-    """Return the report of the tests with ``text`` as the source of a module (None: as it is), and the seconds that they took."""
-    begin, limit = time.monotonic(), RUN_SECONDS_MIN + 3 * sum(s for s in known.values() if s <= TEST_SECONDS_MAX)
+def _answer(run: _Run, limit: float) -> list[Any]:
+    """Return the exit status of pytest, the tests that failed, the seconds of each test, and the lines that it ran.
+
+    The list is empty if the limit passed, or if the process ended otherwise.
+    """
+    begin = time.monotonic()
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
             os.close(read)
-            _child(path, text, tests, known, write)
+            _child(run, write)
         finally:
             os._exit(0)
     os.close(write)
-    chunks, ended = list[bytes](), False
+    data, ended = b"", False
     while not ended:
-        if not select.select([read], [], [], max(0.0, begin + (limit if known else 3600.0) - time.monotonic()))[0]:
+        if not select.select([read], [], [], max(0.0, begin + limit - time.monotonic()))[0]:
             os.killpg(pid, signal.SIGKILL)
-            chunks = [b"endless"]
+            data = b""
             break
         chunk = os.read(read, 1 << 16)
         ended = not chunk
-        chunks.append(chunk)
+        data += chunk
     os.close(read)
     os.waitpid(pid, 0)
-    return b"".join(chunks).decode().splitlines(), time.monotonic() - begin
+    return json.loads(data) if data else []
 
 
-def baseline(path: str, tests: Sequence[str]) -> dict[str, float]:
-    """Return the seconds of each test without a fault; raises `RuntimeError` if one fails."""
-    lines, _ = run_tests(path, None, tests, {})
-    if not lines or lines[0] != "code 0":
-        raise RuntimeError(f"the tests {' '.join(tests)} fail without a fault: {lines[:3]}")
-    return {name: float(seconds) for seconds, _, name in (line.partition(" ") for line in lines[1:])}
+def baseline(modules: Sequence[str], tests: Sequence[str]) -> dict[str, KnownTest]:
+    """Return what is known of each test without a fault; tests that fail without one are named and left out."""
+    found = _answer(_Run(modules, tests), 3600.0)
+    if not found or found[0] not in (0, 1):
+        raise RuntimeError(f"the tests {' '.join(tests)} cannot be run: {found[:2]}")
+    _, failed, seconds, lines = found
+    for name in failed:
+        print(f"left out, as it fails without a fault: {name}")
+    return {name: KnownTest(seconds.get(name, 0.0), lines[name]) for name in (COLLECTION, *seconds) if name not in failed}
 
 
-def try_fault(path: str, text: str, tests: Sequence[str], known: dict[str, float]) -> Outcome:
-    """Run the tests with a fault."""
-    lines, seconds = run_tests(path, text, tests, known)
-    if lines == ["endless"]:
+def tests_to_run(path: str, lines: range, known: Mapping[str, KnownTest]) -> list[str]:
+    """Return the tests that run one of the lines of a module, the fastest first; all, if the lines are run when tests are collected."""
+    reach = [name for name, each in known.items() if not set(lines).isdisjoint(each.lines.get(path, ()))]
+    reach = [name for name in (known if COLLECTION in reach else reach) if name != COLLECTION]
+    chosen, left = list[str](), TESTS_SECONDS_MAX
+    for name in sorted(reach, key=lambda name: known[name].seconds):
+        left -= known[name].seconds
+        if known[name].seconds <= TEST_SECONDS_MAX and left >= 0:
+            chosen.append(name)
+    return chosen
+
+
+def try_fault(path: str, source: str, fault: Fault, known: Mapping[str, KnownTest]) -> Outcome:
+    """Run the tests that reach a fault."""
+    begin, chosen = time.monotonic(), tests_to_run(path, statement_lines(source, fault), known)
+    if not chosen:
+        return Outcome("survived", "no test reaches it", 0.0)
+    files = list(dict.fromkeys(name.partition("::")[0] for name in chosen))
+    limit = RUN_SECONDS_MIN + 3 * sum(known[name].seconds for name in chosen)
+    found = _answer(_Run([path], files, chosen, fault.apply(source)), limit)
+    seconds = time.monotonic() - begin
+    if not found:
         return Outcome("endless", "", seconds)
-    failed = [line.removeprefix("failed ") for line in lines if line.startswith("failed ")]
-    survived = bool(lines) and lines[0] == "code 0"
-    return Outcome("survived" if survived else "caught", failed[0] if failed else "", seconds)
+    code, failed = found[:2]
+    return Outcome("caught" if code else "survived", failed[0] if failed else f"{len(chosen)} tests", seconds)

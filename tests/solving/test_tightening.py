@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from mipnet.solving import tightening
 from tests.bounds.search import activations, everything, first_outside, gate_acts
 from tests.bounds.test_crown import relu_net
 from tests.nets import SEEDS, make
+from tests.one_input import one_input_network, values_at_kinks
 from tests.programs import run_pickled
 from tests.sweep import marked, sweep
 
@@ -93,6 +95,17 @@ def test_mip_bounds_are_the_true_extremes_and_never_inside(seed, backend):
         assert (settled == (((true[:, 0] >= 0) | (true[:, 1] <= 0)) & (depth < 3))).all()
         np.testing.assert_allclose(lower[~settled], true[~settled, 0], atol=CLOSE)
         np.testing.assert_allclose(upper[~settled], true[~settled, 1], atol=CLOSE)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("method", ["lp", "mip"])
+def test_bounds_hold_exactly(method, backend):
+    """In rational arithmetic; the solver's own bounds lie inside the true range for some units, by its rounding errors."""
+    network = one_input_network(1, (3, 3, 6))
+    true = values_at_kinks(network, -2.0, 2.0)["fc2"]
+    box = mn.tighten(network, mn.Box([[-2.0]], [[2.0]]), method=method, backend=backend, time_limit=None).after["fc2"]
+    assert all(Fraction(bound) <= least for bound, least in zip(box.lower[0].tolist(), true.min(axis=0), strict=True))
+    assert all(Fraction(bound) >= largest for bound, largest in zip(box.upper[0].tolist(), true.max(axis=0), strict=True))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.verification import certified_minimum
+from tests.one_input import one_input_network, values_at_kinks
 from tests.sweep import marked
 
 BACKENDS = ("highs", "scip")
@@ -145,3 +147,17 @@ def test_questions_that_do_not_fit():
         mn.reach(network, region, time_limit=0)
     with pytest.raises(InputError, match="the tolerance is -1"):
         mn.reach(network, region, tolerance=-1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bounds_of_a_solver_hold_exactly(backend, monkeypatch):
+    """In rational arithmetic; the solver's own bounds lie inside the true range for some outputs, by its rounding errors."""
+    network = one_input_network(6, (5, 5, 8))
+    true = values_at_kinks(network, -2.0, 2.0)["fc2"][:, :3]
+    monkeypatch.setattr(certified_minimum, "SPLITTING_INPUTS_MAX", 0)
+    found = mn.reach(network, mn.Box([[-2.0]], [[2.0]]), np.eye(8)[:3], backend=backend, tolerance=0.0)
+    assert [end.method for end in (*found.lowest, *found.highest)].count("mip") >= 4
+    assert all(Fraction(bound) <= least for bound, least in zip(found.lower.tolist(), true.min(axis=0), strict=True))
+    assert all(Fraction(bound) >= largest for bound, largest in zip(found.upper.tolist(), true.max(axis=0), strict=True))
+    np.testing.assert_allclose(found.lower, true.min(axis=0).astype(float), rtol=1e-4)
+    np.testing.assert_allclose(found.upper, true.max(axis=0).astype(float), rtol=1e-4)

@@ -1,0 +1,81 @@
+"""Halving of the input set against the exact extremes of networks with one input, whenever the time ends."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import mipnet as mn
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.network.properties import Clause
+from mipnet.verification import input_splitting
+from mipnet.verification.clause_network import Excess
+from mipnet.verification.input_splitting import InputSplitting, lower_bound_by_splitting
+from tests.clock import at_every_moment
+from tests.one_input import one_input_network, values_at_kinks
+from tests.sweep import marked
+
+LOW, HIGH, WIDTHS = -3.0, 3.0, (8, 8, 3)
+REGION = mn.Box(np.array([[LOW]]), np.array([[HIGH]]))
+
+
+def question(seed):
+    """A network, and the smallest value of each of its outputs."""
+    network = one_input_network(seed, WIDTHS)
+    return network, values_at_kinks(network, LOW, HIGH)["fc2"].min(axis=0)
+
+
+@pytest.fixture(autouse=True)
+def two_boxes_at_once(monkeypatch):
+    monkeypatch.setattr(input_splitting, "BOXES_PER_BATCH", 2)
+
+
+@pytest.mark.parametrize("seed", [9, marked(7)])
+def test_the_bound_holds_whenever_the_time_ends(seed, monkeypatch):
+    """The output with the smallest value comes last."""
+    network, least = question(seed)
+    order = least.argsort()[::-1]
+    excess, best = Excess.of(network, [Clause(np.eye(3)[[k]], np.zeros(1)) for k in order]), [np.inf]
+
+    def learn(x):
+        best.append(min(best[-1], network.forward(x).min()))
+
+    def call():
+        best[:] = [np.inf]
+        return lower_bound_by_splitting(excess, REGION, lambda: best[-1] - 1e-6, learn, Deadline.after(1.0))
+
+    bounds = [bound for bound, _ in at_every_moment(monkeypatch, call, wider=1)]
+    assert all(bound == -np.inf or (np.isfinite(bound) and Fraction(bound) <= least.min()) for bound in bounds)
+    assert bounds[-1] >= least.min() - Fraction(1.1e-6)
+    assert len(set(bounds)) > 3
+
+
+def refutation(network, limits, deadline):
+    """Ask whether an output is at most its limit somewhere, and return whether all boxes are refuted, the point, and the least bound."""
+    excess = Excess.of(network, [Clause(row[None], limit[None]) for row, limit in zip(np.eye(3), limits, strict=True)])
+
+    def confirm(x):
+        return next((each for each in x if (network.forward(each[None])[0] <= limits).any()), None)
+
+    splitting = InputSplitting(excess, REGION, confirm, deadline)
+    return *splitting.run(), splitting.bound
+
+
+@pytest.mark.parametrize("seed", [7, marked(9)])
+def test_all_boxes_and_clauses_are_refuted_or_a_point_is_found(seed):
+    network, least = question(seed)
+    done, found, bound = refutation(network, least.astype(float) - 0.01, NO_DEADLINE)
+    assert (done, found) == (True, None)
+    assert 0 < bound <= 0.01
+    for k in range(3):
+        done, found, _ = refutation(network, least.astype(float) - np.where(np.arange(3) == k, -0.01, 0.01), NO_DEADLINE)
+        assert not done
+        assert found is not None
+
+
+def test_what_the_time_did_not_suffice_for_is_not_refuted(monkeypatch):
+    network, least = question(7)
+    for done, _, _ in at_every_moment(monkeypatch, lambda: refutation(network, least.astype(float) + 0.01, Deadline.after(1.0)), wider=1):
+        assert not done
