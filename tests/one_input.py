@@ -13,12 +13,13 @@ import numpy as np
 import mipnet as mn
 
 
-def one_input_network(seed: int, widths: tuple[int, ...]) -> mn.Network:
-    """Dense layers ``fc0``, ``fc1``, ... with ReLUs between them, with random weights."""
+def one_input_network(seed: int, widths: tuple[int, ...], shift: float = 0.0) -> mn.Network:
+    """Dense layers ``fc0``, ``fc1``, ... with ReLUs between them, with random weights; ``shift`` is added to the outputs."""
     g = np.random.default_rng(seed)
     layers, given = [], 1
     for k, units in enumerate(widths):
-        layers.append((f"fc{k}", mn.Dense(g.normal(size=(units, given)), g.normal(size=units))))
+        bias = (shift if k == len(widths) - 1 else 0.0) + g.normal(size=units)
+        layers.append((f"fc{k}", mn.Dense(g.normal(size=(units, given)), bias)))
         layers.append((f"relu{k}", mn.ReLU()))
         given = units
     return mn.Network.build((1,), layers[:-1])

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,19 @@ def test_other_weights_are_another_question(tmp_path: Path, stopped: Path) -> No
     with (tmp_path / "copy" / "digits.safetensors").open("ab") as stream:
         stream.write(b" ")
     assert parts_store(moved, read_inputs(spec)).question["weights"] != one.question["weights"]  # type: ignore[union-attr]
+
+
+def test_other_images_are_another_question(tmp_path: Path) -> None:
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
+    inputs = read_inputs(spec)
+    own = inputs.split
+    darker, swapped = replace(own, images=own.images / 2), replace(own, labels=own.labels[::-1].copy())
+    folders = set()
+    for images in (own, darker, swapped):
+        store = parts_store(spec, replace(inputs, images=images, split=images))
+        assert store is not None
+        folders.add(store.own)
+    assert len(folders) == 3
 
 
 def test_resume_without_parts_just_starts(tmp_path: Path) -> None:

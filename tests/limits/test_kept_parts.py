@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 import warnings
@@ -92,6 +93,16 @@ def test_every_changed_byte_is_noticed(parts: KeptParts) -> None:
             assert found is not None or "this part is computed again" in str(said[-1].message)
         file.write_bytes(content)
     assert parts.read("a", both) is not None
+
+
+def test_other_arrays_are_noticed(parts: KeptParts) -> None:
+    """A whole file of arrays, which belongs to another part."""
+    parts.keep("a", RECORD, ARRAYS)
+    parts.keep("b", RECORD, 2 * ARRAYS)
+    assert parts.own is not None
+    shutil.copy(*sorted(parts.own.glob("*.nc")))
+    with pytest.warns(RuntimeWarning, match="SHA-256 of `part-b.nc` is not the one"):
+        assert parts.read("b", both) is None
 
 
 def test_a_part_of_another_question_is_none_of_this_one(parts: KeptParts, tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ class _Watch:
         self.begin(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.when == "call":  # a fixture may serve many tests
+            self.seconds[report.nodeid] = report.duration
         if report.failed:
             self.failed.append(report.nodeid)
 

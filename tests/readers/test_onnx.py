@@ -238,6 +238,16 @@ def test_operators_equal_onnxruntime(tmp_path: Path, name: str, opset: int) -> N
     assert not [note for note in from_onnx(path).notes if "not compared" in note]
 
 
+@pytest.mark.parametrize("attributes", [{}, {"keepdims": 1}, {"keepdims": 0}])
+def test_a_mean_has_the_shape_of_onnxruntime(tmp_path: Path, attributes: dict[str, int]) -> None:
+    shape = ("N", 2, 3, 3)
+    built = model(*one("ReduceMean", axes=[2, 3], **attributes), shape, 13)
+    x = np.arange(36, dtype=np.float32).reshape(2, 2, 3, 3)
+    found, wanted = from_onnx(saved(tmp_path / "net.onnx", built)).forward(x), runtime(built, x)
+    assert found.shape == wanted.shape == ((2, 2) if attributes == {"keepdims": 0} else (2, 2, 1, 1))
+    np.testing.assert_allclose(found, wanted)
+
+
 def test_same_with_dilations_equals_the_standard(tmp_path: Path) -> None:
     """onnxruntime refuses this one; numbers by hand: kernel (1, 1) with a gap of 2 on a row needs padding 1 and 1."""
     built = model(*one("Conv", {"w": np.ones((1, 1, 1, 2), np.float32)}, auto_pad="SAME_UPPER", dilations=[1, 2]), (1, 1, 1, 4))
