@@ -46,10 +46,10 @@ def test_the_bound_holds_whenever_the_time_ends(seed, monkeypatch):
         best[:] = [np.inf]
         return lower_bound_by_splitting(excess, REGION, lambda: best[-1] - 1e-6, learn, Deadline.after(1.0))
 
-    bounds = [bound for bound, _ in at_every_moment(monkeypatch, call, wider=1)]
+    bounds = [bound for bound, _ in at_every_moment(monkeypatch, call, wider=2)]
     assert all(bound == -np.inf or (np.isfinite(bound) and Fraction(bound) <= least.min()) for bound in bounds)
     assert bounds[-1] >= least.min() - Fraction(1.1e-6)
-    assert len(set(bounds)) > 3
+    assert len(set(bounds)) > 2
 
 
 def refutation(network, limits, deadline):
