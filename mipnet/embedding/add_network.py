@@ -90,7 +90,8 @@ def add_network(
     shared = [dim for dim in known.output.dims if dim in inputs.grid.dims]
     if shared:
         raise InputError(f"the input has the dimension `{shared[0]}`, which the output of the network gets; rename that of the input")
-    ends = find_bounds(model, inputs, own_bounds, _called(x))
+    tighten = deadline.share(BOUNDS_TIME_SHARE) if settings.tighten == "host" else None
+    ends = find_bounds(model, inputs, own_bounds, _called(x), tighten)
     region = Box(ends.lower, ends.upper).fit(known.input_shape)
     nodes = wanted_bounds(known, region, (), mode, 0.0, deadline.share(BOUNDS_TIME_SHARE))
     enc = Encoding(known, model, region, nodes, (), _samples(inputs, known, prefix))

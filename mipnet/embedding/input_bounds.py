@@ -11,9 +11,11 @@ import numpy as np
 import xarray as xr
 
 from mipnet.arrays import Array, Mask, activity, widen
+from mipnet.embedding.host_relaxation import relaxation_bounds
 from mipnet.embedding.inputs import Inputs
 from mipnet.errors import DataError, InputError, UnboundedError, meant
 from mipnet.formulations.linopy_rows import column_bounds
+from mipnet.limits.deadline import Deadline
 from mipnet.network.given_arrays import as_labelled
 
 InputBounds = Mapping[str, Any] | tuple[Any, Any] | xr.Dataset
@@ -35,8 +37,8 @@ class InputRange:
     tighter: Mask
 
 
-def find_bounds(model: linopy.Model, inputs: Inputs, given: InputBounds | None, what: str) -> InputRange:
-    """Return the bounds of all inputs.
+def find_bounds(model: linopy.Model, inputs: Inputs, given: InputBounds | None, what: str, tighten: Deadline | None = None) -> InputRange:
+    """Return the bounds of all inputs; with ``tighten``, also from the relaxation of the model, computed until this deadline.
 
     Raises `UnboundedError`, naming a feature, if an end is missing or infinite; `InputError` if bounds exclude each other.
     """
@@ -44,6 +46,10 @@ def find_bounds(model: linopy.Model, inputs: Inputs, given: InputBounds | None, 
     low, high = _given(inputs, given)
     tighter = (low > lower) | (high < upper)
     lower, upper = np.maximum(lower, low), np.minimum(upper, high)
+    if tighten is not None:
+        low, high = relaxation_bounds(model, inputs.value, lower, upper, tighten)
+        tighter |= (low > lower) | (high < upper)
+        lower, upper = low, high
     for end, side in ((lower, "lower"), (upper, "upper")):
         if not np.isfinite(end).all():
             fault = _named(inputs, ~np.isfinite(end), what, f"has infinite bounds: no {side} bound")

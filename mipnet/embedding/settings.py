@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
@@ -26,11 +27,15 @@ class EmbeddingSettings:
         How the bounds of all nodes are computed from those of the inputs, or these bounds, as for `mipnet.encode`.
     time_limit
         Seconds of the whole call, None for no limit.
+    tighten
+        ``"host"``: the inputs are also bounded by the rows of the model as it is now, by two linear programs per input in at most half of
+        the time.  Where these bounds are tighter than those of the variables, they become rows of the network.
     """
 
     formulation: Formulation | None = None
     bounds: Mode | Bounds = "sound"
     time_limit: TimeLimit = None
+    tighten: Literal["host"] | None = None
 
     @staticmethod
     def of(given: Formulation | EmbeddingSettings | None) -> EmbeddingSettings:

@@ -224,7 +224,7 @@ def _kind(name: str, part: str) -> ArgumentKind | None:
     outer, _, inner = part.partition("[")
     if outer == "Literal":
         choices = ast.literal_eval(f"[{inner.removesuffix(']')}]")
-        words = ", ".join(f"`{choice}`" for choice in choices[:-1]) + f" or `{choices[-1]}`"
+        words = " or ".join(part for part in (", ".join(f"`{choice}`" for choice in choices[:-1]), f"`{choices[-1]}`") if part)
         return ArgumentKind(lambda given: isinstance(given, str) and given in choices, words)
     if outer == "Callable":
         return FUNCTION_KIND

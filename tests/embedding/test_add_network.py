@@ -361,3 +361,29 @@ def test_a_dimension_that_the_output_gets_is_refused_for_the_input() -> None:
     model = linopy.Model()
     with pytest.raises(InputError, match="the input has the dimension `fc2_unit`, which the output of the network gets; rename"):
         mn.add_network(model, network(), variable(model, fc2_unit=2, feature=3))
+
+
+def test_rows_of_the_model_bound_the_inputs() -> None:
+    """Variables without bounds, whose bounds are rows, as PyPSA writes them."""
+    model, hours = linopy.Model(), pd.RangeIndex(2, name="t")
+    x = model.add_variables(coords=[hours, pd.RangeIndex(3, name="feature")], name="x")
+    most = xr.DataArray([[1.0, 2, 3], [2, 3, 4]], coords=x.labels.coords)
+    model.add_constraints(x, ">=", -1.0, name="least")
+    model.add_constraints(x, "<=", most, name="most")
+    model.add_constraints(x.sum("feature"), "<=", 0.0, name="budget")
+    with pytest.raises(UnboundedError, match="feature `0` at t=0"):
+        mn.add_network(model, network(), x)
+    handle = mn.add_network(model, network(), x, formulation=mn.EmbeddingSettings(tighten="host"))
+    np.testing.assert_allclose(handle.region.lower, -1.0, atol=1e-5)
+    np.testing.assert_allclose(handle.region.upper, np.minimum(most.values, 2.0), atol=1e-5)
+    assert (handle.region.lower < -1.0).all()
+    model.add_objective(handle.output.sum())
+    best = mn.solve(model, mip_gap=1e-9)
+    assert best.verified
+    other, bounds = linopy.Model(), (-1.0, most)
+    y = other.add_variables(coords=x.labels.coords, name="x")
+    other.add_constraints(y.sum("feature"), "<=", 0.0, name="budget")
+    other.add_objective(mn.add_network(other, network(), y, bounds=bounds).output.sum())
+    assert mn.solve(other, mip_gap=1e-9).objective == pytest.approx(best.objective, abs=1e-4)
+    with pytest.raises(InputError, match="was given .hosts. as `tighten`; expected `host`, or None"):
+        mn.EmbeddingSettings(tighten="hosts")  # type: ignore[arg-type]
