@@ -385,5 +385,5 @@ def test_rows_of_the_model_bound_the_inputs() -> None:
     other.add_constraints(y.sum("feature"), "<=", 0.0, name="budget")
     other.add_objective(mn.add_network(other, network(), y, bounds=bounds).output.sum())
     assert mn.solve(other, mip_gap=1e-9).objective == pytest.approx(best.objective, abs=1e-4)
-    with pytest.raises(InputError, match="was given .hosts. as `tighten`; expected `host`, or None"):
+    with pytest.raises(InputError, match="expected `host`, or None"):
         mn.EmbeddingSettings(tighten="hosts")  # type: ignore[arg-type]
