@@ -10,6 +10,7 @@ import numpy as np
 import mipnet as mn
 from tests.scales.distances import distortion
 from tests.scales.exact import Exact
+from tests.scales.importances import importance
 from tests.scales.nets import Case
 from tests.scales.programs import bounds, embedding, solve
 from tests.scales.proofs import agree, classes, compress, margin, reach, verify
@@ -18,7 +19,7 @@ from tests.scales.setting import Label, Question, Setting
 BACKENDS = "highs", "scip"
 
 QUESTIONS: dict[str, Question] = {
-    each.__name__: each for each in (bounds, solve, embedding, reach, verify, agree, classes, compress, margin, distortion)
+    each.__name__: each for each in (bounds, solve, embedding, reach, verify, agree, classes, compress, margin, distortion, importance)
 }
 
 

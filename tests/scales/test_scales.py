@@ -15,6 +15,7 @@ FEW = {name: range(200, 203) for name in QUESTIONS} | {
     "verify": range(200, 201),
     "agree": range(202, 203),
     "compress": range(205, 206),
+    "importance": range(2000, 2002),
     "solve": (200, 360, 397),  # HiGHS said infeasible in presolve; it called a start optimal that it had before presolve
 }
 """Networks per question.  Without the solvers' tolerances in their bounds, `reach` and `maximum_margin` are wrong about some of them."""
