@@ -8,16 +8,19 @@ import gzip
 import json
 import lzma
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mipnet.app.cli.main import main
 from mipnet.app.runs import results_table as table
 from mipnet.app.runs import vnncomp_instances
+from mipnet.app.runs.vnncomp_instances import Instance, VerifySettings
 from tests.programs import run_pickled
 from tests.sweep import marked
 from tests.verification.questions import asked, distance, hard, listed, outputs_of, point_of
@@ -186,3 +189,33 @@ def test_counts_of_a_summary() -> None:
 def test_instances_listed_twice_are_asked_once() -> None:
     listed(Path("bench/instances.csv"), *[("net.onnx", "far.vnnlib", 20.0)] * 3)
     assert len(vnncomp_instances.read_instances("bench/instances.csv")) == 1
+
+
+def test_the_digest_of_an_instance_depends_on_all_that_its_result_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(network: str = "net.onnx", question: str = "far.vnnlib", seconds: float = 20.0, **settings: Any) -> str:
+        return VerifySettings(**settings).digest(Instance(Path("bench").absolute(), network, question, seconds))
+
+    shutil.copy("bench/net.onnx", "bench/same.onnx")
+    shutil.copy("bench/far.vnnlib", "bench/same.vnnlib")
+    found = {
+        "as it is": digest(),
+        "network": digest(network="same.onnx"),
+        "property": digest(question="same.vnnlib"),
+        "seconds of the line": digest(seconds=30.0),
+        "seconds": VerifySettings(seconds=40.0).digest(Instance(Path("bench").absolute(), "net.onnx", "far.vnnlib", 20.0)),
+        "solver": digest(backend="scip"),
+        "cross-check": digest(cross_check="scip"),
+        "seed": digest(seed=1),
+    }
+    for name in ("net.onnx", "far.vnnlib"):
+        content = Path("bench", name).read_bytes()
+        for changed in (content + b" ", content[:-1]):
+            Path("bench", name).write_bytes(changed)
+            found[f"{name} with {len(changed)} bytes"] = digest()
+        Path("bench", name).unlink()
+        found[f"no {name}"] = digest()
+        Path("bench", name).write_bytes(content)
+    assert found["as it is"] == digest(seconds=20.0)
+    monkeypatch.setattr("mipnet.app.runs.vnncomp_instances.__version__", "0.0")
+    found["version"] = digest()
+    assert len(set(found.values())) == len(found)

@@ -29,6 +29,7 @@ from mipnet.app.runs.decoupled import parts_store, run_decoupled
 from mipnet.app.runs.folder import save_result
 from mipnet.app.runs.inputs import read_inputs
 from mipnet.app.runs.listener import RunListener
+from mipnet.app.runs.resume import run_store
 from mipnet.app.runs.solve import run_importance
 from mipnet.backend import Event, OnEvent
 from mipnet.errors import InputError
@@ -360,6 +361,52 @@ def test_other_images_are_another_question(tmp_path: Path) -> None:
         assert store is not None
         folders.add(store.own)
     assert len(folders) == 3
+
+
+PARTS_DEPEND_ON = {
+    "weight": "objective.weight=4",
+    "loss": "objective.loss=margin",
+    "normalize": "objective.normalize=paper",
+    "objective layers": "objective.layers=all",
+    "kind": "gates.kind=binary",
+    "gates": "gates.layers=[fc1]",
+    "pattern": "formulation.pattern=upper",
+    "backend": "solve.backend=scip",
+    "time limit": "solve.time_limit=59",
+    "gap": "solve.mip_gap=0",
+    "absolute gap": "solve.mip_gap_abs=1e-9",
+    "nodes": "solve.nodes=7",
+    "start": "solve.start=none",
+    "options": "solve.options={mip_rel_gap: 0.1}",
+    "decouple": "solve.decouple=layer",
+    "split": "data.split=test",
+    "images": "data.per_class=2",
+    "seed": "data.seed=1",
+}
+PARTS_DO_NOT_DEPEND_ON = ("prune.threshold=mean", "data.holdout=none", "solve.workers=3", "solve.scheduler='tcp://10.0.0.1:8786'")
+
+
+def test_parts_depend_on_every_key_that_may_change_them(tmp_path: Path) -> None:
+    def own(*more: str) -> Path:
+        spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path, *more))
+        store = run_store(spec)
+        assert store is not None
+        return store.open("decoupled", {}).own  # type: ignore[return-value]
+
+    found = {name: own(key) for name, key in PARTS_DEPEND_ON.items()}
+    assert not [name for name, folder in found.items() if folder == own()]
+    assert len(set(found.values())) == len(found)
+    assert {own(key) for key in PARTS_DO_NOT_DEPEND_ON} == {own()}
+
+
+def test_parts_depend_on_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
+    before = run_store(spec)
+    monkeypatch.setattr("mipnet.app.runs.resume.__version__", "0.0")
+    after = run_store(spec)
+    assert before is not None
+    assert after is not None
+    assert before.open("decoupled", {}).own != after.open("decoupled", {}).own
 
 
 def test_resume_without_parts_just_starts(tmp_path: Path) -> None:

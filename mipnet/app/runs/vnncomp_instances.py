@@ -1,7 +1,7 @@
 """Many instances of a file in the format of VNN-COMP, one line per instance: network, property, seconds.
 
 Every result is written to disk immediately.  An instance is done if a line of `mipnet.app.runs.results_table` has its digest, which
-depends on both files, the seconds and the settings.
+depends on both files, the seconds, the settings and the version of mipnet.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mipnet.readers.file_bytes import PACKED_SUFFIXES, read_text
 from mipnet.solving.parallel import run_all
 from mipnet.verification.verdict import Verdict
 from mipnet.verification.verify import verify
+from mipnet.version import __version__
 
 OnStage = Callable[[str, int], None]
 """A function that takes the stage that begins, and the number of clauses that are still open."""
@@ -69,10 +70,12 @@ class VerifySettings:
         return self.seconds or instance.seconds
 
     def digest(self, instance: Instance) -> str:
-        """Return twelve hexadecimal digits that identify the files, the seconds and the settings."""
-        found = hashlib.sha256(repr((replace(self, seconds=None), self.limit(instance), instance.network, instance.question)).encode())
+        """Return twelve hexadecimal digits that identify the files, the seconds, the settings and the version of mipnet."""
+        settings = replace(self, seconds=None)
+        found = hashlib.sha256(repr((__version__, settings, self.limit(instance), instance.network, instance.question)).encode())
         for path in instance.files:
-            found.update(path.read_bytes() if path.is_file() else b"missing")
+            content = path.read_bytes() if path.is_file() else b"missing"
+            found.update(f"{len(content)} bytes".encode() + content)
         return found.hexdigest()[:12]
 
 
