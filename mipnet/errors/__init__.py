@@ -16,7 +16,8 @@
         ├── OptionError              the solver has no such option, or not with this value
         └── SolverFailure            the solver failed or contradicted a known point
 
-Each message says what was given, what was expected and what to do.  The command line prints it in one line and ends with exit status 2.
+Each message says what was given, what was expected and what to do.  The command line prints it in one line and ends with exit status 2,
+or 1 for `FAILURES_OF_THE_RUN`.
 """
 
 from __future__ import annotations
@@ -102,6 +103,9 @@ class OptionError(BackendError, ValueError):
 class SolverFailure(BackendError):
     """The solver failed, or its results contradict each other or a known point."""
 
+
+FAILURES_OF_THE_RUN = (OutOfMemory, OutputInUse, SolverFailure, TimeLimitReached)
+"""Errors that are no mistake in what was given: the command line ends with exit status 1."""
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.app.cli.main import main
+from mipnet.app.files.values import decimal_comma_hint
+from mipnet.app.runs import reach as runs_reach
+from mipnet.errors import OutOfMemory, SolverFailure, TimeLimitReached
 
 DIGITS = "region: {data: {source: digits}, index: 3, radius: 0.01, clip: [0, 1]}\n"
 
@@ -178,3 +182,57 @@ def test_questions_about_an_image_take_no_box(tmp_path, capsys):
     for command in ("solve", "verify"):
         assert main([command, written(tmp_path, f"task: distortion\n{region('linf', 0.5)}")]) == 2
         assert "such a file is for `mipnet distortion`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("box: {lower: [0,5, 1], upper: [1, 2]}\n", "got 3 numbers; the network has 2 inputs; is there a decimal comma? .* such as 0.5"),
+        (f"{BOX}directions: [[0,5]]\n", "row 0 has 2 numbers; the network has 1 outputs; is there a decimal comma?"),
+        ("region: {data: {source: digits}, radius: 0.1, clip: [0, 0,5]}\n", r"region.clip: got \[0, 0, 5\]; .*; is there a decimal comma?"),
+        ("box: {lower: [0, 1, 2, 3, 4], upper: [1, 2]}\n", "got 5 numbers; the network has 2 inputs$"),
+    ],
+)
+def test_a_decimal_comma_in_a_list_is_named(folder, capsys, text, said):
+    assert main(["reach", written(folder, f"task: reach\n{text}")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(said.replace("?", r"\?"), line), line
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "hint"),
+    [
+        ([0, 5, 1, 5], 2, "0.5"),
+        ([2.5, 1, 7], 2, "1.7"),
+        ((0.0, 5.0, 1.0), 2, "0.5"),
+        ([0, 2, 0, 4], None, "0.2"),
+        ([0, 1], 2, ""),
+        ([0, 1, 2, 3], 1, ""),
+        ([1.5, 2.5, 3.5], 2, ""),
+        ([1, -1, 3.5], 2, ""),
+        ([1, 2], None, ""),
+        ("0,5", 1, ""),
+    ],
+)
+def test_decimal_commas_are_guessed_from_pairs_of_whole_numbers(values, wanted, hint):
+    assert decimal_comma_hint(values, wanted).endswith(f"such as {hint}" if hint else "")
+    assert bool(decimal_comma_hint(values, wanted)) == bool(hint)
+
+
+@pytest.mark.parametrize("error", [SolverFailure("it failed"), TimeLimitReached("no time"), OutOfMemory("no memory")])
+def test_what_the_machine_could_not_do_is_status_1(folder, capsys, monkeypatch, error):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runs_reach, "reach", failing)
+    assert main(["reach", written(folder, f"task: reach\n{BOX}output: {folder}/run\n")]) == 1
+    assert capsys.readouterr().err == f"error: {error}\n"
+    assert not (folder / "run").exists()
+
+
+def test_a_time_limit_that_is_over_at_once_is_status_1_in_one_line(folder, capsys):
+    path = written(folder, f"task: agree\n{BOX}second: {{file: other.pt2}}\nsolve: {{time_limit: 1.0e-9}}\n")
+    status = main(["agree", path, "--quiet"])
+    said = capsys.readouterr()
+    assert status == 1
+    assert "Traceback" not in said.err + said.out

@@ -183,6 +183,7 @@ BAD = {
     "no instances": (["--instances", "none.csv", "--output", "out"], "no file `none.csv`"),
     "empty instances": (["--instances", "empty.csv", "--output", "out"], "`empty.csv` is empty"),
     "two cells": (["--instances", "two.csv", "--output", "out"], "`two.csv`, line 2: got `net.onnx,p.vnnlib`; expected network,property"),
+    "a decimal comma": (["--instances", "comma.csv", "--output", "out"], "is there a decimal comma? write 1.5"),
     "no seconds": (["--instances", "soon.csv", "--output", "out"], "line 1: `soon` is no positive number of seconds"),
     "binary": (["--instances", "net.onnx", "--output", "out"], "net.onnx`"),
     "another folder": (["--instances", "i.csv", "--output", "."], "no `results.csv`; expected a folder that is new"),
@@ -199,6 +200,7 @@ def test_bad_input_is_told_in_one_line(name: str, elsewhere: Path, capsys: Captu
     asked(Path("tall.vnnlib"), "(>= Y_0 0.9)", outputs=3)
     asked(Path("unlike.vnnlib"), "(!= Y_0 0.9)")
     files = {"text.onnx": "hello", "empty.csv": "\n", "two.csv": "net.onnx,p.vnnlib,1\nnet.onnx,p.vnnlib\n", "soon.csv": "a,b,soon\n"}
+    files |= {"comma.csv": "net.onnx,p.vnnlib,1,5\n"}
     for file, text in {**files, "i.csv": "net.onnx,p.vnnlib,5\n"}.items():
         Path(file).write_text(text)
     Path("other").mkdir()

@@ -24,7 +24,7 @@ from mipnet.app.cli.task_commands import TaskCommand, task_command
 from mipnet.app.cli.unexpected import report
 from mipnet.app.cli.verify import verify
 from mipnet.app.tasks import IMPORT_HINT, TASKS_BY_NAME
-from mipnet.errors import MipnetError, OutOfMemory, OutputInUse, TimeLimitReached
+from mipnet.errors import FAILURES_OF_THE_RUN, MipnetError
 from mipnet.limits.disk import ERRORS_OF_MACHINE
 from mipnet.version import __version__
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except (KeyboardInterrupt, typer.Abort):
             return _fail("interrupted", 130)
-        except (OutOfMemory, OutputInUse, TimeLimitReached) as error:
+        except FAILURES_OF_THE_RUN as error:
             return _fail(str(error), 1)
         except MipnetError as error:
             return _fail(str(error))

@@ -55,7 +55,9 @@ def expects(words: str, names: Sequence[str] = ()) -> WrapValidator:
                 raise
             hint = meant(value, names) if isinstance(value, str) else ""
             if not hint and "number" in words:
-                hint = number_hint(value)
+                hint = number_hint(value) or decimal_comma_hint(value, 2 if words.startswith("two numbers") else None)
+            if not hint and "shares" in words:
+                hint = decimal_comma_hint(value)
             if words.startswith("a string") and isinstance(value, int | float):
                 hint = "; put it in quotes"
             raise value_error(f"expected {words}{hint}") from None
@@ -85,6 +87,25 @@ def number_hint(value: Any) -> str:
     """Return what to write in place of a string that is meant as a number, as the end of a message; empty for anything else."""
     text = value.strip() if isinstance(value, str) else ""
     return next((f"; {words}" for pattern, words in NUMBER_HINTS if re.fullmatch(pattern, text)), "")
+
+
+def decimal_comma_hint(values: Any, wanted: int | None = None) -> str:
+    """Return what to write in place of a list in which decimal commas seem to have split numbers, as the end of a message.
+
+    ``[0,5, 1]`` holds three numbers in YAML.  The hint is given for a list that is too long by no more than its pairs of whole numbers, or,
+    if no length is ``wanted``, for a list of such pairs that begin with 0.
+    """
+    given = list(values) if isinstance(values, list | tuple) else []
+    whole = [isinstance(each, int | float) and not isinstance(each, bool) and each == each // 1 for each in given]
+    pairs, k = [], 0
+    while k + 1 < len(given):
+        split = whole[k] and whole[k + 1] and given[k + 1] >= 0
+        pairs += [(given[k], given[k + 1])] if split else []
+        k += 2 if split else 1
+    likely = 0 < len(given) - wanted <= len(pairs) if wanted is not None else bool(pairs) and pairs == [(0, b) for _, b in pairs if b]
+    if not likely or (wanted is None and 2 * len(pairs) != len(given)):
+        return ""
+    return f"; is there a decimal comma? write a decimal with a point, such as {pairs[0][0]:.0f}.{pairs[0][1]:.0f}"
 
 
 def as_tuple(value: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from mipnet.app.files.base import NetworkFile, SpecFile
 from mipnet.app.files.sections import BoxSpec, ImagesSpec, NetworkSpec, RegionSpec
 from mipnet.app.files.solve_file import SolveFile
+from mipnet.app.files.values import decimal_comma_hint
 from mipnet.arrays import Array, Csr
 from mipnet.backend import Backend, Limits, Options, Program, Rows, get_backend
 from mipnet.backend.checks import check_limits
@@ -198,7 +199,8 @@ def read_box(file: NetworkFile, given: BoxSpec, network: Network) -> Box:
         with file.blame("box", key):
             end = np.asarray(getattr(given, key), dtype=np.float64)
             if end.shape not in ((), (inputs,)):
-                raise InputError(f"got {end.size} numbers; the network has {inputs} inputs")
+                hint = decimal_comma_hint(getattr(given, key), inputs)
+                raise InputError(f"got {end.size} numbers; the network has {inputs} inputs{hint}")
             ends.append(np.broadcast_to(end, (inputs,)).reshape(1, *network.input_shape))
     with file.blame("box"):
         return Box(ends[0], ends[1])

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mipnet.app.files.reach_file import ReachFile
+from mipnet.app.files.values import decimal_comma_hint
 from mipnet.app.runs.certify import output_lines, read_input_set, softmax_record, solver_settings
 from mipnet.app.runs.inputs import read_network
 from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, as_list, task_record
+from mipnet.errors import InputError
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.result_warnings import carries_warnings
+from mipnet.network.graph import size
 from mipnet.verification.reach import Extreme, reach
+
+
+def _check_lengths(rows: Sequence[Sequence[float]], outputs: int) -> None:
+    for k, row in enumerate(rows):
+        if len(row) != outputs:
+            hint = decimal_comma_hint(row, outputs)
+            raise InputError(f"row {k} has {len(row)} numbers; the network has {outputs} outputs{hint}")
 
 
 @carries_warnings
@@ -21,6 +32,7 @@ def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResul
     settings, network = solver_settings(file), read_network(file)
     region = read_input_set(file, network, deadline)
     with file.blame("directions"):
+        _check_lengths(file.directions or (), size(network.output_shape))
         found = reach(
             network,
             region,

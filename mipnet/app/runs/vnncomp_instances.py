@@ -93,7 +93,9 @@ def _instance(path: Path, place: int, line: str) -> Instance:
     cells = [cell.strip() for cell in next(csv.reader([line]))]
     expected = "expected network,property,seconds, such as net.onnx,prop.vnnlib,60"
     if len(cells) != 3 or not all(cells):
-        raise DataError(f"`{path}`, line {place}: got `{line[:60]}`; {expected}")
+        decimal = len(cells) == 4 and cells[2].isdecimal() and cells[3].isdecimal()
+        hint = f"; is there a decimal comma? write {cells[2]}.{cells[3]}" if decimal else ""
+        raise DataError(f"`{path}`, line {place}: got `{line[:60]}`; {expected}{hint}")
     try:
         seconds = float(cells[2])
     except ValueError:
