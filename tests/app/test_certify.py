@@ -110,7 +110,7 @@ WRONG = {
     "idle key": (f"task: compress\n{BOX}directions: [[1]]\n", "compress", "line 5: directions: unknown key; expected one of mipnet, task"),
     "inputs": ("task: reach\nbox: {lower: [0], upper: 1}\n", "reach", "box.lower: got 1 numbers; the network has 2 inputs"),
     "empty box": ("task: reach\nbox: {lower: 1, upper: 0}\n", "reach", "the box is empty"),
-    "rows": (f"task: reach\n{BOX}directions: [[1, 2]]\n", "reach", r"expected (functions, 1)"),
+    "rows": (f"task: reach\n{BOX}directions: [[1, 2]]\n", "reach", r"row 0 has 2 numbers; the network has 1 outputs"),
     "solver": (f"task: reach\n{BOX}solve: {{backend: none}}\n", "reach", "solve.backend"),
     "no folder": (f"task: compress\n{BOX}save: /nowhere/at/all.pt2\n", "compress", "no folder"),
 }
