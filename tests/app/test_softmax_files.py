@@ -227,3 +227,43 @@ def test_solve_and_inspect_name_it(folder: Path, capsys: Capture) -> None:
     assert any("final softmax was taken off" in note for note in both[1]["notes"])
     assert main(["bounds", "importance.yaml"]) == 0
     assert "of the logits, before the softmax" in capsys.readouterr().out
+
+
+def asked_of_logits(folder: Path, task: str, rest: str, name: str = "softmax") -> str:
+    path = folder / f"{task}.yaml"
+    path.write_text(
+        f"mipnet: 1\ntask: {task}\nnetwork: {{file: {name}.onnx, outputs: logits}}\nbox: {{lower: [-1, -0.5], upper: [1, 1]}}\n{rest}"
+    )
+    return str(path)
+
+
+def test_a_file_may_ask_for_the_logits(folder: Path, capsys: Capture) -> None:
+    assert main(["reach", asked_of_logits(folder, "reach", ""), "--json"]) == 0
+    asked = json.loads(capsys.readouterr().out)
+    wanted = mn.reach(mn.read(folder / "logits.onnx"), mn.Box([[-1.0, -0.5]], [[1.0, 1.0]]))
+    for row, low, high in zip(asked["functions"], wanted.lowest, wanted.highest, strict=True):
+        assert row["least"]["bound"] == pytest.approx(low.bound, abs=1e-3)
+        assert row["largest"]["bound"] == pytest.approx(high.bound, abs=1e-3)
+        assert row["largest"]["bound"] > 1 or row["least"]["bound"] < 0, "no probability"
+
+
+def test_a_property_of_logits_is_confirmed_by_logits(folder: Path, capsys: Capture) -> None:
+    least = min(end.value for end in mn.reach(mn.read(folder / "logits.onnx"), mn.Box([[-1.0, -0.5]], [[1.0, 1.0]])).lowest)
+    assert least < -0.1, "no probability is so small"
+    declared = "\n".join([*(f"(declare-const X_{k} Real)" for k in range(2)), *(f"(declare-const Y_{k} Real)" for k in range(3))])
+    ends = "(assert (>= X_0 -1))(assert (<= X_0 1))(assert (>= X_1 -0.5))(assert (<= X_1 1))"
+    for threshold, verdict in ((least + 0.05, "sat"), (least - 0.05, "unsat")):
+        rows = " ".join(f"(and (<= Y_{k} {threshold:.6f}))" for k in range(3))
+        (folder / "p.vnnlib").write_text(f"{declared}\n{ends}\n(assert (or {rows}))\n")
+        text = "mipnet: 1\ntask: verify\nnetwork: {file: softmax.onnx, outputs: logits}\nproperty: p.vnnlib\n"
+        (folder / "v.yaml").write_text(text)
+        main(["verify", "v.yaml", "--json"])
+        assert json.loads(capsys.readouterr().out)["verdict"] == verdict
+
+
+def test_logits_of_a_network_without_softmax_are_refused_in_one_line(folder: Path, capsys: Capture) -> None:
+    assert main(["reach", asked_of_logits(folder, "reach", "", "logits")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "line 3: network.outputs: the network has no softmax at its end" in line
+    assert main(["reach", asked_of_logits(folder, "reach", ""), "--set", "network.outputs=logit"]) == 2
+    assert "expected `file` or `logits`; did you mean `logits`?" in capsys.readouterr().err

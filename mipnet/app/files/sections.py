@@ -31,7 +31,10 @@ from mipnet.errors import InputError
 
 
 class NetworkSpec(Section):
-    """The network: a .pt2 or .onnx file, or a file of weights with the shape of one input and the layers that the weights belong to."""
+    """The network: a .pt2 or .onnx file, or a file of weights with the shape of one input and the layers that the weights belong to.
+
+    With ``outputs: logits`` its outputs are what goes into the softmax at the end of the file.
+    """
 
     relative_to_file: ClassVar[tuple[str, ...]] = ("file",)
 
@@ -45,6 +48,7 @@ class NetworkSpec(Section):
     layers: Annotated[
         tuple[LayerMapping, ...] | None, Field(min_length=1), ListAsTuple, expects("a list of mappings with `name`, `type` and arguments")
     ] = None
+    outputs: Annotated[Literal["file", "logits"], choice("file", "logits")] = "file"
 
 
 class ImagesSpec(Section):

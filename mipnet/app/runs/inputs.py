@@ -125,9 +125,17 @@ def read_network(file: NetworkFile, key: str = "network") -> Network:
         if suffix_of(path) in NETWORK_SUFFIXES and (given.layers or given.input_shape):
             raise NetworkError(f"`{path}` holds a whole network; leave `layers` and `input_shape` out")
         try:
-            return read(path, given.layers, given.input_shape)
+            return _with_outputs(read(path, given.layers, given.input_shape), given)
         except RuntimeError as error:  # torch raises it where memory does not suffice
             raise NetworkError(f"`{path}` cannot be run on an input of shape {given.input_shape} ({shown(str(error))})") from None
+
+
+def _with_outputs(network: Network, given: NetworkSpec) -> Network:
+    if given.outputs == "file":
+        return network
+    if network.softmax is None:
+        raise NetworkError("the network has no softmax at its end, so its outputs are the logits; leave `outputs` out").at("outputs")
+    return network.without_softmax()
 
 
 def read_data(file: SolveFile, network: Network, deadline: Deadline = NO_DEADLINE) -> SelectedImages:

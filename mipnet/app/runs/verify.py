@@ -99,7 +99,9 @@ def read_verification(file: VerifyFile, deadline: Deadline = NO_DEADLINE) -> Ver
         with file.blame("property"):
             found = read_vnnlib(file.path(source))
             check_property(network, found)
-    return VerificationQuestion(network, found, Oracle.of_file(file.path(file.network.file), network))
+    whole = file.network.outputs == "file"  # the file itself has no outputs before its softmax
+    oracle = Oracle.of_file(file.path(file.network.file), network) if whole else Oracle.of(network)
+    return VerificationQuestion(network, found, oracle)
 
 
 def robustness_of(file: VerifyFile, given: RegionSpec, network: Network, deadline: Deadline = NO_DEADLINE) -> Property:
