@@ -2,16 +2,18 @@
 
 Images of 0 to 255 in a network that was trained on 0 to 1 give numbers that look like any others.  What shows it are the labels: the
 network does no better than chance, or it does much better on the same images in another scale.  Without large biases, a ReLU network names
-nearly the same classes in every scale; then its losses show it, because wrong answers are given with certainty.
+nearly the same classes in every scale; then its losses show it, because wrong answers are given with certainty: the temperature at which
+the labels are likeliest is that of the wrong scale.  All tests are at the levels that the constants say; none was set by trials.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, bdtrc
+from scipy.special import bdtr, bdtrc, chdtri
 
 from mipnet.arrays import Array, Mask
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
@@ -44,12 +46,8 @@ SCALE_DIVISORS = (255.0, 16.0, 1 / 255.0)
 STORED_MAXIMA = (255.0, 16.0)
 """The largest numbers of images as they are stored: bytes, and the digits of scikit-learn."""
 
-LOSS_FACTOR_MIN, LOSS_DEVIATIONS_MIN = 5.0, 1.9
-"""Images look unscaled if their mean loss is at least the first number times the mean loss in another scale, and the mean difference of
-the losses at least the second number of its standard errors."""
-
-ACCURACY_LOST_MAX = 0.02
-"""Losses of another scale are looked at only if the network names at most this share of the images less right in it."""
+TEMPERATURES = 33
+"""Number of temperatures at which the likelihood of the labels is computed, between the square root of a divisor and its 3/2 power."""
 
 
 @align_samples
@@ -68,7 +66,7 @@ def warn_of_images(network: Network, images: ArrayLike, labels: ArrayLike, deadl
 
 def _warn_of_scale(network: Network, x: Array, y: NDArray[np.int64], chance: float, deadline: Deadline) -> None:
     right = named_right(network, x, y, deadline)
-    better = _better_scale(network, x, y, right, deadline) or _likelier_scale(network, x, y, right, deadline)
+    better = _better_scale(network, x, y, right, deadline) or _likelier_scale(network, x, y, right, chance, deadline)
     asked = f"the network names the label of {100 * right.mean():.1f} % of {len(y)} labelled images"
     if better:
         add_warning(f"the images look unscaled: {asked}, and {better}")
@@ -116,24 +114,33 @@ def _better_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mask,
     return max(found, default=(0.0, ""))[1]
 
 
-def _likelier_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mask, deadline: Deadline) -> str:
-    """Return in words that images which range like stored ones have a far smaller loss if they are divided by their largest number."""
-    largest = float(np.abs(x).max())
+def _likelier_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mask, chance: float, deadline: Deadline) -> str:
+    """Return in words that images which range like stored ones make the network far too certain; empty if they do not.
+
+    Without biases, images that are d times too large give logits z that are d times too large, and the likeliest temperature T of
+    softmax(z / T), see Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, is d; for images as in training it is near 1.
+    The images look unscaled if T is nearer to d than to 1 on a scale of factors, T > sqrt(d), by a test of the likelihood ratio.  The
+    network must name more images right than by chance, and not significantly fewer in the other scale.
+    """
+    largest, by_chance = float(np.abs(x).max()), float(bdtrc(int(right.sum()) - 1, len(y), chance)) if right.any() else 1.0
     for divisor in STORED_MAXIMA:
-        if not divisor / 2 < largest <= divisor:
+        if not divisor / 2 < largest <= divisor or by_chance > CHANCE_PROBABILITY_MAX:
             continue
-        given, other = losses(network, x, y, deadline), losses(network, x / divisor, y, deadline)
-        apart, error = float((given - other).mean()), float((given - other).std() / np.sqrt(len(y)))
-        lost = float(right.mean() - named_right(network, x / divisor, y, deadline).mean())
-        if given.mean() > LOSS_FACTOR_MIN * other.mean() and apart > LOSS_DEVIATIONS_MIN * error and lost <= ACCURACY_LOST_MAX:
-            loss = f"with a mean cross-entropy of {given.mean():.3g}, but of {other.mean():.3g} if they are divided by {divisor:g}"
+        logits = _logits(network, x, deadline)
+        least, *others = (float(cross_entropy(logits / t, y).sum()) for t in divisor ** np.linspace(0.5, 1.5, TEMPERATURES))
+        if 2 * (least - min(others)) < chdtri(1, 2 * CHANCE_PROBABILITY_MAX):
+            continue
+        scaled = _logits(network, x / divisor, deadline)
+        lost, gained = (int((one & ~other).sum()) for one, other in permutations((right, scaled.argmax(axis=1) == y)))
+        given, other = (float(cross_entropy(each, y).mean()) for each in (logits, scaled))
+        if other < given and (not lost or bdtrc(lost - 1, lost + gained, 0.5) > CHANCE_PROBABILITY_MAX):
+            loss = f"with a mean cross-entropy of {given:.3g}, but of {other:.3g} if they are divided by {divisor:g}"
             return f"as many in another scale: {loss}"
     return ""
 
 
-def losses(network: Network, x: Array, y: NDArray[np.int64], deadline: Deadline = NO_DEADLINE) -> Array:
-    """Return the cross-entropy of each image, of the network's logits and its label; raises `TimeLimitReached` after the deadline."""
-    logits = _logits(network, x, deadline)
+def cross_entropy(logits: Array, y: NDArray[np.int64]) -> Array:
+    """Return the cross-entropy of each image, of its logits and its label."""
     return np.asarray(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y])
 
 

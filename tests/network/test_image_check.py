@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import mipnet as mn
 from mipnet.app.files.solve_file import load_spec
@@ -104,3 +107,36 @@ def test_chance_is_told_from_knowledge_only_where_the_number_of_images_allows_it
     assert not is_chance(np.array([True] * 60 + [False] * 40), 0.1)
     assert not is_chance(np.array([True] * 25 + [False] * 75), 0.1), "better than chance"
     assert not is_chance(np.array([False] * 3), 0.3), "three images show nothing"
+
+
+@pytest.mark.parametrize("certainty", [0.3, 1.0, 3.0])
+def test_a_network_that_was_trained_on_stored_images_takes_them(trained: tuple[mn.Network, Dataset], certainty: float) -> None:
+    """Networks are often too certain of what they name, up to logits that are three times too large."""
+    network, data = trained
+    scales = [("scale", mn.Scale(torch.tensor(1 / 16), torch.tensor(0.0)))]
+    last = ("certainty", mn.Scale(torch.tensor(certainty), torch.tensor(0.0)))
+    kept = [(node.name, node.layer, tuple("scale" if name == "input" else name for name in node.inputs)) for node in network.nodes]
+    stored = mn.Network.build(network.input_shape, [*scales, *kept, last])
+    for seed in range(5):
+        some = np.random.default_rng(seed).permutation(len(data))[:100]
+        assert said(stored, 16 * data.images[some], data.labels[some]) == []
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_other_images_than_those_of_the_examples(name: str) -> None:
+    folder = os.environ.get("MIPNET_DATA")
+    if folder is None:
+        pytest.skip("MIPNET_DATA names no folder with the data set")
+    train, test = (mn.load(name, folder, split) for split in ("train", "test"))
+    g = np.random.default_rng(1)
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))
+    some = g.permutation(len(train))[:2000]
+    mn.train(module, train.images[some].reshape(-1, 784), train.labels[some], epochs=4)
+    network = mn.from_torch(module, torch.zeros(1, 784))
+    for _ in range(5):
+        shown = g.permutation(len(test))[:100]
+        images, labels = test.images[shown].reshape(-1, 784), test.labels[shown]
+        assert said(network, images, labels) == []
+        assert len(said(network, 255 * images, labels)) == 1
