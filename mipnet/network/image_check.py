@@ -46,7 +46,7 @@ SCALE_DIVISORS = (255.0, 16.0, 1 / 255.0)
 STORED_MAXIMA = (255.0, 16.0)
 """The largest numbers of images as they are stored: bytes, and the digits of scikit-learn."""
 
-TEMPERATURES = 33
+TEMPERATURES_TRIED = 33
 """Number of temperatures at which the likelihood of the labels is computed, between the square root of a divisor and its 3/2 power."""
 
 
@@ -127,7 +127,7 @@ def _likelier_scale(network: Network, x: Array, y: NDArray[np.int64], right: Mas
         if not divisor / 2 < largest <= divisor or by_chance > CHANCE_PROBABILITY_MAX:
             continue
         logits = _logits(network, x, deadline)
-        least, *others = (float(cross_entropy(logits / t, y).sum()) for t in divisor ** np.linspace(0.5, 1.5, TEMPERATURES))
+        least, *others = (float(cross_entropy(logits / t, y).sum()) for t in divisor ** np.linspace(0.5, 1.5, TEMPERATURES_TRIED))
         if 2 * (least - min(others)) < chdtri(1, 2 * CHANCE_PROBABILITY_MAX):
             continue
         scaled = _logits(network, x / divisor, deadline)
