@@ -27,6 +27,7 @@ from mipnet.backend.rewrites import rewrite
 from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.model.encoding import Encoding
+from mipnet.solving.completed_starts import CompletedStarts
 from mipnet.solving.cut_rounds import CutRounds
 from mipnet.solving.problem import Modelled, if_feasible
 from mipnet.solving.problem import Problem as Problem
@@ -81,7 +82,8 @@ def solve(
     options
         Options of the solver by their names in the solver; an unknown one raises `OptionError`.
     start
-        ``"forward"``: the first incumbent is a forward pass at the centre of the input set, with all scores 1.  ``"search"``: in
+        ``"forward"``: the first incumbent is a forward pass at the centre of the input set, with all scores 1; if rows of a model with
+        networks from `add_network` forbid it, a point near the relaxation's (`mipnet.solving.completed_starts`).  ``"search"``: in
         addition, gradient steps from there and from random points compute better ones before the solve, and during the solve whenever
         the solver asks for points (`mipnet.solving.gradient_search`), in at most a tenth of the time.  ``"none"``: no start.  Or a full
         point by variable label.
@@ -242,7 +244,8 @@ class OpenProblem:
         searched = () if start_points is None else start_points.before_solve()
         if self.problem.program.rows.matrix.nnz > PREPARED_NONZEROS_MIN:
             self.problem.prepare_replay()
-        outcome = run.solve(chain(self._starts(start, self.problem.start(start)), searched))
+        starts = chain(self._starts(start, self.problem.start(start)), searched)
+        outcome = run.solve(starts if isinstance(start, str) and start == "none" else self._or_completed(starts, deadline))
         self._last_point = run.last_point
         try:
             return self._result(run, outcome)
@@ -262,6 +265,27 @@ class OpenProblem:
         found = [] if first is None else [self._lifted(first)]
         earlier = () if isinstance(wanted, str) and wanted == "none" else reversed(self._points)
         yield from (x for x in chain(found, map(self._repaired, earlier)) if x is not None)
+
+    def _or_completed(self, starts: Iterator[Array], deadline: Deadline) -> Iterator[Array]:
+        """Yield the starts; if there are none and the networks are part of a user's model, look for a point that the model accepts."""
+        first = next(starts, None)
+        if first is not None:
+            yield first
+            yield from starts
+            return
+        network, search = self.problem.embedded_columns(), self.problem.gradient_search()
+        if network is None or search is None or self._separators:
+            return
+        network = np.concatenate([network, network[self._rewritten.members]])
+        completed = CompletedStarts(self._opened, self._forward, self._repaired, network, search.free, deadline)
+        found = next(chain(completed, StartPoints(search, self._repaired, completed.deadline).before_solve()), None)
+        yield from () if found is None else (found,)
+
+    def _forward(self, x: Array) -> Array:
+        """Return the forward pass from the input and the scores of a point, feasible or not."""
+        program = self.problem.program
+        inside = np.clip(x[: program.columns], program.lower, program.upper)
+        return self._rewritten.complete(self.problem.replay(inside, compare=False)[0])
 
     def _repaired(self, x: Array) -> Array | None:
         """Return the forward pass from the input and the scores of a point, or None if it is not feasible; binary scores are rounded."""

@@ -63,6 +63,10 @@ class Problem(ABC):
         """Compute what the replay of any point needs: here the sizes of columns."""
         _ = self.program.anchors  # they are kept
 
+    def embedded_columns(self) -> Mask | None:
+        """Return the columns that networks in a user's model brought into it, as a mask, or None if there are no such networks."""
+        return None
+
     @abstractmethod
     def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
         """Return the point as labelled arrays, and by variable label."""
@@ -175,6 +179,14 @@ class Modelled(Problem):
         """Return a gradient search if the input of a network ranges over a box or its gates have scores, else None."""
         search = GradientSearch(self.program, self.encodings)
         return search if len(search.free) else None
+
+    def embedded_columns(self) -> Mask | None:
+        """Return the columns that networks of `mipnet.add_network` brought into the model, or None if there are none."""
+        if not self.program.embedded:
+            return None
+        names = [name for encoding in self.encodings for name in encoding.own_variables]
+        labels = [self.model.variables[name].labels.values.reshape(-1) for name in names]
+        return np.isin(np.asarray(self.program.labels), np.concatenate(labels or [np.empty(0, dtype=np.int64)]))
 
     def labelled(self, x: Array) -> tuple[xr.Dataset, Array]:
         """Return the point with one labelled array per variable, and by variable label."""
