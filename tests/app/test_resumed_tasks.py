@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +175,33 @@ def test_a_compression_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result()["layers"] == whole["layers"]
     assert result()["agreement"]["agree"] is True
     assert Path("small.safetensors").exists()
+
+
+KILLED_AT_FIRST_PART = """
+import os, signal, sys
+from mipnet.app.cli.main import run_and_exit
+from mipnet.limits.kept_parts import KeptParts
+plain = KeptParts.keep
+def keep(*given):
+    plain(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+KeptParts.keep = keep
+run_and_exit()
+"""
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("task", COMMANDS)
+def test_a_process_that_is_killed_leaves_its_part_and_no_lock(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [sys.executable, "-c", KILLED_AT_FIRST_PART, *COMMANDS[task], "--output", "run", "--quiet"]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    (kept,) = Path("run.parts").glob("*/part-*.json")
+    content = kept.read_bytes()
+    assert run(task) == 2
+    assert kept.read_bytes() == content
+    assert "continue it with --resume" in capsys.readouterr().err
+    assert run(task, "--resume") == 0
+    assert {path.name for path in Path().glob("*run*")} == {"run"}
 
 
 @pytest.mark.parametrize("task", [task if task == "compare" else pytest.param(task, marks=pytest.mark.sweep) for task in COMMANDS])
