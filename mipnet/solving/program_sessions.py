@@ -20,8 +20,11 @@ from mipnet.limits.deadline import NO_DEADLINE, Deadline, time_limit_text
 from mipnet.limits.memory import making
 from mipnet.solving.interruptible_session import REACTION_SECONDS_MAX, InterruptibleSession
 
-SOLVER_COPIES = 6
-"""Copies of a program that a solver holds at least: the scaled one, its own by rows and by columns, and those of its presolve."""
+SOLVER_COPIES = 13
+"""Copies of a program that a solver holds at least: the scaled one, its own by rows and by columns, and those of its presolve.
+
+HiGHS took 200 to 360 bytes for each nonzero, presolve and the first linear program included, in three programs of 1 to 4 million nonzeros.
+"""
 
 BINDING_SLACK_MAX = 1e-6
 """Largest slack of a binding row."""

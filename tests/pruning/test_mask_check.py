@@ -15,6 +15,7 @@ from mipnet.app.runs.inputs import read_network
 from mipnet.limits.result_warnings import collected_warnings
 from mipnet.network.gates import Gate
 from mipnet.pruning.importance.by_class import by_class
+from mipnet.pruning.importance.program import warn_of_solve
 from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.readers.data import Dataset, select
 
@@ -112,6 +113,16 @@ def test_scores_name_images(network: mn.Network) -> None:
     many = unscaled(select(data, per_class=10))
     found = mn.importance(network, many.images, many.labels, formulation={"relu": "frozen"})
     assert found.warnings[0].startswith("the images look unscaled")
+
+
+def test_a_solve_that_stopped_without_a_point_is_named(network: mn.Network) -> None:
+    few = select(mn.load("digits"), per_class=1, pick="random", seed=0)
+    found = mn.importance(network, few.images, few.labels, formulation={"relu": "frozen"}).result
+    for status, named in ((mn.Status.TIME_LIMIT, True), (mn.Status.MEMORY_LIMIT, True), (mn.Status.INFEASIBLE, False)):
+        with collected_warnings() as said:
+            warn_of_solve(replace(found, objective=None, x=None, status=status), 1e-4)
+        assert len(said) == named
+        assert not named or said[0].startswith(f"the solve stopped ({status.value}) without a point")
 
 
 @pytest.mark.sweep

@@ -204,7 +204,11 @@ class Scores:
 
 
 def warn_of_solve(result: Result, gap: float) -> None:
-    """Add a warning if a solve stopped before the gap was closed."""
+    """Add a warning if a solve stopped before the gap was closed, or before there was a point."""
+    if result.objective is None and result.status not in (Status.INFEASIBLE, Status.UNBOUNDED):
+        add_warning(
+            f"the solve stopped ({result.status.value}) without a point, so there are no scores; raise the limit, or give fewer images"
+        )
     if result.objective is None or result.status is Status.OPTIMAL or result.gap <= gap:
         return
     size = f"a gap of {100 * result.gap:.2g} %" if math.isfinite(result.gap) else "no finite bound"
