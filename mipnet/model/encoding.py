@@ -25,7 +25,7 @@ from mipnet.formulations.block import Block, Fill
 from mipnet.formulations.distance import DISTANCE_ROWS, Norm, Square, add_distance
 from mipnet.formulations.formulation_choice import Formulation as Formulation
 from mipnet.formulations.linopy_rows import coordinates, expression
-from mipnet.model.host_model import remove_from, solution_of
+from mipnet.model.host_model import drop_kept, keep_with, remove_from, solution_of
 from mipnet.model.sample_grid import SampleGrid
 from mipnet.model.summary import BLOCK_HEADS, EncodingSummary, block_row
 from mipnet.network.gates import Gate, by_unit
@@ -47,6 +47,8 @@ def networks_in(model: linopy.Model) -> list[Encoding]:
 def register(encoding: Encoding) -> None:
     """Record that a network was written into its model; see `networks_in`."""
     _encodings_by_model.setdefault(encoding.model, []).append(ref(encoding))
+    if encoding.grid is not None:
+        keep_with(encoding.model, encoding)
 
 
 @dataclass(eq=False)
@@ -240,6 +242,7 @@ class Encoding:
         if self.grid is None:
             raise InputError("the network was written by `encode`, and the model contains nothing else; drop the model")
         remove_from(self.model, self.own_variables, self.own_constraints)
+        drop_kept(self.model, self)
         _encodings_by_model[self.model] = [each for each in _encodings_by_model.get(self.model, []) if each() is not self]
 
     @suggest_keywords

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import linopy
 import numpy as np
 
 from mipnet.arrays import Array
 from mipnet.errors import InputError
+
+KEPT_ATTRIBUTE = "_mipnet_networks"
+"""Attribute of a model's container of variables that holds its networks."""
 
 
 def solution_of(model: linopy.Model) -> Array:
@@ -19,6 +23,30 @@ def solution_of(model: linopy.Model) -> Array:
             labels = variable.labels.values.reshape(-1)
             point[labels[labels >= 0]] = variable.data["solution"].values.reshape(-1)[labels >= 0]
     return point
+
+
+class KeptObjects(list[object]):
+    """Objects that live as long as a model; a copy of the model and a pickled one have none of them."""
+
+    def __reduce__(self) -> tuple[type[KeptObjects], tuple[()]]:
+        return KeptObjects, ()
+
+    def __deepcopy__(self, memo: object) -> KeptObjects:
+        return KeptObjects()
+
+
+def keep_with(model: linopy.Model, kept: object) -> None:
+    """Keep an object alive as long as a model: a network is computed again at each solution although the user dropped its handle."""
+    variables: Any = model.variables
+    if not hasattr(variables, KEPT_ATTRIBUTE):
+        setattr(variables, KEPT_ATTRIBUTE, KeptObjects())
+    getattr(variables, KEPT_ATTRIBUTE).append(kept)
+
+
+def drop_kept(model: linopy.Model, kept: object) -> None:
+    """Keep an object no longer."""
+    found = getattr(model.variables, KEPT_ATTRIBUTE, KeptObjects())
+    found[:] = [each for each in found if each is not kept]
 
 
 def remove_from(model: linopy.Model, variables: Sequence[str], constraints: Sequence[str]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import io
+import pickle
 import warnings
+import weakref
 from typing import Any
 
 import linopy
@@ -176,3 +179,21 @@ def test_dual_values_of_a_linear_program_are_linopys(sense: str) -> None:
     assert np.abs(found[0][1 if sense == "max" else 2]).max() > 0
     model, _, _ = dispatch()
     assert mn.solve(model).duals is None
+
+
+def test_a_network_is_computed_again_although_its_handle_is_dropped() -> None:
+    model = linopy.Model()
+    x = model.add_variables(-1, 1, coords=[HOURS, FEATURES], name="x")
+    model.add_objective(mn.add_network(model, NET, x).output.sum())
+    gc.collect()
+    result = mn.solve(model)
+    assert result.max_error is not None
+    assert result.verified
+    again = pickle.loads(pickle.dumps(model))
+    assert list(again.variables) == list(model.variables)
+    assert mn.solve(again).objective == pytest.approx(result.objective)
+    assert mn.solve(model.copy()).objective == pytest.approx(result.objective)
+    alive = weakref.ref(model)
+    del model, x
+    gc.collect()
+    assert alive() is None
