@@ -17,7 +17,9 @@ import mipnet as mn
 from mipnet.backend import Feature, Outcome, Status
 from mipnet.errors import InputError, SolverFailure
 from mipnet.limits import deadline
+from mipnet.model.to_program import from_model
 from mipnet.solving import tightening
+from mipnet.solving.element_bounds import SOLVER_ROW_TOLERANCE, tolerance_margin
 from tests.bounds.search import activations, everything, first_outside, gate_acts
 from tests.bounds.test_crown import relu_net
 from tests.nets import SEEDS, make
@@ -106,6 +108,16 @@ def test_bounds_hold_exactly(method, shift, backend):
     box = mn.tighten(network, mn.Box([[-2.0]], [[2.0]]), method=method, backend=backend, time_limit=None).after["fc2"]
     assert all(Fraction(bound) <= least for bound, least in zip(box.lower[0].tolist(), true.min(axis=0), strict=True))
     assert all(Fraction(bound) >= largest for bound, largest in zip(box.upper[0].tolist(), true.max(axis=0), strict=True))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_margin_is_not_below_a_row_tolerance_of_the_range_of_the_objective(size):
+    network, region, g = tiny(0)
+    program = from_model(mn.encode(network, region).model)
+    cost = size * g.normal(size=program.columns)
+    half = (program.upper - program.lower) / 2
+    assert np.isfinite(half).all()
+    assert tolerance_margin(program, cost, 0.0) >= SOLVER_ROW_TOLERANCE * (np.abs(cost) @ half)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
