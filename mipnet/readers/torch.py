@@ -183,10 +183,14 @@ def weight_notes(network: Network) -> list[str]:
         if node.name != node.origin:
             continue
         for key, value in node.layer.weights().items():
-            sizes = value.abs()[value != 0]
-            tiny = int((sizes < WEIGHT_SIZE_MIN).sum())
-            if tiny:
+            sizes = value.abs().flatten()
+            if not sizes.all():  # else a copy of millions of numbers is spared
+                sizes = sizes[sizes != 0]
+            if not sizes.numel():
+                continue
+            least, largest = sizes.min(), sizes.max()
+            if not least >= WEIGHT_SIZE_MIN and (tiny := int((sizes < WEIGHT_SIZE_MIN).sum())):
                 notes.append(f"{tiny} nonzero numbers in `{key}` of `{node.name}` are below {WEIGHT_SIZE_MIN:.0e}; solvers treat them as 0")
-            if sizes.numel() and float(sizes.max() / sizes.min()) > WEIGHT_RATIO_MAX:
-                notes.append(f"`{key}` of `{node.name}` ranges from {sizes.min():.1e} to {sizes.max():.1e}, more than solvers resolve")
+            if float(largest / least) > WEIGHT_RATIO_MAX:
+                notes.append(f"`{key}` of `{node.name}` ranges from {least:.1e} to {largest:.1e}, more than solvers resolve")
     return notes
