@@ -276,7 +276,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
     "workers not a number": (decoupled("--workers", "all"), "Invalid value for '--workers'"),
     "boolean workers": (solve("solve.decouple=class", "solve.workers=true"), "solve.workers: got true"),
     "scheduler of no kind": (decoupled("--scheduler", "nonsense://x"), "the scheduler at `nonsense://x` cannot be used"),
-    "resume of one program": (lambda: ["solve", "model.yaml", "--resume"], "--resume keeps the parts of a decoupled run, and"),
+    "resume of one program": (lambda: ["solve", "model.yaml", "--resume"], "--resume keeps the parts of a decoupled run or a path, and"),
     "resume without output": (decoupled("--resume", "--set", "output=null"), "no `output` is given; name it, or leave --resume out"),
     "parts of before": (file("runs/digits.parts/x/part-1.json", b"{}", *DECOUPLED), "was not finished; continue it with --resume"),
     "parts not ours": (
@@ -309,7 +309,7 @@ CASES: dict[str, tuple[Prepare, str]] = {
         path("lambda=1:2", "--set", "solve.decouple=class"),
         "`path` is for a task that is solved as one program, and `decouple` makes many; leave one of them out",
     ),
-    "path and resume": (path("lambda=1:2", "--resume"), "--resume keeps the parts of a decoupled run, and"),
+    "path and resume without output": (path("lambda=1:2", "--resume", "--set", "output=null"), "no `output` is given; name it"),
     "path with a formulation of no kind": (path("lambda=1:2", "--set", "formulation.relu=magic"), "formulation.relu: got 'magic'"),
     # the run folder
     "output is a file": (file("runs", b"", "solve", "model.yaml", "--output", "runs"), "`runs` is a file"),
