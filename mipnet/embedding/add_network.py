@@ -15,6 +15,7 @@ from mipnet.arrays import Mask
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.propagation import wanted_bounds
+from mipnet.embedding.envelopes import add_envelopes
 from mipnet.embedding.feature_axes import FeatureDim
 from mipnet.embedding.input_bounds import InputBounds, InputRange, find_bounds
 from mipnet.embedding.inputs import Inputs, read_inputs
@@ -100,6 +101,7 @@ def add_network(
         enc.grid, enc.host, enc.enforced = inputs.grid, inputs.value, ends.tighter
         enc.values[INPUT_NODE] = _written_input(enc, ends, prefix)
         write_network(enc, settings.formulation or {}, deadline, prefix=prefix)
+        add_envelopes(enc, settings.envelope, prefix, deadline)
         if output is not None:
             tie_output(enc, output, prefix)
     except BaseException:

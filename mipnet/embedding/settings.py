@@ -7,7 +7,8 @@ from typing import Literal
 
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.embedding.envelopes import EnvelopeChoice
+from mipnet.errors import InputError, shown, suggest_keywords
 from mipnet.formulations.formulation_choice import Formulation
 from mipnet.limits.deadline import TimeLimit
 
@@ -30,12 +31,20 @@ class EmbeddingSettings:
     tighten
         ``"host"``: the inputs are also bounded by the rows of the model as it is now, by two linear programs per input in at most half of
         the time.  Where these bounds are tighter than those of the variables, they become rows of the network.
+    envelope
+        True: the convex and the concave envelope of every output over the box of the inputs become rows, for at most three inputs that are
+        not fixed.  ``"auto"``: only where this is possible, and for at most 1,000 different boxes.
     """
 
     formulation: Formulation | None = None
     bounds: Mode | Bounds = "sound"
     time_limit: TimeLimit = None
     tighten: Literal["host"] | None = None
+    envelope: EnvelopeChoice = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.envelope, bool) and self.envelope != "auto":
+            raise InputError(f"`envelope` is {shown(self.envelope)}; expected True, False or `auto`")
 
     @staticmethod
     def of(given: Formulation | EmbeddingSettings | None) -> EmbeddingSettings:
