@@ -94,7 +94,8 @@ def _error_and_terms(network: Network, node: Node, error: dict[str, Array], term
     if not is_affine(layer):
         (name,) = node.inputs
         slope = max(1.0, getattr(layer, "slope", 1.0))
-        return 2 * slope * (error[name] + snapped), slope * terms[name]
+        ends = max((abs(kink) for kink in _kinks(node)), default=0.0)
+        return 2 * slope * (error[name] + snapped), slope * np.maximum(terms[name], ends)
     shapes = [network.shape_of(name) for name in node.inputs]
     maps = [abs(each) for each in linear_map(layer, *shapes)]
     constant = layer.forward(*(torch.zeros((1, *shape), dtype=torch.float64) for shape in shapes)).abs().numpy().reshape(-1)
