@@ -460,6 +460,7 @@ def test_a_full_disk(name: str, tmp_path: Path) -> None:
     assert [path.name for path in left if name != "--instances"] == []
 
 
+@pytest.mark.sweep
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("arguments", [["schema"], marked(["reach", "reach.yaml", "--json"])], ids=" ".join)
 def test_standard_output_that_is_full(arguments: list[str]) -> None:

@@ -30,7 +30,7 @@ FROZEN = ("formulation.relu=frozen", "output=null")
 
 @pytest.mark.parametrize(
     ("images", "relu", "backend"),
-    [(1, "frozen", "highs"), (1, "big-m", "scip"), marked((1, "big-m", "highs")), marked((1, "frozen", "scip"))]
+    [(1, "frozen", "highs"), marked((1, "big-m", "scip")), marked((1, "big-m", "highs")), marked((1, "frozen", "scip"))]
     + [marked((2, relu, backend)) for relu in ("big-m", "frozen") for backend in ("highs", "scip")],
 )
 def test_every_point_is_a_run_of_its_own(images: int, relu: str, backend: str) -> None:
@@ -57,6 +57,7 @@ def test_a_point_is_judged_by_its_masks() -> None:
     assert run.path.points[0].pruned > run.path.points[1].pruned
 
 
+@pytest.mark.sweep
 def test_the_command_line_shows_a_line_a_point(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = ["solve", DIGITS, "--path", "lambda=0.5:20:3", "--set", "formulation.relu=frozen", "--output", str(folder)]
@@ -93,6 +94,7 @@ def test_ctrl_c_keeps_the_points_so_far() -> None:
     assert run.record["status"] == "interrupted"
 
 
+@pytest.mark.sweep
 def test_without_points_and_without_images_to_judge_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = "solve.path={lambda: [0.5, 20], points: 2}"
     cold = load_spec(DIGITS, ["solve.start=none", "solve.time_limit=1e-9", f"output={tmp_path / 'cold'}", path])

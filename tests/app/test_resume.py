@@ -313,6 +313,7 @@ def test_a_damaged_part_is_solved_again(tmp_path: Path, stopped: Path) -> None:
         assert again(tmp_path) == [0, 2]
 
 
+@pytest.mark.sweep
 def test_scores_without_numbers_are_no_part(tmp_path: Path, stopped: Path) -> None:
     (stopped / "part-1.json").unlink()
     assert again(tmp_path) == [0, 2]
@@ -409,12 +410,14 @@ def test_parts_depend_on_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert before.open("decoupled", {}).own != after.open("decoupled", {}).own
 
 
+@pytest.mark.sweep
 def test_resume_without_parts_just_starts(tmp_path: Path) -> None:
     assert again(tmp_path) == []
     (tmp_path / "run.parts").mkdir()
     assert again(tmp_path) == []
 
 
+@pytest.mark.sweep
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path))
     run = run_decoupled(spec, read_inputs(spec))

@@ -72,6 +72,7 @@ def bench() -> None:
         asked(Path(f"bench/{name}.vnnlib"), f"(>= Y_0 {bound})")
 
 
+@pytest.mark.sweep
 def test_two_runs_over_instances(capsys: Capture) -> None:
     """The second one is refused while the first one works; after a kill the next one goes on, and no question is asked twice."""
     bench()

@@ -213,6 +213,7 @@ def test_half_a_big_m_is_caught(halved):
     assert abs(solve(wrong).objective - right.objective) > 1e-3
 
 
+@pytest.mark.sweep
 def test_scip_keeps_optimal_points_of_pairs():
     """SCIP 10.0.2 cuts off this optimum by bound cuts from SOS1 sets, so the backend switches them off."""
     network, g = make(*SEEDS[25])

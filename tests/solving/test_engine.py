@@ -274,6 +274,7 @@ def test_a_target_is_reached_by_true_points_only(backend):
     assert reached.status in (mn.Status.TARGET, mn.Status.OPTIMAL)
 
 
+@pytest.mark.sweep
 def test_scip_solves_more_often_than_its_derivatives_know_threads():
     encoding = boxed()
     encoding.model.add_objective(1.0 * add_loss(encoding, [0], Loss()))

@@ -68,6 +68,7 @@ def test_a_search_that_outgrows_the_limit_ends_with_what_it_found(backend: str, 
     assert result.objective < result.bound < np.inf
 
 
+@pytest.mark.sweep
 def test_the_watch_knows_the_limit_of_the_thread_that_began_the_solve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "WATCH_SECONDS", 0.0)
     watches: list[memory.MemoryWatch] = []

@@ -186,10 +186,10 @@ def test_they_hold_and_are_at_least_as_tight_as_what_they_start_from(family, see
 def test_samples_are_bounded_each_on_its_own_and_in_parts_by_workers(real, monkeypatch):
     """In other processes, or in this one with programs that were pickled as for another one."""
 
-    def run(programs, *, workers, deadline):
+    def run(programs, *, workers, **how):
         assert workers.count == 3
         assert list(programs) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-        return run_pickled(programs, workers=workers, deadline=deadline)
+        return run_pickled(programs, workers=workers, **how)
 
     g = np.random.default_rng(1)
     network = relu_net(g, (3, 8, 2))
@@ -297,7 +297,7 @@ def test_what_is_asked_wrongly_is_refused():
     network, region, _ = tiny(0)
     other, elsewhere, _ = tiny(1)
     for options, told in (
-        ({"method": "crown"}, "the method is `crown`; expected `lp` or `mip`"),
+        ({"method": "crown"}, "was given 'crown' as `method`; expected `lp` or `mip`"),
         ({"time_limit": 0}, "the time limit is 0"),
         ({"start": mn.propagate(other, region)}, "those of another network"),
         ({"start": mn.propagate(network, elsewhere)}, "another input set"),

@@ -56,7 +56,7 @@ def test_agree(monkeypatch, stage):
     assert whole.bound <= found.bound < math.inf
 
 
-@pytest.mark.parametrize("stage", ["_bounds_of_both", pytest.param("join_networks", marks=pytest.mark.sweep), "_clauses"])
+@pytest.mark.parametrize("stage", ["_bounds_of_both", pytest.param("join_networks", marks=pytest.mark.sweep), "class_clauses"])
 def test_agree_on_class(monkeypatch, stage):
     """What the bounds leave is said; where they leave one class, the same in both networks, the proof is kept."""
     one, other = network(0), network(1)

@@ -145,7 +145,7 @@ def test_questions_that_do_not_fit():
         mn.reach(network, mn.Box(np.zeros((2, 2)), np.ones((2, 2))))
     with pytest.raises(InputError, match="the time limit is 0"):
         mn.reach(network, region, time_limit=0)
-    with pytest.raises(InputError, match="the tolerance is -1"):
+    with pytest.raises(InputError, match="was given -1 as `tolerance`; expected a finite number of at least 0"):
         mn.reach(network, region, tolerance=-1)
 
 

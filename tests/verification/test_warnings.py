@@ -69,6 +69,7 @@ def test_what_the_time_did_not_suffice_for_is_said(asked: str) -> None:
     assert re.match(NOT_CLOSED[asked], said), said
 
 
+@pytest.mark.sweep
 def test_a_stage_that_does_not_fit_is_left_out_and_named() -> None:
     """The program is too large; the bounds that were proven before are returned."""
     g = np.random.default_rng(0)

@@ -109,6 +109,7 @@ def test_a_file_in_the_package_is_found(tmp_path: Path) -> None:
     assert done.stdout.split() == [*NAMES, "position"], done.stderr
 
 
+@pytest.mark.sweep
 def test_the_name_of_a_rival_of_mipnet_is_refused_before_these_are_read() -> None:
     code = (
         "import mipnet as mn\n"
