@@ -11,7 +11,7 @@ help: ## list the targets
 demo: .venv/.installed-test ## score the neurons of a small network, and prune it
 	$(BIN)/mipnet solve examples/digits.yaml
 
-test: .venv/.installed-test ## run the tests (about 3 minutes on two cores)
+test: .venv/.installed-test ## run the tests (about 5 minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-all: .venv/.installed-test ## run the tests and every case of the sweeps over networks, formulations and seeds

@@ -181,6 +181,7 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert capsys.readouterr().err == "warning: two lines\n"
 
 
+@pytest.mark.sweep
 def test_a_closed_pipe_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -260,7 +261,8 @@ def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["properties"]["solve"]
 
 
-@pytest.mark.parametrize("terminal", [marked(False), True])
+@pytest.mark.sweep
+@pytest.mark.parametrize("terminal", [False, True])
 def test_the_state_of_every_program_is_shown(terminal: bool) -> None:
     sets = ("solve.decouple=class", "solve.workers=0", "output=null", "formulation.relu=frozen")
     parts = {part.label: part for part in runs.run_importance(load_spec(DIGITS, sets)).decoupled.solved}

@@ -123,7 +123,7 @@ def test_an_interrupt_during_the_evaluation_keeps_the_scores(monkeypatch: pytest
     assert (tmp_path / "run" / "scores.nc").is_file()
 
 
-def test_an_interrupt_during_the_evaluation_of_a_point_ends_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_during_the_evaluation_of_a_point_ends_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def interrupted(*given: object, **more: object) -> float:
         calls.append(given)
         if len(calls) == 2:
@@ -132,6 +132,7 @@ def test_an_interrupt_during_the_evaluation_of_a_point_ends_the_path(monkeypatch
 
     calls, plain = list[object](), holdout_accuracy.accuracy
     monkeypatch.setattr(holdout_accuracy, "accuracy", interrupted)
+    monkeypatch.chdir(tmp_path)
     run = run_importance(load_spec(EXAMPLES / "digits.yaml", ["formulation.relu=frozen", "solve.path={lambda: [0.5, 20], points: 4}"]))
     assert (run.interrupted, run.record["interrupted"], run.status) == (True, True, 130)
     assert len(run.path.points) == 2

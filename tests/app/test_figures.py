@@ -69,6 +69,7 @@ def test_the_axis_may_begin_higher(table: ComparisonTable) -> None:
     assert "1,000 images" in axes.get_ylabel()
 
 
+@pytest.mark.sweep
 def test_equal_tables_are_equal_files_and_pyplot_is_not_loaded(table: ComparisonTable, tmp_path: Path) -> None:
     names = [tmp_path / name for name in ("one.svg", "two.svg", "one.png", "two.png")]
     save_curve(table, *names[::2])

@@ -25,6 +25,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("words", [["--quiet"], marked(["--json"]), marked([])])
 def test_a_result_that_cannot_be_saved_is_printed(words: list[str], tmp_path: Path) -> None:
     """On a disk that takes files of at most 600 bytes."""

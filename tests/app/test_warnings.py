@@ -77,6 +77,7 @@ def test_a_path_names_the_point(capsys: Capture) -> None:
     assert all(text.startswith("at lambda ") for text in found["warnings"])
 
 
+@pytest.mark.sweep
 def test_compare_says_it_too(spoiled: Path, capsys: Capture) -> None:
     (spoiled.parent / "compare.yaml").write_text((EXAMPLES / "compare.yaml").read_text())
     few = ["--set", "compare.rivals=[random]", "--set", "compare.shares=[0.4]", "--set", "output=null"]

@@ -113,6 +113,7 @@ def test_networks_of_states_and_forms_are_refused() -> None:
         mn.compress(network, mn.LInf(np.zeros((1, 3000)), 0.1))
 
 
+@pytest.mark.sweep
 def test_two_networks_whose_units_cannot_be_compared_are_bounded_apart() -> None:
     """The affine functions of all units do not fit; the bounds of each network alone do."""
     g = np.random.default_rng(0)

@@ -88,6 +88,7 @@ def test_a_constant_that_a_file_computes_counts(tmp_path: Path) -> None:
         mn.read(tmp_path / "net.onnx")
 
 
+@pytest.mark.sweep
 def test_images_that_would_not_fit_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", images=np.zeros((2000, 1000), dtype=np.uint8), labels=np.zeros(2000, dtype=np.int64))
     assert len(mn.load("npz", tmp_path, file="images.npz")) == 2000
@@ -103,6 +104,7 @@ def test_images_that_would_not_fit_are_refused(tmp_path: Path) -> None:
         mn.load("npz", tmp_path, file="bomb.npz")
 
 
+@pytest.mark.sweep
 def test_a_compressed_file_is_unpacked_no_further_than_memory_goes(tmp_path: Path) -> None:
     header = b"\x00\x00\x08\x02" + (4000).to_bytes(4, "big") + (10_000).to_bytes(4, "big")
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(header + bytes(40_000_000)))

@@ -198,6 +198,7 @@ def no_time_passes(monkeypatch):
     TickingClock(monkeypatch).moves = 0.0
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_solver_that_asks_gets_points_that_it_does_not_find(backend, monkeypatch, no_time_passes):
     """At the root, where solvers ask first, by 0.1 better than what the solver finds there by itself."""

@@ -90,6 +90,7 @@ def test_an_exception_names_its_program(tmp_path: Path, workers: int) -> None:
     assert caught.value.__notes__ == ["raised by program p8"]
 
 
+@pytest.mark.sweep
 def test_a_program_that_kills_every_process_fails() -> None:
     with pytest.raises(SolverFailure, match=r"^program p: 4 processes died while they ran it"):
         run_all({"p": die}, workers=1)

@@ -18,7 +18,7 @@ from mipnet.app.files.sections import NetworkSpec
 from mipnet.app.files.values import Section, Text, expects, value_error
 from mipnet.app.files.yaml_source import Override, Source, parse_set, read_source
 from mipnet.app.tasks import TASKS_BY_NAME
-from mipnet.errors import MipnetError, SolverFailure, SpecError, TimeLimitReached, closest
+from mipnet.errors import MipnetError, OutOfMemory, SolverFailure, SpecError, TimeLimitReached, closest
 
 Version = Annotated[Literal[1], BeforeValidator(lambda v: None if isinstance(v, bool) else v), expects("1, the version of this format")]
 
@@ -66,7 +66,7 @@ class SpecFile(Section):
         try:
             yield
         except only as error:
-            if isinstance(error, SpecError | SolverFailure | TimeLimitReached):
+            if isinstance(error, SpecError | OutOfMemory | SolverFailure | TimeLimitReached):
                 raise
             below = (*keys, *error.keys)
             name = ".".join(map(str, below))

@@ -101,6 +101,7 @@ def test_a_name_belongs_to_one_function(mine: str) -> None:
     assert RIVALS[mine].about == "the same function, registered again"
 
 
+@pytest.mark.sweep
 def test_a_file_in_the_package_is_found(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "mipnet", tmp_path / "mipnet", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "mipnet" / "pruning" / "rivals" / "scores" / "position.py").write_text(FILE)

@@ -314,6 +314,7 @@ def test_pfp_has_one_error_for_all_layers(share):
         assert found.masks[gate.name].values[np.argsort(-values)[:u]].all()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", ["random", "top"])
 def test_drawn_pfp_reaches_the_share_on_average(kind):
     network, gates, images, labels = case(mlp)
