@@ -5,7 +5,8 @@ indicators or log-sum-exp: `mipnet.backend.rewrites` rewrites them.
 
 A start point is handed over by a callback, after presolve, and no solution of an earlier solve is left in HiGHS.  A start that is there
 before presolve may be called optimal although it is not (HiGHS 1.15.1): presolve leaves columns out that have their best value, and the
-cutoff is then rounded as if the start had these values too.
+cutoff is then rounded as if the start had these values too.  With a point from outside only the root is presolved: presolve of the
+smaller programs inside a solve may cut off better points than such a point (HiGHS 1.15.1).
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import BackendError, SolverFailure
 from mipnet_highs.options import expect_ok, set_option, set_options
 from mipnet_highs.statuses import HIGHS_NODES_MAX, HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus, csr_arrays
+
+ROOT_PRESOLVE_ONLY = "mip_root_presolve_only"
+"""The option of HiGHS that switches presolve of all programs but the first one off."""
 
 
 class HiGHS(Backend):
@@ -69,6 +73,7 @@ class HighsSession(Session):
         self._backend, self._program, self._start = backend, program, None
         self._progress = SolveProgress(Limits(), None)
         self._mip = bool(program.integer.any())
+        self._presolve_chosen = ROOT_PRESOLVE_ONLY in options
         self._highs: Any = highspy.Highs()
         set_options(self._highs, options, self._mip, program.rows.matrix.nnz)
         self._pass()
@@ -149,6 +154,8 @@ class HighsSession(Session):
         if self._mip:
             self._highs.clearSolver()
             self._waiting = self._last if self._start is None else self._start
+            if not self._presolve_chosen:
+                set_option(self._highs, ROOT_PRESOLVE_ONLY, self._waiting is not None or self._source is not None)
             if self._start is not None and self._feasible(self._start):
                 progress.incumbent(float(self._program.cost @ self._start) + self._program.offset, 0, self._start)
         status = self._run()

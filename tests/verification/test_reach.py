@@ -161,3 +161,33 @@ def test_bounds_of_a_solver_hold_exactly(backend, monkeypatch):
     assert all(Fraction(bound) >= largest for bound, largest in zip(found.upper.tolist(), true.max(axis=0), strict=True))
     np.testing.assert_allclose(found.lower, true.min(axis=0).astype(float), rtol=1e-4)
     np.testing.assert_allclose(found.upper, true.max(axis=0).astype(float), rtol=1e-4)
+
+
+def test_a_point_from_a_search_does_not_hide_better_ones(monkeypatch):
+    """HiGHS called the start of this solve optimal, with presolve of the smaller programs inside the solve."""
+    monkeypatch.setattr(certified_minimum, "SPLITTING_INPUTS_MAX", 0)
+    weights = {
+        "0.weight": [[-14.816324880041106], [-27.778085275432048], [-19.3447582364646]],
+        "0.bias": [-0.015399133431231985, -0.029525787206670855, -0.008263973402936836],
+        "2.weight": [
+            [-2.1162921717936047e-06, 1.4716616550744057e-05, -3.119698682514942e-06],
+            [-4.665799736869595e-06, 8.52236925187598e-06, -1.988034079499328e-05],
+            [-1.7537725982836586e-05, -5.9277816069226855e-06, 1.8501057528841125e-05],
+            [2.0518508173309716e-05, 1.0469832442969876e-05, -1.796402339992153e-05],
+        ],
+        "2.bias": [3.4993108238423366e-09, 3.103152644955199e-08, -2.7349831983700038e-08, 2.5754907607841108e-08],
+        "4.weight": [
+            [34963.01434280965, -1024.2701450108325, 9510.651993466734, 17976.239083030185],
+            [-19674.294124389617, 31265.229350788224, 44487.75335182508, -748.4302336936611],
+        ],
+        "4.bias": [0.0, 0.0],
+    }
+    module = torch.nn.Sequential(
+        torch.nn.Linear(1, 3), torch.nn.ReLU(), torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)
+    ).double()
+    module.load_state_dict({name: torch.tensor(values, dtype=torch.float64) for name, values in weights.items()})
+    network = mn.from_torch(module, torch.zeros(1, 1, dtype=torch.float64))
+    region = mn.LInf(np.zeros((1, 1)), 0.0012583879042269274)
+    attained = module(torch.tensor([[-0.0005036068392716164]], dtype=torch.float64))[0, 1].item()
+    for backend in ("highs", "scip"):
+        assert mn.reach(network, region, [0.0, 1.0], backend=backend).lowest[0].bound <= attained
