@@ -83,6 +83,7 @@ class HighsSession(Session):
     _source: PointSource | None = None
     _waiting: Array | None = None
     _last: Array | None = None
+    _accepted: bool | None = None
 
     def _pass(self) -> None:
         p, matrix = self._program, self._program.rows.matrix
@@ -156,7 +157,8 @@ class HighsSession(Session):
             self._waiting = self._last if self._start is None else self._start
             if not self._presolve_chosen:
                 set_option(self._highs, ROOT_PRESOLVE_ONLY, self._waiting is not None or self._source is not None)
-            if self._start is not None and self._feasible(self._start):
+            self._accepted = None if self._start is None else self._feasible(self._start)
+            if self._start is not None and self._accepted:
                 progress.incumbent(float(self._program.cost @ self._start) + self._program.offset, 0, self._start)
         status = self._run()
         if status == ModelStatus.kUnknown:  # a start from the basis of an earlier solve may fail
@@ -207,11 +209,9 @@ class HighsSession(Session):
         found = self._highs.getSolution()
         x = np.array(found.col_value) if info.primal_solution_status == 2 else None
         duals = np.array(found.row_dual) if not self._mip and found.dual_valid else None
-        accepted = None
         if self._mip:
-            if self._start is not None:
-                accepted = self._feasible(self._start)
-                x = self._start if accepted and self._better(self._start, x) else x
+            if self._start is not None and self._accepted and self._better(self._start, x):
+                x = self._start
             self._last = x
         lp_bound = info.objective_function_value if status is Status.OPTIMAL else -math.inf
         return RawOutcome(
@@ -220,7 +220,7 @@ class HighsSession(Session):
             info.mip_dual_bound if self._mip else lp_bound,
             info.mip_node_count if self._mip else 0,
             info.simplex_iteration_count + info.ipm_iteration_count,
-            accepted,
+            self._accepted,
             str(self._highs.modelStatusToString(model_status)),
             duals,
         )

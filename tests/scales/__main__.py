@@ -17,7 +17,7 @@ NETWORKS_PER_REPORT = 100
 def main(first: int, end: int, names: list[str], each: int | None) -> None:
     """Print every answer that is not right, and a table of counts every hundred networks.
 
-    With ``each``, a network gets so many of the questions, and one or both solvers, in turn.
+    With ``each``, a network is asked only that number of the questions, by one or both solvers, which take turns.
     """
     warnings.simplefilter("ignore")
     counts: Counter[tuple[str, str, str]] = Counter()
