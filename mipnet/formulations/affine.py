@@ -25,6 +25,9 @@ from mipnet.limits.deadline import NO_DEADLINE, Deadline
 PRODUCT_MULTIPLICATIONS_MAX = 2**25
 """Largest number of multiplications of a product of sparse matrices between two looks at the clock."""
 
+COEFFICIENTS_AT_ONCE = 2**24
+"""Largest number of coefficients that are copied from sample to sample between two looks at the clock."""
+
 DENSE_PRODUCT_VARIABLES_MAX = 64
 """Largest number of different variables in all inputs of a layer, such as scores, for which the product is computed with a dense array."""
 
@@ -184,32 +187,53 @@ def per_sample(matrix: Csr, samples: int, terms: Csr, deadline: Deadline = NO_DE
         return Csr((samples * matrix.shape[0], terms.shape[1]))
     n_out, n_in = matrix.shape
     if (np.diff(terms.indptr) == 1).all() and len(np.unique(terms.indices)) == len(terms.indices):
-        data = np.tile(matrix.data, samples)
-        variables = terms.indices.reshape(samples, n_in).take(matrix.indices, axis=1).reshape(-1)
-        if not (terms.data == 1).all():
-            data *= terms.data.reshape(samples, n_in).take(matrix.indices, axis=1).reshape(-1)
+        data, variables = _renamed(matrix, terms.data.reshape(samples, n_in), terms.indices.reshape(samples, n_in), deadline)
         return Csr((data, variables, _starts(matrix, samples)), shape=(samples * n_out, terms.shape[1]))
     variables = np.unique(terms.indices)
     if len(variables) <= DENSE_PRODUCT_VARIABLES_MAX:
         return _dense_product(matrix, samples, terms, variables)
-    columns = (matrix.indices[None, :] + n_in * np.arange(samples, dtype=np.int64)[:, None]).reshape(-1)
-    blocks = Csr((np.tile(matrix.data, samples), columns, _starts(matrix, samples)), shape=(samples * n_out, samples * n_in))
-    product = _product(blocks, terms, deadline)
-    product.sum_duplicates()
-    return product
+    at_once = max(1, COEFFICIENTS_AT_ONCE // max(1, matrix.nnz))
+    parts = [
+        _product(_block_diagonal(matrix, min(at_once, samples - first)), terms[first * n_in : (first + at_once) * n_in], deadline)
+        for first in range(0, samples, at_once)
+    ]
+    return parts[0] if len(parts) == 1 else Csr(sparse.vstack(parts, format="csr"))
+
+
+def _block_diagonal(matrix: Csr, samples: int) -> Csr:
+    """Return ``I_samples kron matrix``."""
+    (n_out, n_in), first = matrix.shape, np.arange(samples, dtype=np.int64)[:, None]
+    columns = (matrix.indices[None, :] + n_in * first).reshape(-1)
+    return Csr((np.tile(matrix.data, samples), columns, _starts(matrix, samples)), shape=(samples * n_out, samples * n_in))
+
+
+def _renamed(matrix: Csr, factors: Array, columns: NDArray[Any], deadline: Deadline) -> tuple[Array, NDArray[Any]]:
+    """Return the coefficients and columns of a matrix whose column j is ``columns[sample, j]``, scaled by ``factors[sample, j]``.
+
+    Both are flat, sample after sample.  As many samples are filled at a time as take some tenths of a second.
+    """
+    samples, ones = len(columns), bool((factors == 1).all())
+    data, variables = np.empty((samples, matrix.nnz)), np.empty((samples, matrix.nnz), dtype=columns.dtype)
+    at_once = max(1, COEFFICIENTS_AT_ONCE // max(1, matrix.nnz))
+    for first in range(0, samples, at_once):
+        deadline.check("rename the columns of a layer's weights")
+        part = slice(first, first + at_once)
+        variables[part] = columns[part].take(matrix.indices, axis=1)
+        data[part] = matrix.data if ones else matrix.data * factors[part].take(matrix.indices, axis=1)
+    return data.reshape(-1), variables.reshape(-1)
 
 
 def _product(matrix: Csr, terms: Csr, deadline: Deadline) -> Csr:
     """Return ``matrix @ terms``, as many rows at a time as take some tenths of a second."""
     count, multiplications = matrix.shape[0], matrix.nnz * terms.nnz / max(1, terms.shape[0])
     at_once = max(1, int(count * PRODUCT_MULTIPLICATIONS_MAX / max(1, multiplications)))
-    if at_once >= count:
-        return Csr(matrix @ terms)
     parts = []
     for first in range(0, count, at_once):
         deadline.check("multiply the affine functions of a layer by its weights")
-        parts.append(matrix[first : first + at_once] @ terms)
-    return Csr(sparse.vstack(parts, format="csr"))
+        parts.append(matrix[first : first + at_once] @ terms if at_once < count else matrix @ terms)
+    product = Csr(parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr"))
+    product.sum_duplicates()
+    return product
 
 
 def _dense_product(matrix: Csr, samples: int, terms: Csr, variables: NDArray[Any]) -> Csr:
