@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -81,13 +82,7 @@ def propagate(
     do not fit into memory.
     """
     deadline = Deadline.after(time_limit)
-    refine: dict[str, list[Refinement]] = {
-        "interval": [],
-        "crown": [crown],
-        "alpha": [alpha],
-        "auto": [] if mode == "paper" else [_crown_in_time],
-    }
-    check_choice("the method", method, refine)
+    check_choice("the method", method, get_args(Method))
     region = region.fit(network.input_shape)
     if start is not None:
         start.check(network, region, gates)
@@ -95,9 +90,24 @@ def propagate(
     own = read_given(network, region, user.by_node)
     check_by_samples(network, region, gates if mode == "sound" else (), own, deadline)
     question = BoundsQuestion(network, region, tuple(gates), mode, start, own, user.replace, deadline)
+    return _by_method(question, method)
+
+
+def propagate_until_ctrl_c(
+    network: Network, region: Box, gates: Sequence[Gate], method: Method, deadline: Deadline, start: Bounds | None = None
+) -> Bounds:
+    """Return bounds as `propagate`; Ctrl-C ends that early, and what is proven by then is returned, with `Bounds.interrupted` True."""
+    region = region.fit(network.input_shape)
+    return _by_method(BoundsQuestion(network, region, tuple(gates), start=start, deadline=deadline, keeps=True), method)
+
+
+def _by_method(question: BoundsQuestion, method: Method) -> Bounds:
     if method == "alpha":  # the lines of CROWN are sometimes the better ones
         question = replace(question, start=sweep(question, [crown], "crown"))
-    return sweep(question, refine[method], method if method != "auto" else "crown" if refine["auto"] else "interval")
+    if method == "auto":
+        return sweep(question, *(([], "interval") if question.mode == "paper" else ([_crown_in_time], "crown")))
+    refine: dict[Method, list[Refinement]] = {"interval": [], "crown": [crown], "alpha": [alpha]}
+    return sweep(question, refine[method], method)
 
 
 def wanted_bounds(
@@ -116,7 +126,10 @@ def wanted_bounds(
 
 @dataclass(frozen=True, eq=False)
 class BoundsQuestion:
-    """Which bounds are wanted: the arguments of `propagate`."""
+    """Which bounds are wanted: the arguments of `propagate`.
+
+    If it ``keeps``, Ctrl-C ends the refinements, and the bounds so far are returned.
+    """
 
     network: Network
     region: Box
@@ -126,6 +139,7 @@ class BoundsQuestion:
     given: Mapping[str, Interval] = field(default_factory=dict)
     replace: bool = False
     deadline: Deadline = NO_DEADLINE
+    keeps: bool = False
 
     @property
     def sites(self) -> frozenset[str]:
@@ -149,13 +163,14 @@ class BoundsQuestion:
 def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -> Bounds:
     """Return bounds from one pass over all nodes: the interval rule, then the known bounds, then every refinement in turn.
 
-    After the deadline only the interval rule is used, and soon the bounds of the start alone; the result is then ``stopped``.  So that
-    there is a start, a pass with refinements and a deadline begins with interval bounds; raises `TimeLimitReached` if the time does not
-    suffice for these.
+    After the deadline, and after Ctrl-C, only the interval rule is used, and soon after the deadline the bounds of the start alone; the
+    result is then ``stopped``.  So that there is a start, a pass with refinements and a deadline begins with interval bounds; raises
+    `TimeLimitReached` if the time does not suffice for these.
     """
-    if question.start is None and refine and question.deadline != NO_DEADLINE:
+    if question.start is None and refine and (question.deadline != NO_DEADLINE or question.keeps):
         question = replace(question, start=sweep(question, (), "interval"))
     network, known, sites = question.network, question.known(), question.sites
+    known.interrupted = question.keeps and question.start is not None and question.start.interrupted
     check_memory(f"the bounds of {question.region.samples:,} samples at every node", _boxes_bytes(question), "give fewer samples")
     late = question.deadline.extended(INTERVAL_SECONDS_AFTER_DEADLINE)
     # nodes whose elements vary independently of each other: the interval rule of an affine layer is exact for them
@@ -168,12 +183,11 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
                 known.stopped = True
                 value = question.with_known(node.name, question.start.before_gate(node.name))
             else:
-                value = question.with_known(node.name, interval(node.layer, *(known.after[source] for source in node.inputs)))
+                value = _unbroken(question, known, partial(_by_intervals, question, known, node))
             exact = is_elementwise(node.layer) or (node.inputs[0] in independent and len(node.inputs) == 1 and is_exact(node.layer))
             skipped = exact or not refine or (question.replace and node.name in question.given) or known.late()
             for better in () if skipped else refine:
-                wanted = elements_to_tighten(known, node.name, value)
-                value = better(known, node, value, wanted) if wanted.any() else value
+                value = _unbroken(question, known, partial(_refined, better, known, node, value))
             if _stays_independent(node, network, independent) or not value.width.any():
                 independent.add(node.name)
             if node.name in sites:
@@ -184,6 +198,28 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
         add_warning(text)
     made = question.mode, method, known.stopped or known.interrupted, tuple(dict.fromkeys(simpler)), known.interrupted
     return Bounds(network, question.region, known.after, known.ungated, question.gates, *made)
+
+
+def _unbroken(question: BoundsQuestion, known: KnownBounds, compute: Callable[[], Interval]) -> Interval:
+    """Return what is computed, a second time after Ctrl-C if the question keeps its bounds: then nothing is refined any more."""
+    try:
+        return compute()
+    except KeyboardInterrupt:
+        if not question.keeps or known.interrupted:
+            raise
+        known.interrupted = True
+        return compute()
+
+
+def _by_intervals(question: BoundsQuestion, known: KnownBounds, node: Node) -> Interval:
+    return question.with_known(node.name, interval(node.layer, *(known.after[source] for source in node.inputs)))
+
+
+def _refined(better: Refinement, known: KnownBounds, node: Node, value: Interval) -> Interval:
+    if known.interrupted:
+        return value
+    wanted = elements_to_tighten(known, node.name, value)
+    return better(known, node, value, wanted) if wanted.any() else value
 
 
 def _boxes_bytes(question: BoundsQuestion) -> float:

@@ -85,7 +85,7 @@ def add_network(
     settings = EmbeddingSettings.of(formulation)
     deadline = Deadline.after(settings.time_limit)
     mode, own_bounds = (bounds, None) if isinstance(bounds, str | Bounds) else (settings.bounds, bounds)
-    known = as_network(network, x, feature_dim)
+    known = as_network(network, x, feature_dim, deadline)
     refuse_softmax(known)
     inputs = read_inputs(model, known, x, feature_dim)
     shared = [dim for dim in known.output.dims if dim in inputs.grid.dims]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mipnet.arrays import Ints
 from mipnet.embedding.sources import InputSource
-from mipnet.errors import DataError, InputError
+from mipnet.errors import DataError, InputError, meant
 from mipnet.network.given_arrays import label_order
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
 
@@ -44,7 +44,7 @@ def _checked(source: InputSource, network: Network, dims: tuple[str, ...]) -> tu
     sizes = source.sizes
     missing = [dim for dim in dims if dim not in sizes]
     if missing:
-        raise InputError(f"`feature_dim` is `{missing[0]}`; {source.what} has dimensions {_shown(sizes)}")
+        raise InputError(f"`feature_dim` is `{missing[0]}`; {source.what} has dimensions {_shown(sizes)}{meant(missing[0], sizes)}")
     found = tuple(sizes[dim] for dim in dims)
     if found != network.input_shape or len(set(dims)) < len(dims):
         raise InputError(

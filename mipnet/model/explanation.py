@@ -18,6 +18,7 @@ from mipnet.backend.rewrites import rewrite
 from mipnet.errors import MipnetError, UnboundedError, suggest_keywords
 from mipnet.formulations.block import INDICATOR_ROWS, SOS1_SETS, WINDOWS_PART, Block, Phases
 from mipnet.formulations.registry import is_affine
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import from_model
 
@@ -26,6 +27,9 @@ LOG_SUM_EXP_TERMS = "log-sum-exp terms"
 
 FEATURE_BY_KIND = {SOS1_SETS: Feature.SOS1, INDICATOR_ROWS: Feature.INDICATOR, LOG_SUM_EXP_TERMS: Feature.LOG_SUM_EXP}
 """The feature that a backend needs for each kind of special constraint."""
+
+EXPLAINING_WORK = "explain the program"
+"""What a time limit ends, in the words of `Deadline.check`."""
 
 
 @dataclass(frozen=True)
@@ -153,19 +157,22 @@ class Explanation:
 
 
 @suggest_keywords
-def explain(encoding: Encoding, backend: str | Backend | None = "highs") -> Explanation:
+def explain(encoding: Encoding, backend: str | Backend | None = "highs", time_limit: TimeLimit = None) -> Explanation:
     """Explain, per node, which formulation was chosen, why, and whether a backend supports it, gets it rewritten, or cannot take it.
 
         print(mn.explain(encoding, "scip"))
 
     With ``backend=None`` the explanation does not mention a backend.  Nothing is solved.  Raises `BackendMissing` if the backend is not
-    installed.
+    installed, and `TimeLimitReached` after ``time_limit`` seconds, None for no limit.
     """
+    deadline = Deadline.after(time_limit)
+    deadline.check(EXPLAINING_WORK)
     model, known = encoding.model, None if backend is None else get_backend(backend)
     program = from_model(model, [term for each in networks_in(model) for term in each.convex])
     owner = _owners(encoding, program)
     nodes = []
     for number, block in enumerate(encoding.blocks.values()):
+        deadline.check(EXPLAINING_WORK)
         node = Explained(
             name=block.node.name,
             layer=block.node.layer.label,
@@ -178,6 +185,7 @@ def explain(encoding: Encoding, backend: str | Backend | None = "highs") -> Expl
         )
         nodes.append(_with_backend(node, _special_constraints(program, owner == number), known))
     total = Size(program.columns, int(program.integer.sum()), len(program.rows))
+    deadline.check(EXPLAINING_WORK)
     rest = _with_backend(_rest(nodes, program, total), _special_constraints(program, owner < 0, convex=True), known)
     if known is None:
         return Explanation(tuple(nodes), rest, encoding.relaxed, total)

@@ -35,10 +35,15 @@ def gradient_bytes(network: Network) -> float:
     return GRADIENT_ELEMENT_BYTES * sum(size(node.shape) for node in network.nodes)
 
 
+def count_in_time(cost: int) -> int:
+    """Return how many samples are passed between two looks at the clock if one of them takes ``cost`` multiplications, at least one."""
+    return max(1, PASS_MULTIPLICATIONS_MAX // max(1, cost))
+
+
 def samples_at_once(network: Network, passes: int = 1) -> int:
     """Return how many samples are passed at once, at least one and no more than fit into memory.
 
     ``passes`` is the number of forward passes that each of them costs.
     """
-    in_time = max(1, PASS_MULTIPLICATIONS_MAX // (passes * multiplications(network)))
+    in_time = count_in_time(passes * multiplications(network))
     return count_in_memory(passes * PASS_ELEMENT_BYTES * sum(size(node.shape) for node in network.nodes), in_time)

@@ -16,12 +16,14 @@ import torch.nn.functional as F
 import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mipnet.errors import DataError, InputError, NetworkError, check_choice, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import find_gates
 from mipnet.network.given_arrays import align_samples, numbers
+from mipnet.network.pass_cost import count_in_time
 from mipnet.pruning.smaller.masks import Threshold
 from mipnet.pruning.smaller.surgery import as_masks, prune
 from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
@@ -209,6 +211,13 @@ def log_probabilities(outputs: Tensor) -> Tensor:
     return outputs.clamp(min=torch.finfo(outputs.dtype).tiny).log() if shares else outputs
 
 
+def _images_at_once(module: nn.Module, x: Tensor) -> int:
+    """Return how many images are passed at once so that the clock is asked often enough: few if the module is large."""
+    with FlopCounterMode(display=False) as counter:
+        module(x)
+    return count_in_time(counter.get_total_flops() // 2)
+
+
 @suggest_keywords
 @align_samples
 def evaluate(
@@ -223,7 +232,7 @@ def evaluate(
     module.eval()
     try:
         with torch.inference_mode():
-            for part in torch.split(x, batch):
+            for part in torch.split(x, min(batch, _images_at_once(module, x[:1]))):
                 deadline.check("run the module on all images")
                 parts.append(_logits(module, part, y))
     finally:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import check_file, one_line
 from mipnet.readers.file_bytes import PACKED_SUFFIXES
@@ -35,38 +36,56 @@ def suffix_of(path: str | Path) -> str:
 
 
 @suggest_keywords
-def read(path: str | Path, layers: Sequence[Mapping[str, Any]] | None = None, input_shape: Sequence[int] | None = None) -> Network:
+def read(
+    path: str | Path,
+    layers: Sequence[Mapping[str, Any]] | None = None,
+    input_shape: Sequence[int] | None = None,
+    time_limit: TimeLimit = None,
+) -> Network:
     """Read the network of a file, by the file's suffix.
 
     ``.pt2``                          a file of `torch.export.save`, see `read_pt2`
     ``.onnx``                         see `mipnet.readers.onnx_file.from_onnx`; also compressed (``.onnx.gz, .onnx.xz, .onnx.bz2``)
     ``.safetensors``, ``.pt, .pth``   weights, together with ``layers`` and ``input_shape``, see `build_module`
+
+    ``time_limit`` is in seconds of the whole call, None for no limit; what it does not end is said in `from_onnx`, `read_pt2` and
+    `mipnet.readers.torch.from_torch`.  Raises `NetworkError` for ``layers`` or ``input_shape`` where the file holds a whole network, and
+    `TimeLimitReached` at the end of the time.
     """
-    suffix = suffix_of(path)
+    suffix, deadline = suffix_of(path), Deadline.after(time_limit)
+    if suffix in NETWORK_SUFFIXES:
+        for name, given in (("layers", layers), ("input_shape", input_shape)):
+            if given is not None:
+                raise NetworkError(f"`{path}` holds a whole network, and `{name}` is for files of weights; leave it out").at(name)
     if suffix == ".pt2":
-        return read_pt2(path)
+        return read_pt2(path, deadline)
     if suffix in ONNX_SUFFIXES:
         from mipnet.readers.onnx_file import from_onnx
 
-        return from_onnx(path)
+        return from_onnx(path, deadline)
     if suffix not in WEIGHT_SUFFIXES:
         has = f"the suffix `{suffix}`" if suffix else "no suffix"
         raise UnsupportedError(f"`{path}` has {has}; expected .pt2, {', '.join((*ONNX_SUFFIXES, *WEIGHT_SUFFIXES))}")
-    return read_safetensors(path, layers, input_shape)
+    return read_safetensors(path, layers, input_shape, deadline)
 
 
-def read_safetensors(path: str | Path, layers: Sequence[Mapping[str, Any]] | None, input_shape: Sequence[int] | None) -> Network:
-    """Read the weights of a file and return the network of these inline layers; see `build_module`."""
+def read_safetensors(
+    path: str | Path, layers: Sequence[Mapping[str, Any]] | None, input_shape: Sequence[int] | None, time_limit: TimeLimit = None
+) -> Network:
+    """Read the weights of a file and return the network of these inline layers; see `build_module` and `read`."""
+    deadline = Deadline.after(time_limit)
     if not Path(path).is_file():
         raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     if layers is None or input_shape is None:
         missing = "layers" if layers is None else "input_shape"
         raise NetworkError(f"`{path}` holds weights only; give `{missing}`, or export the module with `torch.export.save` as .pt2")
     check_input_shape(input_shape)
+    deadline.check(f"read `{path}`")
     module, note = _built(layers, path)
+    deadline.check(f"read `{path}`")
     example = torch.zeros(1, *input_shape, dtype=next((each.dtype for each in module.parameters()), torch.float64))
     check_shapes(module, example)
-    network = from_torch(module, example)
+    network = from_torch(module, example, deadline)
     return network.with_notes(note) if note else network
 
 

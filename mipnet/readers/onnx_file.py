@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.errors import NetworkError, TimeLimitReached, UnsupportedError, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.graph import Network
 from mipnet.readers import onnx_ops, onnx_shapes, onnx_windows  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import check_file, one_line, reading
@@ -40,26 +41,28 @@ OUTPUT_DIFFERENCE_MAX = {False: 1e-3, True: 5e-2}
 
 
 @suggest_keywords
-def from_onnx(path: str | Path) -> Network:
+def from_onnx(path: str | Path, time_limit: TimeLimit = None) -> Network:
     """Read the network of an .onnx file, compressed or not, with float64 weights; it computes what the graph computes at batch size 1.
 
     The graph has one input and one output.  A first axis of length 1, or of variable length, is the sample axis; an input without
     such an axis is read as one sample.  Constants are folded, and a final softmax or log-softmax is taken off, see
     `Network.softmax`.  If onnxruntime is installed, the network is compared with it on random inputs.
 
+    ``time_limit`` is in seconds of the whole call, None for no limit; it does not end the single calls of onnx and of onnxruntime that take
+    the whole file (parsing, the checker, making a session): together about 1 s of CPU per 100 MB.  Raises `TimeLimitReached` at its end.
     Raises `UnsupportedError` for operators, attributes and types that mipnet does not have, naming the operator and its node.
     Raises `NetworkError` for broken files, for weights that are NaN, and if the network differs from the graph.
     """
-    path = Path(path)
-    loaded = _load(path)
+    path, deadline = Path(path), Deadline.after(time_limit)
+    loaded = _load(path, deadline)
     with reading(f"`{path}`", sum(math.prod(tensor.dims) for tensor in _tensors(loaded.model))):
-        reader = OnnxReader(loaded.model.graph, loaded.opset)
+        reader = OnnxReader(loaded.model.graph, loaded.opset, deadline)
         try:
             network = reader.network()
         except (UnsupportedError, NetworkError) as error:
             raise type(error)(f"`{path}`: {error}") from None
-        notes = _compare(loaded.original, network, path)
-        return network.with_notes(*notes, *weight_notes(network))
+        notes = _compare(loaded.original, network, path, deadline)
+        return network.with_notes(*notes, *weight_notes(network, deadline))
 
 
 class LoadedModel(NamedTuple):
@@ -70,7 +73,7 @@ class LoadedModel(NamedTuple):
     opset: int
 
 
-def _load(path: Path) -> LoadedModel:
+def _load(path: Path, deadline: Deadline = NO_DEADLINE) -> LoadedModel:
     """Return the checked model with its weights, and the version of its operators."""
     if find_spec("onnx") is None:
         raise UnsupportedError(f"`{path}` needs the package onnx, which is not installed: pip install mipnet[onnx]")
@@ -87,6 +90,7 @@ def _load(path: Path) -> LoadedModel:
         raise NetworkError(f"`{path}` is no ONNX file, or it is cut off ({one_line(error)}); export the network again") from None
     if not model.HasField("graph") or not model.graph.output:
         raise NetworkError(f"`{path}` holds no graph of ONNX; export the network again")
+    deadline.check(f"read `{path}`")
     opset = _opset(model, path, onnx.defs.onnx_opset_version())
     original = model
     if model.functions:
@@ -94,7 +98,9 @@ def _load(path: Path) -> LoadedModel:
     _refuse_unread(model, path)
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            deadline.check(f"read the weights of `{path}`")
             _load_external(tensor, path)
+    deadline.check(f"check `{path}`")
     checked = _checked(model, path)
     _refuse_missing(checked, opset, path)
     return LoadedModel(original, checked, opset)
@@ -211,13 +217,19 @@ def _load_external(tensor: TensorProto, path: Path) -> None:
     tensor.data_location = TensorProto.DEFAULT
 
 
-def _compare(model: ModelProto, network: Network, path: Path) -> list[str]:
+def _compare(model: ModelProto, network: Network, path: Path, deadline: Deadline = NO_DEADLINE) -> list[str]:
     """Raise `NetworkError` unless onnxruntime computes the same outputs; returns a note if onnxruntime cannot run the graph."""
+    work = f"compare the network of `{path}` with onnxruntime"
+    deadline.check(work)
     if find_spec("onnxruntime") is None or model.ByteSize() >= PROTOBUF_BYTES_MAX:
         return []
     x = np.random.default_rng(0).standard_normal((4, *network.input_shape))
     try:
-        wanted = open_session(model).run(x).reshape(4, -1)
+        session = open_session(model)
+        deadline.check(work)
+        wanted = session.run(x).reshape(4, -1)
+    except TimeLimitReached:
+        raise
     except Exception as error:
         return [f"not compared with onnxruntime, which cannot run it ({one_line(error)})"]
     if not np.isfinite(wanted).all():
@@ -225,6 +237,7 @@ def _compare(model: ModelProto, network: Network, path: Path) -> list[str]:
             f"`{path}` gives NaN or infinite outputs for random inputs in onnxruntime; its weights are too large for its number type"
         )
     half = any(each.type.tensor_type.elem_type in (10, 16) for each in model.graph.input)  # FLOAT16, BFLOAT16
+    deadline.check(work)
     found = network.outputs(x).reshape(4, -1)
     difference = np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max()) if found.shape == wanted.shape else np.inf
     if not difference <= OUTPUT_DIFFERENCE_MAX[half]:

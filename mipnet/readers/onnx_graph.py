@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.layers import Reshape
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import INPUT_NODE, Layer, Network, size
 from mipnet.readers.node_names import NodeNames
@@ -58,6 +59,7 @@ class OnnxReader:
 
     graph: GraphProto
     opset: int
+    deadline: Deadline = NO_DEADLINE
     values: dict[str, OnnxTensor | OnnxConstant] = field(default_factory=dict)
     layers: list[tuple[str, Layer, tuple[str, ...]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -76,6 +78,7 @@ class OnnxReader:
         out, softmax = self._take_off_softmax()
         for node in needed(self.graph, out):
             if node.output[0] not in self.values:
+                self.deadline.check(f"read {place(node)}")
                 self._read(node)
         found = self.values.get(out)
         if not isinstance(found, OnnxTensor):
@@ -87,6 +90,7 @@ class OnnxReader:
 
             found = OnnxCall(self, NodeProto(op_type="Identity"), {}).emit(Reshape(found.shape), found)
         self._note_rounding_casts()
+        self.deadline.check("put the layers together")
         layers = _ancestors(self.layers, found.name)
         return Network.build(one_sample(self.dims), layers, origins=self.names.origins, notes=self.notes, softmax=self.softmax)
 
@@ -101,6 +105,7 @@ class OnnxReader:
         from onnx import numpy_helper
 
         for each in self.graph.initializer:
+            self.deadline.check(f"read the initialiser `{each.name}`")
             try:
                 array = as_float64(numpy_helper.to_array(each))
             except Exception as error:

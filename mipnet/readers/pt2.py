@@ -19,7 +19,8 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from mipnet.errors import NetworkError, UnsupportedError
+from mipnet.errors import NetworkError, TimeLimitReached, UnsupportedError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import check_file, one_line, reading
 from mipnet.readers.torch import check_equal, quiet, silent, weight_notes
@@ -37,29 +38,31 @@ NAME_PATTERN = re.compile(r"[\w.]*")
 TREE_TYPES = {"builtins.tuple", "builtins.list", "builtins.dict"}
 
 
-def read_pt2(path: str | Path) -> Network:
+def read_pt2(path: str | Path, time_limit: TimeLimit = None) -> Network:
     """Read the network of a file that `torch.export.save` wrote (torch 2.8 or later), in float64.
 
     Raises `NetworkError` if the file is broken or not such an archive.  Raises `UnsupportedError` for operators that mipnet does not
-    have, and for archives that hold more than tensors and aten operators.
+    have, and for archives that hold more than tensors and aten operators.  Raises `TimeLimitReached` at the end of ``time_limit``, in
+    seconds of the whole call; it does not end `torch.export.load` itself.
     """
-    path = Path(path)
+    path, deadline = Path(path), Deadline.after(time_limit)
     if path.is_file():
         check_file(path, path.stat().st_size)
-    program = _load(path)
+    program = _load(path, deadline)
     with reading(f"`{path}`", sum(value.numel() for value in program.state_dict.values())):
         with quiet():
-            reader = TorchReader(program)
+            reader = TorchReader(program, deadline)
             network = reader.network()
             program = reader.program
-        check_equal(network, lambda x: _interpret(program, x), _sizes(program))
-        return network.with_notes(*weight_notes(network))
+        check_equal(network, lambda x: _interpret(program, x), _sizes(program), deadline)
+        return network.with_notes(*weight_notes(network, deadline))
 
 
-def _load(path: Path) -> ExportedProgram:
+def _load(path: Path, deadline: Deadline) -> ExportedProgram:
     if not path.is_file():
         raise NetworkError(f"no file `{path}`; expected a .pt2 file: {PT2_HINT}")
-    _inspect(path)
+    _inspect(path, deadline)
+    deadline.check(f"read `{path}`")
     try:
         with silent():
             return torch.export.load(path)
@@ -67,7 +70,7 @@ def _load(path: Path) -> ExportedProgram:
         raise NetworkError(f"`{path}` cannot be read ({one_line(error)}); {PT2_HINT}") from None
 
 
-def _inspect(path: Path) -> None:
+def _inspect(path: Path, deadline: Deadline = NO_DEADLINE) -> None:
     """Raise an error unless the archive holds only plain tensors and a graph of aten operators."""
     if not zipfile.is_zipfile(path):
         kind = "a pickle, which could run any code" if path.read_bytes()[:1] == b"\x80" else "no archive, or it is cut off"
@@ -79,11 +82,12 @@ def _inspect(path: Path) -> None:
                 raise NetworkError(f"`{path}` is cut off, or was put together from several archives; {PT2_HINT}")
             _inspect_names(path, names)
             for short, name in names.items():
+                deadline.check(f"inspect `{path}`")
                 if short.startswith("data/sample_inputs/"):
                     torch.load(io.BytesIO(archive.read(name)), weights_only=True)
                 elif short.endswith(".json"):
                     _inspect_graph(path, json.loads(archive.read(name)))
-    except (NetworkError, UnsupportedError):
+    except (NetworkError, UnsupportedError, TimeLimitReached):
         raise
     except Exception as error:
         raise NetworkError(f"`{path}` cannot be read ({one_line(error)}); {PT2_HINT}") from None

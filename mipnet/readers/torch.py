@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
 from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import Network
 from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
@@ -40,30 +41,37 @@ MODULE_DIFFERENCE_MAX = 1e-8
 
 
 @suggest_keywords
-def from_torch(module: nn.Module, example_input: ArrayLike | Tensor) -> Network:
+def from_torch(module: nn.Module, example_input: ArrayLike | Tensor, time_limit: TimeLimit = None) -> Network:
     """Read the network that a module computes in eval mode, with float64 weights; the module itself is not changed.
 
     ``example_input`` is an array or tensor of shape ``(samples, *shape of one sample)``; only its shape matters.  The name of a node
     is the path of its module, or its kind and a counter if there is no path or the path is a number; `Network.modules` holds the
     paths.  A final softmax or log-softmax is taken off, see `Network.softmax`.
 
+    ``time_limit`` is in seconds of the whole call, None for no limit; it does not end torch.export itself, which takes time by the number
+    of operators, not of weights.
+
     Raises `UnsupportedError` for operators that mipnet does not have and for modules that torch.export cannot trace.
     Raises `NetworkError` for weights that are NaN, and if the network differs from the module.  Raises `MemoryLimitReached` if its
-    weights would not fit into memory.
+    weights would not fit into memory, and `TimeLimitReached` at the end of the time.
     """
+    deadline, work = Deadline.after(time_limit), f"read the {type(module).__name__}"
     shape = _sample_shape(example_input)
     stored = (*module.parameters(), *module.buffers()) if isinstance(module, nn.Module) else ()
     parameters = sum(value.numel() for value in stored if not is_lazy(value))
     with reading(f"the {type(module).__name__}", parameters):
+        deadline.check(work)
         ours = _float64_copy(module)
+        deadline.check(work)
         batch = torch.zeros(EXPORT_SAMPLES, *shape, dtype=torch.float64)
         _check_forward(ours, batch)
         with quiet():
+            deadline.check(work)
             program = _export(ours, batch)
-            reader = TorchReader(program)
+            reader = TorchReader(program, deadline)
             network = reader.network()
-        check_equal(network, lambda x: ours(x.clone()), (1, 4))
-        return network.with_notes(*weight_notes(network))
+        check_equal(network, lambda x: ours(x.clone()), (1, 4), deadline)
+        return network.with_notes(*weight_notes(network, deadline))
 
 
 def _sample_shape(example: Any) -> tuple[int, ...]:
@@ -159,12 +167,15 @@ def silent() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def check_equal(network: Network, module: Callable[[Tensor], Any], sizes: tuple[int, ...]) -> None:
+def check_equal(network: Network, module: Callable[[Tensor], Any], sizes: tuple[int, ...], deadline: Deadline = NO_DEADLINE) -> None:
     """Raise `NetworkError` unless the network and the module agree on random batches of these sizes, in float64."""
+    work = "compare the network with the module that it was read from"
     generator = torch.Generator().manual_seed(0)
     for size in sizes:
         x = torch.randn(size, *network.input_shape, generator=generator, dtype=torch.float64)
+        deadline.check(work)
         wanted = _run(module, x)
+        deadline.check(work)
         found = torch.from_numpy(network.outputs(x))
         same_shape = isinstance(wanted, Tensor) and wanted.shape == found.shape
         error = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1)) if same_shape else float("inf")
@@ -176,13 +187,14 @@ def check_equal(network: Network, module: Callable[[Tensor], Any], sizes: tuple[
             )
 
 
-def weight_notes(network: Network) -> list[str]:
+def weight_notes(network: Network, deadline: Deadline = NO_DEADLINE) -> list[str]:
     """Return one note per layer whose weights are too small, or differ too much in size, for a solver's tolerances."""
     notes = []
     for node in network.nodes:
         if node.name != node.origin:
             continue
         for key, value in node.layer.weights().items():
+            deadline.check(f"look at the weights of `{node.name}`")
             sizes = value.abs().flatten()
             if not sizes.all():  # else a copy of millions of numbers is spared
                 sizes = sizes[sizes != 0]

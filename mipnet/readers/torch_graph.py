@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from mipnet.errors import UnsupportedError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import INPUT_NODE, Network, constant
 from mipnet.readers.conversion import Value, one_line
@@ -39,6 +40,7 @@ class TorchReader:
     """The reader of one exported program: the value of each graph node, the layers so far, and the names of nodes."""
 
     program: ExportedProgram
+    deadline: Deadline = NO_DEADLINE
     values: dict[fx.Node, Any] = field(default_factory=dict)
     layers: list[NamedLayer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -56,6 +58,7 @@ class TorchReader:
         out = self._take_off_softmax(out)
         for node in _needed(out):
             if node not in self.values:
+                self.deadline.check(f"read {place(node)}")
                 self.values[node] = self._read(node)
         if not isinstance(self.values[out], Value):
             raise UnsupportedError("the module's output does not depend on its input; expected a network")
@@ -72,6 +75,7 @@ class TorchReader:
             if spec.kind == InputKind.USER_INPUT:
                 inputs += [node] if "val" in node.meta and isinstance(node.meta["val"], Tensor) else []
             elif isinstance(stored.get(spec.target or ""), Tensor):
+                self.deadline.check(f"read the weights `{spec.target}`")
                 self.values[node] = TorchConstant(float64(stored[spec.target or ""]), frozenset({spec.target or ""}))
         outputs = [nodes.get(str(name)) for name in self.program.graph_signature.user_outputs]
         if len(inputs) != 1 or len(outputs) != 1 or outputs[0] is None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mipnet.errors import DataError, UnsupportedError, suggest_keywords
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.properties import Property
 from mipnet.readers.file_bytes import read_text
 from mipnet.readers.sexpr import Form, Group, Malformed, line_of, parse, shown
@@ -28,6 +29,9 @@ NORMAL_FORM_TERMS_MAX = 100_000
 """Largest number of terms of a disjunctive normal form."""
 
 VNNLIB_SUBSET = "mipnet reads <=, >=, <, >, =, and, or, not, => over +, -, *, / of X_i, Y_j and numbers"
+
+READING_WORK = "read the property"
+"""What a time limit ends, in the words of `Deadline.check`."""
 
 IGNORED_COMMANDS = ("set-logic", "set-info", "set-option", "check-sat", "get-model", "exit")
 """Commands of SMT-LIB that say nothing about the property."""
@@ -42,21 +46,24 @@ LinearSum = tuple[dict[Variable, float], float]
 
 
 @suggest_keywords
-def read_vnnlib(path: str | Path) -> Property:
+def read_vnnlib(path: str | Path, time_limit: TimeLimit = None) -> Property:
     """Read the property of a .vnnlib file, compressed (gzip, xz, bzip2) or not, with or without a byte order mark.
 
     Strict comparisons (``<``, ``>``) become strict rows of a `Clause` and open ends of a `Case`.
 
     Raises `DataError` if the file is missing or malformed, or if an input has no lower or no upper bound.  Raises `UnsupportedError`
-    for linear constraints over several inputs, and for rows with inputs and outputs.
+    for linear constraints over several inputs, and for rows with inputs and outputs.  Raises `TimeLimitReached` after ``time_limit``
+    seconds, None for no limit.
     """
-    return parse_vnnlib(read_text(Path(path), "a .vnnlib file", errors="replace"), f"`{path}`")
+    deadline = Deadline.after(time_limit)
+    return parse_vnnlib(read_text(Path(path), "a .vnnlib file", errors="replace"), f"`{path}`", deadline)
 
 
-def parse_vnnlib(text: str, name: str = "the property") -> Property:
+def parse_vnnlib(text: str, name: str = "the property", deadline: Deadline = NO_DEADLINE) -> Property:
     """Read the property that a text in VNN-LIB describes; errors call it ``name``."""
     text = text.removeprefix("\ufeff")
-    parser = _PropertyParser(text, name)
+    parser = _PropertyParser(text, name, deadline)
+    deadline.check(READING_WORK)
     try:
         forms = parse(text)
     except Malformed as error:
@@ -65,7 +72,8 @@ def parse_vnnlib(text: str, name: str = "the property") -> Property:
     (always,) = _conjunction(parser, [part for part in parts if len(part) == 1])
     inputs, outputs = (sum(kind == letter for kind, _ in parser.declared.values()) for letter in "XY")
     terms = _conjunction(parser, [part for part in parts if len(part) != 1])
-    return property_of_terms(always, terms, inputs, outputs, name)
+    deadline.check(READING_WORK)
+    return property_of_terms(always, terms, inputs, outputs, name, deadline)
 
 
 @dataclass(eq=False)
@@ -74,6 +82,7 @@ class _PropertyParser:
 
     text: str
     name: str
+    deadline: Deadline = NO_DEADLINE
     declared: dict[str, Variable] = field(default_factory=dict)
     place: int = 0
 
@@ -124,6 +133,7 @@ class _PropertyParser:
         """Return the disjunctive normal form of a formula, or of its negation."""
         if isinstance(form, str):
             self.fail(f"`{form[:40]}` stands where a formula is expected; {VNNLIB_SUBSET}")
+        self.deadline.check(READING_WORK)
         self.place = form.place
         match form.parts:
             case [Group() as only]:
@@ -238,5 +248,8 @@ def _conjunction(parser: _PropertyParser, parts: list[list[Term]]) -> list[Term]
     fixed = [part[0] for part in parts if len(part) == 1]
     bounds = tuple(bound for term in fixed for bound in term.bounds)
     rows = tuple(row for term in fixed for row in term.rows)
-    choices = product(*(part for part in parts if len(part) != 1))
-    return [Term(sum((t.bounds for t in chosen), bounds), sum((t.rows for t in chosen), rows)) for chosen in choices]
+    found = []
+    for chosen in product(*(part for part in parts if len(part) != 1)):
+        parser.deadline.check(READING_WORK)
+        found.append(Term(sum((t.bounds for t in chosen), bounds), sum((t.rows for t in chosen), rows)))
+    return found

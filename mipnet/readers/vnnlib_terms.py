@@ -10,8 +10,12 @@ import numpy as np
 
 from mipnet.arrays import Array, Mask
 from mipnet.errors import DataError
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
+
+PROPERTY_WORK = "make the cases of the property"
+"""What a time limit ends, in the words of `Deadline.check`."""
 
 
 class InputBound(NamedTuple):
@@ -39,7 +43,7 @@ class Term:
     rows: tuple[OutputRow, ...] = ()
 
 
-def property_of_terms(always: Term, terms: list[Term], inputs: int, outputs: int, name: str) -> Property:
+def property_of_terms(always: Term, terms: list[Term], inputs: int, outputs: int, name: str, deadline: Deadline = NO_DEADLINE) -> Property:
     """Return the property ``always and (terms[0] or terms[1] or ...)``: one case per set of bounds, one clause per term.
 
     Raises `DataError`, with the ``name`` of the property, if an input has no bound on one side, or if nothing is asserted of the outputs.
@@ -48,9 +52,11 @@ def property_of_terms(always: Term, terms: list[Term], inputs: int, outputs: int
     _tighten(ends, always)
     boxes: dict[tuple[InputBound, ...], list[Clause]] = {}
     for term in terms:
+        deadline.check(PROPERTY_WORK)
         boxes.setdefault(term.bounds, []).append(_clause(Term((), always.rows + term.rows), outputs))
     cases = []
     for number, (bounds, clauses) in enumerate(boxes.items()):
+        deadline.check(PROPERTY_WORK)
         own = ends.copy()
         _tighten(own, Term(bounds))
         _check_bounded(own, name + (f", box {number + 1} of {len(boxes)}" if len(boxes) > 1 else ""))

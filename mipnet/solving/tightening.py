@@ -23,7 +23,7 @@ from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import KnownBounds, ancestors, crown
 from mipnet.bounds.interval import Interval
-from mipnet.bounds.propagation import BoundsQuestion, Refinement, elements_to_tighten, propagate, sweep
+from mipnet.bounds.propagation import BoundsQuestion, elements_to_tighten, propagate_until_ctrl_c, sweep
 from mipnet.bounds.user_bounds import check_by_samples
 from mipnet.errors import InputError, SolverFailure, TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
@@ -107,17 +107,16 @@ def tighten(
         raise InputError(f"the method is `{method}`; expected `lp` or `mip` (`mipnet.propagate` knows the others)")
     deadline, region = Deadline.after(time_limit), region.fit(network.input_shape)
     if start is None:
-        start = propagate(network, region, gates, method="interval", time_limit=deadline)
-        try:
-            start = propagate(network, region, gates, method="alpha", start=start, time_limit=deadline.share(START_BOUNDS_TIME_SHARE))
-        except KeyboardInterrupt:
-            return replace(start, stopped=True, interrupted=True)
+        start = propagate_until_ctrl_c(network, region, gates, "interval", deadline)
+        start = propagate_until_ctrl_c(network, region, gates, "alpha", deadline.share(START_BOUNDS_TIME_SHARE), start)
+        if start.interrupted:
+            return start
     start.check(network, region, gates)
     settings = MipSettings.of(backend)
-    question = BoundsQuestion(network, region, tuple(gates), start=start, deadline=deadline)
+    question = BoundsQuestion(network, region, tuple(gates), start=start, deadline=deadline, keeps=True)
     run = run or TighteningRun()
     refinement = _Refinement(question, settings, method == "lp", Workers.of(run.workers), run.on_layer, deadline, _layers(question))
-    bounds = sweep(question, [until_ctrl_c(crown), until_ctrl_c(refinement.refine)], method)
+    bounds = sweep(question, [crown, refinement.refine], method)
     boxes = {node.name: bounds.before_gate(node.name) for node in network.nodes}
     try:
         check_by_samples(network, region, gates, boxes, deadline.at_least(CHECK_SECONDS_MIN))
@@ -128,21 +127,6 @@ def tighten(
     except InputError as error:
         raise SolverFailure(f"{settings.solver.name} contradicts a forward pass: {error}") from None
     return bounds
-
-
-def until_ctrl_c(refine: Refinement) -> Refinement:
-    """Return a refinement that leaves all boxes as they are once Ctrl-C has ended one."""
-
-    def call(known: KnownBounds, node: Node, box: Interval, wanted: Tensor) -> Interval:
-        if known.interrupted:
-            return box
-        try:
-            return refine(known, node, box, wanted)
-        except KeyboardInterrupt:
-            known.interrupted = True
-            return box
-
-    return call
 
 
 def _layers(question: BoundsQuestion) -> int:

@@ -39,15 +39,17 @@ class Oracle:
         return Oracle("torch", network.outputs, at_once=samples_at_once(network))
 
     @staticmethod
-    def of_file(path: str | Path, network: Network) -> Oracle:
+    def of_file(path: str | Path, network: Network, deadline: Deadline = NO_DEADLINE) -> Oracle:
         """Return an oracle that runs an .onnx file by onnxruntime, in the file's number type.
 
-        For other files, and if onnxruntime is missing or cannot run the file on a sample, it is that of `of`.
+        For other files, and if onnxruntime is missing or cannot run the file on a sample, it is that of `of`.  Raises
+        `TimeLimitReached` after the deadline.
         """
         if suffix_of(path) not in ONNX_SUFFIXES:
             return Oracle.of(network)
         from mipnet.readers.onnx_session import open_session
 
+        deadline.check(f"open `{path}` in onnxruntime")
         try:
             session = open_session(path)
             runs = session.run(np.zeros((1, *network.input_shape))).size == size(network.output_shape)

@@ -55,10 +55,16 @@ class Verdict:
     @property
     def bound(self) -> float:
         """The smallest proven bound: no clause has a smaller excess anywhere in the set.  Above 0, it is the margin of the proof."""
-        return min((finding.bound for finding in self.findings), default=float("inf"))
+        none = float("-inf" if self.status == "unknown" else "inf")
+        return min((finding.bound for finding in self.findings), default=none)
 
     @property
     def refuted(self) -> Mapping[str, int]:
         """The number of clauses that each stage refuted, in order of stages."""
         counted = Counter(finding.stage for finding in self.findings if finding.stage is not None)
         return {stage: counted[stage] for stage in STAGE_NAMES if stage in counted}
+
+
+def unread(backend: str, seconds: float, note: str) -> Verdict:
+    """Return the verdict ``unknown`` of a question that could not be read in the time given; ``note`` says what took it."""
+    return Verdict("unknown", None, (), None, None, None, seconds, 0, 0, backend, note=note)

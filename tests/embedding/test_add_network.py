@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from torch import nn
 
 import mipnet as mn
 from mipnet.errors import DataError, InputError, UnboundedError, UnsupportedError
@@ -83,6 +84,23 @@ def test_a_wrong_feature_dim_is_refused(given: Any, message: str) -> None:
     model = linopy.Model()
     with pytest.raises(InputError, match=message):
         mn.add_network(model, network(), variable(model, time=2, what=3), feature_dim=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("time", r"^`feature_dim` is `time` of variable `x`, of length 5; the Sequential takes 3 features$"),
+        ("whta", r"^`feature_dim` is `whta`; variable `x` has dimensions \(time: 5, what: 3\); did you mean `what`\?$"),
+        (("time", "what"), r"`aten.linear.default`.*acts on the last axis of \(5, 3\)"),
+    ],
+)
+def test_a_wrong_feature_dim_of_a_module_is_refused_in_the_words_of_the_user(given: Any, message: str) -> None:
+    model, module = linopy.Model(), nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    with pytest.raises(InputError, match=message):
+        mn.add_network(model, module, variable(model, time=5, what=3), feature_dim=given)
+    picture = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    with pytest.raises(InputError, match=r"^`feature_dim` is `time` of variable `x`, of length 5; .*its forward fails .*conv2d"):
+        mn.add_network(model, picture, variable(model, time=5, what=3), feature_dim="time")
 
 
 def test_features_are_matched_with_the_networks_names() -> None:

@@ -180,11 +180,17 @@ def test_learning_ends_with_the_time(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["activation", *(pytest.param(each, marks=pytest.mark.sweep) for each in ("taylor", "fisher", "snip", "sipp", "pfp"))]
+    "name",
+    [
+        *("activation", "group"),
+        *(pytest.param(each, marks=pytest.mark.sweep) for each in ("taylor", "fisher", "snip", "sipp", "pfp", "torch-pruning")),
+    ],
 )
 def test_scores_of_rivals_end_with_the_time(name, monkeypatch):
     asked = question(relu_mlp, 3)
     gates, images = mn.find_gates(asked.network), np.repeat(np.asarray(asked.images), 400, axis=0)
+    if name == "torch-pruning":
+        pytest.importorskip("torch_pruning")
     score = partial(get_rival(name).scores, asked.network, gates, images, np.zeros(len(images), int))
     clock = TickingClock(monkeypatch)
     with scored_until(Deadline(clock.now + 2)), pytest.raises(TimeLimitReached, match="score the units"):
@@ -217,6 +223,7 @@ IN_PARTS = {
     "curvature": lambda asked, x, y, end: mn.prune_stepwise(asked.network, x, y, shares=(0.1,), time_limit=end),
     "freeze": lambda asked, x, y, end: freeze(asked.network, mn.find_gates(asked.network), x, end),
     "scores": lambda asked, x, y, end: scored(asked, x, y, end),
+    "evaluate": lambda asked, x, y, end: evaluate(nn.Linear(x.shape[1], len(y)).double(), x, y, time_limit=end),
 }
 
 

@@ -15,6 +15,8 @@ import pytest
 import mipnet as mn
 from mipnet.app.cli.main import main
 from mipnet.app.runs import bounds as bounds_run
+from mipnet.bounds import propagation
+from mipnet.limits.deadline import NO_DEADLINE
 from mipnet.solving import tightening
 from mipnet.verification import distortion_search, margin
 from mipnet.verification.two_networks import agreement, compression
@@ -172,6 +174,30 @@ def test_programs_that_had_ended_are_kept(monkeypatch):
     one, other = (each.after["fc3"] for each in (whole, found))
     np.testing.assert_allclose(one.lower[0], other.lower[0], atol=1e-6)
     assert float(other.width[1:].sum()) > float(one.width[1:].sum())
+
+
+@pytest.mark.parametrize("method", ["crown", pytest.param("alpha", marks=pytest.mark.sweep)])
+def test_layers_that_are_bounded_keep_their_bounds(monkeypatch, method):
+    """Ctrl-C in the last layer: the layers before have the bounds of the method, and the last one those by intervals from these."""
+    net, region = network(0), mn.LInf(np.repeat([[0.0], [0.1], [0.2]], 3, axis=1), 0.5)
+    whole, plain = mn.propagate(net, region, method=method), getattr(propagation, method)
+    loose = mn.propagate(net, region, method="interval")
+
+    def interrupted(known, node, box, wanted):
+        if node.name == "fc3":
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(known, node, box, wanted)
+
+    monkeypatch.setattr(propagation, method, interrupted)
+    found = propagation.propagate_until_ctrl_c(net, region, (), method, NO_DEADLINE)
+    assert (found.interrupted, found.stopped, found.method) == (True, True, method)
+    for name in ("fc1", "fc2"):
+        np.testing.assert_array_equal(found.after[name].lower, whole.after[name].lower)
+        np.testing.assert_array_equal(found.after[name].upper, whole.after[name].upper)
+    assert (whole.width()["fc2"] < loose.width()["fc2"]) & (found.width()["fc3"] < loose.width()["fc3"])
+    assert found.width()["fc3"] >= whole.width()["fc3"]
+    with pytest.raises(KeyboardInterrupt):
+        mn.propagate(net, region, method=method)
 
 
 def test_bounds(monkeypatch, capsys):

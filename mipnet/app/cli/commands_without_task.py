@@ -36,7 +36,7 @@ def inspect(
         if set_:
             raise InputError(f"--set changes keys of a YAML file, and `{file}` is a network; leave it out")
         with limited_memory(memory_limit):
-            description = describe(read(file))
+            description = describe(read(file, time_limit=time_limit))
     else:
         spec = load_file(SolveFile, file, [*(set_ or []), *option_overrides({"solve.memory_limit": memory_limit})])
         with limited_memory(spec.solve.memory_limit):

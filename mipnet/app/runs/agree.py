@@ -23,9 +23,9 @@ from mipnet.verification.two_networks.agreement import agree, agree_on_class
 def run_agreement(file: AgreeFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the largest difference of the two networks of a file over its input set, or that they name the same class."""
     given, asked, deadline = file.solve, file.agree, Deadline.after(file.solve.time_limit)
-    settings, network = solver_settings(file), read_network(file)
+    settings, network = solver_settings(file), read_network(file, deadline)
     region = read_input_set(file, network, deadline)
-    second = read_network(file, "second")
+    second = read_network(file, deadline, "second")
     with file.blame("second"):
         if asked.about == "class":
             found = agree_on_class(network, second, region, margin=asked.margin, backend=settings, time_limit=deadline, seed=given.seed)

@@ -12,7 +12,7 @@ from mipnet.app.runs.inputs import read_data, read_network
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Method
-from mipnet.bounds.propagation import propagate
+from mipnet.bounds.propagation import propagate, propagate_until_ctrl_c
 from mipnet.errors import check_choice
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.gates import Gate, find_gates
@@ -54,11 +54,11 @@ def compute_bounds(
     ``gated`` says whether the bounds hold for every score of the gates.  If it is None, they do exactly if there is no ``epsilon``:
     without gates, the bounds of single images are the values themselves.  ``time_limit`` is in seconds of the whole call, reading
     included, None for no limit; at its end, `Bounds.stopped` is True.  ``on_layer`` takes a line per layer of `lp` and `mip`.
-    Ctrl-C before there are any bounds by the method returns those by intervals.
+    Ctrl-C ends the method: the bounds proven by then are returned, layer by layer, and those by intervals of the other layers.
     """
     deadline = Deadline.after(time_limit)
     check_choice("the method", method, BOUND_METHODS)
-    network = read_network(file)
+    network = read_network(file, deadline)
     with file.blame("gates"):
         gates = find_gates(network, file.gates.layers) if gated or (gated is None and epsilon is None) else ()
     with file.blame("data"):
@@ -67,7 +67,7 @@ def compute_bounds(
     began, interrupted = time.perf_counter(), False
     try:
         bounds = _bounds(file, network, region, gates, method, deadline, on_layer)
-    except KeyboardInterrupt:  # those by intervals take some forward passes
+    except KeyboardInterrupt:  # before there are any; those by intervals take some forward passes
         bounds, interrupted = propagate(network, region, gates, method="interval"), True
     scores = f", any scores of {', '.join(gate.name for gate in gates)}" if gates else ""
     logits = "" if network.softmax is None else f"; those of the output are of the logits, before the {network.softmax.kind}"
@@ -86,7 +86,7 @@ def _bounds(
     if method == "lp" or method == "mip":
         run = TighteningRun(on_layer=on_layer)
         return tighten(network, region, gates, method=method, backend=file.solve.backend, time_limit=deadline, run=run)
-    return propagate(network, region, gates, method=method, time_limit=deadline)
+    return propagate_until_ctrl_c(network, region, gates, method, deadline)
 
 
 def input_set(images: Array, epsilon: float | None) -> tuple[Box, str]:

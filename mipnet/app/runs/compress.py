@@ -40,7 +40,7 @@ def run_compression(file: CompressFile, listener: RunListener | None = None, *, 
 
 def _run(file: CompressFile, target: Path | None) -> TaskResult:
     given, deadline = file.solve, Deadline.after(file.solve.time_limit)
-    settings, network = solver_settings(file), read_network(file)
+    settings, network = solver_settings(file), read_network(file, deadline)
     region = read_input_set(file, network, deadline)
     with file.blame("network"):
         found = compress(network, region, backend=settings, time_limit=deadline, seed=given.seed)

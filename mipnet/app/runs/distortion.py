@@ -24,7 +24,7 @@ def run_distortion(file: DistortionFile, listener: RunListener | None = None, *,
     With ``resume`` the search goes on from what an earlier run has found.
     """
     given, region, deadline = file.solve, file.region, Deadline.after(file.solve.time_limit)
-    solver, network = solver_settings(file), read_network(file)
+    solver, network = solver_settings(file), read_network(file, deadline)
     image, own = read_image(file, region, network, deadline)
     with resumable(file, resume), file.blame("robust"):
         found = minimum_distortion(

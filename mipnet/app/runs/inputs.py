@@ -28,7 +28,7 @@ from mipnet.pruning.importance.paper_bounds import PaperBounds
 from mipnet.pruning.importance.program import Importance
 from mipnet.pruning.importance.reduced_program import ReducedProgram
 from mipnet.readers.data import Dataset, load, select
-from mipnet.readers.files import NETWORK_SUFFIXES, read, suffix_of
+from mipnet.readers.files import read
 from mipnet.verification.robustness import clipped_ball
 
 READ_IMAGES_AT_ONCE = 1024
@@ -56,7 +56,7 @@ class ImportanceInputs:
 
 def read_inputs(file: SolveFile, deadline: Deadline = NO_DEADLINE) -> ImportanceInputs:
     """Read the network and the images of a file, and return its importance question; raises `TimeLimitReached` if the time ends before."""
-    network = read_network(file)
+    network = read_network(file, deadline)
     with file.blame("gates"):
         find_gates(network, file.gates.layers)
     with file.blame("data"):
@@ -117,15 +117,13 @@ def installed_backend(file: SolveFile) -> Backend | None:
         return None
 
 
-def read_network(file: NetworkFile, key: str = "network") -> Network:
-    """Read the network under a key of a file; raises `NetworkError` naming the place in the file."""
+def read_network(file: NetworkFile, deadline: Deadline = NO_DEADLINE, key: str = "network") -> Network:
+    """Read the network under a key of a file; raises `NetworkError` naming the place in the file, and `TimeLimitReached`."""
     given: NetworkSpec = getattr(file, key)
     path = file.path(given.file)
     with file.blame(key):
-        if suffix_of(path) in NETWORK_SUFFIXES and (given.layers or given.input_shape):
-            raise NetworkError(f"`{path}` holds a whole network; leave `layers` and `input_shape` out")
         try:
-            return _with_outputs(read(path, given.layers, given.input_shape), given)
+            return _with_outputs(read(path, given.layers, given.input_shape, deadline), given)
         except RuntimeError as error:  # torch raises it where memory does not suffice
             raise NetworkError(f"`{path}` cannot be run on an input of shape {given.input_shape} ({shown(str(error))})") from None
 

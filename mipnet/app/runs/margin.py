@@ -17,7 +17,7 @@ from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 def run_margin(file: MarginFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the largest margin of another class over the class of the image, over the region of a file."""
     given, deadline = file.solve, Deadline.after(file.solve.time_limit)
-    settings, network = solver_settings(file), read_network(file)
+    settings, network = solver_settings(file), read_network(file, deadline)
     region, own = read_region(file, file.region, network, deadline)
     classes = classes_of(file, own)
     with file.blame("robust"):

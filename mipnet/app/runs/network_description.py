@@ -10,7 +10,7 @@ from mipnet.app.runs.inputs import build_program, installed_backend, read_inputs
 from mipnet.app.runs.result import plain
 from mipnet.backend import Backend
 from mipnet.errors import TimeLimitReached
-from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.model.encoding import Encoding
 from mipnet.model.explanation import explain
 from mipnet.model.to_program import from_model
@@ -28,17 +28,19 @@ def describe_file(file: SolveFile, time_limit: TimeLimit = None) -> dict[str, An
     inputs = read_inputs(file, deadline)
     try:
         program = build_program(file, inputs, deadline)
-        deadline.check("describe the program")
-        return describe(inputs.network, program, installed_backend(file))
+        return describe(inputs.network, program, installed_backend(file), deadline)
     except TimeLimitReached as error:
         found = describe(inputs.network)
         return found | {"notes": [*found["notes"], f"the program is not shown: {error}"]}
 
 
-def describe(network: Network, problem: Encoding | ReducedProgram | None = None, backend: Backend | None = None) -> dict[str, Any]:
+def describe(
+    network: Network, problem: Encoding | ReducedProgram | None = None, backend: Backend | None = None, deadline: Deadline = NO_DEADLINE
+) -> dict[str, Any]:
     """Return a network as plain data: its nodes and gates, and of a program its size, unstable units, and the formulation of each node.
 
-    With a ``backend``, the data says how the backend rewrites the program.
+    With a ``backend``, the data says how the backend rewrites the program.  Raises `TimeLimitReached` at the
+    deadline.
     """
     gates = problem.gates if problem else find_gates(network)
     unstable = problem.bounds.unstable() if isinstance(problem, Encoding) else {}
@@ -51,10 +53,12 @@ def describe(network: Network, problem: Encoding | ReducedProgram | None = None,
         "softmax": None if network.softmax is None else {"kind": network.softmax.kind, "axes": list(network.softmax.axes)},
         "notes": list(network.notes),
     }
+    if problem is not None:
+        deadline.check("describe the program")
     if isinstance(problem, Encoding):
         size = from_model(problem.model, problem.convex).size
         data["program"] = {"size": size, "samples": problem.region.samples, "bounds": problem.bounds.mode, "unstable": unstable}
-        data["explanation"] = plain(asdict(explain(problem, backend)))
+        data["explanation"] = plain(asdict(explain(problem, backend, deadline)))
     elif problem is not None:
         data["program"] = {"size": problem.program.size, "samples": len(problem.frozen.images), "bounds": "paper", "unstable": {}}
     return data

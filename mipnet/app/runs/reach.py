@@ -29,7 +29,7 @@ def _check_lengths(rows: Sequence[Sequence[float]], outputs: int) -> None:
 def run_reach(file: ReachFile, listener: RunListener | None = None) -> TaskResult:
     """Certify the smallest and the largest value of each output, or of each direction, over the input set of a file."""
     given, deadline = file.solve, Deadline.after(file.solve.time_limit)
-    settings, network = solver_settings(file), read_network(file)
+    settings, network = solver_settings(file), read_network(file, deadline)
     region = read_input_set(file, network, deadline)
     with file.blame("directions"):
         _check_lengths(file.directions or (), size(network.output_shape))

@@ -15,6 +15,7 @@ from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import exit_status
 from mipnet.app.runs.vnncomp import VerificationQuestion, result_text, result_word, verdict_record
 from mipnet.backend import Backend, get_backend
+from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.result_warnings import collected_warnings
 from mipnet.network.graph import Network, size
@@ -23,7 +24,7 @@ from mipnet.readers.vnnlib import read_vnnlib
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.robustness import Classes, class_change_property
-from mipnet.verification.verdict import Verdict
+from mipnet.verification.verdict import Verdict, unread
 from mipnet.verification.verify import check_property, verify
 
 
@@ -69,7 +70,11 @@ def run_verification(file: VerifyFile, listener: RunListener | None = None) -> V
     check_output(file)
     backend, second = checked_backend(file, given.backend, given.options), find_second_backend(file)
     with collected_warnings() as said:
-        question = read_verification(file, deadline)
+        try:
+            question = read_verification(file, deadline)
+        except TimeLimitReached as error:
+            verdict = unread(backend.name, time.monotonic() - began, str(error))
+            return VerifyRun(file, verdict, result_word(verdict, given.time_limit))
     verdict = verify(
         question.network,
         question.property,
@@ -92,15 +97,15 @@ def find_second_backend(file: VerifyFile) -> Backend | None:
 
 def read_verification(file: VerifyFile, deadline: Deadline = NO_DEADLINE) -> VerificationQuestion:
     """Read the network and the property of a file."""
-    network, source = read_network(file), file.property_source
+    network, source = read_network(file, deadline), file.property_source
     if isinstance(source, RegionSpec):
         found = robustness_of(file, source, network, deadline)
     else:
         with file.blame("property"):
-            found = read_vnnlib(file.path(source))
+            found = read_vnnlib(file.path(source), deadline)
             check_property(network, found)
     whole = file.network.outputs == "file"  # the file itself has no outputs before its softmax
-    oracle = Oracle.of_file(file.path(file.network.file), network) if whole else Oracle.of(network)
+    oracle = Oracle.of_file(file.path(file.network.file), network, deadline) if whole else Oracle.of(network)
     return VerificationQuestion(network, found, oracle)
 
 

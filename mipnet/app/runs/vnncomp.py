@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import Network
 from mipnet.network.properties import Property
 from mipnet.readers.files import read
@@ -32,12 +33,12 @@ class VerificationQuestion:
     oracle: Oracle
 
 
-def read_question(network_file: str | Path, property_file: str | Path) -> VerificationQuestion:
+def read_question(network_file: str | Path, property_file: str | Path, deadline: Deadline = NO_DEADLINE) -> VerificationQuestion:
     """Read a network and a property, such as net.onnx and prop.vnnlib; raises an error as `check_property` unless they fit."""
-    network = read(network_file)
-    found = read_vnnlib(property_file)
+    network = read(network_file, time_limit=deadline)
+    found = read_vnnlib(property_file, deadline)
     check_property(network, found)
-    return VerificationQuestion(network, found, Oracle.of_file(network_file, network))
+    return VerificationQuestion(network, found, Oracle.of_file(network_file, network, deadline))
 
 
 def result_word(verdict: Verdict, time_limit: float | None) -> str:

@@ -17,12 +17,12 @@ from pathlib import Path
 from mipnet.app.runs.results_table import COUNTEREXAMPLES_FOLDER, InstanceResult, append, open_table, own_table
 from mipnet.app.runs.vnncomp import read_question, result_text, result_word
 from mipnet.backend import get_backend
-from mipnet.errors import DataError, InputError
+from mipnet.errors import DataError, InputError, TimeLimitReached
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.disk import write_whole
 from mipnet.readers.file_bytes import PACKED_SUFFIXES, read_text
 from mipnet.solving.parallel import run_all
-from mipnet.verification.verdict import Verdict
+from mipnet.verification.verdict import Verdict, unread
 from mipnet.verification.verify import verify
 from mipnet.version import __version__
 
@@ -147,7 +147,10 @@ def run_instances(
 def verify_files(network: Path, property_file: Path, settings: VerifySettings, limit: float, on_stage: OnStage | None = None) -> Verdict:
     """Return the verdict on the property of two files; its seconds and the limit include the time to read them."""
     began, deadline = time.monotonic(), Deadline.after(limit)
-    found = read_question(network, property_file)
+    try:
+        found = read_question(network, property_file, deadline)
+    except TimeLimitReached as error:
+        return unread(settings.backend, time.monotonic() - began, str(error))
     verdict = verify(
         found.network,
         found.property,

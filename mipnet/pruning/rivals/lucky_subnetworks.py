@@ -102,7 +102,8 @@ def lucky(
     if not seeds or any(seed not in states for seed in seeds):
         raise InputError(f"seeds are {list(seeds)} and initial states are given for {list(states)}; expected one for each seed")
     deadline = Deadline.after(settings.time_limit)
-    how, network = replace(settings.changed(epochs=epochs), time_limit=deadline), from_torch(module, torch.zeros(1, *train_data.shape))
+    how = replace(settings.changed(epochs=epochs), time_limit=deadline)
+    network = from_torch(module, torch.zeros(1, *train_data.shape), deadline)
     gates = find_gates(network)
     fixed = as_masks(network, gates, masks)
     data = {"train_data": (train_data.images, train_data.labels), "test_data": (test_data.images, test_data.labels)}

@@ -157,7 +157,7 @@ def learn(
         torch.manual_seed(seed)
         ours = copied(module) if isinstance(module, nn.Module) else module()
         x = torch.as_tensor(numbers(images, "the array of images")).to(next(ours.parameters()).dtype)
-        network = from_torch(ours, x[:1])
+        network = from_torch(ours, x[:1], deadline)
         check_images(network, x)
         gates = find_gates(network)
         prices = _prices(gates, log_g)

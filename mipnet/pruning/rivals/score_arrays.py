@@ -38,6 +38,11 @@ def scored_until(deadline: Deadline) -> Iterator[None]:
         _deadline.reset(token)
 
 
+def check_time() -> None:
+    """Raise `TimeLimitReached` after the deadline of `scored_until`."""
+    _deadline.get().check("score the units")
+
+
 def check_gates(gates: Sequence[Gate]) -> None:
     """Raise `InputError` if there is nothing to score."""
     if not gates:
@@ -78,5 +83,5 @@ def images_at_once(network: Network, most: int, more: float = 0.0) -> int:
 def slices(count: int, step: int) -> Iterator[slice]:
     """Yield ``range(count)`` in slices of at most ``step``; raises `TimeLimitReached` after the deadline of `scored_until`."""
     for a, b in pairwise([*range(0, count, max(1, step)), count]):
-        _deadline.get().check("score the units")
+        check_time()
         yield slice(a, b)

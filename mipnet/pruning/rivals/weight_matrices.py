@@ -18,7 +18,7 @@ from mipnet.errors import UnsupportedError
 from mipnet.layers import Add, BatchNorm, Conv2d, Dense
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Layer, Network, Node, size
-from mipnet.pruning.rivals.score_arrays import slices
+from mipnet.pruning.rivals.score_arrays import check_time, slices
 from mipnet.pruning.smaller.constant_elements import REARRANGING_LAYERS
 
 PATCH_NUMBER_BYTES = 32
@@ -81,6 +81,7 @@ def _trace(network: Network, gate: Gate, units: Tensor) -> dict[str, Tensor]:
     marked: dict[str, Tensor] = {}
     found: dict[str, Tensor] = {}
     for node in network.nodes:
+        check_time()
         if any(name in marked for name in node.inputs):
             empty = [torch.zeros(len(units), *network.shape_of(name), dtype=torch.float64) for name in node.inputs]
             read = [marked.get(name, none) for name, none in zip(node.inputs, empty, strict=True)]

@@ -152,7 +152,7 @@ def compress(
     """
     began, deadline = time.monotonic(), Deadline.after(time_limit)
     if isinstance(network, nn.Module):
-        network = from_torch(network, torch.tensor(region.centre if region.lower.ndim > 1 else region.centre[None]))
+        network = from_torch(network, torch.tensor(region.centre if region.lower.ndim > 1 else region.centre[None]), deadline)
     region = one_box(network, region)
     check_tolerance(within)
     settings, shares = MipSettings.of(backend), COMPRESSION_TIME_SHARES

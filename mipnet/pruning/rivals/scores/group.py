@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from mipnet.network.gates import Gate, path_to_site
 from mipnet.network.graph import Network
 from mipnet.pruning.rivals.registry import rival
-from mipnet.pruning.rivals.score_arrays import as_scores, check_gates
+from mipnet.pruning.rivals.score_arrays import as_scores, check_gates, check_time
 from mipnet.pruning.rivals.weight_matrices import batch_norms, incoming, matrix, outgoing, weight_nodes
 
 
@@ -24,9 +24,12 @@ def group(network: Network, gates: Sequence[Gate], images: ArrayLike, labels: Ar
     by one.  Images and labels are not used.
     """
     check_gates(gates)
-    squares = {node.name: matrix(node.layer) ** 2 for node in weight_nodes(network)}
-    found = {}
+    squares, found = {}, {}
+    for node in weight_nodes(network):
+        check_time()
+        squares[node.name] = matrix(node.layer) ** 2
     for gate in gates:
+        check_time()
         norms = batch_norms(network, path_to_site(network, network[gate.nodes[0]]))
         own = incoming(network, gate, 2) + sum(n.factor**2 + n.shift**2 for n in norms)
         found[gate.name] = (own + outgoing(network, gate, squares, "sum")).sqrt()

@@ -19,7 +19,7 @@ from mipnet.layers import BatchNorm, Conv2d, Dense
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node
 from mipnet.pruning.rivals.registry import rival
-from mipnet.pruning.rivals.score_arrays import as_scores, check_gates
+from mipnet.pruning.rivals.score_arrays import as_scores, check_gates, check_time
 from mipnet.pruning.rivals.weight_matrices import weight_nodes
 
 
@@ -31,6 +31,7 @@ class NetworkModule(nn.Module):
         self.network = network
         self.parts: dict[str, nn.Module] = {}
         for node in network.nodes:
+            check_time()
             if node.origin not in self.parts and (part := _part(node)) is not None:
                 self.parts[node.origin] = part.double().eval()
         self.listed = nn.ModuleList(self.parts.values())
@@ -90,13 +91,16 @@ def torch_pruning(
 
     check_gates(gates)
     weight_nodes(network)
+    check_time()
     module = NetworkModule(network)
+    check_time()
     graph = tp.DependencyGraph().build_dependency(
         module, example_inputs=torch.zeros(1, *network.input_shape, dtype=torch.float64), verbose=False
     )
     importance = tp.importance.GroupMagnitudeImportance(p=p, group_reduction=reduction)
     found = {}
     for gate in gates:
+        check_time()
         part = module.parts[network[gate.nodes[0]].origin]
         remove = tp.prune_conv_out_channels if isinstance(part, nn.Conv2d) else tp.prune_linear_out_channels
         scores = importance(graph.get_pruning_group(part, remove, idxs=list(range(gate.units))))
