@@ -65,6 +65,7 @@ def test_the_example(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> Non
     assert record["beaten"]["0.5"]["random"]
 
 
+@pytest.mark.sweep
 def test_json_is_what_is_written_and_the_written_file_runs_again(capsys: pytest.CaptureFixture[str], elsewhere: Path) -> None:
     assert main(["compare", str(EXAMPLE), *SMALL, "--output", "out", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

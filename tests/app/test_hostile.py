@@ -35,7 +35,7 @@ from mipnet.app.cli.main import main
 from mipnet.app.runs import reach as reach_run
 from mipnet.app.runs import solve as solve_run
 from mipnet.app.tasks import TASKS_BY_NAME
-from tests.sweep import marked
+from tests.sweep import marked, sweep
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="named pipes and limits of Unix")
 
@@ -448,7 +448,7 @@ FULL: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", sweep(FULL, every=3))
 def test_a_full_disk(name: str, tmp_path: Path) -> None:
     """The file is named, the exit status is 1, and nothing is left but parts that are complete."""
     place = str(tmp_path / ("x.pt2" if name == "compress" else "x.npz"))

@@ -307,6 +307,7 @@ def test_a_damaged_part_is_none(tmp_path: Path, stopped: Path, damage: Callable[
         assert list(store.finished(range(10))) == [0, 2]
 
 
+@pytest.mark.sweep
 def test_a_damaged_part_is_solved_again(tmp_path: Path, stopped: Path) -> None:
     (stopped / "part-1.json").write_text("[]")
     with pytest.warns(RuntimeWarning, match=r"part-1\.json` or its arrays are damaged"):
@@ -443,6 +444,7 @@ def test_a_part_without_a_point_is_a_part(tmp_path: Path) -> None:
         assert (kept.result.bound, kept.result.gap, kept.result.status) == (-math.inf, math.inf, part.result.status)
 
 
+@pytest.mark.sweep
 def test_layers_are_taken_up_too(tmp_path: Path) -> None:
     more = ("solve.decouple=layer", "data.holdout=none")
     spec = load_spec(EXAMPLES / "digits.yaml", sets(tmp_path, *more))

@@ -136,6 +136,7 @@ def test_a_path_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert not Path("run.parts").exists()
 
 
+@pytest.mark.sweep
 def test_a_comparison_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("compare") == 0
     whole = result()

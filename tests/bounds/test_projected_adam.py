@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from mipnet.bounds.projected_adam import AdamVariable, ProjectedAdam
@@ -34,6 +35,7 @@ def test_steps_are_those_of_torch() -> None:
     assert not torch.equal(ours[1], before[1])
 
 
+@pytest.mark.sweep
 def test_alpha_bounds_load_no_compiler() -> None:
     code = (
         "import sys, numpy as np, torch, mipnet as mn\n"

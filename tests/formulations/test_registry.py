@@ -17,6 +17,7 @@ from mipnet.formulations.registry import _OWN_FORMULATIONS
 from mipnet.formulations.relu import POSITIVE_PART, PositivePart, link
 from mipnet.testing import check_layer
 from tests.nets import dense
+from tests.sweep import sweep
 
 BACKENDS = ("highs", "scip")
 
@@ -69,7 +70,7 @@ def test_a_name_of_another_module_is_refused() -> None:
     assert POSITIVE_PART.formulations["big-m"].write.__module__ == "mipnet.formulations.relu"
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", sweep(range(5), every=5))
 def test_a_relaxation_that_is_not_marked_as_one_is_found_out(seed: int) -> None:
     @link("unmarked")
     def unmarked(part: PositivePart) -> Affine:

@@ -92,7 +92,7 @@ CHOICES = list(itertools.product(["units", "parameters", "paper"], ["paper", "al
 
 
 @pytest.mark.parametrize(
-    ("normalize", "layers", "bounds", "make"), sweep(CHOICES, every=5), ids=["-".join((*words, make.__name__)) for *words, make in CHOICES]
+    ("normalize", "layers", "bounds", "make"), sweep(CHOICES, every=8), ids=["-".join((*words, make.__name__)) for *words, make in CHOICES]
 )
 def test_both_backends_agree_and_the_objective_is_the_stated_one(make, bounds, layers, normalize):
     task = posed(make, 5, bounds=bounds, layers=layers, normalize=normalize)

@@ -53,6 +53,7 @@ def test_masks_against_every_rival_at_the_same_share(given):
     assert (row.accuracy, row.spread) == pytest.approx((np.mean(accuracies), np.std(accuracies)))
 
 
+@pytest.mark.sweep
 def test_scores_at_several_shares(given):
     network, gates, seen, holdout = given
     scores, settings = get_rival("taylor").scores(network, gates, *pair(seen)), ComparisonSettings(normalize="l2")

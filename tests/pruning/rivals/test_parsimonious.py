@@ -65,6 +65,7 @@ def test_the_prior_is_a_density():
         assert np.trapezoid((g - 1) / np.log(g) / (1 + (g - 1) * p), p) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.sweep
 def test_it_prunes_an_oversized_network_without_loss(digits, learned):
     train, test = digits
     module, masks, history = learned
