@@ -19,6 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from mipnet.arrays import Array, Columns, Csr, Ints, Mask
+from mipnet.backend.implied_bounds import implied_bounds
 
 ROUNDING_TERM_RELATIVE = 2.0**-42
 """Terms of a row that are smaller than its largest one by this factor are rounding errors of the bounds that were computed for them."""
@@ -214,6 +215,11 @@ class Program:
         for term in self.convex:
             far[term.columns.reshape(-1)] = far[term.epigraph] = False
         return np.where(far, np.where(self.lower == self.upper, self.lower, middle), 0.0)
+
+    @cached_property
+    def implied_bounds(self) -> tuple[Array, Array]:
+        """The bounds of the columns; in place of infinite ones those that rows imply, see `mipnet.backend.implied_bounds`."""
+        return implied_bounds(self.rows.matrix, self.rows.lower, self.rows.upper, self.lower, self.upper)
 
     @property
     def columns_in_rows(self) -> tuple[Mask, Mask]:

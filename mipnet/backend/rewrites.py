@@ -61,7 +61,7 @@ def indicators_to_rows(program: Program) -> Program:
     if program.indicators is None:
         return program
     rows, column, active = program.indicators.rows, program.indicators.column, program.indicators.active
-    smallest, largest = activity(rows.matrix, program.lower, program.upper)
+    smallest, largest = activity(rows.matrix, *program.implied_bounds)
     parts = []
     for value, bound, sign in ((largest, rows.upper, 1.0), (smallest, rows.lower, -1.0)):
         binding = np.isfinite(bound) & (sign * (value - bound) > 0)
@@ -90,7 +90,7 @@ def sos1_to_rows(program: Program) -> Program:
     """
     members = np.concatenate(program.sos1)
     owner = np.repeat(np.arange(len(program.sos1)), [len(s) for s in program.sos1])
-    low, high = program.lower[members], program.upper[members]
+    low, high = (end[members] for end in program.implied_bounds)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise UnboundedError(
             f"{np.count_nonzero(~(np.isfinite(low) & np.isfinite(high)))} members of SOS1 sets have no finite bounds; bound them"

@@ -16,6 +16,7 @@ from mipnet.embedding.inputs import Inputs
 from mipnet.errors import DataError, InputError, UnboundedError, meant
 from mipnet.formulations.linopy_rows import column_bounds
 from mipnet.limits.deadline import Deadline
+from mipnet.model.to_program import from_model
 from mipnet.network.given_arrays import as_labelled
 
 InputBounds = Mapping[str, Any] | tuple[Any, Any] | xr.Dataset
@@ -62,7 +63,12 @@ def find_bounds(model: linopy.Model, inputs: Inputs, given: InputBounds | None, 
 
 
 def _of_variables(model: linopy.Model, inputs: Inputs) -> tuple[Array, Array]:
+    """Return the bounds of the inputs that follow from those of the variables; where these are infinite, from rows that bound them."""
     value, (lower, upper) = inputs.value, column_bounds(model)
+    read = np.unique(value.terms.indices)
+    if not (np.isfinite(lower[read]) & np.isfinite(upper[read])).all():
+        program = from_model(model)
+        lower[program.labels], upper[program.labels] = program.implied_bounds
     low, high = activity(widen(value.terms, len(lower)), lower, upper)
     return low.reshape(value.shape) + value.constant, high.reshape(value.shape) + value.constant
 

@@ -104,7 +104,7 @@ class CompletedStarts:
     def _perturbed(self, x: Array) -> Array:
         """Return the point with its inputs moved at random, within their bounds."""
         program, moved = self.opened.program, x.copy()
-        lower, upper = program.lower[self.inputs], program.upper[self.inputs]
+        lower, upper = (end[self.inputs] for end in program.implied_bounds)
         width = np.where(np.isfinite(upper - lower), upper - lower, 1.0)
         moved[self.inputs] = np.clip(x[self.inputs] + PERTURBATION_SHARE * width * self.rng.normal(size=len(width)), lower, upper)
         return moved

@@ -139,7 +139,8 @@ class GradientSearch:
 
     @cached_property
     def _ends(self) -> tuple[Array, Array]:
-        return self.program.lower[self.free], self.program.upper[self.free]
+        lower, upper = self.program.implied_bounds
+        return lower[self.free], upper[self.free]
 
     @cached_property
     def _computed(self) -> Mask:

@@ -7,7 +7,7 @@ the problem of a linopy model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Literal
@@ -109,8 +109,8 @@ class Modelled(Problem):
         model = problem.model if isinstance(problem, Encoding) else problem
         encodings = tuple(networks_in(model))
         program = from_model(model, [term for encoding in encodings for term in encoding.convex])
-        for encoding in encodings:
-            _check_region(encoding, program)
+        for number, encoding in enumerate(encodings):
+            _check_region(encoding, program, lambda rest=encodings[number:]: _user_rows(model, rest))
         embedded = any(encoding.grid is not None for encoding in encodings)
         program = replace(program, user_rows=_user_rows(model, encodings), embedded=embedded)
         neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.notes.neurons]
@@ -142,7 +142,7 @@ class Modelled(Problem):
         Inputs that are known, such as the outputs of an earlier network, keep their values; integer ones are rounded.
         """
         lower, upper = (np.full(self._label_count, end) for end in (-np.inf, np.inf))
-        lower[self.program.labels], upper[self.program.labels] = self.program.lower, self.program.upper
+        lower[self.program.labels], upper[self.program.labels] = self.program.implied_bounds
         source, x = encoding.source, encoding.region.centre
         middle = np.full(self._label_count, np.nan)
         if not source.is_fixed:
@@ -236,22 +236,29 @@ class Modelled(Problem):
 
 
 def _user_rows(model: linopy.Model, encodings: Sequence[Encoding]) -> Mask:
-    """Return the rows of a model that no network owns, as a mask."""
+    """Return the rows of a model that none of these networks owns, as a mask."""
     labels = np.asarray(model.matrices.clabels, dtype=np.int64)
     own = [model.constraints[name].labels.values.reshape(-1) for encoding in encodings for name in encoding.own_constraints]
     found: Mask = ~np.isin(labels, np.concatenate(own)) if own else np.ones(len(labels), dtype=np.bool_)
     return found
 
 
-def _check_region(encoding: Encoding, program: Program) -> None:
-    """Raise `InputError` if an input variable has bounds outside the input set for which the bounds of the network were computed."""
+def _check_region(encoding: Encoding, program: Program, rows: Callable[[], Mask]) -> None:
+    """Raise `InputError` if an input variable has bounds outside the input set for which the bounds of the network were computed.
+
+    Variables without finite bounds have those that ``rows`` imply: rows that were there before the network, whose own rows hold only within
+    the input set.
+    """
     source = encoding.source
     if source.is_fixed:
         return
     labels = np.asarray(program.labels)
     width = max(source.terms.shape[1], int(labels.max(initial=-1)) + 1)
     ends = [np.zeros(width), np.zeros(width)]
-    for end, given in zip(ends, (program.lower, program.upper), strict=True):
+    bounded = np.isfinite(program.lower) & np.isfinite(program.upper)
+    if not bounded[column_lookup(labels)[np.unique(source.terms.indices)]].all():
+        program = replace(program, rows=program.rows.part(rows()))
+    for end, given in zip(ends, program.implied_bounds, strict=True):
         end[labels] = given
     low, high = (found + source.constant.reshape(-1) for found in activity(widen(source.terms, width), *ends))
     lower, upper = (end.reshape(-1) for end in (encoding.region.lower, encoding.region.upper))

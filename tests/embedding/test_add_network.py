@@ -389,18 +389,21 @@ def test_rows_of_the_model_bound_the_inputs() -> None:
     model.add_constraints(x, ">=", -1.0, name="least")
     model.add_constraints(x, "<=", most, name="most")
     model.add_constraints(x.sum("feature"), "<=", 0.0, name="budget")
-    with pytest.raises(UnboundedError, match="feature `0` at t=0"):
-        mn.add_network(model, network(), x)
+    plain = mn.add_network(model, network(), x, prefix="p_")
+    assert (plain.region.lower == -1.0).all()
+    assert np.array_equal(plain.region.upper, most.values)
+    plain.remove()
     handle = mn.add_network(model, network(), x, formulation=mn.EmbeddingSettings(tighten="host"))
     np.testing.assert_allclose(handle.region.lower, -1.0, atol=1e-5)
     np.testing.assert_allclose(handle.region.upper, np.minimum(most.values, 2.0), atol=1e-5)
-    assert (handle.region.lower < -1.0).all()
     model.add_objective(handle.output.sum())
     best = mn.solve(model, mip_gap=1e-9)
     assert best.verified
     other, bounds = linopy.Model(), (-1.0, most)
     y = other.add_variables(coords=x.labels.coords, name="x")
     other.add_constraints(y.sum("feature"), "<=", 0.0, name="budget")
+    with pytest.raises(UnboundedError, match="feature `0` at t=0"):
+        mn.add_network(other, network(), y)
     other.add_objective(mn.add_network(other, network(), y, bounds=bounds).output.sum())
     assert mn.solve(other, mip_gap=1e-9).objective == pytest.approx(best.objective, abs=1e-4)
     with pytest.raises(InputError, match="expected `host`, or None"):
