@@ -43,7 +43,7 @@ from mipnet.backend.checks import (
 )
 from mipnet.backend.progress import SolveProgress
 from mipnet.errors import BackendError, MipnetError, OptionError, SolverFailure
-from mipnet_linopy.command_solvers import find_command
+from mipnet_linopy.command_solvers import find_command, run_command
 from mipnet_linopy.interface import SolverInterface, SolverOutput
 from mipnet_linopy.linopy_model import BuiltModel, build_model
 from mipnet_linopy.own_commands import end_commands
@@ -71,7 +71,7 @@ class Linopy(Backend):
         check_program(self, program)
         if not self.available:
             raise BackendError(f"`{self.module}` is not installed: {self.install}")
-        if self.name not in linopy.available_solvers:
+        if self.interface.command is None and self.name not in linopy.available_solvers:
             linopy.available_solvers.refresh()  # linopy caches which solvers it has not found
         if options:
             self._check(dict(options))
@@ -167,19 +167,22 @@ class LinopySession(Session):
         interface, log = self._backend.interface, folder / "log"
         solver, result, error = None, None, None
         try:
-            with _without_output(silent=not interface.command):
-                build: Mapping[str, Any] = (
-                    interface.build if interface.io_api == "direct" else {"problem_fn": folder / "program.lp", "progress": False}
-                )
-                solver = Solver.from_name(self._backend.name, built.model, io_api=interface.io_api, **build)
-                stack.callback(solver.close)
+            with _without_output(silent=interface.command is None):
+                file = folder / "program.lp"
+                if interface.command is None:
+                    build: Mapping[str, Any] = interface.build if interface.io_api == "direct" else {"problem_fn": file, "progress": False}
+                    solver = Solver.from_name(self._backend.name, built.model, io_api=interface.io_api, **build)
+                    stack.callback(solver.close)
+                else:
+                    built.model.to_file(file, progress=False)
                 options = {**interface.defaults, **self._options, **interface.limits.values(limits, seconds)}
                 if self._start is not None and interface.start is not None and self._program.integer.any():
                     options |= interface.start(solver, built.values(self._start), folder)
-                solver.options = interface.pack(options)
-                files: dict[str, Any] = {"solution_fn": folder / "solution", "basis_fn": folder / "exact"} if interface.command else {}
-                if not self._interrupted:
-                    result = solver.solve(log_fn=log, **files)
+                if not self._interrupted and solver is not None:
+                    solver.options = options
+                    result = solver.solve(log_fn=log)
+                elif not self._interrupted and interface.command is not None:
+                    run_command(self._backend.module, interface.command(folder, options), folder)
         except Exception as caught:
             error = caught
         text = log.read_text(errors="replace") if log.exists() else ""
@@ -260,7 +263,7 @@ def _folder() -> Iterator[Path]:
     """A temporary folder for one run."""
     with tempfile.TemporaryDirectory(prefix="mipnet-", ignore_cleanup_errors=True) as name:
         if " " in name:
-            raise BackendError(f"linopy cannot run a command on files in `{name}`: set TMPDIR to a folder without blanks in its name")
+            raise BackendError(f"no command can be run on files in `{name}`: set TMPDIR to a folder without blanks in its name")
         yield Path(name)
 
 

@@ -1,20 +1,19 @@
-"""Interfaces to CBC and GLPK, which linopy runs as commands, with readers for their solution files and logs.
+"""Interfaces to CBC and GLPK, which are run as commands on the LP file of a linopy model, with readers for their solution files and logs.
 
-For CBC, linopy 0.10 loses every point of a stopped solve, and does not know ``Integer infeasible``.  CBC itself measures CPU time
-by default, and if the time ends early it reports a program as infeasible, or the point of a relaxation as optimal.  For GLPK, linopy
-reads ``integer empty``, an infeasible program, as a solution of zeros, and ``integer undefined``, a time limit, as an infeasible or
-unbounded program; it reads only six digits of a solution.
+linopy would run them, too, but only those that it finds in PATH.  For CBC, linopy 0.10 loses every point of a stopped solve, and does not
+know ``Integer infeasible``.  CBC itself measures CPU time by default, and if the time ends early it reports a program as infeasible, or the
+point of a relaxation as optimal.  For GLPK, linopy reads ``integer empty``, an infeasible program, as a solution of zeros, and ``integer
+undefined``, a time limit, as an infeasible or unbounded program; it reads only six digits of a solution.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,16 @@ from mipnet_linopy.interface import LimitOptions, SolverInterface, SolverOutput,
 
 def find_command(name: str) -> str | None:
     """Return the path of a command; those that pip installed beside this Python are found even if its environment is not active."""
-    beside = str(Path(sys.executable).parent)
-    if shutil.which(name) is None and shutil.which(name, path=beside) is not None:
-        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])  # linopy searches only there
-    return shutil.which(name)
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
-def _printed_by(*command: str) -> str:
+def _printed_by(name: str, *arguments: str) -> str:
     """Run a command and return what it prints."""
     try:
+        command = [find_command(name) or name, *arguments]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise SolverFailure(f"`{command[0]}` does not run: {error}") from error
+        raise SolverFailure(f"`{name}` does not run: {error}") from error
     return done.stdout.decode(errors="replace")
 
 
@@ -55,10 +52,18 @@ def _arguments(dash: str, options: Options) -> list[str]:
     return arguments
 
 
-def _pack(dash: str, options: Options) -> dict[str, Any]:
-    """Return the options for linopy, which writes one dash, name and value per option: all options go into the name of the last."""
-    *names, value = _arguments(dash, dict(sorted(options.items(), key=lambda item: item[1] is not True)))
-    return {" ".join(names)[len(dash) :]: value}
+def run_command(name: str, arguments: Sequence[str], folder: Path) -> None:
+    """Run a command, whose output becomes the log of a run; raises `SolverFailure` if it writes no solution."""
+    with open(folder / "log", "w") as log:
+        command = [find_command(name) or name, *arguments]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if not (folder / "solution").exists():
+        raise SolverFailure(f"`{name}` wrote no solution, and ended with exit status {done.returncode}")
+
+
+def _cbc_arguments(folder: Path, options: Options) -> list[str]:
+    given = _arguments("-", options)
+    return ["-printingOptions", "all", "-import", str(folder / "program.lp"), *given, "-solve", "-solu", str(folder / "solution")]
 
 
 @cache
@@ -143,13 +148,12 @@ cbc = SolverInterface(
     title="CBC",
     io_api="lp",
     limits=LimitOptions(time="seconds", relative_gap="ratioGap", absolute_gap="allowableGap", nodes="maxNodes"),
-    command=True,
+    command=_cbc_arguments,
     defaults={"timeMode": "elapsed"},
     read=read_cbc,
     check=_check_cbc,
     version=_cbc_version,
     start=_cbc_start,
-    pack=lambda options: _pack("-", options),
 )
 
 
@@ -221,13 +225,17 @@ def _glpk_names(report: str) -> Iterator[tuple[str, int]]:
         yield index, int(name[1:])
 
 
+def _glpk_arguments(folder: Path, options: Options) -> list[str]:
+    files = ["--lp", str(folder / "program.lp"), "--output", str(folder / "solution"), "-w", str(folder / "exact")]
+    return [*files, *_arguments("--", options)]
+
+
 glpk = SolverInterface(
     title="GLPK",
     io_api="lp",
     limits=LimitOptions(time="tmlim", relative_gap="mipgap", whole_seconds=True),
-    command=True,
+    command=_glpk_arguments,
     read=read_glpk,
     check=_check_glpk,
     version=_glpk_version,
-    pack=lambda options: _pack("--", options),
 )

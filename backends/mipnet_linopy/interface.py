@@ -82,27 +82,25 @@ class SolverInterface:
     ``title``      the solver's name in messages
     ``io_api``     whether linopy hands the model over as an LP file or directly
     ``limits``     the options for the limits of a solve
-    ``command``    True for a program that linopy runs as a command, False for a Python package
+    ``command``    returns the arguments of a program that is run on the files of a folder; None for a Python package, which linopy runs
     ``defaults``   options that are set unless the user sets them
     ``build``      arguments of linopy when it builds the model
     ``read``       returns the result of a run, with ``x`` in the order of linopy's labels
     ``check``      raises `OptionError` for invalid options; without it, options are tried on a program with one column
     ``version``    returns the version of the solver
     ``start``      sets a start point (in the order of the labels) and returns the options that this needs
-    ``pack``       converts options to the form that linopy expects
     """
 
     title: str
     io_api: Literal["lp", "direct"]
     limits: LimitOptions
-    command: bool = False
+    command: Callable[[Path, Options], list[str]] | None = None
     defaults: Mapping[str, object] = field(default_factory=dict)
     build: Mapping[str, Any] = field(default_factory=dict)
     read: Callable[[SolverOutput], RawOutcome]
     check: Callable[[Options], None] | None = None
     version: Callable[[], str]
     start: Callable[[Any, Array, Path], Options] | None = None
-    pack: Callable[[Options], dict[str, Any]] = dict
 
 
 def strict_gap(gap: float) -> float:
