@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Literal
 
 import linopy
@@ -110,7 +110,7 @@ class Modelled(Problem):
         encodings = tuple(networks_in(model))
         program = from_model(model, [term for encoding in encodings for term in encoding.convex])
         for number, encoding in enumerate(encodings):
-            _check_region(encoding, program, lambda rest=encodings[number:]: _user_rows(model, rest))
+            _check_region(encoding, program, partial(_user_rows, model, encodings[number:]))
         embedded = any(encoding.grid is not None for encoding in encodings)
         program = replace(program, user_rows=_user_rows(model, encodings), embedded=embedded)
         neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.notes.neurons]
