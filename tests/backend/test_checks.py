@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mipnet.backend import Event, Limits, Status
-from mipnet.backend.checks import RawOutcome, clean_point, finish, trivial_outcome
+from mipnet.backend.checks import OBJECTIVE_NOISE, POINT_TOLERANCE, RawOutcome, clean_point, finish, trivial_outcome
 from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import SolverFailure
 from mipnet.testing.programs import program
@@ -23,6 +23,11 @@ def test_clean_point_rounds_and_clips() -> None:
 def test_clean_point_keeps_a_fraction_that_a_big_m_needs() -> None:
     p = program([0.0, 0.0], [[1.0, -1e6]], row_upper=0.0, lower=0.0, upper=[5.0, 1.0], integer=[False, True])
     assert clean_point(p, np.array([0.5, 5e-7])).tolist() == [0.5, 5e-7]
+
+
+def test_clean_point_takes_a_row_that_is_violated_by_the_tolerance_itself() -> None:
+    p = program([0.0], [[1.0]], row_upper=0.0, upper=1.0)
+    assert clean_point(p, np.array([POINT_TOLERANCE])).tolist() == [POINT_TOLERANCE]
 
 
 @pytest.mark.parametrize("x", [[1.0, 1.0], [0.5, 0.0], [math.nan, 0.0], [2.0, -1.0], [math.inf, 0.0]])
@@ -48,6 +53,16 @@ def test_optimal_means_within_the_gap(gap: float, offset: float) -> None:
     outcome = finish(p, SolveProgress(Limits(gap=gap), None), RawOutcome(Status.OPTIMAL, np.array([1.0]), bound))
     assert outcome.status is Status.OPTIMAL
     assert outcome.gap <= gap + 1e-12
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-4, 0.1])
+@pytest.mark.parametrize("objective", [0.1, -3.7, 1e5 / 3])
+def test_a_claim_of_optimality_is_believed_within_the_noise(gap: float, objective: float) -> None:
+    size = max(1.0, abs(objective))
+    limits, claimed = Limits(gap=gap), objective - gap * abs(objective) - OBJECTIVE_NOISE * size / 2
+    outcome = finish(program([0.0], offset=objective), SolveProgress(limits, None), RawOutcome(Status.OPTIMAL, np.zeros(1), claimed))
+    assert outcome.status is Status.OPTIMAL
+    assert claimed < outcome.bound == pytest.approx(objective - gap * abs(objective), abs=1e-8 * size)
 
 
 def test_a_claim_of_optimality_with_a_large_gap_is_not_believed() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.mutants.faults import Fault, sample
-from tests.mutants.run import COLLECTION, ROOT, KnownTest, Outcome, baseline, load_libraries, try_fault
+from tests.mutants.run import COLLECTION, ROOT, KnownTest, Outcome, baseline, try_fault
 
 HERE = Path(__file__).parent
 PAGE = ROOT / "docs" / "design.md"
@@ -95,15 +95,39 @@ def try_module(entry: dict[str, Any], given: argparse.Namespace, known: dict[str
     return Score(module, len(trials), len(trials) - len(survived), harmless)
 
 
+def merged(old: list[dict[str, Any]], scores: list[Score]) -> list[dict[str, Any]]:
+    """Return the entries of `scores.yaml` with those of the modules that were tried, in the order of `modules.yaml`."""
+    found = {each["module"]: each for each in old}
+    found |= {
+        each.module: {"module": each.module, "faults": each.faults, "caught": each.caught, "harmless": each.harmless} for each in scores
+    }
+    return [found[each["module"]] for each in listed("modules.yaml") if each["module"] in found]
+
+
+def table(entries: list[dict[str, Any]]) -> str:
+    """Return the scores by room as a table."""
+    rooms = {each["module"]: each["room"] for each in listed("modules.yaml")}
+    lines = ["| room | caught at first | faults | caught | change no result | not caught |", "|---|---|---|---|---|---|"]
+    for room in listed("rooms.yaml"):
+        own = [Score(**each) for each in entries if rooms[each["module"]] == room["room"]]
+        lines.append(f"| {room['room']} | {room['first']} | {_sums(own)} |")
+    lines.append(f"| all | | {_sums([Score(**each) for each in entries])} |")
+    return "\n".join(lines)
+
+
+def _sums(scores: list[Score]) -> str:
+    return " | ".join(str(sum(getattr(each, name) for each in scores)) for name in ("faults", "caught", "harmless", "survived"))
+
+
 def write_page(scores: list[Score]) -> None:
-    """Write the table of scores into docs/design.md."""
-    lines = ["| module | faults | caught | change no result | survived |", "|---|---|---|---|---|"]
-    lines += [f"| `{each.module}` | {each.faults} | {each.caught} | {each.harmless} | {each.survived} |" for each in scores]
-    total = [sum(getattr(each, name) for each in scores) for name in ("faults", "caught", "harmless", "survived")]
-    lines.append("| all | " + " | ".join(str(number) for number in total) + " |")
-    text = PAGE.read_text(encoding="utf-8")
-    table = f"{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}"
-    PAGE.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: table, text, flags=re.DOTALL), encoding="utf-8")
+    """Write the scores of these modules into `scores.yaml`, and those of all modules into docs/design.md."""
+    entries = merged(listed("scores.yaml"), scores)
+    lines = (yaml.safe_dump(each, default_flow_style=True, sort_keys=False, width=1000) for each in entries)
+    (HERE / "scores.yaml").write_text(
+        "# The scores of `make mutants ARGS=--page`.\n" + "".join(f"- {line}" for line in lines), encoding="utf-8"
+    )
+    text, found = PAGE.read_text(encoding="utf-8"), f"{BEGIN}\n\n{table(entries)}\n\n{END}"
+    PAGE.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: found, text, flags=re.DOTALL), encoding="utf-8")
 
 
 def main() -> int:
@@ -113,12 +137,13 @@ def main() -> int:
     parser.add_argument("--faults", type=int, help="number of faults per module, in place of that of modules.yaml")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of the draw")
     parser.add_argument("--workers", type=int, default=1, help="faults that are tried at the same time")
-    parser.add_argument("--page", action="store_true", help="write the table of docs/design.md")
+    parser.add_argument("--page", action="store_true", help="write the scores of these modules into the table of docs/design.md")
     given = parser.parse_args()
+    if given.page and (given.faults is not None or given.seed != SEED):
+        parser.error("--page writes the scores of the faults of modules.yaml: leave --faults and --seed out")
     wanted = [each for each in listed("modules.yaml") if not given.modules or any(name in each["module"] for name in given.modules)]
     if not wanted:
         parser.error(f"no module of modules.yaml contains {' or '.join(given.modules)}")
-    load_libraries()
     known = baseline([each["module"] for each in wanted], sorted({name for each in wanted for name in each["tests"]}))
     print(f"{len(known) - 1} tests, traced in {sum(each.seconds for each in known.values()):.0f} s", flush=True)
     scores = [try_module(each, given, known) for each in wanted]

@@ -1,9 +1,10 @@
-"""Runs of the tests with a fault: each in a process forked from one that has the libraries loaded, so no file is changed."""
+"""Runs of the tests with a fault: each in a process forked from one that has all tests loaded, so no file is changed."""
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.util
+import ast
+import functools
+import gc
 import json
 import os
 import select
@@ -14,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import pytest
@@ -32,30 +33,37 @@ COLLECTION = "collection"
 """Stands for the name of a test where tests are collected."""
 
 
-class _Source(importlib.abc.SourceLoader):
-    """Loads one module from a text."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self.path, self.text = path, text
-
-    def get_filename(self, fullname: str) -> str:
-        return str(self.path)
-
-    def get_data(self, path: str | bytes) -> bytes:
-        return self.text.encode()
-
-    def get_code(self, fullname: str) -> CodeType:
-        return compile(self.text, str(self.path), "exec")
+def _codes(code: CodeType) -> list[CodeType]:
+    """Return the code objects of a module: its functions, methods and lambdas, and those within them."""
+    found = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return found + [inner for each in found for inner in _codes(each)]
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module before all others do."""
+def _place(code: CodeType) -> tuple[str, tuple[Any, ...]]:
+    return code.co_qualname, tuple(code.co_positions())
 
-    def __init__(self, module: str, loader: _Source) -> None:
-        self.module, self.loader = module, loader
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        return importlib.util.spec_from_loader(fullname, self.loader) if fullname == self.module else None
+def put_in(path: str, source: str, faulty: str) -> None:
+    """Give the functions of a loaded module the code and the defaults of the faulty source, and forget what they kept."""
+    file = str(ROOT / path)
+    old, new = (_codes(compile(text, file, "exec")) for text in (source, faulty))
+    codes = {_place(each): other for each, other in zip(old, new, strict=True)}
+    objects = gc.get_objects()
+    functions = [each for each in objects if type(each) is FunctionType and each.__code__.co_filename == file]
+    for each in functions:
+        if _place(each.__code__) in codes:  # those that a library wrote, such as the `__init__` of a dataclass, have no source
+            each.__code__ = codes[_place(each.__code__)]
+    for node in ast.walk(ast.parse(faulty)):
+        for each in functions if isinstance(node, ast.FunctionDef) and node.args.defaults else ():
+            if each.__code__.co_name == node.name and each.__code__.co_firstlineno in (
+                node.lineno,
+                *(d.lineno for d in node.decorator_list),
+            ):
+                defaults = (compile(ast.Expression(value), file, "eval") for value in node.args.defaults)
+                each.__defaults__ = tuple(eval(value, each.__globals__) for value in defaults)
+    for each in objects:
+        if type(each) is functools._lru_cache_wrapper and str(each.__module__).startswith("mipnet"):
+            each.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -122,13 +130,8 @@ class Outcome:
     seconds: float
 
 
-def module_name(path: str) -> str:
-    """Return the name under which the file ``mipnet/a/b.py`` is imported."""
-    return path.removeprefix("backends/").removesuffix(".py").replace("/", ".")
-
-
-def load_libraries() -> None:
-    """Import everything that the tests need but mipnet itself, once."""
+def load(modules: Sequence[str], tests: Sequence[str]) -> KnownTest:
+    """Import what the tests need and collect them, once, and return which lines of the modules that runs."""
     import highspy  # noqa: F401
     import linopy  # noqa: F401
     import onnx  # noqa: F401
@@ -137,25 +140,32 @@ def load_libraries() -> None:
     import torch
 
     torch.set_num_threads(1)
+    watch = _Watch(modules, None)
+    try:
+        code = pytest.main(["--collect-only", "-qq", "--no-summary", "-p", "no:cacheprovider", *tests], plugins=[watch])
+    finally:
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+    if code:
+        raise RuntimeError(f"the tests {' '.join(tests)} cannot be collected")
+    return KnownTest(0.0, {path: sorted(seen) for path, seen in watch.lines[COLLECTION].items()})
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of the ``chosen`` ones of some tests (None: all of them, traced); the first of the modules may have another source."""
+    """A run of the ``chosen`` ones of some tests (None: all of them, traced); the first of the modules may have a fault."""
 
     modules: Sequence[str]
     tests: Sequence[str]
     chosen: Sequence[str] | None = None
-    text: str | None = None
+    source: str = ""
+    fault: Fault | None = None
 
 
 def _child(run: _Run, pipe: int) -> None:
     log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    if run.text is not None:
-        path = run.modules[0]
-        sys.meta_path.insert(0, _Finder(module_name(path), _Source(ROOT / path, run.text)))
     watch = _Watch(run.modules, run.chosen)
     stop = [] if run.chosen is None else ["-x"]
     code = pytest.main([*stop, "-q", "-p", "no:cacheprovider", *run.tests], plugins=[watch])
@@ -177,33 +187,39 @@ def _answer(run: _Run, limit: float) -> list[Any]:
         try:
             os.setsid()
             os.close(read)
+            if run.fault is not None:
+                put_in(run.modules[0], run.source, run.fault.apply(run.source))
+            os.write(write, b" ")  # the fault is in
             _child(run, write)
         finally:
             os._exit(0)
     os.close(write)
-    data, ended = b"", False
+    data, ended, late = b"", False, False
     while not ended:
         if not select.select([read], [], [], max(0.0, begin + limit - time.monotonic()))[0]:
             os.killpg(pid, signal.SIGKILL)
-            data = b""
+            data, late = b"", True
             break
         chunk = os.read(read, 1 << 16)
         ended = not chunk
         data += chunk
     os.close(read)
     os.waitpid(pid, 0)
-    return json.loads(data) if data else []
+    if not data and not late:
+        raise RuntimeError(f"the fault could not be put in: {run.fault}")
+    return json.loads(data) if data.strip() else []
 
 
 def baseline(modules: Sequence[str], tests: Sequence[str]) -> dict[str, KnownTest]:
     """Return what is known of each test without a fault; tests that fail without one are named and left out."""
+    collection = load(modules, tests)
     found = _answer(_Run(modules, tests), 3600.0)
     if not found or found[0] not in (0, 1):
         raise RuntimeError(f"the tests {' '.join(tests)} cannot be run: {found[:2]}")
     _, failed, seconds, lines = found
     for name in failed:
         print(f"left out, as it fails without a fault: {name}")
-    return {name: KnownTest(seconds.get(name, 0.0), lines[name]) for name in (COLLECTION, *seconds) if name not in failed}
+    return {COLLECTION: collection} | {name: KnownTest(seconds[name], lines[name]) for name in seconds if name not in failed}
 
 
 def tests_to_run(path: str, lines: range, known: Mapping[str, KnownTest]) -> list[str]:
@@ -225,7 +241,7 @@ def try_fault(path: str, source: str, fault: Fault, known: Mapping[str, KnownTes
         return Outcome("survived", "no test reaches it", 0.0)
     files = list(dict.fromkeys(name.partition("::")[0] for name in chosen))
     limit = RUN_SECONDS_MIN + 3 * sum(known[name].seconds for name in chosen)
-    found = _answer(_Run([path], files, chosen, fault.apply(source)), limit)
+    found = _answer(_Run([path], files, chosen, source, fault), limit)
     seconds = time.monotonic() - begin
     if not found:
         return Outcome("endless", "", seconds)

@@ -134,6 +134,8 @@ GRAPHS: dict[str, tuple[tuple[list[Any], dict[str, np.ndarray]], tuple[Any, ...]
     "add-in-front": (([("Sub", ["c", "x"], "y", {})], {"c": numbers(1, 2, 1, 9)}), ODD, (8, 13)),
     "sub-constant": (one("Sub", {"c": numbers(6)}), VEC, (13,)),
     "mul-constant": (one("Mul", {"c": numbers(2, 1, 9)}), ODD, (13,)),
+    "mul-some-ones": (one("Mul", {"c": floats(1.0, 2.0, 1.0, 1.0, -1.0, 0.5)}), VEC, (13,)),
+    "add-some-zeros": (one("Add", {"c": floats(0.0, 2.0, 0.0, 0.0, -1.0, 0.5)}), VEC, (13,)),
     "mul-in-front": (([("Mul", ["c", "x"], "y", {})], {"c": floats(-3.0)}), ODD, (13,)),
     "div-constant": (one("Div", {"c": numbers(6, positive=True)}), VEC, (13,)),
     "neg": (one("Neg"), VEC, (8, 13)),

@@ -200,6 +200,58 @@ def test_a_scaled_session_speaks_in_the_units_of_the_program(backend: str) -> No
         assert outcome.bound == pytest.approx(6.75)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("unit", [2.0**-40, 2.0**40])
+def test_an_objective_in_any_unit_has_its_bound_and_duals_in_that_unit(backend: str, unit: float) -> None:
+    """The least of ``unit (x + 2 y)`` where ``x + y >= 1`` is ``unit``, and so is the price of the row."""
+    program = Program(
+        unit * np.array([1.0, 2.0]),
+        Rows(_csr([[1.0, 1.0]]), np.ones(1), np.full(1, np.inf)),
+        np.zeros(2),
+        np.full(2, 3.0),
+        np.zeros(2, bool),
+    )
+    with open_scaled(get_backend(backend), program) as session:
+        outcome = session.solve()
+    assert (outcome.objective, outcome.bound) == pytest.approx((unit, unit))
+    assert outcome.duals is None or outcome.duals == pytest.approx([unit])
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_column_with_one_finite_bound_has_the_unit_of_its_rows(sign: float) -> None:
+    """Without a scale a solver drops the coefficient 1e-10 of x, and y could not exceed 0: the least of ``1e-10 |x| - 2 y`` is -1."""
+    lower, upper = np.sort([0.0, sign * np.inf])
+    program = Program(
+        np.array([sign * 1e-10, -2.0]),
+        Rows(_csr([[-sign * 1e-10, 1.0]]), np.full(1, -np.inf), np.zeros(1)),
+        np.array([lower, 0.0]),
+        np.array([upper, 1.0]),
+        np.zeros(2, bool),
+    )
+    with open_scaled(get_backend("highs"), program) as session:
+        assert session.solve().objective == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_small_row_on_a_fixed_integer_is_not_met_by_the_tolerance(backend: str) -> None:
+    """``1e-8 x >= 2e-8`` with x = 1."""
+    row = Rows(_csr([[1e-8, 0.0]]), np.full(1, 2e-8), np.full(1, np.inf))
+    program = Program(np.ones(2), row, np.array([1.0, 0.0]), np.ones(2), np.array([True, False]))
+    with open_scaled(get_backend(backend), program) as session:
+        assert session.solve().status is mn.Status.INFEASIBLE
+
+
+def test_the_anchor_of_a_far_range_is_its_middle() -> None:
+    program = Program(
+        np.zeros(2),
+        Rows(_csr([[1.0, 1.0]]), np.zeros(1), np.ones(1)),
+        np.array([1e6, -3e6]),
+        np.array([1e6 + 2, 4 - 3e6]),
+        np.zeros(2, bool),
+    )
+    assert program.anchors.tolist() == [1e6 + 1, 2 - 3e6]
+
+
 def test_limits_in_the_units_of_the_objective_are_scaled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program(
         np.array([2.0**20]), Rows(_csr([[1.0]]), np.zeros(1), np.ones(1)), np.zeros(1), np.ones(1), np.ones(1, dtype=np.bool_)
