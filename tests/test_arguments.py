@@ -20,6 +20,8 @@ BOX = mn.Box(np.zeros((1, 4)), np.ones((1, 4)))
 X = np.random.default_rng(0).random((6, 4))
 Y = np.arange(6) % 2
 
+INTERVAL = mn.Interval(torch.zeros(1, 4), torch.ones(1, 4))
+
 ODD = {"None": None, "a word": "x", "NaN": float("nan"), "a list": [1], "a mapping": {}, "-1": -1, "True": True, "an array": X}
 
 CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -47,8 +49,17 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "from_torch": (lambda v: mn.from_torch(v, torch.zeros(1, 4)), "expected a torch.nn.Module"),
     "export.path": (lambda v: mn.export(MODULE, v, torch.zeros(1, 4)), "expected a path|no suffix"),
     "get_backend": (lambda v: mn.get_backend(v), "backend"),
+    "Interval": (lambda v: mn.Interval(v, v), "as `lower`; expected a torch.Tensor"),
+    "interval.layer": (lambda v: mn.interval(v, INTERVAL), "expected a layer, such as `mn.ReLU"),
+    "interval.x": (lambda v: mn.interval(mn.ReLU(), v), "expected `mn.Interval"),
+    "lines": (lambda v: mn.lines(mn.ReLU(), v), "expected `mn.Interval"),
+    "backward": (lambda v: mn.backward(mn.ReLU(), v, INTERVAL), "expected a torch.Tensor"),
+    "backward.x": (lambda v: mn.backward(mn.ReLU(), torch.zeros(1, 4), v), "expected `mn.Interval"),
+    "linear_map": (lambda v: mn.linear_map(v, (4,)), "expected a layer"),
+    "keep_parts": (lambda v: mn.keep_parts(v), "expected a path"),
+    "Oracle.of": (lambda v: mn.Oracle.of(v), "expected a network"),
 }
-TAKEN = {"encode.formulation": ("None", "a mapping"), "importance.formulation": ("None", "a mapping")}
+TAKEN = {"keep_parts": ("a word",), "encode.formulation": ("None", "a mapping"), "importance.formulation": ("None", "a mapping")}
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mipnet.errors import UnsupportedError
+from mipnet.errors import InputError, UnsupportedError, shown, suggest_keywords
 from mipnet.network.graph import Layer
+from mipnet.network.layer_rules import checks_kinds
 
 Method = Literal["auto", "interval", "crown", "alpha"]
 """How bounds are computed; `auto` is CROWN, with intervals for nodes where CROWN would take too long."""
@@ -29,12 +30,18 @@ An interval of one point stays one: the values of a fixed input are those that t
 """
 
 
+@suggest_keywords(kinds=False)
 @dataclass(frozen=True, eq=False)
 class Interval:
-    """``lower <= value <= upper``: tensors of shape ``(sample, *shape)``."""
+    """``lower <= value <= upper``: tensors of shape ``(sample, *shape)``; raises `InputError` for anything else."""
 
     lower: Tensor
     upper: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            if not isinstance(given := getattr(self, name), Tensor):
+                raise InputError(f"`Interval` was given {shown(given)} as `{name}`; expected a torch.Tensor of shape (samples, *shape)")
 
     @property
     def centre(self) -> Tensor:
@@ -71,6 +78,7 @@ class Interval:
         return Interval(self.lower[samples], self.upper[samples])
 
 
+@checks_kinds("interval")
 @singledispatch
 def interval(layer: Layer, *inputs: Interval) -> Interval:
     """Return a box that contains a layer's output, given boxes of its inputs."""

@@ -21,9 +21,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from mipnet.bounds.interval import Interval
+from mipnet.bounds.interval import Interval, interval
 from mipnet.errors import UnsupportedError
+from mipnet.limits.code_digests import RULES_BY_CLASS
 from mipnet.network.graph import Layer
+from mipnet.network.layer_rules import checks_kinds
 
 BackwardBound = tuple[Sequence[Tensor], Tensor]
 """The result of a rule: coefficients ``(rows, *shape)`` per input, and constants ``(rows,)``."""
@@ -32,6 +34,7 @@ BackwardRule = Callable[..., BackwardBound]
 R = TypeVar("R", bound=BackwardRule)
 
 
+@checks_kinds("tensor", "interval")
 @singledispatch
 def backward(layer: Layer, coefficients: Tensor, *inputs: Interval) -> BackwardBound:
     """Return a_i and b with ``coefficients . layer(x) >= sum of a_i . x_i + b``, row by row.
@@ -81,6 +84,7 @@ class Lines:
         return Lines(factor * below[0] + slope, factor * below[1], factor * above[0] + slope, factor * above[1])
 
 
+@checks_kinds("interval", "choice")
 @singledispatch
 def lines(layer: Layer, x: Interval, choice: Tensor | None = None) -> Lines:
     """Return a line below and a line above a layer that acts on each element alone, on the interval ``x``.
@@ -182,3 +186,11 @@ def gate_lines(y: Interval) -> Lines:
     above = torch.where(mixed, upper / width, (upper > 0).to(upper.dtype))
     product = torch.where(mixed, lower * upper / width, 0.0)
     return Lines(below, product, above, -product)
+
+
+def _rules(kind: type) -> list[object]:
+    """Return the rules of a layer type, for digests."""
+    return [rules.dispatch(kind) for rules in (interval, backward, lines)] if issubclass(kind, Layer) else []
+
+
+RULES_BY_CLASS.append(_rules)

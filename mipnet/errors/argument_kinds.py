@@ -118,6 +118,12 @@ SHARED_KINDS: dict[str, ArgumentKind] = {
         lambda given: isinstance(given, type) and "floating" in [each.__name__ for each in given.__mro__],
         "`numpy.float32` or `numpy.float64`",
     ),
+    "FeatureDim": ArgumentKind(
+        lambda given: given is None or isinstance(given, str) or all(isinstance(each, str) for each in _items(given) or [None]),
+        "the name of a dimension, or a list of names",
+    ),
+    "linopy.Model": ArgumentKind(lambda given: hasattr(given, "variables") and hasattr(given, "add_constraints"), "a linopy model"),
+    "torch.dtype": ArgumentKind(lambda given: type(given).__name__ == "dtype", "a type of torch, such as `torch.float32`"),
     "Dataset": ArgumentKind(lambda given: is_of(given, "Dataset"), "a data set, as `mn.load` returns"),
     "LabelledImages": ArgumentKind(
         lambda given: hasattr(given, "images") and hasattr(given, "labels"), "`mn.LabelledImages(images, labels)`"
@@ -148,6 +154,10 @@ MODEL_KIND = ArgumentKind(
     "an encoding, as `mn.encode` returns, or a linopy model",
 )
 KINDS_BY_ANNOTATION: dict[str, ArgumentKind] = {
+    "Backend": ArgumentKind(
+        lambda given: not isinstance(given, type) and hasattr(given, "features") and hasattr(given, "open"),
+        "a backend, as `mn.get_backend` returns",
+    ),
     "Encoding | linopy.Model | Problem": MODEL_KIND,
     "str | Path": SHARED_KINDS["PathLike"],
     "str | os.PathLike[str]": SHARED_KINDS["PathLike"],
@@ -159,6 +169,7 @@ KINDS_BY_NAME: dict[tuple[str, str], ArgumentKind] = {
     **{("int", name): COUNT_KIND for name in ("batch", "repeats", "every", "at_once", "groups")},
     **{("float", name): NOT_NEGATIVE_KIND for name in ("epsilon", "tolerance", "margin", "within", "hard")},
     **{("float", name): GAP_KIND for name in ("gap", "mip_gap", "gap_abs")},
+    ("Tensor", "x"): ArgumentKind(lambda given: type(given).__module__.partition(".")[0] == "torch", "a torch.Tensor"),
     ("float", "time"): ArgumentKind(lambda given: given is None or is_number(given), "a number of seconds"),
     **{("float", name): POSITIVE_KIND for name in ("lr", "divisor")},
     ("float", "time_limit"): ArgumentKind(lambda given: is_number(given) and given > 0, "a positive number of seconds"),

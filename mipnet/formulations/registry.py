@@ -16,7 +16,9 @@ from mipnet.arrays import Csr, Shape
 from mipnet.errors import InputError, UnsupportedError, shown, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.program_size import ProgramSize
+from mipnet.limits.code_digests import RULES_BY_CLASS
 from mipnet.network.graph import Layer
+from mipnet.network.layer_rules import checks_kinds
 
 Encoder = Callable[..., Affine]
 """``(layer, block, *inputs) -> value``: writes a layer into a block and returns its value."""
@@ -27,6 +29,7 @@ RESERVED_FORMULATION_NAMES = frozenset({"auto", "frozen"})
 Writer = TypeVar("Writer", bound=Callable[..., Affine])
 
 
+@checks_kinds("shape")
 @singledispatch
 def linear_map(layer: Layer, *shapes: Shape) -> tuple[Csr, ...]:
     """Return the matrices of an affine layer: one sparse matrix per input, of shape ``(output elements, elements of that input)``.
@@ -142,3 +145,11 @@ def all_formulations() -> dict[str, tuple[str, ...]]:
     """Return the formulation names of every layer type that has any, by lower-case layer name."""
     layers = dict.fromkeys((*_FAMILY_ENCODERS, *_OWN_FORMULATIONS))
     return {layer.__name__.lower(): tuple(formulations(layer)) for layer in layers}
+
+
+def _writers(kind: type) -> list[object]:
+    """Return the functions that write a layer type, for digests."""
+    return [linear_map.dispatch(kind), *(each.write for each in formulations(kind).values())] if issubclass(kind, Layer) else []
+
+
+RULES_BY_CLASS.append(_writers)

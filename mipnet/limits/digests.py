@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import singledispatch
+from functools import partial, singledispatch
 from pathlib import PurePath
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,15 @@ import torch
 import xarray as xr
 
 from mipnet.errors import InputError
+from mipnet.limits.code_digests import code_data, is_library, rules_of
 
 
 def digest(value: object) -> str:
     """Return the SHA-256 of a value as hexadecimal digits.
 
     It depends on types, shapes and every number: of arrays and tensors, networks and torch modules (their text, classes and state), data
-    sets, dataclasses, mappings, sequences, paths, and of functions and classes by name.  Raises `InputError` for other things, such as
-    open files.
+    sets, dataclasses, mappings, sequences, paths, and of functions and classes with their code (`mipnet.limits.code_digests`).  Raises
+    `InputError` for other things, such as open files.
     """
     found = hashlib.sha256()
     _feed(found.update, value)
@@ -49,8 +51,31 @@ Take = Callable[[bytes], None]
 def _feed(take: Take, value: object) -> None:
     kind = type(value)
     take(f"<{kind.__module__}.{kind.__qualname__}>".encode())
+    if kind.__module__ != "builtins":
+        _feed_code(take, kind)
     _content(value, take)
     take(b"</>")
+
+
+def _feed_code(take: Take, kind: type) -> None:
+    """Feed the code of a class of the user's, and what the user has registered for a class."""
+    parts = [*([] if is_library(kind) else [code_data(kind)]), *rules_of(kind)]
+    if parts:
+        _feed_loosely(take, parts)
+
+
+def _feed_loosely(take: Take, value: object) -> None:
+    """Feed the parts of code; of a value that nothing is known of, its class."""
+    if type(value) is list:
+        take(b"[")
+        for part in value:
+            _feed_loosely(take, part)
+        take(b"]")
+        return
+    try:
+        take(digest(value).encode())
+    except (InputError, RecursionError):
+        take(f"{type(value).__module__}.{type(value).__qualname__}".encode())
 
 
 def _feed_all(take: Take, values: Iterable[object]) -> None:
@@ -64,6 +89,9 @@ def _content(value: object, take: Take) -> None:
         take(str(value).encode() if isinstance(value, Enum) else repr(value).encode(errors="backslashreplace"))
     elif is_dataclass(value) and not isinstance(value, type):
         _feed_all(take, (part for field in fields(value) for part in (field.name, getattr(value, field.name))))
+    elif isinstance(value, type | FunctionType | MethodType | partial):
+        if type(found := code_data(value)) is list:
+            _feed_loosely(take, found)
     elif callable(value) and hasattr(value, "__qualname__"):
         take(f"{value.__module__}.{value.__qualname__}".encode())
     elif hasattr(value, "__dict__"):

@@ -24,7 +24,7 @@ from urllib.parse import quote
 import numpy as np
 import xarray as xr
 
-from mipnet.errors import InputError
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.limits.digests import bytes_digest, digest, json_digest
 from mipnet.limits.disk import whole_file, write_whole
 from mipnet.limits.output_lock import only_writer
@@ -259,6 +259,7 @@ def kept_parts(function: str, arguments: Mapping[str, object]) -> KeptParts:
     return store.open(function, {"arguments": {name: digest(value) for name, value in arguments.items()}})
 
 
+@suggest_keywords
 @contextmanager
 def keep_parts(folder: str | Path) -> Iterator[None]:
     """Keep the finished parts of long computations in a folder, and go on from those that are there.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from mipnet.errors import InputError, MemoryLimitReached, OutOfMemory, shown
+from mipnet.errors import InputError, MemoryLimitReached, OutOfMemory, shown, suggest_keywords
 from mipnet.errors.argument_kinds import is_number
 from mipnet.limits.free_memory import free_memory, used_memory
 
@@ -44,6 +44,7 @@ MEMORY_LIMIT_EXPECTED = 'a number of bytes, or a size such as "4 GB" or "500 MiB
 _limit: ContextVar[float] = ContextVar("memory limit of mipnet", default=math.inf)
 
 
+@suggest_keywords
 @contextmanager
 def memory_limit(limit: float | str | None) -> Iterator[None]:
     """Limit the memory of this process while the block runs: ``with mn.memory_limit("4 GB"): mn.verify(...)``.

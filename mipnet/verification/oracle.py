@@ -34,11 +34,13 @@ class Oracle:
     at_once: int = 64
 
     @staticmethod
+    @suggest_keywords
     def of(network: Network) -> Oracle:
         """Return the oracle that runs `Network.outputs` in torch, in float64."""
         return Oracle("torch", network.outputs, at_once=samples_at_once(network))
 
     @staticmethod
+    @suggest_keywords
     def of_file(path: str | Path, network: Network, deadline: Deadline = NO_DEADLINE) -> Oracle:
         """Return an oracle that runs an .onnx file by onnxruntime, in the file's number type.
 

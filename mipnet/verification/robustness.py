@@ -66,6 +66,7 @@ class Classes:
             raise InputError("`label` names no class that should win; expected its number, or `Classes` with a label")
         return self.label
 
+    @suggest_keywords
     def others(self, count: int) -> list[int]:
         """Return the targets, or every class but the label, of ``count`` classes; raises `InputError` unless they exist and differ."""
         label = self.winner

@@ -17,7 +17,9 @@ import numpy as np
 import xarray as xr
 
 from mipnet.errors import InputError, TimeLimitReached, check_choice, shown, suggest_keywords
+from mipnet.limits.code_digests import is_library
 from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.digests import digest
 from mipnet.limits.kept_parts import KeptParts, PackedPart, kept_parts
 from mipnet.limits.result_warnings import carries_warnings, collected_warnings
 from mipnet.network.gates import Gate
@@ -221,7 +223,7 @@ def compare(
         for rival in chosen:
             if how.on_rival is not None:
                 how.on_rival(rival.name)
-            rows += kept.once(rival.name, partial(contest.rows, rival, how, own), _packed_rows, _read_rows)
+            rows += kept.once(_kept_name(rival), partial(contest.rows, rival, how, own), _packed_rows, _read_rows)
             left.remove(rival.name)
     except KeyboardInterrupt:  # the rivals so far are compared
         interrupted = True
@@ -301,6 +303,11 @@ class _Contest:
             made.append(rival.masks(self.network, self.gates, scores, ranking=ranking, like=own.masks, share=share, seed=seed))
         seconds = spent + (time.perf_counter() - began) / len(prepared)
         return _row(rival.name, ranking, own.target, [self.measure(masks) for masks in made], seconds)
+
+
+def _kept_name(rival: Rival) -> str:
+    """Return the name of the rows that are kept of a rival; of a user's rival with a digest, so that rows of other code are not taken."""
+    return rival.name if is_library(rival.score) else f"{rival.name} {digest(replace(rival, order=0.0))[:12]}"
 
 
 def _packed_rows(rows: Iterable[ComparisonRow]) -> PackedPart:
