@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from mipnet.layers import ReLU as ReLU
     from mipnet.layers import Reshape as Reshape
     from mipnet.layers import Scale as Scale
+    from mipnet.layers import Select as Select
+    from mipnet.layers import TreeEnsemble as TreeEnsemble
     from mipnet.layers import Window as Window
     from mipnet.limits.kept_parts import keep_parts as keep_parts
     from mipnet.limits.memory import memory_limit as memory_limit
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
     from mipnet.pruning.training import fine_tune as fine_tune
     from mipnet.pruning.training import train as train
     from mipnet.readers.data import load as load
+    from mipnet.readers.estimators.reader import from_sklearn as from_sklearn
     from mipnet.readers.files import read as read
     from mipnet.readers.onnx_file import from_onnx as from_onnx
     from mipnet.readers.torch import from_torch as from_torch
@@ -157,7 +160,8 @@ _HOME = {
     "mipnet.network.gates": "Gate find_gates",
     "mipnet.network.graph": "Layer Network Node",
     "mipnet.layers": (
-        "AdaptiveAvgPool2d Add AvgPool2d BatchNorm Clip Concat Conv2d Dense LeakyReLU MaxPool2d Permute ReLU Reshape Scale Window"
+        "AdaptiveAvgPool2d Add AvgPool2d BatchNorm Clip Concat Conv2d Dense LeakyReLU MaxPool2d Permute ReLU Reshape Scale Select"
+        " TreeEnsemble Window"
     ),
     "mipnet.limits.kept_parts": "keep_parts",
     "mipnet.limits.memory": "memory_limit",
@@ -176,6 +180,7 @@ _HOME = {
     "mipnet.readers.data": "load",
     "mipnet.readers.files": "read",
     "mipnet.readers.onnx_file": "from_onnx",
+    "mipnet.readers.estimators.reader": "from_sklearn",
     "mipnet.readers.torch": "from_torch",
     "mipnet.readers.vnnlib": "read_vnnlib",
     "mipnet.network.sets": "Ball Box L1 L2 LInf Samples",

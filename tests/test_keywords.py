@@ -13,7 +13,7 @@ import mipnet as mn
 from mipnet import testing
 from mipnet.errors import ArgumentError, InputError
 
-READERS = ["from_torch", "from_onnx", "read", "load", "read_vnnlib"]
+READERS = ["from_torch", "from_sklearn", "from_onnx", "read", "load", "read_vnnlib"]
 SETS = ["Samples", "LInf", "L1", "L2", "Box", "Ball"]
 NETWORKS = ["find_gates", "Node", "Network", "Clause", "Case", "Property"]
 PUBLIC = {f"mn.{name}": getattr(mn, name) for name in (*READERS, *SETS, *NETWORKS, "Limits", "get_backend")}

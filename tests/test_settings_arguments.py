@@ -71,6 +71,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "MaxPool2d": (mn.MaxPool2d, {"window": WINDOW}),
     "AdaptiveAvgPool2d": (mn.AdaptiveAvgPool2d, {"out": (2, 2)}),
     "Permute": (mn.Permute, {"order": (1, 0)}),
+    "Select": (mn.Select, {"elements": (1, 0)}),
     "Reshape": (mn.Reshape, {"target": (2, 2)}),
     "Concat": (mn.Concat, {"axis": 0}),
     "Gate": (mn.Gate, {"name": "a", "units": 3, "dim": "u", "nodes": ("1",), "sites": ("1",)}),

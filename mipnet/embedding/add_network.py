@@ -31,6 +31,7 @@ from mipnet.model.encode import BOUNDS_TIME_SHARE, refuse_softmax, write_network
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import INPUT_NODE, Network
 from mipnet.network.sets import Box
+from mipnet.readers.estimators.reader import Estimator
 
 FLAT_SAMPLES = "sample"
 """Dimension of the samples in the variables and rows inside a network, if the samples have not exactly one dimension."""
@@ -39,7 +40,7 @@ FLAT_SAMPLES = "sample"
 @suggest_keywords(moved={"time_limit": "write `formulation=mn.EmbeddingSettings(..., time_limit=...)`"})
 def add_network(
     model: linopy.Model,
-    network: Network | torch.nn.Module | str | Path,
+    network: Network | torch.nn.Module | Estimator | str | Path,
     x: Any,
     output: Any = None,
     *,
@@ -58,7 +59,7 @@ def add_network(
     model
         The model; it may already contain other networks.
     network
-        The network, a torch module, or the path of a file that `mipnet.read` reads.
+        The network, a torch module, a fitted estimator that `mipnet.from_sklearn` reads, or the path of a file that `mipnet.read` reads.
     x
         The input: a variable or linear expression of the model or a labelled array of numbers, with one dimension for the features; or a
         list or dict of such (and of numbers), one per feature.  All other dimensions stay, with their labels, and broadcast.  Where a
@@ -95,7 +96,7 @@ def add_network(
     ends = find_bounds(model, inputs, own_bounds, _called(x), tighten)
     region = Box(ends.lower, ends.upper).fit(known.input_shape)
     nodes = wanted_bounds(known, region, (), mode, 0.0, deadline.share(BOUNDS_TIME_SHARE))
-    enc = Encoding(known, model, region, nodes, (), _samples(inputs, known, prefix))
+    enc = Encoding(known, model, region, nodes, (), _samples(inputs, known, prefix), threshold_gap=settings.threshold_gap)
     before = {*model.variables, *model.constraints}
     try:
         enc.grid, enc.host, enc.enforced = inputs.grid, inputs.value, ends.tighter

@@ -34,6 +34,10 @@ class EmbeddingSettings:
     envelope
         True: the convex and the concave envelope of every output over the box of the inputs become rows, for at most three inputs that are
         not fixed.  ``"auto"``: only where this is possible, and for at most 1,000 different boxes.
+    threshold_gap
+        The gap at a threshold t of a tree: no input with ``t < x < t + threshold_gap max(1, |t|)`` is a solution, so that an input at t,
+        which goes left, cannot count as one above it by the tolerances of a solver.  The gap is at most 0.1, and half of the way to the
+        next threshold.  It is below t for trees that go left where ``x < t``.  0 for none.
     """
 
     formulation: Formulation | None = None
@@ -41,10 +45,13 @@ class EmbeddingSettings:
     time_limit: TimeLimit = None
     tighten: Literal["host"] | None = None
     envelope: EnvelopeChoice = False
+    threshold_gap: float = 1e-5
 
     def __post_init__(self) -> None:
         if not isinstance(self.envelope, bool) and self.envelope != "auto":
             raise InputError(f"`envelope` is {shown(self.envelope)}; expected True, False or `auto`")
+        if not 0 <= self.threshold_gap <= 0.1:
+            raise InputError(f"`threshold_gap` is {shown(self.threshold_gap)}; expected a number from 0 to 0.1")
 
     @staticmethod
     def of(given: Formulation | EmbeddingSettings | None) -> EmbeddingSettings:

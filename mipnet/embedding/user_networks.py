@@ -1,4 +1,4 @@
-"""The network that a user embeds: one that was read already, a torch module, or a file."""
+"""The network that a user embeds: one that was read already, a torch module, an estimator of scikit-learn, or a file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from mipnet.errors import InputError, NetworkError, meant
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import one_line
+from mipnet.readers.estimators.reader import Estimator, from_sklearn, is_estimator
 from mipnet.readers.files import read
 from mipnet.readers.torch import from_torch
 
 
-def as_network(given: Network | torch.nn.Module | str | Path, x: Any, feature_dim: Any, deadline: Deadline = NO_DEADLINE) -> Network:
+def as_network(
+    given: Network | torch.nn.Module | Estimator | str | Path, x: Any, feature_dim: Any, deadline: Deadline = NO_DEADLINE
+) -> Network:
     """Return the network; the number of inputs of a module is that of ``x``, or that of its first linear layer.
 
     Raises `InputError` if a module has no number of inputs that is known, or does not take the features of ``x``, and for anything else.
@@ -26,7 +29,12 @@ def as_network(given: Network | torch.nn.Module | str | Path, x: Any, feature_di
     if isinstance(given, str | Path):
         return read(given, time_limit=deadline)
     if not isinstance(given, torch.nn.Module):
-        raise InputError(f"the network is a {type(given).__name__}; expected a `Network`, a torch module, or the path of a file")
+        if is_estimator(given):
+            return from_sklearn(given, deadline)
+        raise InputError(
+            f"the network is a {type(given).__name__}; expected a `Network`, a torch module, an estimator of scikit-learn, or the path of a"
+            " file"
+        )
     count = _inputs_of(given, x, feature_dim)
     if count is None:
         raise InputError(

@@ -202,7 +202,7 @@ EASILY_MISTAKEN: dict[str, Callable[[object], str | None]] = {
 }
 """For arguments that are easily mistaken: what is expected in place of a value of the wrong kind, or None if it is not wrong."""
 
-NOT_MISTAKEN = ("Network | nn.Module", "Network | torch.nn.Module | str | Path", "str")
+NOT_MISTAKEN = ("Network | nn.Module", "Network | torch.nn.Module | Estimator | str | Path", "str")
 """Annotations of arguments that are called as in `EASILY_MISTAKEN`, and take what is a mistake elsewhere."""
 
 

@@ -34,6 +34,22 @@ WINDOWS_PART = "windows"
 """Key of `BlockNotes.phases` for max pooling, whose elements are windows."""
 
 
+TREES_PART = "trees"
+"""Key of `BlockNotes.phases` for tree ensembles, whose elements are trees."""
+
+
+@dataclass(frozen=True, eq=False)
+class CutVariables:
+    """Binaries that are 1 where an element of the block's input is at most a threshold.
+
+    ``labels`` has shape ``(sample, threshold)``, with -1 where there is none; ``feature`` is the element, and ``value`` the threshold.
+    """
+
+    labels: Ints
+    feature: Ints
+    value: Array
+
+
 @dataclass(frozen=True, eq=False)
 class BigMNeurons:
     """Neurons ``h = max(z, 0)`` with a binary v that is 1 where z > 0.  All three are flat; h and v have one variable per neuron."""
@@ -84,12 +100,14 @@ class BlockNotes:
     ``phases`` counts the elements of each piecewise-linear function of the node by phase; its keys are suffixes.
     ``special_constraints`` counts SOS1 sets and indicator rows.  ``neurons`` are the neurons for which ideal cuts may be separated.
     ``gate_thresholds`` are the thresholds of a gate by side, as `mipnet.network.gates.gated_value` takes them.
+    ``cuts`` are the binaries of a tree ensemble's thresholds.
     """
 
     phases: dict[str, Phases] = field(default_factory=dict)
     special_constraints: dict[str, int] = field(default_factory=dict)
     neurons: list[BigMNeurons] = field(default_factory=list)
     gate_thresholds: dict[str, Array] = field(default_factory=dict)
+    cuts: CutVariables | None = None
 
 
 @dataclass(eq=False)
@@ -98,7 +116,7 @@ class Block:
 
     ``fills`` is shared by all blocks of a model.  It lists functions that compute the variables in order, each from the earlier ones:
     together they are a forward pass.  ``choice`` is the formulation of the layer.  ``gate_choice`` is the formulation of the gate, if
-    the layer itself is not written with positive parts.
+    the layer itself is not written with positive parts.  ``threshold_gap`` is that of `mipnet.EmbeddingSettings`.
     """
 
     name: str
@@ -112,6 +130,7 @@ class Block:
     notes: BlockNotes = field(default_factory=BlockNotes)
     choice: ChosenFormulation | None = None
     gate_choice: ChosenFormulation | None = None
+    threshold_gap: float = 0.0
 
     @property
     def dims(self) -> tuple[str, ...]:

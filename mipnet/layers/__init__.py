@@ -6,7 +6,9 @@ from mipnet.layers.dense import Dense
 from mipnet.layers.merge import Add, Concat
 from mipnet.layers.norm import BatchNorm, Scale
 from mipnet.layers.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from mipnet.layers.shape import Permute, Reshape
+from mipnet.layers.shape import Permute, Reshape, Select
+from mipnet.layers.tree_rows import encode_trees as encode_trees
+from mipnet.layers.trees import TreeEnsemble
 from mipnet.layers.window import Window
 
 __all__ = [
@@ -24,5 +26,7 @@ __all__ = [
     "ReLU",
     "Reshape",
     "Scale",
+    "Select",
+    "TreeEnsemble",
     "Window",
 ]

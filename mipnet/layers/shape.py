@@ -1,4 +1,4 @@
-"""Layers that only move elements: reshape (flatten, view) and permute (transpose)."""
+"""Layers that only move elements: reshape (flatten, view), permute (transpose) and select."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mipnet.arrays import Csr, Ints, Shape
 from mipnet.bounds.interval import interval, monotone
-from mipnet.bounds.linear_rules import backward, rearranged
+from mipnet.bounds.linear_rules import adjoint, backward, rearranged
 from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import linear_map
 from mipnet.network.graph import Layer, require, size
@@ -53,9 +53,32 @@ class Permute(Layer):
         return x.permute(0, *(axis + 1 for axis in self.order))
 
 
-for kind in (Reshape, Permute):
+@suggest_keywords
+@dataclass(frozen=True, eq=False)
+class Select(Layer):
+    """``y_i = x[elements[i]]`` for a vector x: some of its elements, in any order; an element may occur several times."""
+
+    elements: tuple[int, ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return ``(number of selected elements,)``."""
+        (given,) = inputs
+        require(len(given) == 1, f"its input has shape {given}; expected a vector")
+        inside = all(0 <= each < given[0] for each in self.elements)
+        require(inside and self.elements, f"it selects the elements {self.elements} of a vector of length {given[0]}")
+        return (len(self.elements),)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the selected elements of a batch."""
+        (x,) = inputs
+        return x[:, list(self.elements)]
+
+
+for kind in (Reshape, Permute, Select):
     interval.register(kind)(monotone)
+for kind in (Reshape, Permute):
     backward.register(kind)(rearranged)
+backward.register(Select)(adjoint)
 
 
 def selection(columns: Ints, width: int) -> Csr:
@@ -74,3 +97,8 @@ def _(layer: Permute, *shapes: Shape) -> tuple[Csr, ...]:
     (given,) = shapes
     moved = np.arange(size(given)).reshape(given).transpose(layer.order)
     return (selection(moved.reshape(-1), size(given)),)
+
+
+@linear_map.register(Select)
+def _(layer: Select, *shapes: Shape) -> tuple[Csr, ...]:
+    return (selection(np.array(layer.elements), size(shapes[0])),)

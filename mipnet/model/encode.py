@@ -140,6 +140,7 @@ def _write_nodes(enc: Encoding, request: FormulationRequest, scores_at: Mapping[
                 paper=enc.bounds.mode == "paper",
             ),
             fills=enc.fills,
+            threshold_gap=enc.threshold_gap,
         )
         inputs = [enc.values[name] for name in node.inputs]
         score = scores_of_elements(scores_at[node.name], block) if node.name in scores_at else None

@@ -64,7 +64,7 @@ class Encoding:
 
     A network that `mipnet.add_network` wrote has a ``grid``, the places of its samples in the user's dimensions, and ``host``, its input
     as a function of the user's own variables; at ``enforced`` inputs, rows or variables of its own keep the input in the input set.
-    ``output_labels`` are the labels of the output, ``(sample, *output_shape)``.
+    ``output_labels`` are the labels of the output, ``(sample, *output_shape)``.  ``threshold_gap`` is that of `mipnet.EmbeddingSettings`.
     """
 
     network: Network
@@ -87,6 +87,7 @@ class Encoding:
     grid: SampleGrid | None = None
     host: Affine | None = None
     enforced: Mask | None = None
+    threshold_gap: float = 0.0
 
     @property
     def source(self) -> Affine:

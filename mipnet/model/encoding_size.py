@@ -19,8 +19,9 @@ from mipnet.formulations.formulation_choice import choice_of, gate_choice_of
 from mipnet.formulations.program_size import NONZERO_BYTES, ProgramSize, big_m_size, max_big_m_size
 from mipnet.formulations.registry import is_affine
 from mipnet.formulations.relu import POSITIVE_PART
-from mipnet.layers import Clip, Dense, LeakyReLU, MaxPool2d, ReLU
+from mipnet.layers import Clip, Dense, LeakyReLU, MaxPool2d, ReLU, TreeEnsemble
 from mipnet.layers.pool import kept_candidates
+from mipnet.layers.tree_rows import TreeTables
 from mipnet.limits.memory import fits, making
 from mipnet.model.node_values import FormulationRequest
 from mipnet.model.term_counts import TermCounts, TermPattern, VariableNumbers, either, no_terms, passed_on, terms_through
@@ -120,6 +121,8 @@ class _NodeSizer:
             return ProgramSize(), value if isinstance(layer, Dense) or not self.correct else value.corrected()
         if isinstance(layer, ReLU | LeakyReLU | Clip):
             return self._activation(layer, inputs[0])
+        if isinstance(layer, TreeEnsemble):
+            return self._trees(layer, inputs[0])
         return self._maximum(layer, inputs[0]) if isinstance(layer, MaxPool2d) else self._unknown(inputs)
 
     def _chosen(self) -> ChosenFormulation:
@@ -213,6 +216,16 @@ class _NodeSizer:
         value = self._partly_new(x, several.reshape(shape), (~several).reshape(shape), place)
         lone = (terms * found.keep).sum(axis=-1).reshape(shape)
         return written, replace(value, each=np.where(several.reshape(shape), 1.0, lone))
+
+    def _trees(self, layer: TreeEnsemble, x: TermCounts) -> tuple[ProgramSize, TermCounts]:
+        """Return the size of all leaves and thresholds of a tree ensemble, those that the bounds decide among them."""
+        samples, tables, leaves = len(x.each), TreeTables.of(layer), len(layer.leaves)
+        cuts, pairs = len(tables.cut_value), len(tables.row_cut)
+        rows = cuts + 2 * pairs + len(layer.roots) + 2 * x.each[0].size
+        nonzeros = 2 * cuts + tables.left.nnz + tables.right.nnz + 2 * pairs + leaves + 2 * cuts
+        new = np.ones((samples, *self.node.shape), dtype=np.bool_)
+        written = ProgramSize(samples * (cuts + leaves), samples * rows, samples * nonzeros + 2 * x.total)
+        return written, TermCounts(np.full(new.shape, float(leaves)), float(leaves), 0.0, self.numbers.new(new[0]))
 
     def _unknown(self, inputs: list[TermCounts]) -> tuple[ProgramSize, TermCounts]:
         """Return the size of a layer of somebody else: one variable and two rows per element, which read all of its inputs once."""

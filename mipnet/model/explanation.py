@@ -16,7 +16,7 @@ from mipnet.arrays import Csr, Ints, Mask
 from mipnet.backend import Backend, Feature, Indicators, Program, Rows, get_backend
 from mipnet.backend.rewrites import rewrite
 from mipnet.errors import MipnetError, UnboundedError, suggest_keywords
-from mipnet.formulations.block import INDICATOR_ROWS, SOS1_SETS, WINDOWS_PART, Block, Phases
+from mipnet.formulations.block import INDICATOR_ROWS, SOS1_SETS, TREES_PART, WINDOWS_PART, Block, Phases
 from mipnet.formulations.registry import is_affine
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.encoding import Encoding, networks_in
@@ -57,7 +57,8 @@ class Explained:
         Number of elements of its value over all samples.
     phases
         Number of elements by phase, per piecewise-linear function of the node.  A Clip has two, with keys ``low`` and ``high``.  A gate
-        after an activation has ``above`` and ``below``, max pooling has ``windows``, and ReLU has one with an empty key.
+        after an activation has ``above`` and ``below``, max pooling has ``windows``, a tree ensemble ``trees``, and ReLU has one with an
+        empty key.
     formulation, why
         The formulation, empty if the node has none, and the reason for it.
     size
@@ -280,5 +281,7 @@ def _handed_over(program: Program, backend: Backend) -> Size | None:
 def _phase_line(suffix: str, phases: Phases) -> str:
     if suffix == WINDOWS_PART:
         return f"{phases.active:,} windows with a known winner, {phases.undecided:,} undecided"
+    if suffix == TREES_PART:
+        return f"{phases.active:,} trees with a known leaf, {phases.undecided:,} undecided"
     counts = f"{phases.active:,} active, {phases.inactive:,} inactive, {phases.undecided:,} undecided"
     return f"{suffix} {counts}" if suffix else counts

@@ -1,4 +1,4 @@
-"""Networks from files: .pt2 and .onnx hold a network; .safetensors, .pt and .pth hold weights, and need a list of layers."""
+"""Networks from files: .pt2, .onnx and the models of boosters hold a network; .safetensors, .pt and .pth hold weights, and need layers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import check_file, one_line
+from mipnet.readers.estimators.boosters import read_booster
 from mipnet.readers.file_bytes import PACKED_SUFFIXES
 from mipnet.readers.inline_layers import build_layers, check_input_shape, check_shapes
 from mipnet.readers.pt2 import read_pt2
@@ -25,7 +26,9 @@ __all__ = ["build_module", "read", "read_pt2", "read_safetensors", "read_weights
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
 ONNX_SUFFIXES = (".onnx", *(f".onnx{packed}" for packed in PACKED_SUFFIXES))
-NETWORK_SUFFIXES = (".pt2", *ONNX_SUFFIXES)
+BOOSTER_SUFFIXES = (".json", ".txt")
+"""Suffixes of models of LightGBM (text) and XGBoost (JSON)."""
+NETWORK_SUFFIXES = (".pt2", *ONNX_SUFFIXES, *BOOSTER_SUFFIXES)
 """Suffixes of files that hold a whole network: layers and weights."""
 
 
@@ -46,6 +49,7 @@ def read(
 
     ``.pt2``                          a file of `torch.export.save`, see `read_pt2`
     ``.onnx``                         see `mipnet.readers.onnx_file.from_onnx`; also compressed (``.onnx.gz, .onnx.xz, .onnx.bz2``)
+    ``.txt``, ``.json``               trees: a LightGBM model as text, an XGBoost model as JSON, as their `save_model` writes them
     ``.safetensors``, ``.pt, .pth``   weights, together with ``layers`` and ``input_shape``, see `build_module`
 
     ``time_limit`` is in seconds of the whole call, None for no limit; what it does not end is said in `from_onnx`, `read_pt2` and
@@ -63,9 +67,11 @@ def read(
         from mipnet.readers.onnx_file import from_onnx
 
         return from_onnx(path, deadline)
+    if suffix in BOOSTER_SUFFIXES:
+        return read_booster(path, deadline)
     if suffix not in WEIGHT_SUFFIXES:
         has = f"the suffix `{suffix}`" if suffix else "no suffix"
-        raise UnsupportedError(f"`{path}` has {has}; expected .pt2, {', '.join((*ONNX_SUFFIXES, *WEIGHT_SUFFIXES))}")
+        raise UnsupportedError(f"`{path}` has {has}; expected {', '.join((*NETWORK_SUFFIXES, *WEIGHT_SUFFIXES))}")
     return read_safetensors(path, layers, input_shape, deadline)
 
 

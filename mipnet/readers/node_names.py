@@ -22,13 +22,15 @@ from mipnet.layers import (
     ReLU,
     Reshape,
     Scale,
+    Select,
+    TreeEnsemble,
 )
 from mipnet.network.graph import INPUT_NODE, Layer
 
 NODE_NAME_STEMS: dict[type[Layer], str] = {
     **{Dense: "fc", Conv2d: "conv", BatchNorm: "bn", Scale: "scale", ReLU: "relu", LeakyReLU: "relu", Clip: "clip"},
     **{MaxPool2d: "pool", AvgPool2d: "pool", AdaptiveAvgPool2d: "pool"},
-    **{Reshape: "reshape", Permute: "permute", Add: "add", Concat: "cat"},
+    **{Reshape: "reshape", Permute: "permute", Select: "select", TreeEnsemble: "trees", Add: "add", Concat: "cat"},
 }
 """The name, before the counter, of a node that has no module path."""
 

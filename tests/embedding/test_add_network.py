@@ -247,7 +247,7 @@ def test_modules_and_files_are_read(kind: str, tmp_path: Any) -> None:
 
 
 def test_what_is_no_network_is_refused() -> None:
-    with pytest.raises(InputError, match="expected a `Network`, a torch module, or the path"):
+    with pytest.raises(InputError, match="expected a `Network`, a torch module, an estimator of scikit-learn, or the path"):
         mn.add_network(linopy.Model(), 3, xr.DataArray([0.1, 0.2], dims="what"))  # type: ignore[arg-type]
 
 

@@ -34,9 +34,11 @@ from mipnet.layers import (
     ReLU,
     Reshape,
     Scale,
+    Select,
     Window,
 )
 from mipnet.network.graph import Layer, size
+from tests.trees import random_ensemble
 
 IMG, ODD = (2, 6, 6), (3, 5, 7)
 
@@ -78,6 +80,7 @@ CASES: dict[str, tuple[Layer, tuple[Shape, ...]]] = {
     "clip-below": (Clip(low=-0.2), ((6,),)),
     "clip-above": (Clip(high=0.2), ((6,),)),
     "clip-point": (Clip(0.3, 0.3), ((6,),)),
+    "trees": (random_ensemble(1, trees=3, outputs=2), ((2,),)),
     "max": (MaxPool2d(Window((2, 2), (2, 2))), (IMG,)),
     "max-overlap": (MaxPool2d(Window((3, 2), (1, 2))), (ODD,)),
     "max-padded": (MaxPool2d(Window((3, 3), (2, 2), (1, 1, 1, 1))), (ODD,)),
@@ -97,6 +100,7 @@ CASES: dict[str, tuple[Layer, tuple[Shape, ...]]] = {
     "flatten": (Reshape((72,)), (IMG,)),
     "permute": (Permute((2, 0, 1)), (ODD,)),
     "permute-pair": (Permute((1, 0)), ((3, 4),)),
+    "select": (Select((3, 0, 3)), ((6,),)),
     "add": (Add(), (IMG, IMG)),
     "subtract": (Add((1.0, -1.0)), ((6,), (6,))),
     "add-three": (Add((0.5, -2.0, 0.0)), ((6,), (6,), (6,))),
@@ -226,6 +230,7 @@ class TestEvery:
         ("avg", ((2, 6, 1),), r"does not fit an input of shape \(2, 6, 1\)"),
         ("adaptive", ((6,),), r"shape \(6,\); expected \(channels, rows, cols\)"),
         ("reshape", ((71,),), r"71 elements of shape \(71,\) do not fill shape \(4, 18\)"),
+        ("select", ((3,),), r"selects the elements \(3, 0, 3\) of a vector of length 3"),
         ("permute", ((3, 4),), r"order \(2, 0, 1\) does not permute the axes of shape \(3, 4\)"),
         ("add", (IMG, ODD), r"shapes \(\(2, 6, 6\), \(3, 5, 7\)\); expected the same shape"),
         ("add", (IMG,), "1 inputs and 2 coefficients"),
