@@ -75,6 +75,18 @@ def test_bounds_of_a_box_hold_exactly(method: str, centre: float, width: float, 
     assert (fractions(crown_bounds(network, region)) <= least).all()
 
 
+def test_bounds_hold_exactly_where_weights_cancel() -> None:
+    """Outputs are differences of two equal units: a coefficient is a billionth of its terms, and so a billion times less exact."""
+    g = np.random.default_rng(0)
+    first, factor = np.tile(g.normal(size=(1, INPUTS)), (2, 1)), g.normal(size=(OUTPUTS, 1))
+    second = np.hstack([factor, -factor * (1 + 1e-9)])
+    network = mn.Network.build((INPUTS,), [("fc1", mn.Dense(first)), ("fc2", mn.Dense(second))])
+    region = mn.Box(np.ones((1, INPUTS)), np.full((1, INPUTS), 2.0))
+    matrix = fractions(second) @ fractions(first)
+    least = np.where(matrix > 0, matrix, 2 * matrix).sum(1)
+    assert (fractions(crown_bounds(network, region)) <= least).all()
+
+
 @pytest.mark.parametrize("centre", [1e3, 1e6])
 def test_bounds_hold_exactly_where_large_inputs_cancel(centre: float) -> None:
     """Inputs come in pairs with opposite weights: the terms are 1e9 times as large as their sum."""

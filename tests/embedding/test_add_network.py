@@ -147,6 +147,14 @@ def test_an_image_network_takes_dimensions_by_name() -> None:
     np.testing.assert_allclose(found, net.forward(at.transpose("time", "band", "lat", "lon").values), atol=1e-6)
 
 
+def test_a_dimension_of_samples_is_none_of_an_input() -> None:
+    """Two samples, and inputs of shape (2, 3)."""
+    model = linopy.Model()
+    matrix = mn.Network.build((2, 3), [("flat", mn.Reshape((6,))), ("fc", mn.Dense(np.ones((1, 6))))])
+    handle = mn.add_network(model, matrix, variable(model, batch=2, row=2, column=3))
+    assert handle.grid.dims == ("batch",)
+
+
 def test_bounds_of_expressions_follow_from_those_of_variables() -> None:
     model = linopy.Model()
     a, b = (model.add_variables(0, n, coords=[pd.RangeIndex(2, name="t")], name=f"v{n}") for n in (1, 2))

@@ -132,5 +132,15 @@ def test_what_has_no_envelope_is_refused_or_left_out() -> None:
         else:
             handle = mn.add_network(model, network(4), x, formulation=settings)
             assert not any("envelope" in name for name in handle.model.constraints)
+    image = [pd.RangeIndex(n, name=dim) for dim, n in (("channel", 1), ("height", 1), ("width", 3))]
+    pool = mn.Network.build((1, 1, 3), [("pool", mn.MaxPool2d(mn.Window((1, 2), (1, 1))))])
+    for choice in (True, "auto"):
+        model = linopy.Model()
+        x, settings = model.add_variables(-1, 1, coords=image, name="x"), mn.EmbeddingSettings(envelope=choice)
+        if choice is True:
+            with pytest.raises(UnsupportedError, match="layers that are neither affine nor ReLU"):
+                mn.add_network(model, pool, x, formulation=settings)
+        else:
+            assert not any("envelope" in name for name in mn.add_network(model, pool, x, formulation=settings).model.constraints)
     with pytest.raises(InputError, match="`envelope` is 'yes'; expected True, False or `auto`"):
         mn.EmbeddingSettings(envelope="yes")

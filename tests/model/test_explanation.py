@@ -12,6 +12,7 @@ import xarray as xr
 import mipnet as mn
 from mipnet.app.cli.main import main
 from mipnet.errors import UnboundedError
+from mipnet.formulations.block import Phases
 from mipnet.model.explanation import Size
 from mipnet.model.to_program import from_model
 from mipnet.solving.engine import open_problem
@@ -128,6 +129,14 @@ def test_a_unit_costs_what_the_documentation_says(name):
     formulation = {"relu": name} | ({"parts": 2} if name == "partition" else {})
     told = mn.explain(mn.encode(network, mn.Box(-np.ones((1, 5)), np.ones((1, 5))), formulation=formulation), None)["relu"]
     assert (told.size, told.special) == COSTS[name]
+
+
+@pytest.mark.parametrize(("inputs", "units", "variables"), [(2, 3, 0), (3, 3, 0), (4, 3, 3)])
+def test_active_units_get_variables_where_that_takes_fewer(inputs, units, variables):
+    """Units that are always active pass the variables of their rows on, unless there are fewer units than variables."""
+    network = mn.Network.build((inputs,), [("fc", mn.Dense(np.ones((units, inputs)))), ("relu", mn.ReLU())])
+    told = mn.explain(mn.encode(network, mn.Box(np.ones((1, inputs)), np.full((1, inputs), 2.0))), None)["relu"]
+    assert (told.size.variables, told.phases[""]) == (variables, Phases(units, 0, 0))
 
 
 WINDOWS = {

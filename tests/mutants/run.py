@@ -43,6 +43,10 @@ def _place(code: CodeType) -> tuple[str, tuple[Any, ...]]:
     return code.co_qualname, tuple(code.co_positions())
 
 
+def _value(expression: ast.expr, function: FunctionType) -> Any:
+    return eval(compile(ast.Expression(expression), function.__code__.co_filename, "eval"), function.__globals__)
+
+
 def put_in(path: str, source: str, faulty: str) -> None:
     """Give the functions of a loaded module the code and the defaults of the faulty source, and forget what they kept."""
     file = str(ROOT / path)
@@ -54,13 +58,18 @@ def put_in(path: str, source: str, faulty: str) -> None:
         if _place(each.__code__) in codes:  # those that a library wrote, such as the `__init__` of a dataclass, have no source
             each.__code__ = codes[_place(each.__code__)]
     for node in ast.walk(ast.parse(faulty)):
-        for each in functions if isinstance(node, ast.FunctionDef) and node.args.defaults else ():
+        for each in functions if isinstance(node, ast.FunctionDef) else ():
             if each.__code__.co_name == node.name and each.__code__.co_firstlineno in (
                 node.lineno,
                 *(d.lineno for d in node.decorator_list),
             ):
-                defaults = (compile(ast.Expression(value), file, "eval") for value in node.args.defaults)
-                each.__defaults__ = tuple(eval(value, each.__globals__) for value in defaults)
+                given = {
+                    arg.arg: value for arg, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if value is not None
+                }
+                if node.args.defaults:
+                    each.__defaults__ = tuple(_value(value, each) for value in node.args.defaults)
+                if given:
+                    each.__kwdefaults__ = {name: _value(value, each) for name, value in given.items()}
     for each in objects:
         if type(each) is functools._lru_cache_wrapper and str(each.__module__).startswith("mipnet"):
             each.cache_clear()

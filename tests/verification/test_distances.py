@@ -9,6 +9,7 @@ from scipy.optimize import linprog
 
 import mipnet as mn
 from mipnet.errors import InputError
+from mipnet.verification import distortion_search
 from tests.sweep import sweep
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
@@ -133,3 +134,16 @@ def test_classes_that_are_none():
         mn.maximum_margin(answers(), mn.LInf([[0.6, 0.4]], 0.3), mn.Classes(0, [0]))
     with pytest.raises(InputError, match="the other classes are"):
         mn.minimum_distortion(answers(), [0.6, 0.4], mn.Classes(targets=[5]), upper=1.0)
+
+
+@pytest.mark.parametrize(("lower", "upper", "gap"), [(0.2, 0.5, 0.6), (0.2, np.inf, 1.0), (0.0, 0.0, 0.0)])
+def test_the_gap_is_relative_to_the_upper_end(lower, upper, gap):
+    assert mn.Distortion(lower, upper, None, None, "linf", 0, 0.0, 0).gap == pytest.approx(gap)
+
+
+def test_a_distance_that_linear_bounds_close_needs_no_program(monkeypatch):
+    """Over inputs of at least 0 the network is linear."""
+    monkeypatch.setattr(distortion_search, "encode", None)
+    found = mn.minimum_distortion(answers(), np.array([0.6, 0.4]), upper=0.5, backend=mn.DistortionSettings(gap=0.01))
+    assert found.upper == pytest.approx(0.1, rel=1e-3)
+    assert found.gap <= 0.01
