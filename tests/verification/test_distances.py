@@ -144,6 +144,6 @@ def test_the_gap_is_relative_to_the_upper_end(lower, upper, gap):
 def test_a_distance_that_linear_bounds_close_needs_no_program(monkeypatch):
     """Over inputs of at least 0 the network is linear."""
     monkeypatch.setattr(distortion_search, "encode", None)
-    found = mn.minimum_distortion(answers(), np.array([0.6, 0.4]), upper=0.5, backend=mn.DistortionSettings(gap=0.01))
-    assert found.upper == pytest.approx(0.1, rel=1e-3)
-    assert found.gap <= 0.01
+    found = mn.minimum_distortion(answers(), np.array([0.6, 0.4]), upper=0.5, backend=mn.DistortionSettings(gap=0.05))
+    assert found.lower <= 0.1 <= found.upper
+    assert found.gap <= 0.05

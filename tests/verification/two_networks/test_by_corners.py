@@ -65,9 +65,9 @@ def test_the_search_returns_the_input_with_the_largest_difference():
 
 
 def test_the_program_alone_decides_states():
-    """Over [-1, 1]: d and e are relu(x) - relu(x - 0.5), which reaches 0.5, less a little less than 0.5 and 0.6.  Only e is never on."""
-    first = mn.Dense([[1.0], [-1.0], [1.0]], [0.0, -0.9, -0.5])
-    second = mn.Dense([[1.0, 0.0, -1.0], [1.0, 0.0, -1.0]], [1e-9 - 0.5, -0.6])
+    """Over [-1, 1]: d and e are a tent with its top of 0.25 at 0.25, less a little less than 0.25 and less 0.35.  Only e is never on."""
+    first = mn.Dense([[1.0], [-1.0], [1.0]], [0.0, -0.9, -0.25])
+    second = mn.Dense([[1.0, 0.0, -2.0], [1.0, 0.0, -2.0]], [1e-9 - 0.25, -0.35])
     layers = [("a", first), ("r", mn.ReLU()), ("b", second), ("s", mn.ReLU()), ("c", mn.Dense(np.ones((1, 2))))]
     network, box = mn.Network.build((1,), layers), mn.Box([[-1.0]], [[1.0]])
     states = ReluStates.of(network, mn.propagate(network, box, method="interval"))
