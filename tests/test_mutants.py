@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutants.__main__ import Score, listed, merged, planted
+from tests.mutants.__main__ import PAGE, Score, listed, merged, planted, table
 from tests.mutants.faults import all_faults
 from tests.mutants.run import ROOT
 
@@ -34,3 +34,7 @@ def test_the_score_of_one_module_leaves_the_others() -> None:
 
 def test_every_module_is_of_a_room_of_the_table() -> None:
     assert {each["room"] for each in listed("modules.yaml")} == {each["room"] for each in listed("rooms.yaml")}
+
+
+def test_the_table_is_that_of_the_scores() -> None:
+    assert table(listed("scores.yaml")) in PAGE.read_text(encoding="utf-8")

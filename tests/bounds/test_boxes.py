@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 
 import mipnet as mn
+from mipnet.bounds.user_bounds import USER_BOUNDS_SLACK_RELATIVE
 from mipnet.errors import DataError, InputError, NetworkError
 from tests.bounds.search import activations, everything, first_outside
 from tests.nets import cnn, dense, make, mlp, residual
@@ -168,3 +169,18 @@ def test_own_bounds_have_to_hold_with_gates_closed():
     with pytest.raises(InputError, match="the bounds of `fc2` do not hold"):
         mn.propagate(network, region, gates, given={"fc2": plain["fc2"]})
     assert mn.propagate(network, region, gates, given={"fc2": gated["fc2"]}).gates == gates
+
+
+def test_bounds_that_only_the_middle_of_the_set_contradicts():
+    """|x| over [-1, 1]: it is 1 at both ends, and 0 between them."""
+    layers = [("fc1", mn.Dense([[1.0], [-1.0]])), ("relu", mn.ReLU()), ("fc2", mn.Dense([[1.0, 1.0]]))]
+    network, region = mn.Network.build((1,), layers), mn.Box([[-1.0]], [[1.0]])
+    with pytest.raises(InputError, match="the bounds of `fc2` do not hold"):
+        mn.propagate(network, region, given={"fc2": (0.5, 1.0)})
+
+
+def test_bounds_may_be_wrong_by_their_slack_and_no_more():
+    network, region = mn.Network.build((1,), [("fc", mn.Dense([[0.0]]))]), mn.Box([[-1.0]], [[1.0]])
+    mn.propagate(network, region, given={"fc": (-1.0, -0.5 * USER_BOUNDS_SLACK_RELATIVE)})
+    with pytest.raises(InputError, match="the bounds of `fc` do not hold"):
+        mn.propagate(network, region, given={"fc": (-1.0, -1.5 * USER_BOUNDS_SLACK_RELATIVE)})

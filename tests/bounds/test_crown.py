@@ -17,6 +17,7 @@ from mipnet.errors import UnsupportedError
 from mipnet.network.graph import Layer
 from tests.layers.test_layers import CASES, rand
 from tests.nets import conv, dense, norm
+from tests.one_input import one_input_network, values_at_kinks
 
 
 def relu_net(g, sizes=(4, 6, 5, 6, 3)):
@@ -241,3 +242,15 @@ def test_auto_keeps_intervals_where_linear_bounds_would_take_long(monkeypatch):
     assert mn.propagate(network, region).width() == mn.propagate(network, region, method="crown").width()
     monkeypatch.setattr("mipnet.bounds.propagation.AUTO_COEFFICIENTS_MAX", 0)
     assert mn.propagate(network, region).width() == mn.propagate(network, region, method="interval").width()
+
+
+def test_optimised_lines_are_tighter_and_hold():
+    network, region = one_input_network(3, (8, 8, 3)), mn.Box([[-3.0]], [[3.0]])
+    values = values_at_kinks(network, -3.0, 3.0)["fc2"]
+    widths = {}
+    for method in ("crown", "alpha"):
+        box = mn.propagate(network, region, method=method).after["fc2"]
+        assert (box.lower[0].numpy() <= values.min(axis=0)).all()
+        assert (box.upper[0].numpy() >= values.max(axis=0)).all()
+        widths[method] = float(box.width.sum())
+    assert widths["alpha"] < 0.98 * widths["crown"]

@@ -99,6 +99,12 @@ def test_boxes_of_more_samples_than_fit_are_refused_with_all_figures() -> None:
         mn.propagate(network, region, method="interval")
 
 
+def test_the_copy_of_large_weights_counts() -> None:
+    network = mn.Network.build((2000,), [("fc", mn.Dense(np.ones((2000, 2000))))])
+    with room(20e6), pytest.raises(MemoryLimitReached, match="the bounds of 1 samples at every node would take about 32"):
+        mn.propagate(network, mn.LInf(np.zeros((1, 2000)), 0.1), method="interval")
+
+
 def test_bounds_that_were_stopped_say_so() -> None:
     network, region = deep(4)
     bounds = mn.propagate(network, region)

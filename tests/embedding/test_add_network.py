@@ -155,6 +155,16 @@ def test_a_dimension_of_samples_is_none_of_an_input() -> None:
     assert handle.grid.dims == ("batch",)
 
 
+def test_a_feature_of_a_matrix_is_named_by_its_row_and_column() -> None:
+    model = linopy.Model()
+    matrix = mn.Network.build((2, 3), [("flat", mn.Reshape((6,))), ("fc", mn.Dense(np.ones((1, 6))))])
+    lower = np.zeros((2, 3))
+    lower[1, 1] = -np.inf
+    x = model.add_variables(xr.DataArray(lower, dims=("row", "column")), 1.0, name="x")
+    with pytest.raises(UnboundedError, match="no lower bound of feature `1, 1`"):
+        mn.add_network(model, matrix, x)
+
+
 def test_bounds_of_expressions_follow_from_those_of_variables() -> None:
     model = linopy.Model()
     a, b = (model.add_variables(0, n, coords=[pd.RangeIndex(2, name="t")], name=f"v{n}") for n in (1, 2))

@@ -195,6 +195,7 @@ def _answer(run: _Run, limit: float) -> list[Any]:
     if pid == 0:
         try:
             os.setsid()
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and tests send it
             os.close(read)
             if run.fault is not None:
                 put_in(run.modules[0], run.source, run.fault.apply(run.source))

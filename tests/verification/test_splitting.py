@@ -93,6 +93,7 @@ def test_what_is_not_so_is_not_refuted(seed, looks, monkeypatch):
 
 
 def test_an_output_that_equals_its_limit_is_not_refuted():
-    network = mn.Network.build((1,), [("fc", mn.Dense(np.zeros((1, 1)), np.ones(1)))])
-    excess = Excess.of(network, [Clause(np.eye(1), np.ones(1))])
+    """It is 0 without any rounding."""
+    network = mn.Network.build((1,), [("fc", mn.Dense(np.zeros((1, 1))))])
+    excess = Excess.of(network, [Clause(np.eye(1), np.zeros(1))])
     assert InputSplitting(excess, REGION, lambda x: None, NO_DEADLINE).run() == (False, None)

@@ -138,6 +138,14 @@ def test_groups_of_a_convolution_go_as_a_whole():
     assert (small[0].out_channels, small[2].groups, small[2].out_channels, small[4].in_channels) == (3, 1, 2, 2)
 
 
+def test_a_norm_of_channels_in_a_matrix_is_counted_by_channel():
+    parts = nn.Linear(5, 12), nn.Unflatten(1, (4, 3)), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)
+    module = nn.Sequential(*parts).double().eval()
+    network = mn.from_torch(module, torch.zeros(1, 5, dtype=torch.float64))
+    gates = mn.find_gates(network)
+    assert sum(remaining_parameters(network, gates, keep(gates)).values()) == size(module)
+
+
 def test_constants_move_into_the_bias_or_stay():
     gone = {"conv1": [0, 1, 2]}
     for name, left in {"norm-after": 3, "norm-after-padded": 6, "norm-after-no-bias": 6}.items():
