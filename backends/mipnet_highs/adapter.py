@@ -5,13 +5,17 @@ indicators or log-sum-exp: `mipnet.backend.rewrites` rewrites them.
 
 A start point is handed over by a callback, after presolve, and no solution of an earlier solve is left in HiGHS.  A start that is there
 before presolve may be called optimal although it is not (HiGHS 1.15.1): presolve leaves columns out that have their best value, and the
-cutoff is then rounded as if the start had these values too.  With a point from outside only the root is presolved: presolve of the
-smaller programs inside a solve may cut off better points than such a point (HiGHS 1.15.1).
+cutoff is then rounded as if the start had these values too.
+
+The proofs of HiGHS 1.15.1 can be wrong whether it has a point from outside or not: a cut may exclude all points that are better than
+the best one so far.  So every proof is compared with all points that are known and with the end of a descent from the best of them
+(`mipnet_highs.better_points`); one that they contradict is replaced by that of another solve.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import highspy
@@ -35,11 +39,19 @@ from mipnet.backend.checks import (
 )
 from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import BackendError, SolverFailure
-from mipnet_highs.options import expect_ok, set_option, set_options
-from mipnet_highs.statuses import HIGHS_NODES_MAX, HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus, csr_arrays
+from mipnet_highs.better_points import Descent, contradicts
+from mipnet_highs.highs_calls import HighsCalls
+from mipnet_highs.options import expect_ok, set_option
+from mipnet_highs.statuses import HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus, csr_arrays
 
 ROOT_PRESOLVE_ONLY = "mip_root_presolve_only"
 """The option of HiGHS that switches presolve of all programs but the first one off."""
+
+SECOND_SOLVES: tuple[dict[str, object], ...] = ({"presolve": "off", "random_seed": 1}, {"presolve": "off", "random_seed": 2})
+"""The options of the solves that replace one whose proof is contradicted."""
+
+DESCENT_SECONDS_MIN, DESCENT_TIME_SHARE = 0.5, 0.1
+"""A descent takes at most this long, or this share of the time of the solve before it if that is longer."""
 
 
 class HiGHS(Backend):
@@ -66,78 +78,16 @@ class HiGHS(Backend):
         return HighsSession(self, program, options or {})
 
 
-class HighsSession(Session):
+class HighsSession(HighsCalls):
     """One `highspy.Highs` object; the next solve reuses bases and incumbents that are still valid."""
 
-    def __init__(self, backend: HiGHS, program: Program, options: Options) -> None:
-        self._backend, self._program, self._start = backend, program, None
-        self._progress = SolveProgress(Limits(), None)
-        self._mip = bool(program.integer.any())
-        self._presolve_chosen = ROOT_PRESOLVE_ONLY in options
-        self._highs: Any = highspy.Highs()
-        set_options(self._highs, options, self._mip, program.rows.matrix.nnz)
-        self._pass()
-        self._subscribe()
-
-    _start: Array | None
-    _source: PointSource | None = None
-    _waiting: Array | None = None
+    _start: Array | None = None
     _last: Array | None = None
     _accepted: bool | None = None
 
-    def _pass(self) -> None:
-        p, matrix = self._program, self._program.rows.matrix
-        status = self._highs.passModel(
-            p.columns,
-            len(p.rows),
-            matrix.nnz,
-            2,
-            1,
-            p.offset,
-            p.cost,
-            p.lower,
-            p.upper,
-            p.rows.lower,
-            p.rows.upper,
-            *csr_arrays(matrix),
-            p.integer.astype(np.int32),
-        )  # fmt: skip  (2: by rows, 1: minimise)
-        expect_ok(status, "the program")
-        warn_dropped("HiGHS", matrix.nnz - self._highs.getNumNz())
-
-    def _subscribe(self) -> None:
-        h = self._highs
-        h.cbLogging += self._on_log
-        h.cbMipImprovingSolution += self._on_incumbent
-        h.cbMipInterrupt += self._on_mip_check
-        h.cbMipUserSolution += self._on_user_solution
-        h.cbSimplexInterrupt += self._on_lp_check
-        h.cbIpmInterrupt += self._on_lp_check
-
-    def _on_log(self, event: Any) -> None:
-        self._progress.log(event.message)
-
-    def _on_incumbent(self, event: Any) -> None:
-        data = event.data_out
-        self._progress.incumbent(data.objective_function_value, data.mip_node_count, np.array(data.mip_solution))
-
-    def _on_mip_check(self, event: Any) -> None:
-        data = event.data_out
-        self._progress.incumbent(data.mip_primal_bound, data.mip_node_count)
-        self._progress.bound(data.mip_dual_bound, data.mip_node_count)
-        self._on_lp_check(event)
-
-    def _on_user_solution(self, event: Any) -> None:
-        # HiGHS does not show the solution of its relaxation here, and checks the points that it gets
-        point, self._waiting = self._waiting, None
-        if point is None and self._source is not None:
-            point = self._progress.call(self._source, None)
-        if point is not None:
-            event.data_in.setSolution(np.ascontiguousarray(point, dtype=np.float64))
-
-    def _on_lp_check(self, event: Any) -> None:
-        # set in every call, also to False: HiGHS keeps the flag of an earlier, interrupted solve
-        event.interrupt(self._progress.should_stop)
+    def __init__(self, backend: HiGHS, program: Program, options: Options) -> None:
+        self._backend, self._presolve_chosen = backend, ROOT_PRESOLVE_ONLY in options
+        super().__init__(program, options)
 
     def solve(self, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
         """Solve the program in its current form."""
@@ -145,19 +95,59 @@ class HighsSession(Session):
         check_limits(self._backend, limits)
         self._progress = progress = SolveProgress(limits, on_event)
         try:
-            raw = trivial_outcome(self._program) or self._solve(limits, progress)
+            raw = trivial_outcome(self._program) or self._proven(self._solve(limits, progress), limits, progress)
         finally:
             self._start = self._source = None
         return finish(self._program, progress, raw)
 
+    def _proven(self, raw: RawOutcome, limits: Limits, progress: SolveProgress) -> RawOutcome:
+        """Return the result of a solve, or that of another one if a known point contradicts its bound; then the bound never holds."""
+        if not self._mip or raw.status is Status.UNBOUNDED:
+            return raw
+        for options in (*SECOND_SOLVES, None):
+            self._look_for_better_points(raw, limits, progress)
+            bound = math.inf if raw.status is Status.INFEASIBLE else max(raw.bound, progress.best_bound)
+            if self._known is None or not contradicts(self._program, bound, self._known):
+                return raw
+            progress.withdraw_bound()
+            progress.incumbent(float(self._program.cost @ self._known) + self._program.offset, raw.nodes, self._known)
+            status = Status.STALLED if raw.status in (Status.OPTIMAL, Status.INFEASIBLE) else raw.status
+            raw = replace(raw, status=status, x=self._known, bound=-math.inf, message="a known point contradicts the bound of HiGHS")
+            if options is None or progress.should_stop or progress.time >= limits.time:
+                break
+            raw = self._once_more(raw, options, limits, progress)
+        return raw
+
+    def _look_for_better_points(self, raw: RawOutcome, limits: Limits, progress: SolveProgress) -> None:
+        """Keep the best point of a solve, and the end of the descent from it if the solve has proven something."""
+        self._remember(raw.x)
+        proven = raw.status in (Status.OPTIMAL, Status.INFEASIBLE) or progress.gap_closed or progress.target_reached
+        first = raw.x if self._known is None else self._known
+        if proven and first is not None and not progress.interrupted:
+            seconds = min(limits.time - progress.time, max(DESCENT_SECONDS_MIN, DESCENT_TIME_SHARE * progress.time))
+            run_in_thread(lambda: self._remember(Descent(self._program, seconds).run(first)), self.interrupt)
+
+    def _once_more(self, before: RawOutcome, options: dict[str, object], limits: Limits, progress: SolveProgress) -> RawOutcome:
+        """Return the result of another solve, without points from outside, with the better one of its point and that before."""
+        self._highs.clearSolver()
+        self._waiting, self._source = None, None
+        self._limit(limits, limits.time - progress.time)
+        with self._options(options):
+            status = self._run()
+        raw = self._raw(status) if status in HIGHS_STATUSES else before
+        x = before.x if before.x is not None and self._better(before.x, raw.x) else raw.x
+        return replace(raw, x=x, nodes=before.nodes + raw.nodes, iterations=before.iterations + raw.iterations)
+
     def _solve(self, limits: Limits, progress: SolveProgress) -> RawOutcome:
         self._limit(limits, limits.time)
+        self._known = None
         if self._mip:
             self._highs.clearSolver()
             self._waiting = self._last if self._start is None else self._start
             if not self._presolve_chosen:
                 set_option(self._highs, ROOT_PRESOLVE_ONLY, self._waiting is not None or self._source is not None)
-            self._accepted = None if self._start is None else self._feasible(self._start)
+            self._remember(self._start)
+            self._accepted = None if self._start is None else self._known is not None
             if self._start is not None and self._accepted:
                 progress.incumbent(float(self._program.cost @ self._start) + self._program.offset, 0, self._start)
         status = self._run()
@@ -175,34 +165,13 @@ class HighsSession(Session):
 
     def _without_presolve(self, limits: Limits, progress: SolveProgress) -> Any:
         """Solve again without presolve, whose word that a program is infeasible may be wrong by rounding; return the status."""
-        presolve = self._highs.getOptionValue("presolve")[1]
-        if presolve == "off":
+        if self._highs.getOptionValue("presolve")[1] == "off":
             return ModelStatus.kInfeasible
         self._highs.clearSolver()
         self._waiting = self._start if self._mip else None
         self._limit(limits, limits.time - progress.time)
-        set_option(self._highs, "presolve", "off")
-        status = self._run()
-        set_option(self._highs, "presolve", presolve)
-        return status
-
-    def _limit(self, limits: Limits, time: float) -> None:
-        # the clock of LPs runs on from solve to solve, that of MIPs starts at 0
-        begun = 0.0 if self._mip else self._highs.getRunTime()
-        set_option(self._highs, "time_limit", begun + max(0.0, time))
-        set_option(self._highs, "mip_rel_gap", limits.gap)
-        set_option(self._highs, "mip_abs_gap", limits.gap_abs)
-        set_option(self._highs, "mip_max_nodes", HIGHS_NODES_MAX if limits.nodes is None else min(limits.nodes, HIGHS_NODES_MAX))
-        target = -math.inf if limits.objective_stop is None else limits.objective_stop
-        set_option(self._highs, "objective_target", target)
-
-    def _run(self) -> Any:
-        def work() -> None:
-            self._highs.run()
-            self._highs.resetGlobalScheduler(False)  # its worker threads belong to this thread
-
-        run_in_thread(work, self.interrupt)
-        return self._highs.getModelStatus()
+        with self._options({"presolve": "off"}):
+            return self._run()
 
     def _raw(self, model_status: Any) -> RawOutcome:
         info, status = self._highs.getInfo(), HIGHS_STATUSES[model_status]
@@ -225,14 +194,6 @@ class HighsSession(Session):
             duals,
         )
 
-    def _feasible(self, x: Array) -> bool:
-        """Return True if HiGHS counts a start as feasible, by its tolerance."""
-        return self._program.violation(x) <= float(self._highs.getOptionValue("mip_feasibility_tolerance")[1])
-
-    def _better(self, start: Array, x: Array | None) -> bool:
-        """Return True if a start has a smaller objective than the point of HiGHS: it may stop before it sees the start."""
-        return x is None or bool(self._program.cost @ start < self._program.cost @ x)
-
     def _unbounded_or_infeasible(self, limits: Limits, progress: SolveProgress) -> RawOutcome:
         """Tell unbounded from infeasible by a solve without cost, if HiGHS cannot tell."""
         p, quiet = self._program, SolveProgress(Limits(gap=math.inf), None)
@@ -248,9 +209,6 @@ class HighsSession(Session):
             ModelStatus.kTimeLimit: Status.TIME_LIMIT,
         }
         return RawOutcome(without_cost.get(status, Status.STALLED), message="unbounded or infeasible, decided by a solve without cost")
-
-    def _cost(self, cost: Array) -> None:
-        expect_ok(self._highs.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost), "the costs")
 
     def start(self, x: Array) -> None:
         """Set the start point of the next solve; LPs do not use it."""

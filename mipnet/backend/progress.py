@@ -20,7 +20,7 @@ CallResult = TypeVar("CallResult")
 
 
 class SolveProgress:
-    """The progress of one solve, reported as ordered events: the dual bound never decreases, the objective never increases.
+    """The progress of one solve, reported as ordered events: the objective never increases, the dual bound decreases only if withdrawn.
 
     An exception of the event handler is kept in ``error``, because it must not pass through the solver's C code.  ``should_stop`` is
     True after such an exception, after an interrupt, and once a target, the gap or the memory limit is reached.  Objectives are those of
@@ -78,6 +78,10 @@ class SolveProgress:
         if self.best_bound < bound < math.inf:
             self.best_bound = bound
             self._emit("bound", nodes)
+
+    def withdraw_bound(self) -> None:
+        """Forget the dual bound, which a feasible point contradicts; the events that follow have the bounds of another solve."""
+        self.best_bound = -math.inf
 
     def log(self, text: str) -> None:
         """Report a part of the solver's log; each complete line becomes an event."""

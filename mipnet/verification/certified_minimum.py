@@ -48,6 +48,9 @@ MINIMUM_TIME_SHARES = {"crown": 0.5, "search": 0.1, "splitting": 0.7, "alpha": 0
 MINIMUM_ROUNDS_FIRST, MINIMUM_ROUNDS_SECOND = 1, 4
 """Rounds of gradient search before optimised slopes, and before the solver."""
 
+CONTRADICTION_SHARE = 1e-9
+"""A value contradicts the bound of a solver if it is below it by more than this share of the size of the function."""
+
 FUNCTIONS_PER_SEARCH = 64
 """Number of functions that are searched at once."""
 
@@ -145,6 +148,7 @@ class MinimumSearch:
     parts: int = 0
     nodes: int = 0
     interrupted: bool = False
+    _unsolved: dict[int, tuple[float, str]] = field(init=False, default_factory=dict)
     lower: Array = field(init=False)
     method: list[str] = field(init=False)
     value: Array = field(init=False)
@@ -226,6 +230,7 @@ class MinimumSearch:
             return
         inside = self.region.nearest(x)
         values = self.functions.values(self.network, inside)
+        self._withdraw(values.min(axis=0))
         for group in range(self.functions.groups):
             every = values[:, self.functions.group == group]
             self.size[group] = max(self.size[group], float(np.abs(every).max()))
@@ -234,10 +239,18 @@ class MinimumSearch:
             if own[best] < self.value[group]:
                 self.value[group], self.point[group] = own[best], inside[best]
 
+    def _withdraw(self, values: Array) -> None:
+        """Take the bounds of a solver back where a function has a smaller value: the proof was wrong."""
+        for row in np.flatnonzero(self.lower - values > CONTRADICTION_SHARE * self.size[self.functions.group]).tolist():
+            if self.method[row] == "mip":
+                self.lower[row], self.method[row] = self._unsolved[row]
+
     def improve(self, method: str, rows: NDArray[np.int64], bound: Array) -> None:
         """Store bounds of functions where they are better."""
         for row, each in zip(rows, bound, strict=True):
             if each > self.lower[row]:
+                if method == "mip" != self.method[row]:
+                    self._unsolved[row] = float(self.lower[row]), self.method[row]
                 self.lower[row], self.method[row] = each, method
 
     def _until(self, stage: str) -> Deadline:
