@@ -41,11 +41,8 @@ from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import BackendError, SolverFailure
 from mipnet_highs.better_points import Descent, contradicts
 from mipnet_highs.highs_calls import HighsCalls
-from mipnet_highs.options import expect_ok, set_option
+from mipnet_highs.options import expect_ok
 from mipnet_highs.statuses import HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus, csr_arrays
-
-ROOT_PRESOLVE_ONLY = "mip_root_presolve_only"
-"""The option of HiGHS that switches presolve of all programs but the first one off."""
 
 SECOND_SOLVES: tuple[dict[str, object], ...] = ({"presolve": "off", "random_seed": 1}, {"presolve": "off", "random_seed": 2})
 """The options of the solves that replace one whose proof is contradicted."""
@@ -86,8 +83,8 @@ class HighsSession(HighsCalls):
     _accepted: bool | None = None
 
     def __init__(self, backend: HiGHS, program: Program, options: Options) -> None:
-        self._backend, self._presolve_chosen = backend, ROOT_PRESOLVE_ONLY in options
         super().__init__(program, options)
+        self._backend = backend
 
     def solve(self, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
         """Solve the program in its current form."""
@@ -119,13 +116,16 @@ class HighsSession(HighsCalls):
         return raw
 
     def _look_for_better_points(self, raw: RawOutcome, limits: Limits, progress: SolveProgress) -> None:
-        """Keep the best point of a solve, and the end of the descent from it if the solve has proven something."""
+        """Keep the best point of a solve; if the solve has proven something, also the ends of descents from the points seen in it."""
         self._remember(raw.x)
         proven = raw.status in (Status.OPTIMAL, Status.INFEASIBLE) or progress.gap_closed or progress.target_reached
-        first = raw.x if self._known is None else self._known
-        if proven and first is not None and not progress.interrupted:
+        firsts = [x for x in (self._known, raw.x, *self._seen) if x is not None]
+        if proven and firsts and not progress.interrupted:
             seconds = min(limits.time - progress.time, max(DESCENT_SECONDS_MIN, DESCENT_TIME_SHARE * progress.time))
-            run_in_thread(lambda: self._remember(Descent(self._program, seconds).run(first)), self.interrupt)
+            ends: list[Array] = []
+            run_in_thread(lambda: ends.extend(Descent(self._program, seconds).ends(firsts)), self.interrupt)
+            for end in ends:
+                self._remember(end)
 
     def _once_more(self, before: RawOutcome, options: dict[str, object], limits: Limits, progress: SolveProgress) -> RawOutcome:
         """Return the result of another solve, without points from outside, with the better one of its point and that before."""
@@ -140,12 +140,10 @@ class HighsSession(HighsCalls):
 
     def _solve(self, limits: Limits, progress: SolveProgress) -> RawOutcome:
         self._limit(limits, limits.time)
-        self._known = None
+        self._forget()
         if self._mip:
             self._highs.clearSolver()
             self._waiting = self._last if self._start is None else self._start
-            if not self._presolve_chosen:
-                set_option(self._highs, ROOT_PRESOLVE_ONLY, self._waiting is not None or self._source is not None)
             self._remember(self._start)
             self._accepted = None if self._start is None else self._known is not None
             if self._start is not None and self._accepted:

@@ -7,7 +7,7 @@ although a neighbour of it is often better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +20,7 @@ from mipnet.backend import Program
 from mipnet_highs.statuses import ModelStatus, csr_arrays
 
 DESCENT_SOLVES_MAX = 200
-"""Largest number of linear programs of one descent."""
+"""Largest number of linear programs of all descents from the points of one solve."""
 
 STEP_TOLERANCE = 1e-6
 """An integer may change by 1 if no row is then violated by more than this."""
@@ -47,7 +47,8 @@ class Descent:
     """
 
     def __init__(self, program: Program, seconds: float) -> None:
-        self.program, self._end, self._solves = program, perf_counter() + seconds, 0
+        self.program, self._end = program, perf_counter() + seconds
+        self._tried: set[bytes] = set()
         self._integers = np.flatnonzero(program.integer).astype(np.int32)
         self._by_column = sparse.csc_array(program.rows.matrix)
         self._highs: Any = highspy.Highs()
@@ -60,10 +61,10 @@ class Descent:
             p.columns, len(p.rows), matrix.nnz, 2, 1, p.offset, p.cost, *ends, *csr_arrays(matrix), integrality
         )  # fmt: skip  (2: by rows, 1: minimise)
 
-    def run(self, x: Array) -> Array | None:
-        """Return the end of the descent from a point, or None if there was no time for a point."""
+    def ends(self, points: Iterable[Array]) -> list[Array]:
+        """Return the ends of the descents from some points; one that reaches a point of another ends there."""
         try:
-            return self._descend(x)
+            return [end for end in map(self._descend, points) if end is not None]
         finally:
             self._highs.resetGlobalScheduler(False)  # its worker threads belong to this thread
 
@@ -97,11 +98,11 @@ class Descent:
                     yield changed
 
     def _solve(self, integers: Array) -> Array | None:
-        """Return the best point with these integers; None without one, and at the end of the time."""
-        seconds = self._end - perf_counter()
-        self._solves += 1
-        if seconds <= 0 or self._solves > DESCENT_SOLVES_MAX:
+        """Return the best point with these integers; None without one, at the end of the time, and if they were tried before."""
+        seconds, key = self._end - perf_counter(), (integers + 0.0).tobytes()
+        if seconds <= 0 or key in self._tried or len(self._tried) >= DESCENT_SOLVES_MAX:
             return None
+        self._tried.add(key)
         if math.isfinite(seconds):
             self._highs.setOptionValue("time_limit", self._highs.getRunTime() + seconds)
         self._highs.changeColsBounds(len(integers), self._integers, integers, integers)

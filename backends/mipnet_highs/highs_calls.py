@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,9 +18,12 @@ from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet_highs.options import expect_ok, set_option, set_options
 from mipnet_highs.statuses import HIGHS_NODES_MAX, csr_arrays
 
+POINTS_SEEN_MAX = 4
+"""Number of points of a solve, its last ones, that its proof is compared with."""
+
 
 class HighsCalls(Session):
-    """A session's calls of HiGHS; ``_known`` is the best feasible point that is known during a solve."""
+    """A session's calls of HiGHS; ``_known`` is the best feasible point that is known during a solve, ``_seen`` has the last few points."""
 
     _source: PointSource | None = None
     _waiting: Array | None = None
@@ -27,6 +31,7 @@ class HighsCalls(Session):
 
     def __init__(self, program: Program, options: Options) -> None:
         self._program, self._progress = program, SolveProgress(Limits(), None)
+        self._seen: deque[Array] = deque(maxlen=POINTS_SEEN_MAX)
         self._mip = bool(program.integer.any())
         self._highs: Any = highspy.Highs()
         set_options(self._highs, options, self._mip, program.rows.matrix.nnz)
@@ -67,7 +72,9 @@ class HighsCalls(Session):
 
     def _on_incumbent(self, event: Any) -> None:
         data = event.data_out
-        self._progress.incumbent(data.objective_function_value, data.mip_node_count, np.array(data.mip_solution))
+        x = np.array(data.mip_solution)
+        self._seen.append(x)
+        self._progress.incumbent(data.objective_function_value, data.mip_node_count, x)
 
     def _on_mip_check(self, event: Any) -> None:
         data = event.data_out
@@ -82,6 +89,7 @@ class HighsCalls(Session):
             point = self._progress.call(self._source, None)
         if point is not None:
             self._remember(point)
+            self._seen.append(point)
             event.data_in.setSolution(np.ascontiguousarray(point, dtype=np.float64))
 
     def _on_lp_check(self, event: Any) -> None:
@@ -120,6 +128,11 @@ class HighsCalls(Session):
 
     def _cost(self, cost: Array) -> None:
         expect_ok(self._highs.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost), "the costs")
+
+    def _forget(self) -> None:
+        """Begin a solve: points of an earlier one may be feasible no more."""
+        self._known = None
+        self._seen.clear()
 
     def _remember(self, x: Array | None) -> None:
         """Keep a point if it is better than all others so far, and feasible."""

@@ -165,7 +165,7 @@ def test_bounds_of_a_solver_hold_exactly(backend, monkeypatch):
 
 
 def test_a_point_from_a_search_does_not_hide_better_ones(monkeypatch):
-    """HiGHS 1.15.1 calls the start of this solve optimal, at least with presolve of the smaller programs inside the solve."""
+    """HiGHS 1.15.1 calls the start of this solve optimal."""
     monkeypatch.setattr(certified_minimum, "SPLITTING_INPUTS_MAX", 0)
     weights = {
         "0.weight": [[-14.816324880041106], [-27.778085275432048], [-19.3447582364646]],
@@ -190,7 +190,7 @@ def test_a_point_from_a_search_does_not_hide_better_ones(monkeypatch):
     network = mn.from_torch(module, torch.zeros(1, 1, dtype=torch.float64))
     region = mn.LInf(np.zeros((1, 1)), 0.0012583879042269274)
     attained = module(torch.tensor([[-0.0005036068392716164]], dtype=torch.float64))[0, 1].item()
-    for backend in ("highs", mn.MipSettings("highs", {"mip_root_presolve_only": False}), "scip"):
+    for backend in BACKENDS:
         bound = mn.reach(network, region, [0.0, 1.0], backend=backend).lowest[0].bound
         assert 0.99 * attained <= bound <= attained
 
