@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mipnet.arrays import Ints, Mask, Shape
 from mipnet.bounds.interval import Interval, interval
+from mipnet.bounds.linear_rules import BackwardBound, backward
 from mipnet.errors import suggest_keywords
 from mipnet.network.graph import Layer, constant, require
 
@@ -162,3 +163,17 @@ def _(layer: TreeEnsemble, x: Interval) -> Interval:
     lower, upper, size = (torch.cat(part) for part in zip(*parts, strict=True))
     size = size + layer.constant.abs()
     return Interval(lower + layer.constant, upper + layer.constant).rounded(size, size)
+
+
+@backward.register(TreeEnsemble)
+def _(layer: TreeEnsemble, coefficients: Tensor, x: Interval) -> BackwardBound:
+    """Bound ``c . y`` by a constant: the sum of the smallest ``c . value`` that each tree takes in the box; the inputs get no part."""
+    values = layer.values[torch.from_numpy(layer.leaves)]
+    at_once, parts = max(1, REACHED_ELEMENTS_MAX // max(1, len(layer.splits))), []
+    for first in range(0, len(coefficients), at_once):
+        rows = coefficients[first : first + at_once]
+        reach = layer.possible(x if len(x.lower) == 1 else x[slice(first, first + at_once)])[:, layer.leaves]
+        found = np.where(reach, (rows @ values.T).detach().numpy(), np.inf)
+        parts.append(torch.from_numpy(np.minimum.reduceat(found, layer.first_leaves, axis=1)).sum(1))
+    constants = torch.cat(parts) if parts else coefficients.new_zeros(0)
+    return (coefficients.new_zeros(len(coefficients), x.lower.shape[1]),), constants + coefficients @ layer.constant

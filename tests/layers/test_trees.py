@@ -48,6 +48,23 @@ def test_the_interval_of_a_point_is_the_forward_pass() -> None:
     assert torch.equal(found.upper, tree.forward(x))
 
 
+def test_the_difference_of_two_outputs_is_bounded_leaf_by_leaf() -> None:
+    tree = random_ensemble(2, trees=1, outputs=2)
+    net = mn.Network.build((2,), [("trees", tree), ("difference", mn.Dense(torch.tensor([[1.0, -1.0]])))])
+    low, high = np.array([0.2, 0.7]), np.array([4.0, 3.3])
+    values = net.forward(corners(tree, low, high))
+    found = mn.propagate(net, mn.Box(low[None], high[None])).after["difference"]
+    np.testing.assert_allclose([found.lower.item(), found.upper.item()], [values.min(), values.max()], atol=1e-9)
+
+
+def test_trees_without_a_split_are_constants() -> None:
+    leaf, one = torch.tensor([[-1, 0, 0]]), torch.ones(1)
+    net = mn.Network.build((2,), [("trees", TreeEnsemble(leaf, one, torch.ones(1, 1), torch.tensor([0]), 2 * one))])
+    enc = mn.encode(net, box_of([-1, -1], [1, 1]))
+    assert not enc.blocks["trees"].variables
+    assert enc.output_range[0].item() == enc.output_range[1].item() == net.forward(np.zeros((1, 2))).item() == 3.0
+
+
 @pytest.mark.parametrize("backend", ["highs", "scip"])
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 30))])
 def test_the_optimum_is_that_of_the_enumeration(seed: int, backend: str) -> None:
