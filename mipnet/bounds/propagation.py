@@ -82,7 +82,7 @@ def propagate(
     do not fit into memory.
     """
     deadline = Deadline.after(time_limit)
-    check_choice("the method", method, get_args(Method))
+    check_choice("the method", method, sorted(get_args(Method), key="auto".__eq__))
     region = region.fit(network.input_shape)
     if start is not None:
         start.check(network, region, gates)

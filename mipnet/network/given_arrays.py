@@ -46,6 +46,9 @@ def numbers(value: Any, what: str, failure: type[InputError] = DataError) -> NDA
     array = _plain(value, what, failure) if labelled is None else in_order(labelled, what, failure).values
     if array.dtype.kind == "b":
         raise failure(f"{what} holds True and False; expected real numbers: convert truth values with `.astype(float)` if they are meant")
+    if array.dtype.kind in "US":
+        hint = ": write the classes as 0, 1, 2, ... with `numpy.unique(labels, return_inverse=True)[1]`" if "label" in what else ""
+        raise failure(f"{what} is of type {array.dtype}, text, and not an array of numbers; expected real numbers{hint}")
     if array.dtype.kind not in "iuf":
         raise failure(f"{what} is of type {array.dtype} and not an array of numbers; expected real numbers")
     return array

@@ -23,7 +23,7 @@ from mipnet.arrays import Array, Ints, Shape
 from mipnet.errors import DataError, check_choice, shown, suggest_keywords
 from mipnet.limits.memory import check_memory, making
 from mipnet.network.given_arrays import numbers, samples_by_label
-from mipnet.readers.file_bytes import read_bytes
+from mipnet.readers.file_bytes import no_file, read_bytes
 from mipnet.readers.image_layout import in_shape
 
 DATA_ROOT_VARIABLE = "MIPNET_DATA"
@@ -93,7 +93,8 @@ def _whole_labels(labels: NDArray[Any], classes: int, name: str) -> Ints:
     wrong = (labels != np.round(labels)) | (labels < 0) | (labels >= classes)
     if wrong.any():
         value, at = labels[wrong][0], int(np.flatnonzero(wrong)[0])
-        raise DataError(f"label {value} of sample {at} of `{name}` is not a class; expected a whole number from 0 to {classes - 1}")
+        expected = f"from 0 to {classes - 1}" if value > classes - 1 else "of at least 0"
+        raise DataError(f"label {value} of sample {at} of `{name}` is not a class; expected a whole number {expected}")
     return labels.astype(np.int64)
 
 
@@ -133,6 +134,10 @@ def load(
     """
     check_choice("the data source", source, DATA_SOURCES, DataError)
     check_choice("the split", split, DATA_SPLITS, DataError)
+    takes = {"npz": "root file names scale channels", "idx": "root names scale channels", "digits": ""}.get(source, "root scale").split()
+    for key, given in {"root": root, "file": file, "names": names, "scale": scale, "channels": channels}.items():
+        if given is not None and key not in takes:
+            raise DataError(f"`{key}` is {shown(given)}, and has no effect for source `{source}`; leave it out")
     if scale is not None and not 0 < scale < math.inf:
         raise DataError(f"the scale is {shown(scale)}; expected a positive number, by which pixels are divided")
     if source == "digits":
@@ -141,6 +146,8 @@ def load(
         pixels, labels = _published(source, root, split)
     else:
         pixels, labels = _own_files(source, Path(root or "."), split, file, names)
+    if pixels.ndim == 1 < labels.ndim:
+        raise DataError(f"`{source}` has images of shape {pixels.shape} and labels of shape {labels.shape}; are the two swapped?")
     count = 10 if source not in ("npz", "idx") else _count_classes(labels)
     with making(f"{len(pixels):,} images of {pixels[:1].size:,} numbers", IMAGE_NUMBER_BYTES * pixels.size, "give fewer images"):
         images = in_shape(_scaled(pixels, 16.0 if source == "digits" else scale, source), shape, channels, source)
@@ -153,7 +160,8 @@ def _count_classes(labels: NDArray[Any]) -> int:
 
 def _scaled(pixels: NDArray[Any], scale: float | None, source: str) -> Array:
     if scale is None and pixels.dtype.kind in "iu" and pixels.dtype != np.uint8:
-        raise DataError(f"the images of `{source}` are of type {pixels.dtype}; expected bytes or floating-point numbers, or a `scale`")
+        expected = "expected bytes or floating-point numbers, or a `scale` to divide by, such as 255"
+        raise DataError(f"the images of `{source}` are of type {pixels.dtype}; {expected}")
     divisor = scale if scale is not None else 255.0 if pixels.dtype == np.uint8 else 1.0
     return _numbers(pixels, f"the images of `{source}`") / np.float64(divisor)
 
@@ -211,7 +219,11 @@ def _own_files(
 
 def _npz(path: Path, *names: str) -> tuple[NDArray[Any], NDArray[Any]]:
     if not path.is_file():
-        raise DataError(f"no file `{path}`; expected an .npz file")
+        raise DataError(f"{no_file(path)}; expected an .npz file")
+    if not zipfile.is_zipfile(path):
+        one = path.read_bytes()[:6] == b"\x93NUMPY"
+        kind = "is a single array (.npy) and not an .npz file" if one else "is not an .npz file, or it is cut off"
+        raise DataError(f"`{path}` {kind}; write one with `numpy.savez(path, images=..., labels=...)`")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             known = list(arrays)

@@ -6,12 +6,14 @@ import bz2
 import codecs
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mipnet.errors import DataError, InputError, MemoryLimitReached
+from mipnet.errors import DataError, InputError, MemoryLimitReached, closest
 from mipnet.limits.memory import check_memory, memory_left, shown_bytes
 
 UNPACKED_BYTES_MAX = 2**32
@@ -36,13 +38,31 @@ BYTE_ORDER_MARKS = {
 """The encoding of a text that begins with these bytes; the mark of UTF-32 begins with that of UTF-16 and is looked for first."""
 
 
+NEIGHBOURS_MAX = 1000
+"""Number of names in a folder that are compared with the name of a missing file."""
+
+
+def no_file(path: Path) -> str:
+    """Return in words that a path is no file: it is a folder, an address, its folder is missing, or a file of a similar name is there."""
+    if path.is_dir():
+        return f"`{path}` is a folder, not a file"
+    if re.search(r"(^|/)(https?|ftp|s3|gs):/", str(path)):
+        return f"no file `{path}` (mipnet reads no addresses: fetch the file first)"
+    try:
+        names = [each.name for each in islice(path.parent.iterdir(), NEIGHBOURS_MAX) if each.is_file()]
+    except (OSError, ValueError):
+        return f"no file `{path}` (there is no folder `{path.parent}`)"
+    found = closest(path.name, names)
+    return f"no file `{path}`" if found is None else f"no file `{path}` (there is `{found}`)"
+
+
 def read_bytes(path: Path, expected: str, failure: type[InputError] = DataError) -> bytes:
     """Return the content of a file, unpacked if it begins as gzip, xz or bzip2 does.
 
     ``expected`` describes the file for the error.  Raises ``failure`` if the file is missing or cannot be read.
     """
     if not path.is_file():
-        raise failure(f"no file `{path}`; expected {expected}")
+        raise failure(f"{no_file(path)}; expected {expected}")
     try:
         with path.open("rb") as stream:
             begin = stream.peek(8)

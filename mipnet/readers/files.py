@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
+from mipnet.errors import NetworkError, UnsupportedError, meant, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import check_file, one_line
 from mipnet.readers.estimators.boosters import read_booster
-from mipnet.readers.file_bytes import PACKED_SUFFIXES
+from mipnet.readers.file_bytes import PACKED_SUFFIXES, no_file
 from mipnet.readers.inline_layers import build_layers, check_input_shape, check_shapes
 from mipnet.readers.pt2 import read_pt2
 from mipnet.readers.torch import from_torch, quiet
@@ -71,7 +71,8 @@ def read(
         return read_booster(path, deadline)
     if suffix not in WEIGHT_SUFFIXES:
         has = f"the suffix `{suffix}`" if suffix else "no suffix"
-        raise UnsupportedError(f"`{path}` has {has}; expected {', '.join((*NETWORK_SUFFIXES, *WEIGHT_SUFFIXES))}")
+        known = (*NETWORK_SUFFIXES, *WEIGHT_SUFFIXES)
+        raise UnsupportedError(f"`{path}` has {has}; expected {', '.join(known)}{meant(suffix, known) if suffix else ''}")
     return read_safetensors(path, layers, input_shape, deadline)
 
 
@@ -81,10 +82,11 @@ def read_safetensors(
     """Read the weights of a file and return the network of these inline layers; see `build_module` and `read`."""
     deadline = Deadline.after(time_limit)
     if not Path(path).is_file():
-        raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
+        raise NetworkError(f"{no_file(Path(path))}; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     if layers is None or input_shape is None:
-        missing = "layers" if layers is None else "input_shape"
-        raise NetworkError(f"`{path}` holds weights only; give `{missing}`, or export the module with `torch.export.save` as .pt2")
+        read_weights(path)  # which says if it holds a whole module
+        missing = " and ".join(f"`{name}`" for name, given in (("layers", layers), ("input_shape", input_shape)) if given is None)
+        raise NetworkError(f"`{path}` holds weights only; give {missing}, or export the module with `torch.export.save` as .pt2")
     check_input_shape(input_shape)
     deadline.check(f"read `{path}`")
     module, note = _built(layers, path)
@@ -120,7 +122,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a .safetensors file, or of a state dict in a .pt or .pth file (without running code), by name."""
     path = Path(path)
     if not path.is_file():
-        raise NetworkError(f"no file `{path}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
+        raise NetworkError(f"{no_file(Path(path))}; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     if path.suffix.lower() not in WEIGHT_SUFFIXES:
         raise UnsupportedError(f"`{path}` has the suffix `{path.suffix}`; expected weights ({', '.join(WEIGHT_SUFFIXES)})")
     check_file(path, path.stat().st_size)

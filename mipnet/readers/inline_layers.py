@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
-from mipnet.errors import MemoryLimitReached, NetworkError, UnsupportedError, closest, expected_one_of, shown
+from mipnet.errors import MemoryLimitReached, NetworkError, UnsupportedError, closest, expected_one_of, meant, shown
 from mipnet.readers.conversion import one_line, reading
 
 INLINE_LAYERS: dict[str, type[nn.Module]] = {
@@ -111,7 +111,7 @@ def _build(name: str, entry: Mapping[str, Any], place: int) -> nn.Module:
             continue
         what = f"layer `{name}`: {kind.__name__}"
         if key not in known:
-            hint = expected_one_of(key, known) if known else "it takes none"
+            hint = expected_one_of(key, known) if known and not closest(key, ["name"]) else meant(key, ["name"])[2:] or "it takes none"
             raise NetworkError(f"{what} has no argument `{key}`; {hint}").at("layers", place, str(key))
         given[key] = TRUTH_WORDS.get(value, value) if known[key].annotation is bool and isinstance(value, str) else value
         given[key] = tuple(value) if isinstance(value, list) else given[key]

@@ -23,6 +23,7 @@ from mipnet.errors import NetworkError, TimeLimitReached, UnsupportedError
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.graph import Network
 from mipnet.readers.conversion import check_file, one_line, reading
+from mipnet.readers.file_bytes import no_file
 from mipnet.readers.torch import check_equal, quiet, silent, weight_notes
 from mipnet.readers.torch_graph import TorchReader, float64
 
@@ -60,7 +61,7 @@ def read_pt2(path: str | Path, time_limit: TimeLimit = None) -> Network:
 
 def _load(path: Path, deadline: Deadline) -> ExportedProgram:
     if not path.is_file():
-        raise NetworkError(f"no file `{path}`; expected a .pt2 file: {PT2_HINT}")
+        raise NetworkError(f"{no_file(path)}; expected a .pt2 file: {PT2_HINT}")
     _inspect(path, deadline)
     deadline.check(f"read `{path}`")
     try:

@@ -56,7 +56,10 @@ def read_vnnlib(path: str | Path, time_limit: TimeLimit = None) -> Property:
     seconds, None for no limit.
     """
     deadline = Deadline.after(time_limit)
-    return parse_vnnlib(read_text(Path(path), "a .vnnlib file", errors="replace"), f"`{path}`", deadline)
+    text = read_text(Path(path), "a .vnnlib file", errors="replace")
+    if "\0" in text:
+        raise DataError(f"`{path}` is no text; expected a .vnnlib file: (declare-const X_0 Real), ..., (assert ...)")
+    return parse_vnnlib(text, f"`{path}`", deadline)
 
 
 def parse_vnnlib(text: str, name: str = "the property", deadline: Deadline = NO_DEADLINE) -> Property:

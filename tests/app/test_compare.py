@@ -184,7 +184,7 @@ CASES: dict[str, tuple[str, str]] = {
     "no run folder": (STORED, "bad.yaml, line 3: scores: `runs/digits` has no `model.yaml`; expected a run folder"),
     "two alike": (GOOD.replace("[random, magnitude", "[random, random"), "random is in it twice; expected each once"),
     "output": (GOOD.replace("output: runs/compare", "output: digits.safetensors"), "output: `digits.safetensors` is a file"),
-    "weights": (GOOD.replace("digits.safetensors #", "none.safetensors #"), "network: no file"),
+    "weights": (GOOD.replace("digits.safetensors #", "none.safetensors #"), "network.file: no file"),
 }
 
 

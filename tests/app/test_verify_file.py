@@ -120,7 +120,7 @@ BAD = {
     "neither": ("mipnet: 1\ntask: verify\nnetwork: {file: net.onnx}\n", "property: this key is missing"),
     "no region": ("mipnet: 1\ntask: verify\nnetwork: {file: net.onnx}\nrobust: {}\n", "region: this key is missing"),
     "no property": ("mipnet: 1\ntask: verify\nnetwork: {file: net.onnx}\nproperty: q.vnnlib\n", "line 4: property: no file"),
-    "no network": (edited("digits.safetensors", "letters.safetensors"), "line 4: network: no file"),
+    "no network": (edited("digits.safetensors", "letters.safetensors"), "network.file: no file"),
     "another network": (
         "mipnet: 1\ntask: verify\nnetwork: {file: net.onnx}\nproperty: wide.vnnlib\n",
         "line 4: property: the property is written for 3 inputs",

@@ -7,9 +7,11 @@ to import are imported inside the commands, so that ``mipnet --help`` answers at
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from traceback import walk_tb
 from typing import Annotated, Any, NoReturn
 
@@ -77,9 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             if not hasattr(error, "format_message"):  # every usage error of typer has one
                 return _fail(report(error, given), 1)
-            said = error.format_message()
+            said = _with_given(error.format_message(), given)
             hint = f"; {IMPORT_HINT}" if said.startswith("No such command") else ""
             return _fail(f"{said} (see `mipnet --help`{hint})")
+
+
+def _with_given(said: str, arguments: list[str]) -> str:
+    """Return the message of typer for a wrong value of an option, with the value in place of typer's words about numbers."""
+    found = re.fullmatch(r"Invalid value for '(--?[\w-]+)[^']*': Input should be a valid (\w+)\b.*", said)
+    if found is None:
+        return said
+    following = [each for name, each in pairwise(arguments) if name == found[1]]
+    values = following or [each.partition("=")[2] for each in arguments if each.startswith(f"{found[1]}=")]
+    return f"{found[1]}: got `{values[-1]}`; expected a {found[2].replace('integer', 'whole number')}" if values else said
 
 
 def run_and_exit() -> NoReturn:

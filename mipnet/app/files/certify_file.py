@@ -41,7 +41,8 @@ class InputSetFile(CertifyFile):
     @model_validator(mode="after")
     def _one_input_set(self) -> InputSetFile:
         if (self.region is None) == (self.box is None):
-            raise value_error(INPUT_SET_EXPECTED)
+            given = "neither of `region` and `box` is" if self.box is None else "both `region` and `box` are"
+            raise value_error(f"{given} given; {INPUT_SET_EXPECTED}")
         return self
 
     @property

@@ -15,6 +15,22 @@ from mipnet.errors import closest, shown
 MAPPING_ERRORS = ("model_type", "model_attributes_type", "dict_type")
 """The error types of pydantic for a value that should be a mapping."""
 
+KEYS_BY_OTHER_NAMES = {
+    **dict.fromkeys(("path", "model", "weights", "filename"), ("file",)),
+    **dict.fromkeys(("solver", "engine"), ("backend",)),
+    **dict.fromkeys(("timeout", "seconds", "max_time", "limit"), ("time_limit",)),
+    **dict.fromkeys(("epsilon", "eps", "delta"), ("radius",)),
+    **dict.fromkeys(("lambda", "alpha", "penalty"), ("weight",)),
+    **dict.fromkeys(("dataset", "images", "inputs"), ("data",)),
+    **dict.fromkeys(("net", "onnx"), ("network",)),
+    **dict.fromkeys(("spec", "vnnlib"), ("property",)),
+    **dict.fromkeys(("shape", "size"), ("input_shape",)),
+    **dict.fromkeys(("samples", "count", "number"), ("total",)),
+    **dict.fromkeys(("low", "min"), ("lower",)),
+    **dict.fromkeys(("high", "max"), ("upper",)),
+}
+"""The keys that other programs call by these names."""
+
 
 def first_error_line(kind: type[Section], source: Source, error: ValidationError) -> str:
     """Return the message for the error to report first: an unknown key, or else the first error of the file."""
@@ -23,7 +39,7 @@ def first_error_line(kind: type[Section], source: Source, error: ValidationError
 
 def _line(kind: type[Section], source: Source, error: ErrorDetails) -> str:
     keys: Keys = error["loc"]
-    start = f"{source.at(keys)}: {'.'.join(map(str, keys))}: "
+    start = f"{source.at(keys)}: {'.'.join(map(str, keys))}: " if keys else f"{source.name}: "
     got, message = f"got {in_yaml(error['input'])}; ", error["msg"]
     if error["type"] == "extra_forbidden":
         return f"{start}unknown key; {suggestion(str(keys[-1]), known_keys(kind, keys[:-1]))}"
@@ -32,7 +48,7 @@ def _line(kind: type[Section], source: Source, error: ErrorDetails) -> str:
     if error["type"] in MAPPING_ERRORS:
         hint = "; leave the key out, or write {}" if error["input"] is None else ""
         return f"{start}{got}expected {_mapping(known_keys(kind, keys))}{hint}"
-    if error["type"] == "expected" and not message.startswith("expected"):
+    if error["type"] == "expected" and (not keys or not message.startswith("expected")):
         return f"{start}{'' if isinstance(error['input'], dict) else got}{message}"
     return f"{start}{got}{message.replace('Input should be', 'expected', 1)}"
 
@@ -76,5 +92,5 @@ def known_keys(kind: type[Section], keys: Keys) -> list[str]:
 
 def suggestion(given: str, known: list[str]) -> str:
     """Return ``did you mean ...?`` for a misspelt word, or else the words that are known."""
-    found = closest(given, known)
+    found = closest(given, known) or next((name for name in KEYS_BY_OTHER_NAMES.get(given.casefold(), ()) if name in known), None)
     return f"did you mean `{found}`?" if found is not None else f"expected one of {', '.join(known)}"

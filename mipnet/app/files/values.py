@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
@@ -56,6 +57,8 @@ def expects(words: str, names: Sequence[str] = ()) -> WrapValidator:
             hint = meant(value, names) if isinstance(value, str) else ""
             if not hint and "number" in words:
                 hint = number_hint(value) or decimal_comma_hint(value, 2 if words.startswith("two numbers") else None)
+            if "seconds" in words and (value in (math.inf, "none", "None", "inf", "infinity", "unlimited")):
+                hint = "; leave the key out, or write null, for the default or no limit"
             if not hint and "shares" in words:
                 hint = decimal_comma_hint(value)
             if words.startswith("a string") and isinstance(value, int | float):
@@ -78,6 +81,7 @@ NUMBER_HINTS = (
     (r"[-+]?\d+([_' ,]\d+)+", "write it without separators"),
     (r"[\u2212\u2013]\s*\d[\d.]*", "write the minus sign as -"),
     (r"[-+]?\d[\d.]*\s*%", "write a share of 1, such as 0.05"),
+    (r"[-+]?\d[\d.]*\s*/\s*\d[\d.]*", "write the quotient as a decimal"),
     (r"[-+]?\d[\d.]*(\s*[A-Za-z\u00b5]+|(:\d+)+)", "write the number alone, without a unit"),
 )
 """What to write for a string that looks like a number."""

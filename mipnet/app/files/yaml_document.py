@@ -127,6 +127,8 @@ def _decoded(name: str, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         byte = content[error.start]
+        if b"\0" in content[:1000]:
+            raise SpecError(f"`{name}` is no text; expected a YAML file, which names the network and the data") from None
         raise SpecError(f"{name}, line {line}: not YAML (byte {byte:#04x} is not UTF-8); expected text, saved as UTF-8") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Method
 from mipnet.bounds.propagation import propagate, propagate_until_ctrl_c
-from mipnet.errors import check_choice
+from mipnet.errors import InputError, check_choice
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.gates import Gate, find_gates
 from mipnet.network.graph import Network
@@ -58,6 +59,8 @@ def compute_bounds(
     """
     deadline = Deadline.after(time_limit)
     check_choice("the method", method, BOUND_METHODS)
+    if epsilon is not None and not 0 <= epsilon < math.inf:
+        raise InputError(f"epsilon is {epsilon:g}; expected a finite number of at least 0")
     network = read_network(file, deadline)
     with file.blame("gates"):
         gates = find_gates(network, file.gates.layers) if gated or (gated is None and epsilon is None) else ()

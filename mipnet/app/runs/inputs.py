@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from mipnet.pruning.importance.paper_bounds import PaperBounds
 from mipnet.pruning.importance.program import Importance
 from mipnet.pruning.importance.reduced_program import ReducedProgram
 from mipnet.readers.data import Dataset, load, select
-from mipnet.readers.files import read
+from mipnet.readers.files import WEIGHT_SUFFIXES, read, suffix_of
 from mipnet.verification.robustness import clipped_ball
 
 READ_IMAGES_AT_ONCE = 1024
@@ -123,9 +124,19 @@ def read_network(file: NetworkFile, deadline: Deadline = NO_DEADLINE, key: str =
     path = file.path(given.file)
     with file.blame(key):
         try:
-            return _with_outputs(read(path, given.layers, given.input_shape, deadline), given)
+            return _with_outputs(_read(path, given, deadline), given)
         except RuntimeError as error:  # torch raises it where memory does not suffice
             raise NetworkError(f"`{path}` cannot be run on an input of shape {given.input_shape} ({shown(str(error))})") from None
+
+
+def _read(path: Path, given: NetworkSpec, deadline: Deadline) -> Network:
+    """Read a file; an error about the file as a whole has the key `file`."""
+    try:
+        return read(path, given.layers, given.input_shape, deadline)
+    except (NetworkError, UnsupportedError) as error:
+        if not error.keys and not (given.layers and path.is_file() and suffix_of(path) in WEIGHT_SUFFIXES):
+            error.at("file")
+        raise
 
 
 def _with_outputs(network: Network, given: NetworkSpec) -> Network:

@@ -45,6 +45,8 @@ def count_text(count: int, singular: str, plural: str = "") -> str:
 def size_text(size: Mapping[str, int]) -> str:
     """Return the size of a program in words; integer columns and nonlinear constraints only if there are any."""
     kinds = {"rows": "row", "columns": "column", "nonzeros": "nonzero", "integers": "integer column", "special": "nonlinear constraint"}
+    if not size:  # the time ended before
+        return "not written"
     return ", ".join(count_text(size[key], word) for key, word in kinds.items() if size.get(key) or key in ("rows", "columns", "nonzeros"))
 
 
