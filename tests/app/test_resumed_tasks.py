@@ -17,6 +17,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from mipnet.app.cli.main import main
+from mipnet.app.files.base import SpecFile
+from mipnet.app.runs.resume import interrupted_text
 from mipnet.arrays import Array
 from mipnet.limits.kept_parts import KeptParts
 from mipnet.pruning.rivals import comparison
@@ -214,6 +216,11 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "1 finished part is kept in `run.parts`: the same command with --resume goes on from there" in last
     assert run(task, "--resume") == 0
     assert {path.name for path in Path().glob("*run*")} == {"run"}
+
+
+def test_an_interrupted_run_without_a_run_folder_says_that_nothing_is_kept() -> None:
+    said = [interrupted_text(SpecFile.model_construct(output=output)) for output in (None, "run")]
+    assert said == ["interrupted, and nothing is kept, because there is no `output`", "interrupted"]
 
 
 def test_no_part_without_a_run_folder(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

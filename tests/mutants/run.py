@@ -43,17 +43,25 @@ def _place(code: CodeType) -> tuple[str, tuple[Any, ...]]:
     return code.co_qualname, tuple(code.co_positions())
 
 
+def _parts(function: FunctionType) -> tuple[Any, ...]:
+    return function.__code__, function.__defaults__, function.__kwdefaults__
+
+
 def _value(expression: ast.expr, function: FunctionType) -> Any:
     return eval(compile(ast.Expression(expression), function.__code__.co_filename, "eval"), function.__globals__)
 
 
 def put_in(path: str, source: str, faulty: str) -> None:
-    """Give the functions of a loaded module the code and the defaults of the faulty source, and forget what they kept."""
+    """Give the functions of a loaded module the code and the defaults of the faulty source, and forget what they kept.
+
+    Raises `RuntimeError` if that changes none of them, as where the file is no longer the one that was loaded.
+    """
     file = str(ROOT / path)
     old, new = (_codes(compile(text, file, "exec")) for text in (source, faulty))
     codes = {_place(each): other for each, other in zip(old, new, strict=True)}
     objects = gc.get_objects()
     functions = [each for each in objects if type(each) is FunctionType and each.__code__.co_filename == file]
+    before = [_parts(each) for each in functions]
     for each in functions:
         if _place(each.__code__) in codes:  # those that a library wrote, such as the `__init__` of a dataclass, have no source
             each.__code__ = codes[_place(each.__code__)]
@@ -70,6 +78,8 @@ def put_in(path: str, source: str, faulty: str) -> None:
                     each.__defaults__ = tuple(_value(value, each) for value in node.args.defaults)
                 if given:
                     each.__kwdefaults__ = {name: _value(value, each) for name, value in given.items()}
+    if before == [_parts(each) for each in functions]:
+        raise RuntimeError(f"{path} was changed since it was loaded")
     for each in objects:
         if type(each) is functools._lru_cache_wrapper and str(each.__module__).startswith("mipnet"):
             each.cache_clear()

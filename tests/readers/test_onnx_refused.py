@@ -178,6 +178,7 @@ MALFORMED: dict[str, tuple[Callable[[], Built], type[InputError], str]] = {
     ),
     "division by 0": (lambda: one("Div", {"c": np.zeros(6, np.float32)}), UnsupportedError, "divides by 0"),
     "constant of several samples": (lambda: one("Add", {"c": numbers(3, 6)}), UnsupportedError, "differs from sample to sample"),
+    "constant of another length": (lambda: one("Add", {"c": numbers(5)}), UnsupportedError, "do not fit together"),
     "concatenated samples": (
         lambda: model([("Concat", ["x", "x"], "y", {"axis": 0})], {}, VEC),
         UnsupportedError,

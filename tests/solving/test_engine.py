@@ -129,6 +129,7 @@ def test_any_linopy_model_solves_with_indicators_and_sos(backend):
     result = mn.solve(model, backend)
     assert result.status is mn.Status.OPTIMAL
     assert result.objective == pytest.approx(best_by_hand(), abs=1e-6)
+    assert float(result.x["x"].sum(skipna=False) + 2 * result.x["y"].sum(skipna=False)) == pytest.approx(result.objective)
     assert result.verified
     assert bool(result.rewritten) == (backend == "highs")
 

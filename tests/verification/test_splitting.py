@@ -6,14 +6,18 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 import mipnet as mn
+from mipnet.bounds.interval import Interval
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.limits.result_warnings import collected_warnings
 from mipnet.network.properties import Clause
 from mipnet.verification import input_splitting
 from mipnet.verification.clause_network import Excess
-from mipnet.verification.input_splitting import InputSplitting, lower_bound_by_splitting
+from mipnet.verification.input_splitting import InputSplitting, SubBoxes, lower_bound_by_splitting
 from tests.clock import StoppingClock, at_every_moment
+from tests.limits.room import room
 from tests.one_input import one_input_network, values_at_kinks
 from tests.sweep import marked
 
@@ -97,3 +101,12 @@ def test_an_output_that_equals_its_limit_is_not_refuted():
     network = mn.Network.build((1,), [("fc", mn.Dense(np.zeros((1, 1))))])
     excess = Excess.of(network, [Clause(np.eye(1), np.zeros(1))])
     assert InputSplitting(excess, REGION, lambda x: None, NO_DEADLINE).run() == (False, None)
+
+
+def test_boxes_that_do_not_fit_are_not_halved_and_that_is_said():
+    low, high = (torch.full((300_000, 1), end, dtype=torch.float64) for end in (LOW, HIGH))
+    boxes = SubBoxes(Interval(low, high), {}, torch.zeros(len(low), dtype=torch.float64), high - low)
+    with room(5e6), collected_warnings(passed_on=False) as said:
+        assert not boxes.fit_beside(boxes)
+    assert "the input set was not halved further: 600,000 parts of the input set wait" in said[0]
+    assert boxes[:2].fit_beside(boxes[:2])

@@ -9,12 +9,15 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.limits.deadline import Deadline
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network import pass_cost
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification import certified_minimum, input_splitting, sign_branching, stages
 from mipnet.verification.clause_network import Excess
+from mipnet.verification.clause_program import ClauseProgram, ClauseResult
 from mipnet.verification.two_networks.masked_agreement import ImageBalls, agree_around
 from tests.clock import StoppingClock, at_every_moment
+from tests.one_input import one_input_network
 from tests.sweep import marked, sweep
 from tests.verification import test_distances as distances
 from tests.verification import test_reach as reaching
@@ -264,3 +267,12 @@ def test_none_is_no_limit_and_no_number_is_refused(function):
     for limit in (0, -1.0, float("nan"), "8"):
         with pytest.raises(InputError, match="expected a positive number of seconds, or None for no limit"):
             function(*CALLS[function], **more, time_limit=limit)
+
+
+def test_a_solve_that_ends_without_a_point_decides_nothing():
+    network = one_input_network(1, (8, 8, 1))
+    excess = Excess.of(network, [Clause(np.eye(1), np.zeros(1))])
+    bounds = mn.propagate(excess.network, mn.Box([[-3.0]], [[3.0]]))
+    with ClauseProgram(excess, bounds, MipSettings.of("highs"), lambda x: None) as program:
+        program.deadline = Deadline.after(1e-9)
+        assert program.decide(0, NO_DEADLINE) == ClauseResult(-np.inf, None, 0, False)

@@ -84,3 +84,11 @@ def test_a_softmax_over_all_axes_is_one_of_torch():
     modules = nn.Sequential(*(part for _, part in softmax_modules(FinalSoftmax("softmax", (0, 1)), (2, 3))))
     x = torch.randn(4, 2, 3)
     torch.testing.assert_close(modules(x), torch.softmax(x.flatten(1), 1).reshape(4, 2, 3))
+
+
+def test_layers_with_other_slopes_are_not_shared():
+    """Over [-1, 2] they differ by 0.1 at -1."""
+    one, other = (mn.Network.build((1,), [("a", mn.Dense([[1.0]])), ("r", mn.LeakyReLU(slope))]) for slope in (0.1, 0.2))
+    found = mn.agree(one, other, mn.Box([[-1.0]], [[2.0]]))
+    assert 0.1 <= found.bound <= 0.1 + 1e-4
+    assert found.largest == pytest.approx(0.1)
