@@ -13,7 +13,8 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.limits.deadline import Deadline
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
+from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification import certified_minimum
 from tests.one_input import one_input_network, values_at_kinks
 from tests.sweep import marked
@@ -207,3 +208,16 @@ def test_a_bound_of_a_solver_is_taken_back_where_an_input_has_a_smaller_value():
     assert search.lower.tolist() == [-50.0, wrong[1] - 1.0]
     assert search.method == ["crown", "mip"]
     assert search.open.tolist() == [True, True]
+
+
+def test_the_best_of_many_points_is_learned_and_searched_for():
+    """The least of 2 |x - 0.3| over [-1, 1] is 0, which is at no end and not in the middle."""
+    layers = [("a", mn.Dense([[1.0], [-1.0]], [-0.3, 0.3])), ("r", mn.ReLU()), ("b", mn.Dense([[2.0, 2.0]]))]
+    functions = certified_minimum.OutputFunctions(np.ones((1, 1)), np.zeros(1), np.zeros(1, dtype=np.int64))
+    settings = certified_minimum.MinimumSettings(MipSettings.of("highs"), NO_DEADLINE, 1e-6)
+    region = mn.Box([[-1.0]], [[1.0]])
+    search = certified_minimum.MinimumSearch(mn.Network.build((1,), layers), functions, region, settings)
+    search.learn(np.array([[-0.5], [0.5], [0.9]]))
+    assert (search.value.tolist(), search.point.tolist()) == ([pytest.approx(0.4)], [[0.5]])
+    search._search(1)
+    assert search.value[0] < 0.2

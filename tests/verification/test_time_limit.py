@@ -12,7 +12,7 @@ from mipnet.errors import InputError
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network import pass_cost
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification import certified_minimum, input_splitting, sign_branching, stages
+from mipnet.verification import certified_minimum, clause_program, input_splitting, sign_branching, stages
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import ClauseProgram, ClauseResult
 from mipnet.verification.two_networks.masked_agreement import ImageBalls, agree_around
@@ -269,10 +269,13 @@ def test_none_is_no_limit_and_no_number_is_refused(function):
             function(*CALLS[function], **more, time_limit=limit)
 
 
-def test_a_solve_that_ends_without_a_point_decides_nothing():
+def test_a_point_that_is_not_confirmed_and_misses_the_next_target_ends_the_search(monkeypatch):
+    """The solver has no time and returns the point that it is given."""
+    monkeypatch.setattr(clause_program, "TARGET_STEP_RELATIVE", 10.0)
     network = one_input_network(1, (8, 8, 1))
     excess = Excess.of(network, [Clause(np.eye(1), np.zeros(1))])
     bounds = mn.propagate(excess.network, mn.Box([[-3.0]], [[3.0]]))
     with ClauseProgram(excess, bounds, MipSettings.of("highs"), lambda x: None) as program:
-        program.deadline = Deadline.after(1e-9)
+        program.deadline, solves, plain = Deadline.after(1e-9), iter(range(3)), program.problem.solve
+        monkeypatch.setattr(program.problem, "solve", lambda **given: (next(solves), plain(**given))[1])
         assert program.decide(0, NO_DEADLINE) == ClauseResult(-np.inf, None, 0, False)
