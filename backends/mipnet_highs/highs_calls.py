@@ -34,7 +34,7 @@ class HighsCalls(Session):
         self._seen: deque[Array] = deque(maxlen=POINTS_SEEN_MAX)
         self._mip = bool(program.integer.any())
         self._highs: Any = highspy.Highs()
-        set_options(self._highs, options, self._mip, program.rows.matrix.nnz)
+        set_options(self._highs, options, self._mip, program.rows.matrix.nnz, fine=program.fine)
         self._pass()
         self._subscribe()
 

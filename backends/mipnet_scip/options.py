@@ -48,6 +48,12 @@ NO_CUT_SEPARATION: Options = {"separating/maxrounds": 0, "separating/maxroundsro
 """Parameters for networks in a user's model: on a dispatch of 24 hours, the separation of cuts took all of the time."""
 
 
+FINE_TOLERANCE = 1e-9
+"""Tolerances of a program that needs finer ones than SCIP's own; SCIP treats differences of 1e-9 as none."""
+
+FINE_PARAMETERS: Options = {"numerics/feastol": FINE_TOLERANCE, "numerics/dualfeastol": FINE_TOLERANCE}
+
+
 def set_options(model: Any, options: Options, program: Program) -> None:
     """Set the given parameters; raises `OptionError` for unknown names and for values that SCIP would change or reject.
 
@@ -60,6 +66,8 @@ def set_options(model: Any, options: Options, program: Program) -> None:
         model.setParam("constraints/SOS1/sepafreq", -1)  # in SCIP 10.0.2 its bound cuts remove optimal points; an option can turn it on
     if program.embedded and not any(name.startswith("separating/") for name in options):
         options = {**NO_CUT_SEPARATION, **options}
+    if program.fine:
+        options = {**FINE_PARAMETERS, **options}
     known = model.getParams() if options else {}
     for name, value in options.items():
         if name in SCIP_LIMIT_PARAMETERS:

@@ -249,6 +249,8 @@ class Backend(ABC):
     module: ClassVar[str]
     install: ClassVar[str]
     features: ClassVar[frozenset[Feature]]
+    fine_tolerance: ClassVar[float] = 1e-6
+    """How far a solver may violate a row, a column or an integer of a program that is `fine`."""
 
     @abstractmethod
     def version(self) -> str:

@@ -18,8 +18,9 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from mipnet.arrays import Array, Columns, Csr, Ints, Mask
+from mipnet.arrays import Array, Columns, Csr, Ints, Mask, activity
 from mipnet.backend.implied_bounds import implied_bounds
+from mipnet.errors import InputError
 
 ROUNDING_TERM_RELATIVE = 2.0**-42
 """Terms of a row that are smaller than its largest one by this factor are rounding errors of the bounds that were computed for them."""
@@ -89,17 +90,27 @@ class Rows:
         value = self.matrix @ shifts
         return Rows(self.matrix, self.lower - value, self.upper - value)
 
-    def without(self, negligible: float, widths: Array) -> Rows:
-        """Return the rows without the entries that change a row by less than ``negligible`` over columns of these widths.
+    def without(self, negligible: float, lower: Array, upper: Array) -> Rows:
+        """Return rows without the entries that are, or change a row by, less than ``negligible``, over columns with these ranges.
 
-        The matrix of the rows is changed in place.  Entries of columns of width 0 stay.
+        The rows allow whatever these entries may add, so no point is cut off.  Entries of fixed columns stay.  Raises `InputError` for an
+        entry that small of a column without finite bounds, which solvers would leave out.
         """
-        term = np.abs(self.matrix.data) * widths[self.matrix.indices]
-        small = (term > 0) & (term < negligible)
-        if small.any():
-            self.matrix.data[small] = 0.0
-            self.matrix.eliminate_zeros()
-        return self
+        size, width = np.abs(self.matrix.data), (upper - lower)[self.matrix.indices]
+        small = (size > 0) & (width > 0) & ((size * width < negligible) | (size <= negligible))
+        if not small.any():
+            return self
+        if not np.isfinite(width[small]).all():
+            raise InputError(
+                f"{np.count_nonzero(np.isinf(width[small]))} coefficients are less than {negligible:g} of the size of their rows, on"
+                " variables without finite bounds, and solvers would drop them; give these variables bounds"
+            )
+        entries = [
+            Csr((np.where(mask, self.matrix.data, 0.0), self.matrix.indices, self.matrix.indptr), shape=self.matrix.shape)
+            for mask in (small, ~small)
+        ]
+        least, most = activity(entries[0], *(np.where(np.isfinite(end), end, 0.0) for end in (lower, upper)))
+        return Rows(entries[1], self.lower - most, self.upper - least)
 
     def slack(self, x: Array) -> Array:
         """Return the distance of each row at ``x`` from the nearer one of its bounds, negative where ``x`` violates it."""
@@ -160,7 +171,9 @@ class Program:
 
     ``labels[j]`` is the linopy label of column j.  ``user_rows`` marks the rows that a user wrote, which keep their unit; all others, and
     rows that are appended later, may be scaled (`mipnet.backend.scaling`).  ``embedded`` says that the networks are part of a user's
-    model: by default SCIP then separates no cutting planes.
+    model: by default SCIP then separates no cutting planes.  ``steps`` is the number of the step that computes each column from those of
+    smaller numbers, None if that is unknown (`mipnet.backend.accuracy`).  ``fine`` says that the tolerances of solvers, about
+    1e-6, are too large for some rows: solvers then use `Backend.fine_tolerance`.
     """
 
     cost: Array
@@ -176,6 +189,8 @@ class Program:
     convex: tuple[LogSumExp, ...] = ()
     user_rows: Mask | None = None
     embedded: bool = False
+    steps: Columns | None = None
+    fine: bool = False
 
     @property
     def columns(self) -> int:
@@ -222,13 +237,18 @@ class Program:
         return implied_bounds(self.rows.matrix, self.rows.lower, self.rows.upper, self.lower, self.upper)
 
     @property
+    def by_user(self) -> Mask:
+        """Which rows users wrote: ``user_rows`` and False for the rows that were appended."""
+        found = np.zeros(len(self.rows), dtype=np.bool_)
+        if self.user_rows is not None:
+            found[: len(self.user_rows)] = self.user_rows
+        return found
+
+    @property
     def columns_in_rows(self) -> tuple[Mask, Mask]:
         """Which columns occur in rows that users wrote, and which in other rows or in special constraints."""
-        kept = np.zeros(len(self.rows), dtype=np.bool_)
-        if self.user_rows is not None:
-            kept[: len(self.user_rows)] = self.user_rows
         own, other = np.zeros((2, self.columns), dtype=np.bool_)
-        by_user = kept[self.rows.row_of_entry]
+        by_user = self.by_user[self.rows.row_of_entry]
         own[self.rows.matrix.indices[by_user]] = other[self.rows.matrix.indices[~by_user]] = True
         if self.indicators is not None:
             other[self.indicators.rows.matrix.indices] = True

@@ -123,4 +123,5 @@ def widen_columns(program: Program, lower: Array, upper: Array, *, integer: bool
         lower=np.concatenate([program.lower, lower]),
         upper=np.concatenate([program.upper, upper]),
         integer=np.concatenate([program.integer, np.full(more, integer)]),
+        steps=None if program.steps is None else np.concatenate([program.steps, np.full(more, program.steps.max(initial=0))]),
     )

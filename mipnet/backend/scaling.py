@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipnet.arrays import Array, Columns, Mask
+from mipnet.backend.accuracy import Accuracy, between
 from mipnet.backend.checks import DEFAULT_LIMITS
-from mipnet.backend.contract import Backend, Event, LazyRows, Limits, OnEvent, Options, Outcome, PointSource, Session
+from mipnet.backend.contract import Backend, Event, LazyRows, Limits, OnEvent, Options, Outcome, PointSource, Session, Status
 from mipnet.backend.program import Indicators, Program, Rows
 
 ORDINARY_SIZE_MIN, ORDINARY_SIZE_MAX = 2.0**-2, 2.0**2
@@ -51,6 +52,11 @@ Rows are loosened by this where it is more than `NEGLIGIBLE_TERM`: else a row on
 fixed ones only, may exclude the network's own points.
 """
 
+UNCERTAINTY_OF_INFEASIBLE_MAX = 1e-3
+"""A solver's word that a program is infeasible is taken if its tolerances change no objective by more than this, relative to its size."""
+
+TOO_FINE = "the program adds numbers of too different sizes for the solver's tolerances: the bound is lowered by what they may change"
+
 NEGLIGIBLE_TERM = 1e-9
 """Terms that change a scaled row by less than this are left out: a thousandth of a solver's tolerance."""
 
@@ -59,25 +65,29 @@ NEGLIGIBLE_TERM = 1e-9
 class Scales:
     """The scale of each column, a power of two, and its shift; ``objective`` is the scale of the objective.
 
-    ``reach`` is the width of each column's range as the solver sees it: 0 if the column is fixed, infinite if it has no finite bounds.
-    ``sizes`` are the parts of the columns in the size of a row, in the units of the program.
+    ``lower`` and ``upper`` are the bounds of the columns as the solver sees them.  ``sizes`` are the parts of the columns in the size of a
+    row, in the units of the program.  ``accuracy`` is the accuracy that rows and columns of the program need.
     """
 
     columns: Array
     shifts: Array
-    reach: Array
+    lower: Array
+    upper: Array
     sizes: Array
+    accuracy: Accuracy
     objective: float = 1.0
 
     @staticmethod
     def of(program: Program) -> Scales:
         """Return the scales of a program; that of the objective is for its costs."""
         bounded = np.isfinite(program.lower) & np.isfinite(program.upper)
-        columns = _column_scales(program, bounded)
-        sizes = np.where(bounded, program.widths, columns)
-        columns = _fixed_scales(program, columns, sizes)
-        reach = (np.where(bounded, program.upper, np.inf) - np.where(bounded, program.lower, 0.0)) / columns
-        return Scales(columns, program.anchors, reach, sizes).for_objective(program.cost)
+        sizes = np.where(bounded, program.widths, _column_scales(program, bounded, program.widths))
+        accuracy = Accuracy.of(program, sizes)
+        wide = accuracy.accurate_columns(program.widths)
+        columns = _column_scales(program, bounded, between(program.widths, accuracy.columns, wide))
+        columns = _fixed_scales(program, columns, sizes, accuracy)
+        lower, upper = ((end - program.anchors) / columns for end in (program.lower, program.upper))
+        return Scales(columns, program.anchors, lower, upper, sizes, accuracy).for_objective(program.cost)
 
     def for_objective(self, cost: Array) -> Scales:
         """Return the same scales with that of an objective: the largest change that one column makes becomes about 1.
@@ -101,10 +111,23 @@ class Scales:
         """Return the constant of the objective that the solver sees."""
         return (offset + float(cost @ self.shifts)) * self.objective
 
-    def rows(self, rows: Rows, kept: Mask | None = None) -> Rows:
+    def factors(self, program: Program) -> Array:
+        """Return the factor of each row of the program."""
+        return _row_factors(program.rows, self.columns, self.sizes, program.user_rows, self.accuracy)
+
+    def errors(self, program: Program) -> Array:
+        """Return by how much an error of 1 in a row or column of the scaled program changes an objective, relative to its size.
+
+        This is for each row and column that needs an unusual accuracy n: ``1 / (factor n)``, and ``scale / n``.
+        """
+        rows, columns = self.accuracy.accurate_rows(program.rows.largest_terms(self.sizes)), self.accuracy.accurate_columns(self.sizes)
+        found = [1.0 / (self.factors(program) * self.accuracy.rows)[rows], (self.columns / self.accuracy.columns)[columns]]
+        return np.concatenate(found)
+
+    def rows(self, rows: Rows, kept: Mask | None = None, accuracy: Accuracy | None = None) -> Rows:
         """Return rows as the solver sees them, scaled so that no column changes them by more than about 1; ``kept`` rows at most up."""
-        factors = _row_factors(rows, self.columns, self.sizes, kept)
-        found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.reach)
+        factors = _row_factors(rows, self.columns, self.sizes, kept, accuracy)
+        found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.lower, self.upper)
         slack = factors * SHIFT_ROUNDING * (abs(rows.matrix) @ np.abs(self.shifts))
         slack[slack < NEGLIGIBLE_TERM] = 0.0
         return Rows(found.matrix, found.lower - slack, found.upper + slack) if slack.any() else found
@@ -118,21 +141,26 @@ def _power_of_two(size: Array, ordinary_max: float = ORDINARY_SIZE_MAX) -> Array
     return scale
 
 
-def _row_factors(rows: Rows, columns: Array, sizes: Array, kept: Mask | None) -> Array:
-    """Return the factor of each row; a row on fixed columns only is scaled by its largest coefficient."""
+def _row_factors(rows: Rows, columns: Array, sizes: Array, kept: Mask | None, accuracy: Accuracy | None = None) -> Array:
+    """Return the factor of each row; a row on fixed columns only is scaled by its largest coefficient.
+
+    A row that needs to hold far better than the size of its terms says (`mipnet.backend.accuracy`) counts as of a smaller size.
+    """
     size = rows.largest_terms(sizes)
+    if accuracy is not None:
+        size = between(size, accuracy.rows, accuracy.accurate_rows(size))
     factor: Array = 1.0 / _power_of_two(np.where(size > 0, size, rows.largest_terms(columns)), ORDINARY_ROW_MAX)
     if kept is not None:
         factor[: len(kept)][kept] = np.maximum(factor[: len(kept)][kept], 1.0)
     return factor
 
 
-def _column_scales(program: Program, bounded: Mask) -> Array:
-    """Return the scale of each column: the width of its range, or, without a range, that of the values that its rows allow."""
+def _column_scales(program: Program, bounded: Mask, sizes: Array) -> Array:
+    """Return the scale of each column: its size, or, without a range, that of the values that its rows allow."""
     own_unit = program.integer.copy()
     for term in program.convex:
         own_unit[term.columns.reshape(-1)] = own_unit[term.epigraph] = True
-    scales = np.where(bounded & ~own_unit, _power_of_two(program.widths), 1.0)
+    scales = np.where(bounded & ~own_unit, _power_of_two(sizes), 1.0)
     in_user_row, in_other_row = program.columns_in_rows
     scales = np.where(in_user_row & ~in_other_row, np.minimum(scales, 1.0), scales)
     scales = np.where(in_user_row & in_other_row, np.minimum(scales, np.maximum(scales / USER_WIDTH_MAX, 1.0)), scales)
@@ -154,13 +182,13 @@ def _free_scales(program: Program, scales: Array, free: Mask) -> Array:
     return np.where(free, _power_of_two(found), scales)
 
 
-def _fixed_scales(program: Program, scales: Array, sizes: Array) -> Array:
+def _fixed_scales(program: Program, scales: Array, sizes: Array, accuracy: Accuracy) -> Array:
     """Scale fixed columns so that their largest entry in a scaled row is about 1."""
     fixed = (program.widths == 0) & ~program.integer
     if not fixed.any():
         return scales
     matrix = program.rows.matrix
-    factor = _row_factors(program.rows, scales, sizes, program.user_rows)
+    factor = _row_factors(program.rows, scales, sizes, program.user_rows, accuracy)
     largest = np.zeros(len(scales))
     np.maximum.at(largest, matrix.indices, np.abs(matrix.data) * factor[program.rows.row_of_entry])
     return np.where(fixed, 1.0 / _power_of_two(largest), scales)
@@ -173,7 +201,8 @@ def scaled(program: Program, scales: Scales) -> Program:
         program,
         cost=program.cost * scales.columns * scales.objective,
         offset=scales.offset(program.cost, program.offset),
-        rows=scales.rows(program.rows, program.user_rows),
+        rows=scales.rows(program.rows, program.user_rows, scales.accuracy),
+        fine=len(scales.errors(program)) > 0,
         lower=scales.scaled_point(program.lower),
         upper=scales.scaled_point(program.upper),
         indicators=None if indicators is None else Indicators(scales.rows(indicators.rows), indicators.column, indicators.active),
@@ -183,36 +212,61 @@ def scaled(program: Program, scales: Scales) -> Program:
 def open_scaled(backend: Backend, program: Program, options: Options | None = None) -> Session:
     """Open a session on the equilibrated program; its points, bounds and objectives are those of the program that is given."""
     scales = Scales.of(program)
-    factors = _row_factors(program.rows, scales.columns, scales.sizes, program.user_rows)
-    return ScaledSession(backend.open(scaled(program, scales), options), scales, factors)
+    uncertainty = float(np.minimum(backend.fine_tolerance * scales.errors(program), 1.0).sum())
+    return ScaledSession(backend.open(scaled(program, scales), options), scales, scales.factors(program), program.cost, uncertainty)
 
 
 class ScaledSession(Session):
-    """A session on a scaled program that takes and returns unscaled numbers."""
+    """A session on a scaled program that takes and returns unscaled numbers.
 
-    def __init__(self, session: Session, scales: Scales, row_factors: Array) -> None:
+    ``uncertainty`` is by how much the solver's tolerances may change an objective through rows and columns that need an unusual accuracy,
+    relative to its size.  Bounds are lowered by this, and what is then not proven any more is not claimed.
+    """
+
+    def __init__(self, session: Session, scales: Scales, row_factors: Array, cost: Array, uncertainty: float) -> None:
         self.session, self.scales, self.row_factors = session, scales, row_factors
+        self.cost, self.uncertainty = cost, uncertainty
+
+    @property
+    def margin(self) -> float:
+        """By how much bounds are lowered, in the units of the objective."""
+        return self.uncertainty * float(np.abs(self.cost * self.scales.sizes).max(initial=0.0)) if self.uncertainty else 0.0
 
     def solve(self, limits: Limits = DEFAULT_LIMITS, on_event: OnEvent | None = None) -> Outcome:
         """Solve the scaled program, and return the outcome in the units of the program."""
         q = self.scales.objective
-        bound_stop, objective_stop = _times(limits.bound_stop, q), _times(limits.objective_stop, q)
+        bound_stop, objective_stop = limits.bound_stop, _times(limits.objective_stop, q)
+        bound_stop = None if bound_stop is None else (bound_stop + self.margin) * q
         inner = replace(limits, gap_abs=limits.gap_abs * q, bound_stop=bound_stop, objective_stop=objective_stop)
         outcome = self.session.solve(inner, None if on_event is None else self._unscaled(on_event))
-        return replace(
-            outcome,
-            x=None if outcome.x is None else self.scales.point(outcome.x),
-            objective=_times(outcome.objective, 1 / q),
-            bound=outcome.bound / q if math.isfinite(outcome.bound) else outcome.bound,
-            duals=None if outcome.duals is None else outcome.duals[: len(self.row_factors)] * self.row_factors / q,
+        return self._proven(
+            limits,
+            replace(
+                outcome,
+                x=None if outcome.x is None else self.scales.point(outcome.x),
+                objective=_times(outcome.objective, 1 / q),
+                bound=outcome.bound / q - self.margin if math.isfinite(outcome.bound) else outcome.bound,
+                duals=None if outcome.duals is None else outcome.duals[: len(self.row_factors)] * self.row_factors / q,
+            ),
         )
+
+    def _proven(self, limits: Limits, outcome: Outcome) -> Outcome:
+        """Return the outcome without a claim that does not hold with the margin: `stalled` in place of `optimal` and `infeasible`."""
+        if not self.uncertainty:
+            return outcome
+        if outcome.status is Status.INFEASIBLE and self.uncertainty > UNCERTAINTY_OF_INFEASIBLE_MAX:
+            return replace(outcome, status=Status.STALLED, bound=-math.inf, message=f"infeasible to the solver's tolerances; {TOO_FINE}")
+        if outcome.status is Status.OPTIMAL and outcome.objective is not None and not limits.closed(outcome.objective, outcome.bound):
+            return replace(outcome, status=Status.STALLED, duals=None, message=f"{outcome.message}; {TOO_FINE}")
+        return outcome
 
     def _unscaled(self, on_event: OnEvent) -> Callable[[Event], None]:
         q = self.scales.objective
 
         def pass_on(event: Event) -> None:
             x = None if event.x is None else self.scales.point(event.x)
-            on_event(replace(event, objective=_times(event.objective, 1 / q), bound=_times(event.bound, 1 / q), x=x))
+            bound = None if event.bound is None else event.bound / q - self.margin
+            on_event(replace(event, objective=_times(event.objective, 1 / q), bound=bound, x=x))
 
         return pass_on
 
@@ -250,7 +304,7 @@ class ScaledSession(Session):
 
     def set_objective(self, cost: Array, offset: float = 0.0) -> None:
         """Replace the objective for all later solves; it gets a scale of its own."""
-        self.scales = self.scales.for_objective(cost)
+        self.scales, self.cost = self.scales.for_objective(cost), cost
         self.session.set_objective(cost * self.scales.columns * self.scales.objective, self.scales.offset(cost, offset))
 
     def set_bounds(self, columns: Columns, lower: Array, upper: Array) -> None:

@@ -17,7 +17,7 @@ from mipnet.arrays import Array, Ints, Mask, Shape
 from mipnet.bounds.interval import Interval
 from mipnet.errors import InputError, UnboundedError, UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.linopy_rows import Sense, add_rows, add_variables, binary_data, coordinates, expression
+from mipnet.formulations.linopy_rows import NODE_ATTRIBUTE, Sense, add_rows, add_variables, binary_data, coordinates, expression
 from mipnet.formulations.registry import Family, RegisteredFormulation
 from mipnet.network.graph import Node
 
@@ -229,6 +229,7 @@ class Block:
         name = f"{self.name}_{suffix}" if suffix else self.name
         coords = coordinates(dims or self.dims, shape or self.shape, self.samples)
         made = add_variables(self.model, name, lower, upper, coords, where=where, binary=binary)
+        made.attrs[NODE_ATTRIBUTE] = self.name
         labels = made.labels.values
         self.variables[suffix] = made
         self.fills.append((labels, value))

@@ -24,6 +24,9 @@ from mipnet.formulations.affine import Affine
 
 Sense = Literal["<=", ">=", "="]
 
+NODE_ATTRIBUTE = "node"
+"""The attribute of a variable that names the node that it was added for; variables of one node are computed in one step."""
+
 Coordinates = Mapping[str, NDArray[Any]]
 """The labels along each dimension, by dimension name."""
 

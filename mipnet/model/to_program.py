@@ -11,6 +11,7 @@ import numpy as np
 from mipnet.arrays import Array, Columns, Csr, Ints
 from mipnet.backend import Indicators, LogSumExp, Program, Rows
 from mipnet.errors import UnsupportedError
+from mipnet.formulations.linopy_rows import NODE_ATTRIBUTE
 from mipnet.formulations.program_size import ProgramSize
 from mipnet.limits.memory import making
 
@@ -62,7 +63,19 @@ def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Progra
         sos1=_sos1(model, where),
         indicators=_indicators(m, units),
         convex=tuple(LogSumExp(where[np.asarray(c)], where[np.asarray(t)]) for c, t in convex),
+        steps=_steps(model, where)[labels],
     )
+
+
+def _steps(model: linopy.Model, where: Columns) -> Columns:
+    """Return the number of the step that computes each label: one step per node, and per variable of no node, in their order."""
+    steps, step, before = np.zeros(len(where), dtype=np.int64), 0, ""
+    for name, variable in model.variables.items():
+        node = str(variable.attrs.get(NODE_ATTRIBUTE, ""))
+        step += not node or node != before
+        before, labels = node, variable.labels.values
+        steps[labels[labels >= 0]] = step
+    return steps
 
 
 def column_lookup(labels: Columns) -> Columns:

@@ -228,9 +228,9 @@ class ToleranceMargin:
         """Return the margin of a program."""
         scales = replace(Scales.of(program), objective=1.0)
         p = scaled(program, scales)
-        reach = np.where(np.isfinite(scales.reach), scales.reach, 0.0)
-        inequality = p.rows.lower != p.rows.upper
-        slack = float((abs(p.rows.matrix) @ reach)[inequality].sum())
+        bounded = np.isfinite(scales.lower) & np.isfinite(scales.upper)
+        reach = np.where(bounded, scales.upper, 0.0) - np.where(bounded, scales.lower, 0.0)
+        slack = float(np.minimum(abs(p.rows.matrix) @ reach, p.rows.upper - p.rows.lower).sum())
         largest = np.maximum(np.abs(p.lower), np.abs(p.upper))
         return ToleranceMargin(scales, float(reach.sum()) + slack, np.where(np.isfinite(largest), largest, 0.0))
 

@@ -6,6 +6,7 @@ the problem of a linopy model.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ from mipnet.solving.separators import IdealCuts, Separator, Squares
 
 FEASIBILITY_ROUNDING = 1e-9
 """Largest violation of a constraint by a forward pass that counts as feasible, relative to the size of the constraint."""
+
+SPREAD_PASSES = 16
+"""Number of forward passes that tell how far apart the values of an objective are."""
 
 Start = Literal["search", "forward", "none"] | Array
 """The start of a solve: a gradient search, a forward pass, none, or a point; see `mipnet.solve`."""
@@ -62,6 +66,10 @@ class Problem(ABC):
     def prepare_replay(self) -> None:
         """Compute what the replay of any point needs: here the sizes of columns."""
         _ = self.program.anchors  # they are kept
+
+    def objective_spread(self) -> float:
+        """Return how far apart the objective is at some forward passes, infinite if there are none."""
+        return math.inf
 
     def embedded_columns(self) -> Mask | None:
         """Return the columns that networks in a user's model brought into it, as a mask, or None if there are no such networks."""
@@ -179,6 +187,18 @@ class Modelled(Problem):
         """Return a gradient search if the input of a network ranges over a box or its gates have scores, else None."""
         search = GradientSearch(self.program, self.encodings)
         return search if len(search.free) else None
+
+    def objective_spread(self) -> float:
+        """Return how far apart the objective is at forward passes from inside the input set of the only network."""
+        if len(self.encodings) != 1 or self.encodings[0].grid is not None or self.encodings[0].source.is_fixed:
+            return math.inf
+        encoding, rng = self.encodings[0], np.random.default_rng(0)
+        low, high = encoding.region.lower, encoding.region.upper
+        inputs = [encoding.region.nearest(low + rng.uniform(size=low.shape) * (high - low)) for _ in range(SPREAD_PASSES)]
+        used = np.flatnonzero(self.program.cost)
+        points = np.array([encoding.point(x)[np.asarray(self.program.labels)[used]] for x in inputs])
+        values = points @ self.program.cost[used]
+        return math.inf if np.isnan(values).any() else float(np.ptp(values))
 
     def embedded_columns(self) -> Mask | None:
         """Return the columns that networks of `mipnet.add_network` brought into the model, or None if there are none."""

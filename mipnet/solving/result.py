@@ -12,11 +12,21 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend, Event, Outcome, Status, relative_gap
 from mipnet.errors import SolverFailure
 from mipnet.solving.cut_rounds import CUT_ROUNDS_MAX, CutRounds
+from mipnet.solving.element_bounds import SOLVER_ROW_TOLERANCE
 from mipnet.solving.problem import Problem
 from mipnet.solving.replay import REPLAY_TOLERANCE
 
 BOUND_CONTRADICTION_MIN = 1e-3
 """A bound contradicts a feasible point if it is above its objective by more than this, relative to the objective or 1 if that is larger."""
+
+
+TOLERANCE_SHARE_OF_SPREAD_MAX = 1e-3
+"""A solver's tolerance may be at most this share of the difference between forward passes: else nothing is called optimal."""
+
+TOO_COARSE = (
+    "the objective ranges over far less than its bounds allow, and the solver's tolerance, a share of the latter, was subtracted from the"
+    " bound: give the network tighter `bounds`"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +127,25 @@ def check_outcome(run: CutRounds, outcome: Outcome) -> None:
         )
 
 
-def final_status(run: CutRounds, outcome: Outcome, objective: float) -> Status:
+def _unresolved(problem: Problem, objective: float) -> float:
+    """Return the tolerance of solvers in the units of the objective if forward passes hardly differ by more than that, else 0.
+
+    The tolerance is a share of the range of the objective by its bounds.  If these are far too wide, it may hide all values that occur.
+    """
+    tolerance = SOLVER_ROW_TOLERANCE * problem.program.objective_size
+    if not abs(objective) < tolerance / TOLERANCE_SHARE_OF_SPREAD_MAX:
+        return 0.0
+    spread = problem.objective_spread()
+    return tolerance if 0 < spread < tolerance / TOLERANCE_SHARE_OF_SPREAD_MAX else 0.0
+
+
+def final_status(run: CutRounds, outcome: Outcome, objective: float, bound: float, unresolved: float) -> Status:
     """Return why the whole solve stopped: the gap decides about `optimal`, and the clock about `time limit`, not the last round."""
-    missing = objective - run.best.bound - run.limits.tolerated(objective)
+    missing = objective - bound - run.limits.tolerated(objective)
     if missing <= 0 and outcome.status is not Status.INTERRUPTED:
         return Status.OPTIMAL
+    if unresolved and outcome.status is Status.OPTIMAL:
+        return Status.STALLED
     if outcome.status is Status.OPTIMAL and missing <= REPLAY_TOLERANCE * max(run.program.objective_size, abs(objective)):
         return Status.OPTIMAL
     if outcome.status in (Status.OPTIMAL, Status.TIME_LIMIT):
@@ -144,10 +168,12 @@ def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: t
         violation = max([program.relative_violation(replayed), *(math.inf for s in problem.separators if s.lift(replayed) is None)])
         verified = integral and (max_error is None or max_error <= REPLAY_TOLERANCE) and violation <= REPLAY_TOLERANCE
         x, point = problem.labelled(replayed)
+    unresolved = _unresolved(problem, objective) if outcome.status is Status.OPTIMAL else 0.0
+    bound, message = bound - unresolved, f"{outcome.message}; {TOO_COARSE}" if unresolved else outcome.message
     gap = math.inf if run.best.x is None else relative_gap(objective, bound)
     sign = -1.0 if program.maximise else 1.0
     return Result(
-        status=final_status(run, outcome, objective),
+        status=final_status(run, outcome, objective, bound, unresolved),
         x=x,
         point=point,
         objective=None if run.best.x is None else sign * objective,
@@ -167,7 +193,7 @@ def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: t
         rewritten=rewritten,
         duals=_duals(problem, outcome, rewritten),
         trace=tuple(run.events.trace),
-        message=outcome.message,
+        message=message,
         interrupted=run.interrupted,
     )
 
