@@ -15,6 +15,7 @@
         ├── BackendMissing           not installed, or no such backend
         ├── OptionError              the solver has no such option, or not with this value
         └── SolverFailure            the solver failed or contradicted a known point
+            └── ContradictedProof    a proof contradicts a forward pass
 
 Each message says what was given, what was expected and what to do.  The command line prints it in one line and ends with exit status 2,
 or 1 for `FAILURES_OF_THE_RUN`.
@@ -102,6 +103,10 @@ class OptionError(BackendError, ValueError):
 
 class SolverFailure(BackendError):
     """The solver failed, or its results contradict each other or a known point."""
+
+
+class ContradictedProof(SolverFailure):
+    """A forward pass contradicts a bound or a program: none of the proofs that they were part of can be trusted."""
 
 
 FAILURES_OF_THE_RUN = (OutOfMemory, OutputInUse, SolverFailure, TimeLimitReached)

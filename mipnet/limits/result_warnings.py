@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
 
-from mipnet.errors import MemoryLimitReached, TimeLimitReached
+from mipnet.errors import ContradictedProof, MemoryLimitReached, SolverFailure, TimeLimitReached
 
 FunctionWithResult = TypeVar("FunctionWithResult", bound=Callable[..., Any])
 
@@ -71,3 +71,17 @@ def left_out_if_too_large(what: str) -> Iterator[None]:
         yield
     except MemoryLimitReached as error:
         add_warning(f"{what} was left out: {error}")
+
+
+@contextmanager
+def kept_if_solver_fails(what: str) -> Iterator[None]:
+    """Run a part of a computation in which a solver may fail: then it ends, which is added as a warning, and what was proven before holds.
+
+    A proof that a forward pass contradicts is raised: what was proven before may be wrong as well.
+    """
+    try:
+        yield
+    except ContradictedProof:
+        raise
+    except SolverFailure as error:
+        add_warning(f"{what} ended early, because the solver failed: {error}")

@@ -19,7 +19,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Event, Feature, LazyRows, Limits, OnEvent, Outcome, Program, Rows, Session, Status, relative_gap
 from mipnet.backend.program import stack_rows
-from mipnet.errors import TimeLimitReached
+from mipnet.errors import SolverFailure, TimeLimitReached
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.solving.integral_point import integral_point
 from mipnet.solving.program_sessions import OpenProgram
@@ -101,7 +101,7 @@ class CutRounds:
 
         ``starts`` are feasible points.  Ctrl-C between two rounds returns the status
         `interrupted` and keeps the best point.  Any other exception closes the sessions, because a change may have reached them only in
-        part, and is raised again, except at the end of the time.
+        part, and is raised again, except at the end of the time, and if the solver fails after the first round.
         """
         time_for_starts = self.deadline.at_least(STARTS_SECONDS_MIN)
         try:
@@ -120,6 +120,11 @@ class CutRounds:
             return self._outcome(Status.INTERRUPTED, "interrupted")
         except TimeLimitReached as error:
             return self._outcome(Status.TIME_LIMIT, str(error))
+        except SolverFailure as error:
+            self.opened.close()
+            if not self.counts.rounds:
+                raise
+            return self._outcome(Status.STALLED, str(error))  # what the rounds before have found holds
         except BaseException:
             self.opened.close()
             raise

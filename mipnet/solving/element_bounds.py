@@ -72,7 +72,7 @@ class ElementBounds:
     """The elements and their bounds at the end of a job.
 
     ``interrupted`` is True if Ctrl-C ended it, ``stopped`` if that or the end of the time left some bounds looser than they could be.
-    ``too_large`` says why the program did not fit into memory, in which case all bounds are the known ones; else it is empty.
+    ``left_out`` says why there was no program, or no more of it: it did not fit into memory, or the solver failed.  Else it is empty.
     """
 
     elements: Ints
@@ -80,7 +80,7 @@ class ElementBounds:
     upper: Array
     interrupted: bool = False
     stopped: bool = False
-    too_large: str = ""
+    left_out: str = ""
 
 
 def solve_job(job: ElementJob, deadline: Deadline = NO_DEADLINE) -> ElementBounds:
@@ -91,7 +91,7 @@ def solve_job(job: ElementJob, deadline: Deadline = NO_DEADLINE) -> ElementBound
     except TimeLimitReached:
         return ElementBounds(job.elements, job.lower, job.upper, stopped=True)
     except MemoryLimitReached as error:
-        return ElementBounds(job.elements, job.lower, job.upper, too_large=str(error))
+        return ElementBounds(job.elements, job.lower, job.upper, left_out=str(error))
     try:
         search.improve_all(True, first)
         if not job.relaxed:
@@ -101,17 +101,17 @@ def solve_job(job: ElementJob, deadline: Deadline = NO_DEADLINE) -> ElementBound
     except KeyboardInterrupt:  # between two solves
         search.interrupted = True
     except MemoryLimitReached as error:
-        return ElementBounds(job.elements, search.lower, search.upper, too_large=str(error))
+        return ElementBounds(job.elements, search.lower, search.upper, left_out=str(error))
     finally:
         search.opened.close()
-    return ElementBounds(job.elements, search.lower, search.upper, search.interrupted, search.stopped)
+    return ElementBounds(job.elements, search.lower, search.upper, search.interrupted, search.stopped, search.failed)
 
 
 class _ElementProgram:
     """The program of a job on open sessions, the bounds proven so far, and forward passes as first points."""
 
     def __init__(self, job: ElementJob, deadline: Deadline) -> None:
-        self.job, self.interrupted, self.stopped = job, False, False
+        self.job, self.interrupted, self.stopped, self.failed = job, False, False, ""
         self.lower, self.upper = job.lower.copy(), job.upper.copy()
         bounds, settings = job.bounds, job.settings
         self.encoding = encode(
@@ -144,9 +144,12 @@ class _ElementProgram:
             if not seconds or self.interrupted:
                 self.stopped = True
                 return
-            if not self.settled(k):
+            if not self.settled(k) and not self.failed:
                 share = max(SOLVE_SECONDS_MIN, SOLVE_TIME_SHARES * seconds / left)
-                self.improve(k, above, relaxed, seconds if relaxed and not self.opened.opened else min(seconds, share))
+                try:
+                    self.improve(k, above, relaxed, seconds if relaxed and not self.opened.opened else min(seconds, share))
+                except SolverFailure as error:
+                    self.failed = f"the solver failed: {error}"
 
     def in_order(self) -> list[tuple[int, bool]]:
         """Return elements with True for an upper and False for a lower bound, in the order of their solves.

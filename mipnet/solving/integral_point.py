@@ -14,7 +14,7 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Limits, Program
 from mipnet.backend.checks import with_bounds
-from mipnet.errors import TimeLimitReached
+from mipnet.errors import SolverFailure, TimeLimitReached
 from mipnet.limits.deadline import Deadline
 from mipnet.solving.program_sessions import OpenProgram
 from mipnet.solving.separators import Separator
@@ -36,7 +36,7 @@ def integral_point(opened: OpenProgram, separators: Sequence[Separator], x: Arra
         return rounded
     try:
         solved = _solve_rest(opened, program, rounded, deadline)
-    except TimeLimitReached:
+    except (TimeLimitReached, SolverFailure):  # the point of the solver is kept as it is
         return None
     for separator in separators:
         solved = None if solved is None else separator.lift(solved)

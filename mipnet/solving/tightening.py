@@ -171,8 +171,8 @@ class _Refinement:
         def take(key: tuple[int, int], ends: ElementBounds) -> None:
             lower[key[0], ends.elements], upper[key[0], ends.elements] = torch.tensor(ends.lower), torch.tensor(ends.upper)
             known.stopped |= ends.stopped
-            if ends.too_large:
-                known.simpler.append(f"`{node.name}` keeps looser bounds: {ends.too_large}")
+            if ends.left_out:
+                known.simpler.append(f"`{node.name}` keeps looser bounds: {ends.left_out}")
             if ends.interrupted:
                 raise KeyboardInterrupt
 

@@ -25,7 +25,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.bounds.user_bounds import BoundsByNode
 from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import Deadline
-from mipnet.limits.result_warnings import left_out_if_too_large
+from mipnet.limits.result_warnings import kept_if_solver_fails, left_out_if_too_large
 from mipnet.model.encode import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
@@ -199,7 +199,7 @@ class MinimumSearch:
         yield
         self._search(MINIMUM_ROUNDS_SECOND)
         yield
-        with left_out_if_too_large("the solver"):
+        with left_out_if_too_large("the solver"), kept_if_solver_fails("the last stage"):
             self._solve()
         yield
         if few_inputs and solver_first:
@@ -314,8 +314,9 @@ class MinimumSearch:
                     if self.open[row]:
                         problem.set_objective(1 * objectives[row], sense="min")
                         start = encoding.point(self.point[group][None])
-                        x = self._solved(problem, row, end.share(1 / left), start)
-                        self.learn(np.empty((0, *self.network.input_shape)) if x is None else encoding.value("input", x))
+                        with kept_if_solver_fails("the last stage"):
+                            x = self._solved(problem, row, end.share(1 / left), start)
+                            self.learn(np.empty((0, *self.network.input_shape)) if x is None else encoding.value("input", x))
 
     def _solved(self, problem: OpenProblem, row: int, end: Deadline, start: Array) -> Array | None:
         """Solve once for one function, store the bound, and return the point."""

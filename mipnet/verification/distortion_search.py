@@ -20,7 +20,7 @@ from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays
-from mipnet.limits.result_warnings import add_warning, left_out_if_too_large
+from mipnet.limits.result_warnings import add_warning, kept_if_solver_fails, left_out_if_too_large
 from mipnet.model.encode import encode
 from mipnet.model.encoding import Encoding
 from mipnet.model.to_program import from_model
@@ -132,7 +132,7 @@ class DistortionSearch:
         try:
             self.attack()
             for name, stage in (("halving the radius by linear bounds", self.halve), ("the solver", self.solve)):
-                with suppress(TimeLimitReached), left_out_if_too_large(name):  # what was proven before holds
+                with suppress(TimeLimitReached), left_out_if_too_large(name), kept_if_solver_fails(name):  # what was proven before holds
                     stage()
             self.halve_by_verification(network, clauses)
         except KeyboardInterrupt:
@@ -256,7 +256,11 @@ class DistortionSearch:
                 start: Start = "none" if self.point is None else encoding.point(self.point)
                 seconds = end.share(1 / (len(left) - position)).seconds
                 limits = Limits(time=seconds, gap=gap / 4, gap_abs=gap / 4, bound_stop=stop)
-                result = opened.solve(limits=limits, time_limit=end, start=start)
+                result = None
+                with kept_if_solver_fails("the solver"):
+                    result = opened.solve(limits=limits, time_limit=end, start=start)
+                if result is None:
+                    continue
                 self.nodes, cuts = self.nodes + result.nodes, cuts + result.cuts
                 tolerance += SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * cuts
                 found = radius if result.status is Status.INFEASIBLE else self.root(result.bound - tolerance) * radius

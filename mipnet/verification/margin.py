@@ -15,7 +15,7 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
-from mipnet.limits.result_warnings import add_warning, carries_warnings, left_out_if_too_large
+from mipnet.limits.result_warnings import add_warning, carries_warnings, kept_if_solver_fails, left_out_if_too_large
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
@@ -123,7 +123,7 @@ class _MarginSearch:
             search = CounterexampleSearch.of(self.excess, self.region, seed)
             end = self.deadline.share(MARGIN_TIME_SHARES["search"])
             self.best.learn(search.descend(torch.arange(self.excess.clauses), end)[0].numpy())
-            with left_out_if_too_large("the solver"):
+            with left_out_if_too_large("the solver"), kept_if_solver_fails("the last stage"):
                 self._solve(bounds)
         except TimeLimitReached:  # what was proven before holds
             pass
@@ -142,11 +142,12 @@ class _MarginSearch:
             for k in self.lower.argsort():
                 if self.lower[k] >= self.level or self.deadline.passed:
                     continue
-                result = program.minimise(int(k), self.level)
-                self.nodes += result.nodes
-                self.lower[k] = max(self.lower[k], result.bound)
-                if result.interrupted:
-                    raise KeyboardInterrupt
+                with kept_if_solver_fails("the last stage"):
+                    result = program.minimise(int(k), self.level)
+                    self.nodes += result.nodes
+                    self.lower[k] = max(self.lower[k], result.bound)
+                    if result.interrupted:
+                        raise KeyboardInterrupt
 
 
 class _BestMargin:

@@ -18,7 +18,7 @@ from torch import Tensor
 from mipnet.arrays import Array
 from mipnet.backend import Program
 from mipnet.bounds.boxes import Bounds
-from mipnet.errors import SolverFailure
+from mipnet.errors import ContradictedProof
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import size
@@ -77,7 +77,7 @@ def _total(values: Mapping[str, Tensor], pushed: Sequence[_PushedElement]) -> Te
 
 
 def check_bounds(excess: Excess, bounds: Bounds, proven: Array, x: Array, deadline: Deadline = NO_DEADLINE) -> None:
-    """Raise `SolverFailure` if a forward pass leaves a node's bounds, or has a smaller excess of a clause than is ``proven``.
+    """Raise `ContradictedProof` if a forward pass leaves a node's bounds, or has a smaller excess of a clause than is ``proven``.
 
     Passes that are left at the deadline are not made.
     """
@@ -96,20 +96,22 @@ def _check_passes(excess: Excess, bounds: Bounds, proven: Array, x: Tensor) -> N
         value = values[name]
         slack = CHECK_SLACK_RELATIVE * box.width.max() + CHECK_ROUNDING_RELATIVE * value.abs()
         if bool(((value < box.lower - slack) | (value > box.upper + slack)).any()):
-            raise SolverFailure(f"the bounds of `{name}` do not hold: a forward pass from inside the set leaves them; please report this")
+            raise ContradictedProof(
+                f"the bounds of `{name}` do not hold: a forward pass from inside the set leaves them; please report this"
+            )
     widths = bounds.after[excess.network.output.name].width[0].numpy()
     wide = np.array([widths[excess.owner == clause].max() for clause in range(excess.clauses)])
     wrong = proven > smallest + CHECK_SLACK_RELATIVE * wide + CHECK_ROUNDING_RELATIVE * np.abs(smallest)
     if wrong.any():
         k = int(wrong.argmax())
-        raise SolverFailure(
+        raise ContradictedProof(
             f"the excess of clause {k} was bounded by {proven[k]:g} from below, but a forward pass from inside the set has an excess"
             f" of {smallest[k]:g}; please report this"
         )
 
 
 def check_program(encoding: Encoding, program: Program, x: Array, deadline: Deadline = NO_DEADLINE) -> None:
-    """Raise `SolverFailure` unless forward passes are feasible in the program, with the values that the network has in torch.
+    """Raise `ContradictedProof` unless forward passes are feasible in the program, with the values that the network has in torch.
 
     Raises `TimeLimitReached` if the time ends before all of them are compared: an unchecked program proves nothing.
     """
@@ -118,7 +120,7 @@ def check_program(encoding: Encoding, program: Program, x: Array, deadline: Dead
         point = encoding.point(each[None])[program.labels]
         missed, error = program.relative_violation(point), replay(encoding, program, point)[1]
         if max(missed, error) > CHECK_SLACK_RELATIVE:
-            raise SolverFailure(
+            raise ContradictedProof(
                 "the program is not that of the network: a forward pass from inside the set "
                 + (f"misses a constraint by {missed:g}" if missed > CHECK_SLACK_RELATIVE else f"has other values in torch, by {error:g}")
                 + "; please report this"

@@ -13,7 +13,7 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import Deadline
-from mipnet.limits.result_warnings import left_out_if_too_large
+from mipnet.limits.result_warnings import kept_if_solver_fails, left_out_if_too_large
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Case
 from mipnet.solving.mip_settings import MipSettings
@@ -131,7 +131,7 @@ class CaseTrial:
         with left_out_if_too_large("branching on signs"):
             self._branch()
         yield "branching"
-        with left_out_if_too_large("the solver"):
+        with left_out_if_too_large("the solver"), kept_if_solver_fails("the last stage"):
             self._solve()
         yield "mip"
 
@@ -211,11 +211,12 @@ class CaseTrial:
                 for left, position in zip(range(len(waiting), 0, -1), waiting, strict=True):
                     if self.deadline.passed:
                         return
-                    result = program.decide(position, self.deadline.share(1 / left))
-                    self.nodes, self.interrupted = self.nodes + result.nodes, result.interrupted
-                    if self.found is not None or self.interrupted:
-                        return
-                    self._learn("mip", int(clauses[position]), result.bound)
+                    with kept_if_solver_fails("the last stage"):
+                        result = program.decide(position, self.deadline.share(1 / left))
+                        self.nodes, self.interrupted = self.nodes + result.nodes, result.interrupted
+                        if self.found is not None or self.interrupted:
+                            return
+                        self._learn("mip", int(clauses[position]), result.bound)
 
     def _network_bounds(self) -> dict[str, tuple[Array, Array]]:
         """Return the bounds of the network's own nodes, which hold for any clauses after it."""

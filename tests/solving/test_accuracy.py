@@ -6,16 +6,11 @@ and its negative part R wide; ``cancelling`` is a difference of two ReLUs of siz
 
 from __future__ import annotations
 
-import linopy
 import numpy as np
 import pytest
 
 import mipnet as mn
-from mipnet.arrays import Csr
-from mipnet.backend import Limits, Program, Rows, Status, get_backend
-from mipnet.backend.accuracy import Accuracy
-from mipnet.backend.scaling import NEGLIGIBLE_TERM, Scales, open_scaled, scaled
-from mipnet.errors import InputError
+from mipnet.backend import Status
 from tests.sweep import sweep
 
 BACKENDS = "highs", "scip"
@@ -69,7 +64,9 @@ def test_bounds_hold_at_every_ratio_and_up_to_1e8_they_are_tight(name: str, rati
 
 
 @pytest.mark.parametrize(
-    ("ratio", "backend", "sense"), sweep([(ratio, b, s) for ratio in (1e7, 1e9, 1e5) for b in BACKENDS for s in ("max", "min")], every=5), ids=str
+    ("ratio", "backend", "sense"),
+    sweep([(ratio, b, s) for ratio in (1e7, 1e9, 1e5) for b in BACKENDS for s in ("max", "min")], every=5),
+    ids=str,
 )
 def test_a_difference_far_below_the_bounds_of_its_terms_is_not_called_optimal(ratio: float, backend: str, sense: str) -> None:
     """The objective ranges over 1, and by its bounds over 3 R: the solvers' tolerance, a share of the latter, hides it."""

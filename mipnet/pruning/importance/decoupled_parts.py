@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array
 from mipnet.backend import Event, Limits, Status, get_backend, relative_gap
-from mipnet.errors import DataError, TimeLimitReached
+from mipnet.errors import DataError, SolverFailure, TimeLimitReached
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.result_warnings import add_warning, collected_warnings
 from mipnet.model.losses import check_labels
@@ -56,7 +56,7 @@ def solve_part(
 ) -> SolvedPart:
     """Write and solve the program of one part; raises KeyboardInterrupt if the solve is interrupted before its end.
 
-    If the time ends before the program is written, its result has no point.
+    If the time ends before the program is written, or the solver fails, its result has no point.
     """
     log: list[str] = []
 
@@ -73,9 +73,12 @@ def solve_part(
             result = solve(
                 posed, settings.backend, time_limit=deadline, limits=limits, options=settings.options, start=settings.start, on_event=hear
             )
-        except TimeLimitReached as error:
+        except (TimeLimitReached, SolverFailure) as error:  # the other parts are kept
             posed, built = None, time.perf_counter() - began
             result = unsolved_result(get_backend(settings.backend), built, str(error))
+            if isinstance(error, SolverFailure):
+                result = replace(result, status=Status.STALLED)
+                add_warning(f"it has no scores, because the solver failed: {error}")
         warn_of_solve(result, limits.gap)
     if result.interrupted and result.status is not Status.OPTIMAL:
         raise KeyboardInterrupt

@@ -18,9 +18,10 @@ import numpy as np
 import xarray as xr
 
 from mipnet.backend import Backend, Limits, OnEvent, Status
-from mipnet.errors import InputError, suggest_keywords
+from mipnet.errors import InputError, SolverFailure, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.limits.kept_parts import PackedPart, kept_parts
+from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.network.gates import Gate
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
@@ -41,6 +42,7 @@ class WeightPath:
     """The points of a path; ``along`` is the name of the parameter.
 
     If the path was ``interrupted`` by Ctrl-C, the points are those solved before and the one during which it was interrupted.
+    ``warnings`` say whether a solver that failed ended it.
     """
 
     along: str
@@ -48,6 +50,7 @@ class WeightPath:
     points: tuple[PathPoint, ...]
     build_seconds: float
     interrupted: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def scores(self) -> xr.Dataset | None:
@@ -91,10 +94,15 @@ def solve_points(
         if not points:
             raise
         return SolvedPoints(tuple(points), True)
+    except SolverFailure as error:
+        if not points:
+            raise
+        add_warning(f"the path ends after {len(points)} points, because the solver failed: {error}")
     return SolvedPoints(tuple(points), False)
 
 
 @suggest_keywords(moved={name: f"write `backend=mn.SolveSettings(..., {name}=...)`" for name in ("options", "start")})
+@carries_warnings
 def weight_path(
     question: Importance,
     weights: Sequence[float],

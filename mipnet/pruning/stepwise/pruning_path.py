@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
 from mipnet.backend import Backend
-from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.errors import InputError, SolverFailure, TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
-from mipnet.limits.result_warnings import carries_warnings
+from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, find_gates, mask_actions
 from mipnet.network.given_arrays import align_samples
@@ -212,7 +212,11 @@ class StepwisePruner:
     def _solved(self, program: StepProgram) -> tuple[Array, Result | None]:
         if self.backend is None:
             return program.search(), None
-        result = solve(program, self.backend, time_limit=self.deadline.within(STEP_SOLVE_SECONDS_MAX))
+        try:
+            result = solve(program, self.backend, time_limit=self.deadline.within(STEP_SOLVE_SECONDS_MAX))
+        except SolverFailure as error:
+            add_warning(f"some masks are those of the search alone, because the solver failed: {error}")
+            return program.search(), None
         if result.interrupted:
             raise KeyboardInterrupt
         return (program.search() if result.x is None else self._vector(result.x)), replace(result, x=None, point=None)

@@ -20,7 +20,7 @@ from mipnet.bounds.crown import CROWN_ROUNDING_RELATIVE
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import InputError, MemoryLimitReached, TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
-from mipnet.limits.result_warnings import add_warning, carries_warnings, left_out_if_too_large
+from mipnet.limits.result_warnings import add_warning, carries_warnings, kept_if_solver_fails, left_out_if_too_large
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Case, Property
@@ -162,7 +162,8 @@ def compare_outputs(
     try:
         bounds = _bounds_of_both(first, second, region, settings.deadline, known)
         found = replace(found, bound=scale.terms * _separate_bound(bounds), method="separate")
-        with left_out_if_too_large("the comparison of both networks unit by unit"):
+        compared = "the comparison of both networks unit by unit"
+        with left_out_if_too_large(compared), kept_if_solver_fails(compared):
             joint = _joint_difference(first, second, region, within, settings, bounds)
             found = joint if joint.bound <= found.bound else replace(joint, bound=found.bound, method=found.method)
     except TimeLimitReached:  # what was proven before holds

@@ -25,7 +25,7 @@ from mipnet.formulations.linopy_rows import add_rows, add_variables
 from mipnet.layers import Concat, ReLU, Reshape
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays
-from mipnet.limits.result_warnings import add_warning, left_out_if_too_large
+from mipnet.limits.result_warnings import add_warning, kept_if_solver_fails, left_out_if_too_large
 from mipnet.model.encode import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
@@ -180,7 +180,8 @@ def decide_states(states: ReluStates, settings: MipSettings, deadline: Deadline)
     """Solve the program until no open state is left, or until time is over; then ``complete`` is False."""
     try:
         if states.open.any():
-            with left_out_if_too_large("the program for units whose states no input shows"):
+            what = "the program for units whose states no input shows"
+            with left_out_if_too_large(what), kept_if_solver_fails(what):
                 program = _StateProgram(states, settings, deadline)
                 with open_problem(program.encoding, settings.solver, options=settings.options) as problem:
                     while states.open.any() and not deadline.passed and program.solve_once(problem, deadline):
