@@ -6,8 +6,8 @@ and so do the rows and columns from which a and b are computed.  The accuracy th
     need(row i) = min_k |row_ik| need_k         over the continuous columns k that row i computes
     need_j = min_i need(row i) / |row_ij|       over the rows i that compute a later column from column j
 
-Rows that users wrote compute nothing, and keep their unit.  The accuracy of a row that computes only columns from which nothing is computed is the largest range of its terms with them.  An error of
-this size changes such a column by up to its range.
+The accuracy of a row that computes only columns from which nothing is computed is the largest range of its terms with them.  An error of
+this size changes such a column by up to its range.  Rows that users wrote compute nothing, and keep their unit.
 """
 
 from __future__ import annotations
