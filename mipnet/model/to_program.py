@@ -70,7 +70,7 @@ def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Progra
 def _steps(model: linopy.Model, where: Columns) -> Columns:
     """Return the number of the step that computes each label: one step per node, and per variable of no node, in their order."""
     steps, step, before = np.zeros(len(where), dtype=np.int64), 0, ""
-    for name, variable in model.variables.items():
+    for variable in map(model.variables.__getitem__, model.variables):
         node = str(variable.attrs.get(NODE_ATTRIBUTE, ""))
         step += not node or node != before
         before, labels = node, variable.labels.values
