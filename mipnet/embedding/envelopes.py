@@ -18,7 +18,9 @@ from mipnet.embedding.linear_regions import RegionVertices, has_regions, region_
 from mipnet.errors import UnsupportedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows
+from mipnet.formulations.program_size import ProgramSize
 from mipnet.limits.deadline import Deadline
+from mipnet.limits.memory import check_memory, fits
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import INPUT_NODE
 
@@ -30,6 +32,9 @@ ENVELOPES_AUTO_MAX = 1_000
 
 EnvelopeChoice = bool | Literal["auto"]
 """Whether envelopes are written: ``"auto"`` where they can be."""
+
+ENVELOPE_COPIES = 4
+"""Copies of the rows of envelopes that exist at the same time while they are written."""
 
 STEEP_FACET = 1e-6
 """Facets whose normal has a smaller share along the output are left out: they are sides of the box, up to rounding."""
@@ -50,7 +55,8 @@ def add_envelopes(enc: Encoding, wanted: EnvelopeChoice, prefix: str, deadline: 
     """Write the envelopes of all samples and outputs; samples with the same input set share the computation.
 
     Samples with no more than one linear region, whose rows are exact already, get none; nor, with ``"auto"``, do samples for which the
-    envelope cannot be computed.  With True these raise `UnsupportedError`.
+    envelope cannot be computed.  With True these raise `UnsupportedError`.  The same holds for rows that would not fit into memory, with
+    `MemoryLimitReached`.
     """
     free = (enc.region.upper > enc.region.lower).reshape(len(enc.samples), -1)
     ends = np.concatenate([end.reshape(len(enc.samples), -1) for end in (enc.region.lower, enc.region.upper)], axis=1)
@@ -69,7 +75,7 @@ def add_envelopes(enc: Encoding, wanted: EnvelopeChoice, prefix: str, deadline: 
     for case in range(len(cases)):
         (samples,) = np.nonzero(case_of.reshape(-1) == case)
         if few[samples[0]] and not deadline.passed:
-            _add_case(enc, samples, free[samples[0]], rows, deadline)
+            _add_case(enc, samples, free[samples[0]], rows, deadline, if_it_fits=wanted == "auto")
     for upper, found in rows.items():
         if found.right:
             name = f"{prefix}envelope_{'above' if upper else 'below'}"
@@ -77,7 +83,8 @@ def add_envelopes(enc: Encoding, wanted: EnvelopeChoice, prefix: str, deadline: 
             enc.own_rows.append(name)
 
 
-def _add_case(enc: Encoding, samples: Ints, free: Ints, rows: dict[bool, _EnvelopeRows], deadline: Deadline) -> None:
+def _add_case(enc: Encoding, samples: Ints, free: Ints, rows: dict[bool, _EnvelopeRows], deadline: Deadline, *, if_it_fits: bool) -> None:
+    """Add the rows of samples with the same input set; with ``if_it_fits`` none if they would need too much memory."""
     first, columns = samples[0], np.flatnonzero(free)
     vertices = region_vertices(enc.network, enc.region.lower[first], enc.region.upper[first], deadline=deadline)
     if vertices is None or len(vertices.regions) < 2:
@@ -87,11 +94,15 @@ def _add_case(enc: Encoding, samples: Ints, free: Ints, rows: dict[bool, _Envelo
     labels[source.row_sizes > 0] = source.terms.indices
     inputs = labels.reshape(len(enc.samples), -1)[np.ix_(samples, columns)]
     outputs = enc.output_labels.reshape(len(enc.samples), -1)[samples]
-    for upper, found in rows.items():
-        for output in range(outputs.shape[1]):
-            facets = envelope(vertices, columns, output, upper=upper)
-            for x, y in zip(inputs, outputs[:, output], strict=True):
-                found.add(facets, x, int(y))
+    sides = [(upper, k, envelope(vertices, columns, k, upper=upper)) for upper in rows for k in range(outputs.shape[1])]
+    count = sum(each.count for each in rows.values()) + len(samples) * sum(len(facets.constants) for _, _, facets in sides)
+    size = ProgramSize(rows=count, nonzeros=count * (1 + ENVELOPE_INPUTS_MAX))
+    if if_it_fits and not fits(ENVELOPE_COPIES * size.bytes):
+        return
+    check_memory(f"the rows of the envelope ({size})", ENVELOPE_COPIES * size.bytes, "write `envelope=False`, or give fewer samples")
+    for upper, k, facets in sides:
+        for x, y in zip(inputs, outputs[:, k], strict=True):
+            rows[upper].add(facets, x, int(y))
 
 
 @dataclass(eq=False)
@@ -109,6 +120,11 @@ class _EnvelopeRows:
         self.labels.append(np.broadcast_to(labels, (count, len(labels))))
         self.factors.append(np.column_stack([np.ones(count), -facets.slopes, np.zeros((count, lacking))]))
         self.right.append(facets.constants)
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return sum(map(len, self.right))
 
     @property
     def ends(self) -> Array:

@@ -15,7 +15,8 @@
         ├── BackendMissing           not installed, or no such backend
         ├── OptionError              the solver has no such option, or not with this value
         └── SolverFailure            the solver failed or contradicted a known point
-            └── ContradictedProof    a proof contradicts a forward pass
+            ├── ContradictedProof    a proof contradicts a forward pass
+            └── TooFineForFloat64    the inputs of a question differ by little more than rounding errors
 
 Each message says what was given, what was expected and what to do.  The command line prints it in one line and ends with exit status 2,
 or 1 for `FAILURES_OF_THE_RUN`.
@@ -107,6 +108,10 @@ class SolverFailure(BackendError):
 
 class ContradictedProof(SolverFailure):
     """A forward pass contradicts a bound or a program: none of the proofs that they were part of can be trusted."""
+
+
+class TooFineForFloat64(SolverFailure):
+    """The inputs of a question differ by little more than the rounding errors of float64, so that a program about them proves nothing."""
 
 
 FAILURES_OF_THE_RUN = (OutOfMemory, OutputInUse, SolverFailure, TimeLimitReached)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
 
-from mipnet.errors import ContradictedProof, MemoryLimitReached, SolverFailure, TimeLimitReached
+from mipnet.errors import ContradictedProof, MemoryLimitReached, SolverFailure, TimeLimitReached, TooFineForFloat64
 
 FunctionWithResult = TypeVar("FunctionWithResult", bound=Callable[..., Any])
 
@@ -83,5 +83,7 @@ def kept_if_solver_fails(what: str) -> Iterator[None]:
         yield
     except ContradictedProof:
         raise
+    except TooFineForFloat64 as error:
+        add_warning(f"{what} was left out: {error}")
     except SolverFailure as error:
         add_warning(f"{what} ended early, because the solver failed: {error}")

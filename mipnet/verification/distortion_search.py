@@ -34,7 +34,7 @@ from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import PROGRAM_CHECK_PASSES, TANGENT_VALUE_RANGE
 from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR, ClipRange, clipped_ball
-from mipnet.verification.self_check import check_points, check_program
+from mipnet.verification.self_check import check_distances, check_points, check_program, distance_rounding
 from mipnet.verification.verify import verify
 
 RADIUS_HALVINGS = 8
@@ -223,6 +223,7 @@ class DistortionSearch:
         """Solve one program per class over the ball of the nearest point; the smallest of their bounds is the lower bound."""
         if self.closed:
             return
+        check_distances(self.image, self.radius, self.norm)
         radius, gap, solver, end = self.radius, self.settings.gap, self.settings.solver, self.deadline.share(PROGRAM_TIME_SHARE)
         bounds = self.bounds(radius, end)
         left = self.open(bounds)
@@ -236,7 +237,7 @@ class DistortionSearch:
         chosen = np.linspace(0, len(x) - 1, min(PROGRAM_CHECK_PASSES, len(x))).astype(int)
         check_program(encoding, from_model(encoding.model), x[chosen], end)
         encoding.model.add_objective(1 * t.sum())
-        proven, cuts = np.full(len(left), 0.0), 0
+        proven, cuts, rounding = np.full(len(left), 0.0), 0, 2 * distance_rounding(self.image, radius, self.norm)
         lower, upper = (np.asarray(end.values) for end in (encoding.output.lower, encoding.output.upper))
         with open_problem(encoding, solver, options=self.settings.options) as opened:
             for position, k in enumerate(left):
@@ -251,7 +252,7 @@ class DistortionSearch:
                 limited = upper.copy()
                 limited[..., k] = np.minimum(limited[..., k], 0.0)
                 opened.set_bounds(encoding.output, lower, limited)
-                tolerance = tolerance_margin(opened.problem.program, opened.problem.program.cost, 0.0)
+                tolerance = tolerance_margin(opened.problem.program, opened.problem.program.cost, 0.0) + rounding
                 stop = self.power((1 - gap) * self.radius / radius) + tolerance if Feature.BOUND_STOP in solver.features else None
                 start: Start = "none" if self.point is None else encoding.point(self.point)
                 seconds = end.share(1 / (len(left) - position)).seconds

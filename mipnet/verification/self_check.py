@@ -18,7 +18,8 @@ from torch import Tensor
 from mipnet.arrays import Array
 from mipnet.backend import Program
 from mipnet.bounds.boxes import Bounds
-from mipnet.errors import ContradictedProof
+from mipnet.errors import ContradictedProof, TooFineForFloat64
+from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import size
@@ -38,6 +39,9 @@ CHECK_STEPS, CHECK_STEP_FIRST = 10, 0.5
 
 CHECK_SLACK_RELATIVE = 1e-6
 """How far a forward pass may lie outside, relative to the size of what it leaves."""
+
+DISTANCE_ROUNDING_MAX = 1e-6
+"""Largest rounding error of a distance, relative to the radius, with which a program about distances is used."""
 
 CHECK_ROUNDING_RELATIVE = 1e-9
 """How far a forward pass may lie outside because of rounding, relative to its absolute value."""
@@ -110,11 +114,30 @@ def _check_passes(excess: Excess, bounds: Bounds, proven: Array, x: Tensor) -> N
         )
 
 
+def distance_rounding(centre: Array, radius: float, norm: Norm) -> float:
+    """Return the rounding error of float64 in the distance of an input from a point, relative to a radius."""
+    steps = np.spacing(np.abs(centre) + radius)
+    return float(steps.max() if norm == "linf" else steps.sum()) / radius
+
+
+def check_distances(centre: Array, radius: float, norm: Norm) -> None:
+    """Raise `TooFineForFloat64` unless the rounding errors of distances are far smaller than a radius."""
+    rounding = distance_rounding(centre, radius, norm)
+    if rounding > DISTANCE_ROUNDING_MAX:
+        raise TooFineForFloat64(
+            f"float64 rounds inputs within {radius:.3g} of one of size {np.abs(centre).max():.3g} by {rounding:.1g} of this distance;"
+            f" expected at most {DISTANCE_ROUNDING_MAX:g}: shift the inputs towards 0, in the first layer as well"
+        )
+
+
 def check_program(encoding: Encoding, program: Program, x: Array, deadline: Deadline = NO_DEADLINE) -> None:
     """Raise `ContradictedProof` unless forward passes are feasible in the program, with the values that the network has in torch.
 
-    Raises `TimeLimitReached` if the time ends before all of them are compared: an unchecked program proves nothing.
+    Raises `TimeLimitReached` if the time ends before all of them are compared: an unchecked program proves nothing.  Raises
+    `TooFineForFloat64` if the set is a ball that float64 hardly tells from its centre.
     """
+    if (ball := encoding.region.ball) is not None:
+        check_distances(ball.centre, ball.radius, ball.norm)
     for each in x:
         deadline.check("check the program by forward passes")
         point = encoding.point(each[None])[program.labels]

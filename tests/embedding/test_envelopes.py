@@ -17,8 +17,9 @@ import mipnet as mn
 from mipnet.embedding import envelopes
 from mipnet.embedding.envelopes import envelope
 from mipnet.embedding.linear_regions import RegionVertices, region_vertices
-from mipnet.errors import InputError, UnsupportedError
+from mipnet.errors import InputError, MemoryLimitReached, UnsupportedError
 from mipnet.solving.problem import Modelled
+from tests.limits.room import room
 
 ACTIVATIONS = {"relu": mn.ReLU(), "leaky": mn.LeakyReLU(0.2), "clip": mn.Clip(-0.5, 1.0)}
 
@@ -144,3 +145,21 @@ def test_what_has_no_envelope_is_refused_or_left_out() -> None:
             assert not any("envelope" in name for name in mn.add_network(model, pool, x, formulation=settings).model.constraints)
     with pytest.raises(InputError, match="`envelope` is 'yes'; expected True, False or `auto`"):
         mn.EmbeddingSettings(envelope="yes")
+
+
+def test_rows_of_an_envelope_count_in_the_memory_limit() -> None:
+    """With 200 samples the program of the network takes 2.4 MB, and its envelope of 31,400 rows 16 MB."""
+    ends = np.ones((200, 3))
+
+    def rows(choice: bool | str) -> int:
+        model = linopy.Model()
+        x = model.add_variables(-ends, ends, name="x", dims=["hour", "feature"])
+        mn.add_network(model, network(3, seed=1), x, formulation=mn.EmbeddingSettings(envelope=choice))
+        return int(model.ncons)
+
+    without = rows(False)
+    with room(8e6):
+        with pytest.raises(MemoryLimitReached, match=r"the rows of the envelope .* would take about .* MB; the memory limit"):
+            rows(True)
+        assert rows("auto") == without
+    assert rows("auto") == rows(True) > without
