@@ -202,7 +202,7 @@ def scaled(program: Program, scales: Scales) -> Program:
         cost=program.cost * scales.columns * scales.objective,
         offset=scales.offset(program.cost, program.offset),
         rows=scales.rows(program.rows, program.user_rows, scales.accuracy),
-        fine=len(scales.errors(program)) > 0,
+        fine=program.fine or len(scales.errors(program)) > 0,
         lower=scales.scaled_point(program.lower),
         upper=scales.scaled_point(program.upper),
         indicators=None if indicators is None else Indicators(scales.rows(indicators.rows), indicators.column, indicators.active),

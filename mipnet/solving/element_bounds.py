@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, widen
-from mipnet.backend import Feature, Limits, Program, Session, Status
+from mipnet.backend import Backend, Feature, Limits, Program, Session, Status
 from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.backend.scaling import Scales, scaled
@@ -225,17 +225,22 @@ class ToleranceMargin:
     scales: Scales
     ranges: float
     largest: Array
+    of_reduced_costs: float = SOLVER_REDUCED_COST_TOLERANCE
+    of_rows: float = SOLVER_ROW_TOLERANCE
 
     @staticmethod
-    def of(program: Program) -> ToleranceMargin:
-        """Return the margin of a program."""
+    def of(program: Program, backend: Backend | None = None) -> ToleranceMargin:
+        """Return the margin of a program; for one that is `fine`, with the tolerances that a backend then uses."""
         scales = replace(Scales.of(program), objective=1.0)
         p = scaled(program, scales)
         bounded = np.isfinite(scales.lower) & np.isfinite(scales.upper)
         reach = np.where(bounded, scales.upper, 0.0) - np.where(bounded, scales.lower, 0.0)
         slack = float(np.minimum(abs(p.rows.matrix) @ reach, p.rows.upper - p.rows.lower).sum())
         largest = np.maximum(np.abs(p.lower), np.abs(p.upper))
-        return ToleranceMargin(scales, float(reach.sum()) + slack, np.where(np.isfinite(largest), largest, 0.0))
+        tolerances = (SOLVER_REDUCED_COST_TOLERANCE, SOLVER_ROW_TOLERANCE)
+        if program.fine and backend is not None:
+            tolerances = (min(tolerances[0], backend.fine_tolerance), min(tolerances[1], backend.fine_tolerance))
+        return ToleranceMargin(scales, float(reach.sum()) + slack, np.where(np.isfinite(largest), largest, 0.0), *tolerances)
 
     def __call__(self, cost: Array, constant: float) -> float:
         """Return the margin for the bound on ``cost @ x + constant``, in the units of the objective."""
@@ -243,12 +248,12 @@ class ToleranceMargin:
         q = scales.objective
         size = 1.0 + float((np.abs(q * cost * scales.columns) * self.largest).sum())
         rounding = OBJECTIVE_ROUNDING * (abs(constant) + float(np.abs(cost) @ np.abs(scales.shifts)))
-        return (SOLVER_REDUCED_COST_TOLERANCE * self.ranges + SOLVER_ROW_TOLERANCE * size) / q + rounding
+        return (self.of_reduced_costs * self.ranges + self.of_rows * size) / q + rounding
 
 
-def tolerance_margin(program: Program, cost: Array, constant: float) -> float:
+def tolerance_margin(program: Program, cost: Array, constant: float, backend: Backend | None = None) -> float:
     """Return how far a solver's bound on ``cost @ x + constant`` may be wrong because of its tolerances: `ToleranceMargin`."""
-    return ToleranceMargin.of(program)(cost, constant)
+    return ToleranceMargin.of(program, backend)(cost, constant)
 
 
 def proof_limits(program: Program, deadline: Deadline, *, bound_stop: float | None = None, objective_stop: float | None = None) -> Limits:

@@ -195,6 +195,15 @@ class OpenProblem:
             changed = with_cost(each.program, padded[: each.program.columns], sign * (constant + offset))
             each.program = replace(changed, maximise=maximise)
 
+    def use_fine_tolerances(self) -> bool:
+        """Solve with the smallest tolerances of the backend from now on; return False if the options set tolerances already."""
+        if any("tol" in name for name in self._opened.options or {}):
+            return False
+        self.close()
+        for each in (self.problem, self._opened):
+            each.program = replace(each.program, fine=True)
+        return True
+
     @suggest_keywords
     def set_bounds(self, variables: Any, lower: ArrayLike | None = None, upper: ArrayLike | None = None) -> None:
         """Replace the bounds of a linopy variable, or of columns given by number, for all later solves; None keeps the current bounds.

@@ -25,7 +25,7 @@ from mipnet.bounds.propagation import propagate
 from mipnet.bounds.user_bounds import BoundsByNode
 from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import Deadline
-from mipnet.limits.result_warnings import kept_if_solver_fails, left_out_if_too_large
+from mipnet.limits.result_warnings import add_warning, kept_if_solver_fails, left_out_if_too_large
 from mipnet.model.encode import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
@@ -50,6 +50,9 @@ MINIMUM_ROUNDS_FIRST, MINIMUM_ROUNDS_SECOND = 1, 4
 
 CONTRADICTION_SHARE = 1e-9
 """A value contradicts the bound of a solver if it is below it by more than this share of the size of the function."""
+
+TOLERANCE_SHARE_OF_GAP_MAX = 0.5
+"""Largest share of the gap at which a minimum is found that the tolerances of a solver may take."""
 
 FUNCTIONS_PER_SEARCH = 64
 """Number of functions that are searched at once."""
@@ -313,15 +316,26 @@ class MinimumSearch:
                         return
                     if self.open[row]:
                         problem.set_objective(1 * objectives[row], sense="min")
+                        self._choose_tolerances(problem, row)
                         start = encoding.point(self.point[group][None])
                         with kept_if_solver_fails("the last stage"):
                             x = self._solved(problem, row, end.share(1 / left), start)
                             self.learn(np.empty((0, *self.network.input_shape)) if x is None else encoding.value("input", x))
 
+    def _choose_tolerances(self, problem: OpenProblem, row: int) -> None:
+        """Use smaller tolerances if those of solvers would hide the gap that is left between the level and the best value."""
+        program, group = problem.problem.program, self.functions.group[row]
+        wanted = TOLERANCE_SHARE_OF_GAP_MAX * float(self.value[group] - self.level[group])
+        if not program.fine and tolerance_margin(program, program.cost, program.offset) > wanted and problem.use_fine_tolerances():
+            program = problem.problem.program
+        left = tolerance_margin(program, program.cost, program.offset, self.settings.mip.solver)
+        if left > 2 * wanted:
+            add_warning(f"the solver's tolerances alone may change a bound by {left:.3g}, more than the gap that was asked for")
+
     def _solved(self, problem: OpenProblem, row: int, end: Deadline, start: Array) -> Array | None:
         """Solve once for one function, store the bound, and return the point."""
         program, level = problem.problem.program, float(self.level[self.functions.group[row]])
-        tolerance = tolerance_margin(program, program.cost, program.offset)
+        tolerance = tolerance_margin(program, program.cost, program.offset, self.settings.mip.solver)
         stop = level + tolerance if Feature.BOUND_STOP in self.settings.mip.solver.features else None
         limits = proof_limits(program, end, bound_stop=stop)
         found = problem.solve(limits=limits, time_limit=self.settings.deadline, start=start)

@@ -16,7 +16,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import TimeLimitReached, suggest_keywords
+from mipnet.errors import SolverFailure, TimeLimitReached, suggest_keywords
 from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays
@@ -257,10 +257,10 @@ class DistortionSearch:
                 start: Start = "none" if self.point is None else encoding.point(self.point)
                 seconds = end.share(1 / (len(left) - position)).seconds
                 limits = Limits(time=seconds, gap=gap / 4, gap_abs=gap / 4, bound_stop=stop)
-                result = None
-                with kept_if_solver_fails("the solver"):
+                try:
                     result = opened.solve(limits=limits, time_limit=end, start=start)
-                if result is None:
+                except SolverFailure as error:
+                    add_warning(f"the solver failed for class {k}, which keeps its other bounds: {error}")
                     continue
                 self.nodes, cuts = self.nodes + result.nodes, cuts + result.cuts
                 tolerance += SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * cuts

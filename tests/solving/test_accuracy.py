@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import mipnet as mn
-from mipnet.backend import Status
+from mipnet.arrays import Csr
+from mipnet.backend import Rows, Status
+from mipnet.errors import InputError
 from tests.sweep import sweep
 
 BACKENDS = "highs", "scip"
@@ -79,3 +81,34 @@ def test_a_difference_far_below_the_bounds_of_its_terms_is_not_called_optimal(ra
     if ratio >= 1e7:
         assert result.status is Status.STALLED
         assert "tolerance" in result.message
+
+
+def chain(seed: int) -> mn.Network:
+    g = np.random.default_rng(seed)
+    shapes = ((5, 12), (5, 5), (1, 5))
+    layers = [mn.Dense(g.normal(size=shape) / np.sqrt(shape[1]), 0.3 * g.normal(size=shape[0])) for shape in shapes]
+    named = [("fc0", layers[0]), ("relu0", mn.ReLU()), ("fc1", layers[1]), ("relu1", mn.ReLU()), ("fc2", layers[2])]
+    return mn.Network.build((12,), named)
+
+
+@pytest.mark.parametrize(("backend", "tolerance"), sweep([(b, gap) for gap in (2e-7, 1e-4) for b in BACKENDS], every=4), ids=str)
+def test_a_gap_below_the_usual_tolerances_is_closed_with_smaller_ones(backend: str, tolerance: float) -> None:
+    """The margin for the usual tolerances is about 1e-5 of the output."""
+    found = mn.reach(chain(0), mn.Box(-np.ones((1, 12)), np.ones((1, 12))), backend=backend, tolerance=tolerance)
+    assert found.closed
+    assert {end.method for end in (*found.lowest, *found.highest)} == {"mip"}
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-10])
+def test_a_row_without_a_small_term_allows_what_it_may_add(size: float) -> None:
+    """``a x = 0.25`` with a small term of y: without it, the row would cut off most of the points that it allows."""
+    rows = Rows(Csr(np.array([[1.0, size]])), np.array([0.25]), np.array([0.25]))
+    found = rows.without(1e-9, np.array([0.0, -1.0]), np.array([1.0, 2.0]))
+    assert found.matrix.toarray().tolist() == [[1.0, 0.0]]
+    assert (found.lower[0], found.upper[0]) == (0.25 - 2 * size, 0.25 + size)
+
+
+def test_a_small_term_without_a_limit_is_refused() -> None:
+    rows = Rows(Csr(np.array([[1.0, 1e-10]])), np.array([0.0]), np.array([np.inf]))
+    with pytest.raises(InputError, match="on variables without finite bounds"):
+        rows.without(1e-9, np.array([0.0, 0.0]), np.array([1.0, np.inf]))
