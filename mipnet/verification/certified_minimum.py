@@ -316,26 +316,26 @@ class MinimumSearch:
                         return
                     if self.open[row]:
                         problem.set_objective(1 * objectives[row], sense="min")
-                        self._choose_tolerances(problem, row)
+                        tolerance = self._tolerance(problem, row)
                         start = encoding.point(self.point[group][None])
                         with kept_if_solver_fails("the last stage"):
-                            x = self._solved(problem, row, end.share(1 / left), start)
+                            x = self._solved(problem, row, end.share(1 / left), start, tolerance)
                             self.learn(np.empty((0, *self.network.input_shape)) if x is None else encoding.value("input", x))
 
-    def _choose_tolerances(self, problem: OpenProblem, row: int) -> None:
-        """Use smaller tolerances if those of solvers would hide the gap that is left between the level and the best value."""
-        program, group = problem.problem.program, self.functions.group[row]
+    def _tolerance(self, problem: OpenProblem, row: int) -> float:
+        """Return how far a bound of the solver may be wrong; where that would hide the gap that is left, it gets smaller tolerances."""
+        program, group, solver = problem.problem.program, self.functions.group[row], self.settings.mip.solver
         wanted = TOLERANCE_SHARE_OF_GAP_MAX * float(self.value[group] - self.level[group])
-        if not program.fine and tolerance_margin(program, program.cost, program.offset) > wanted and problem.use_fine_tolerances():
-            program = problem.problem.program
-        left = tolerance_margin(program, program.cost, program.offset, self.settings.mip.solver)
-        if left > 2 * wanted:
-            add_warning(f"the solver's tolerances alone may change a bound by {left:.3g}, more than the gap that was asked for")
+        found = tolerance_margin(program, program.cost, program.offset, solver)
+        if found > wanted and not program.fine and problem.use_fine_tolerances():
+            found = tolerance_margin(problem.problem.program, program.cost, program.offset, solver)
+        if found > 2 * wanted:
+            add_warning(f"the solver's tolerances alone may change a bound by {found:.3g}, more than the gap that was asked for")
+        return found
 
-    def _solved(self, problem: OpenProblem, row: int, end: Deadline, start: Array) -> Array | None:
+    def _solved(self, problem: OpenProblem, row: int, end: Deadline, start: Array, tolerance: float) -> Array | None:
         """Solve once for one function, store the bound, and return the point."""
         program, level = problem.problem.program, float(self.level[self.functions.group[row]])
-        tolerance = tolerance_margin(program, program.cost, program.offset, self.settings.mip.solver)
         stop = level + tolerance if Feature.BOUND_STOP in self.settings.mip.solver.features else None
         limits = proof_limits(program, end, bound_stop=stop)
         found = problem.solve(limits=limits, time_limit=self.settings.deadline, start=start)
