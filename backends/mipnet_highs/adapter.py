@@ -41,7 +41,7 @@ from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import BackendError, SolverFailure
 from mipnet_highs.better_points import Descent, contradicts
 from mipnet_highs.highs_calls import HighsCalls
-from mipnet_highs.options import FINE_TOLERANCE, expect_ok
+from mipnet_highs.options import HIGHS_FINE_TOLERANCE, expect_ok
 from mipnet_highs.statuses import HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus, csr_arrays
 
 SECOND_SOLVES: tuple[dict[str, object], ...] = ({"presolve": "off", "random_seed": 1}, {"presolve": "off", "random_seed": 2})
@@ -57,7 +57,7 @@ class HiGHS(Backend):
     name: ClassVar[str] = "highs"
     module: ClassVar[str] = "highspy"
     install: ClassVar[str] = "pip install highspy"
-    fine_tolerance: ClassVar[float] = FINE_TOLERANCE
+    fine_tolerance: ClassVar[float] = HIGHS_FINE_TOLERANCE
     features: ClassVar[frozenset[Feature]] = frozenset(Feature) - {
         Feature.SOS1,
         Feature.INDICATOR,

@@ -57,13 +57,13 @@ LARGE_PROGRAM_OPTIONS: dict[str, object] = {
 of the 1.8 million nonzeros of a network 784-1000-1000-10, sparsify takes a minute and the other two take four seconds."""
 
 
-FINE_TOLERANCE = 1e-9
+HIGHS_FINE_TOLERANCE = 1e-9
 """Tolerances of a program that needs finer ones than HiGHS's own; the smallest that it takes is 1e-10."""
 
-FINE_OPTIONS: dict[str, object] = {
-    "primal_feasibility_tolerance": FINE_TOLERANCE,
-    "dual_feasibility_tolerance": FINE_TOLERANCE,
-    "mip_feasibility_tolerance": FINE_TOLERANCE,
+HIGHS_FINE_OPTIONS: dict[str, object] = {
+    "primal_feasibility_tolerance": HIGHS_FINE_TOLERANCE,
+    "dual_feasibility_tolerance": HIGHS_FINE_TOLERANCE,
+    "mip_feasibility_tolerance": HIGHS_FINE_TOLERANCE,
 }
 
 
@@ -71,7 +71,7 @@ def set_options(highs: Any, options: Options, mip: bool, nonzeros: int = 0, *, f
     """Set mipnet's defaults and then the given options; raises `OptionError` for options that would break the contract."""
     defaults: dict[str, object] = {"log_to_console": False, "output_flag": True, "threads": 1, "random_seed": 0}
     defaults |= LARGE_PROGRAM_OPTIONS if nonzeros > LARGE_PROGRAM_NONZEROS else {}
-    defaults |= FINE_OPTIONS if fine else {}
+    defaults |= HIGHS_FINE_OPTIONS if fine else {}
     for name, value in (defaults | dict(options)).items():
         _refuse(name, value, mip)
         set_option(highs, name, value)

@@ -32,7 +32,7 @@ from mipnet.backend.checks import (
 from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import BackendError, SolverFailure
 from mipnet_scip import native
-from mipnet_scip.options import FINE_TOLERANCE, SCIP_STATUSES, set_limits, set_options
+from mipnet_scip.options import SCIP_FINE_TOLERANCE, SCIP_STATUSES, set_limits, set_options
 from mipnet_scip.plugins import PluginState
 from mipnet_scip.scip_problem import ScipVariables, add_rows, finite, write_program
 
@@ -46,7 +46,7 @@ class SCIP(Backend):
     name: ClassVar[str] = "scip"
     module: ClassVar[str] = "pyscipopt"
     install: ClassVar[str] = "pip install pyscipopt"
-    fine_tolerance: ClassVar[float] = FINE_TOLERANCE
+    fine_tolerance: ClassVar[float] = SCIP_FINE_TOLERANCE
     features: ClassVar[frozenset[Feature]] = frozenset(Feature)
 
     def version(self) -> str:

@@ -48,10 +48,10 @@ NO_CUT_SEPARATION: Options = {"separating/maxrounds": 0, "separating/maxroundsro
 """Parameters for networks in a user's model: on a dispatch of 24 hours, the separation of cuts took all of the time."""
 
 
-FINE_TOLERANCE = 1e-9
+SCIP_FINE_TOLERANCE = 1e-9
 """Tolerances of a program that needs finer ones than SCIP's own; SCIP treats differences of 1e-9 as none."""
 
-FINE_PARAMETERS: Options = {"numerics/feastol": FINE_TOLERANCE, "numerics/dualfeastol": FINE_TOLERANCE}
+SCIP_FINE_PARAMETERS: Options = {"numerics/feastol": SCIP_FINE_TOLERANCE, "numerics/dualfeastol": SCIP_FINE_TOLERANCE}
 
 
 def set_options(model: Any, options: Options, program: Program) -> None:
@@ -67,7 +67,7 @@ def set_options(model: Any, options: Options, program: Program) -> None:
     if program.embedded and not any(name.startswith("separating/") for name in options):
         options = {**NO_CUT_SEPARATION, **options}
     if program.fine:
-        options = {**FINE_PARAMETERS, **options}
+        options = {**SCIP_FINE_PARAMETERS, **options}
     known = model.getParams() if options else {}
     for name, value in options.items():
         if name in SCIP_LIMIT_PARAMETERS:
