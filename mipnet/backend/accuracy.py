@@ -24,18 +24,18 @@ ACCURATE_RATIO_MIN = 2.0**10
 
 
 @dataclass(frozen=True, eq=False)
-class Accuracy:
+class NeededAccuracy:
     """The accuracy that each row and each column needs; infinite where nothing is computed from it, or the order is unknown."""
 
     rows: Array
     columns: Array
 
     @staticmethod
-    def of(program: Program, sizes: Array) -> Accuracy:
+    def of(program: Program, sizes: Array) -> NeededAccuracy:
         """Return the accuracies of a program; ``sizes`` are the ranges of the columns, 0 for fixed ones."""
         found, need = np.full(len(program.rows), np.inf), np.full(program.columns, np.inf)
         if program.steps is None or not len(program.rows):
-            return Accuracy(found, need)
+            return NeededAccuracy(found, need)
         matrix = program.rows.matrix
         entries = np.where(program.integer[matrix.indices], 0.0, np.abs(matrix.data))
         if program.user_rows is not None:
@@ -48,7 +48,7 @@ class Accuracy:
         for own in np.split(order, np.flatnonzero(np.diff(last[order])) + 1):
             if (step := int(last[own[0]])) >= 0:
                 _compute(continuous, own, program.steps == step, sizes, need, found)
-        return Accuracy(found, need)
+        return NeededAccuracy(found, need)
 
     def accurate_rows(self, terms: Array) -> Mask:
         """Return the rows that need a far higher accuracy than the size of their terms says."""

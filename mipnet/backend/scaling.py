@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipnet.arrays import Array, Columns, Mask
-from mipnet.backend.accuracy import Accuracy, between
+from mipnet.backend.accuracy import NeededAccuracy, between
 from mipnet.backend.checks import DEFAULT_LIMITS
 from mipnet.backend.contract import Backend, Event, LazyRows, Limits, OnEvent, Options, Outcome, PointSource, Session, Status
 from mipnet.backend.program import Indicators, Program, Rows
@@ -74,7 +74,7 @@ class Scales:
     lower: Array
     upper: Array
     sizes: Array
-    accuracy: Accuracy
+    accuracy: NeededAccuracy
     objective: float = 1.0
 
     @staticmethod
@@ -82,7 +82,7 @@ class Scales:
         """Return the scales of a program; that of the objective is for its costs."""
         bounded = np.isfinite(program.lower) & np.isfinite(program.upper)
         sizes = np.where(bounded, program.widths, _column_scales(program, bounded, program.widths))
-        accuracy = Accuracy.of(program, sizes)
+        accuracy = NeededAccuracy.of(program, sizes)
         wide = accuracy.accurate_columns(program.widths)
         columns = _column_scales(program, bounded, between(program.widths, accuracy.columns, wide))
         columns = _fixed_scales(program, columns, sizes, accuracy)
@@ -124,7 +124,7 @@ class Scales:
         found = [1.0 / (self.factors(program) * self.accuracy.rows)[rows], (self.columns / self.accuracy.columns)[columns]]
         return np.concatenate(found)
 
-    def rows(self, rows: Rows, kept: Mask | None = None, accuracy: Accuracy | None = None) -> Rows:
+    def rows(self, rows: Rows, kept: Mask | None = None, accuracy: NeededAccuracy | None = None) -> Rows:
         """Return rows as the solver sees them, scaled so that no column changes them by more than about 1; ``kept`` rows at most up."""
         factors = _row_factors(rows, self.columns, self.sizes, kept, accuracy)
         found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.lower, self.upper)
@@ -141,7 +141,7 @@ def _power_of_two(size: Array, ordinary_max: float = ORDINARY_SIZE_MAX) -> Array
     return scale
 
 
-def _row_factors(rows: Rows, columns: Array, sizes: Array, kept: Mask | None, accuracy: Accuracy | None = None) -> Array:
+def _row_factors(rows: Rows, columns: Array, sizes: Array, kept: Mask | None, accuracy: NeededAccuracy | None = None) -> Array:
     """Return the factor of each row; a row on fixed columns only is scaled by its largest coefficient.
 
     A row that needs to hold far better than the size of its terms says (`mipnet.backend.accuracy`) counts as of a smaller size.
@@ -182,7 +182,7 @@ def _free_scales(program: Program, scales: Array, free: Mask) -> Array:
     return np.where(free, _power_of_two(found), scales)
 
 
-def _fixed_scales(program: Program, scales: Array, sizes: Array, accuracy: Accuracy) -> Array:
+def _fixed_scales(program: Program, scales: Array, sizes: Array, accuracy: NeededAccuracy) -> Array:
     """Scale fixed columns so that their largest entry in a scaled row is about 1."""
     fixed = (program.widths == 0) & ~program.integer
     if not fixed.any():

@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 import mipnet as mn
 from mipnet.arrays import Csr
 from mipnet.backend import Limits, Program, Rows, get_backend, relative_gap
-from mipnet.backend.accuracy import Accuracy
+from mipnet.backend.accuracy import NeededAccuracy
 from mipnet.backend.scaling import Scales, open_scaled
 from tests.sweep import sweep
 
@@ -295,7 +295,9 @@ def test_rows_with_unsorted_indices_are_left_as_they_were() -> None:
     matrix = Csr((np.array([1.0, 2.0, 3.0, 5.0]), np.array([2, 0, 1, 0]), np.array([0, 2, 4])), shape=(2, 3))
     rows, dense = Rows(matrix, np.full(2, -np.inf), np.array([4.0, 6.0])), matrix.toarray()
     columns = np.array([1024.0, 1.0, 2.0**-10])
-    found = Scales(columns, np.zeros(3), np.zeros(3), np.ones(3), columns, Accuracy(np.full(2, np.inf), np.full(3, np.inf))).rows(rows)
+    found = Scales(columns, np.zeros(3), np.zeros(3), np.ones(3), columns, NeededAccuracy(np.full(2, np.inf), np.full(3, np.inf))).rows(
+        rows
+    )
     found.matrix.sort_indices()
     assert (rows.matrix.toarray() == dense).all()
     factor = found.upper / rows.upper
