@@ -124,7 +124,8 @@ class HighsSession(HighsCalls):
         if proven and firsts and not progress.interrupted:
             seconds = min(limits.time - progress.time, max(DESCENT_SECONDS_MIN, DESCENT_TIME_SHARE * progress.time))
             ends: list[Array] = []
-            run_in_thread(lambda: ends.extend(Descent(self._program, seconds).ends(firsts)), self.interrupt)
+            descent = Descent(self._program, seconds, lambda: progress.interrupted)
+            run_in_thread(lambda: ends.extend(descent.ends(firsts)), self.interrupt)
             for end in ends:
                 self._remember(end)
 

@@ -7,7 +7,7 @@ although a neighbour of it is often better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -43,11 +43,11 @@ class Descent:
     """A local search over integer values, each with the best values of the other columns, by linear programs.
 
     A step changes one integer by 1 where this violates no row, such as the sign of a ReLU whose value before it is 0, and solves for the
-    other columns.  ``seconds`` limits all of it.
+    other columns.  ``seconds`` limits all of it, and it ends once ``stopped`` returns True.
     """
 
-    def __init__(self, program: Program, seconds: float) -> None:
-        self.program, self._end = program, perf_counter() + seconds
+    def __init__(self, program: Program, seconds: float, stopped: Callable[[], bool]) -> None:
+        self.program, self._end, self._stopped = program, perf_counter() + seconds, stopped
         self._tried: set[bytes] = set()
         self._integers = np.flatnonzero(program.integer).astype(np.int32)
         self._by_column = sparse.csc_array(program.rows.matrix)
@@ -60,12 +60,15 @@ class Descent:
         self._highs.passModel(
             p.columns, len(p.rows), matrix.nnz, 2, 1, p.offset, p.cost, *ends, *csr_arrays(matrix), integrality
         )  # fmt: skip  (2: by rows, 1: minimise)
+        self._highs.cbSimplexInterrupt += lambda event: event.interrupt(stopped())
 
     def ends(self, points: Iterable[Array]) -> list[Array]:
-        """Return the ends of the descents from some points; one that reaches a point of another ends there."""
+        """Return the ends of the descents from some points, once; one that reaches a point of another ends there."""
         try:
             return [end for end in map(self._descend, points) if end is not None]
         finally:
+            self._highs.clearCallbacks()
+            self._highs.clear()
             self._highs.resetGlobalScheduler(False)  # its worker threads belong to this thread
 
     def _descend(self, x: Array) -> Array | None:
@@ -100,7 +103,7 @@ class Descent:
     def _solve(self, integers: Array) -> Array | None:
         """Return the best point with these integers; None without one, at the end of the time, and if they were tried before."""
         seconds, key = self._end - perf_counter(), (integers + 0.0).tobytes()
-        if seconds <= 0 or key in self._tried or len(self._tried) >= DESCENT_SOLVES_MAX:
+        if self._stopped() or seconds <= 0 or key in self._tried or len(self._tried) >= DESCENT_SOLVES_MAX:
             return None
         self._tried.add(key)
         if math.isfinite(seconds):
