@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +52,8 @@ class TreeEnsemble(Layer):
     roots: Tensor
     constant: Tensor
     strict: bool = False
+
+    continuous: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for key, what in (("thresholds", "the thresholds"), ("values", "the values"), ("constant", "the constant")):

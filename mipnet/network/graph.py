@@ -73,12 +73,15 @@ class Layer(ABC):
     ``unitwise``    every output element depends on the input element at the same position only, so a gate may act after the layer;
     ``channelwise`` output unit k depends on input unit k only, also at other positions (pooling): a gate may act after it too;
     ``activation``  it is the nonlinearity at which the gate of the preceding units acts.
+
+    ``continuous`` is False if outputs jump: bounds over small boxes around a jump are no better, so input sets are not halved.
     """
 
     prunable: ClassVar[bool] = False
     unitwise: ClassVar[bool] = False
     channelwise: ClassVar[bool] = False
     activation: ClassVar[bool] = False
+    continuous: ClassVar[bool] = True
 
     @abstractmethod
     def shape(self, *inputs: Shape) -> Shape:
@@ -243,6 +246,11 @@ class Network:
     def output_shape(self) -> Shape:
         """Shape of one sample's output."""
         return self.output.shape
+
+    @property
+    def continuous(self) -> bool:
+        """False if the outputs of a layer jump, as those of trees do."""
+        return all(node.layer.continuous for node in self.nodes)
 
     @property
     def parameters(self) -> int:

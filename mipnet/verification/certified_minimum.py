@@ -192,7 +192,7 @@ class MinimumSearch:
         yield
         self._search(MINIMUM_ROUNDS_FIRST)
         yield
-        few_inputs = size(self.network.input_shape) <= SPLITTING_INPUTS_MAX
+        few_inputs = size(self.network.input_shape) <= SPLITTING_INPUTS_MAX and self.network.continuous
         solver_first = sum(self.bounds.unstable().values()) <= SOLVER_FIRST_UNITS_MAX
         if few_inputs and not solver_first:
             with left_out_if_too_large("halving the input set"):

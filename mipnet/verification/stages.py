@@ -120,7 +120,7 @@ class CaseTrial:
         yield "crown"
         self._search(SEARCH_ROUNDS_FIRST)
         yield "search"
-        if size(self.network.input_shape) <= SPLITTING_INPUTS_MAX:
+        if size(self.network.input_shape) <= SPLITTING_INPUTS_MAX and self.network.continuous:
             with left_out_if_too_large("halving the input set"):
                 self._split()
             yield "splitting"

@@ -18,6 +18,8 @@ from sklearn.tree import DecisionTreeRegressor
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.layers import TreeEnsemble
+from mipnet.model.to_program import from_model
+from mipnet.solving.replay import replay
 from tests.trees import corners, random_ensemble
 
 BACKENDS = ["highs", "scip"]
@@ -91,6 +93,19 @@ def test_the_solution_is_on_the_side_of_the_threshold_that_the_output_says() -> 
     assert net.forward([[at]]).item() == handle.output.solution.item() == 2.0
     with pytest.raises(InputError, match="`threshold_gap` is 2; expected a number from 0 to"):
         mn.EmbeddingSettings(threshold_gap=2)
+
+
+@pytest.mark.parametrize(("at", "off"), [(3.0, 1e-7), (np.nextafter(3.0, 4.0), -1e-7)])
+def test_an_input_beyond_the_threshold_by_a_tolerance_is_moved_back(at: float, off: float) -> None:
+    enc = mn.encode(stump(3.0), mn.Box([[0.0]], [[10.0]]))
+    program, point = from_model(enc.model), enc.point(np.array([[at]]))
+    point[enc.model.variables["input"].labels.values.item()] += off
+    moved, error = replay(enc, program, point[program.labels])
+    found = np.full(len(point), np.nan)
+    found[program.labels] = moved
+    assert enc.value("input", found).item() == at
+    assert enc.value("trees", found).item() == enc.network.forward([[at]]).item()
+    assert error < 1e-6
 
 
 def test_a_whole_number_at_a_threshold_of_scaled_data_is_not_left_out() -> None:
