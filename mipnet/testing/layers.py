@@ -13,7 +13,8 @@ from mipnet.arrays import Array, Shape
 from mipnet.backend import Backend, Status
 from mipnet.bounds.interval import Interval, interval
 from mipnet.bounds.linear_rules import backward, has_backward, is_elementwise, is_exact, lines
-from mipnet.errors import suggest_keywords
+from mipnet.errors import InputError, shown, suggest_keywords
+from mipnet.errors.argument_kinds import SHARED_KINDS
 from mipnet.formulations.registry import formulations, is_affine, linear_map
 from mipnet.layers import Dense, Reshape
 from mipnet.model.encode import encode
@@ -29,6 +30,9 @@ LayerCheck = tuple[str, Callable[[], None]]
 @suggest_keywords
 def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> list[LayerCheck]:
     """Return named checks of a layer for inputs of these shapes with entries in ``[-reach, reach]``; each may raise `AssertionError`."""
+    for shape in shapes:
+        if not SHARED_KINDS["Shape"].holds(shape):
+            raise InputError(f"`{layer.label}` is checked with the input shape {shown(shape)}; expected {SHARED_KINDS['Shape'].one}")
     case = _Case(layer, shapes, backend, reach, seed)
     checks: list[LayerCheck] = [("shape", case.shape), ("interval", case.interval)]
     if has_backward(layer):

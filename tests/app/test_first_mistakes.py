@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ import mipnet as mn
 from mipnet.app.cli.main import main
 from mipnet.app.runs import solve as solve_run
 from mipnet.errors import MipnetError, TimeLimitReached
+from tests.readers.onnx_graphs import dense_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GOOD = (EXAMPLES / "digits.yaml").read_text()
@@ -28,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("mistakes")
     shutil.copy(EXAMPLES / "digits.safetensors", found)
     module, g = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), np.random.default_rng(0)
-    mn.export(module, found / "net.onnx", torch.zeros(1, 4))
+    onnx.save(dense_model(module), found / "net.onnx")
     torch.save(module, found / "whole.pt")
     torch.save(module.state_dict(), found / "weights.pt")
     images, labels = g.random((20, 4)), np.arange(20) % 2

@@ -19,6 +19,7 @@ from mipnet.readers.estimators.reading import EstimatorReading
 from mipnet.readers.estimators.rules import InputColumns, reads_booster
 from mipnet.readers.estimators.tree_tables import TreeComparison, TreeTable
 from mipnet.readers.estimators.trees import emit_scores
+from mipnet.readers.file_bytes import no_file
 
 XGBOOST_COMPARISON = TreeComparison(single=True, strict=True)
 """XGBoost casts inputs to float32, and goes left where ``x < t``."""
@@ -57,7 +58,7 @@ def read_booster(path: str | Path, time_limit: TimeLimit = None) -> Network:
     path, deadline = Path(path), Deadline.after(time_limit)
     deadline.check(f"read `{path}`")
     if not path.is_file():
-        raise NetworkError(f"no file `{path}`; expected a model of LightGBM (text) or XGBoost (JSON)")
+        raise NetworkError(f"{no_file(path)}; expected a model of LightGBM (text) or XGBoost (JSON)")
     try:
         model = parse_model(path.read_text(encoding="utf-8"))
     except UnsupportedError as error:
