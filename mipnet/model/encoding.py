@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import linopy
@@ -25,7 +27,8 @@ from mipnet.formulations.block import Block, Fill
 from mipnet.formulations.distance import DISTANCE_ROWS, Norm, Square, add_distance
 from mipnet.formulations.formulation_choice import Formulation as Formulation
 from mipnet.formulations.linopy_rows import coordinates, expression
-from mipnet.model.host_model import drop_kept, keep_with, remove_from, solution_of
+from mipnet.model.host_model import MARK_ATTRIBUTE, Mark, drop_kept, keep_with, remove_from, solution_of
+from mipnet.model.pickled import packed, unpacked
 from mipnet.model.sample_grid import SampleGrid
 from mipnet.model.summary import BLOCK_HEADS, EncodingSummary, block_row
 from mipnet.network.gates import Gate, by_unit
@@ -40,8 +43,25 @@ _encodings_by_model: WeakKeyDictionary[linopy.Model, list[ref[Encoding]]] = Weak
 
 
 def networks_in(model: linopy.Model) -> list[Encoding]:
-    """Return the encodings of the networks in a model, in the order in which they were added, except those that were garbage-collected."""
-    return [encoding for reference in _encodings_by_model.get(model, []) if (encoding := reference()) is not None]
+    """Return the encodings of the networks in a model, in the order in which they were added, except those that were garbage-collected.
+
+    A copy of a model with networks of `mipnet.add_network`, and a pickled one, get networks of their own.  Raises `InputError`, naming the
+    variable, if they are not known, as in a model that was read from a file.
+    """
+    known = [encoding for reference in _encodings_by_model.get(model, []) if (encoding := reference()) is not None]
+    outputs = {encoding.output.name for encoding in known}
+    for name, variable in model.variables.data.items():
+        mark = variable.attrs.get(MARK_ATTRIBUTE)
+        if mark is None or name in outputs:
+            continue
+        try:
+            known.append(mark.owner.packed().moved_to(model))
+        except (AttributeError, KeyError) as error:
+            raise InputError(
+                f"variable `{name}` is the output of a network, and this copy of the model does not have that network any more, so that it"
+                " cannot be computed again at a solution; copy or pickle the model itself, or write the network again with `mn.add_network`"
+            ) from error
+    return known
 
 
 def register(encoding: Encoding) -> None:
@@ -49,6 +69,37 @@ def register(encoding: Encoding) -> None:
     _encodings_by_model.setdefault(encoding.model, []).append(ref(encoding))
     if encoding.grid is not None:
         keep_with(encoding.model, encoding)
+        encoding.model.variables[encoding.output.name].attrs[MARK_ATTRIBUTE] = Mark.of(encoding)
+
+
+@dataclass(frozen=True)
+class PackedNetwork:
+    """A network as bytes, with the names of the variables in it; None stands for their model."""
+
+    state: bytes
+    names: tuple[str | None, ...]
+
+    def packed(self) -> PackedNetwork:
+        """Return itself."""
+        return self
+
+    def moved_to(self, model: linopy.Model) -> Encoding:
+        """Return the network in a copy of its model, and register it there; raises `KeyError` if the copy lacks a variable."""
+        return unpickled_network(self.state, [model if name is None else model.variables[name] for name in self.names], registered=True)
+
+
+def unpickled_network(state: bytes, shared: Sequence[Any], registered: bool) -> Encoding:
+    """Return a pickled network, registered in its model if it was."""
+    encoding = object.__new__(Encoding)
+    vars(encoding).update(unpacked(state, shared))
+    if registered:
+        register(encoding)
+    return encoding
+
+
+def network_of(model: linopy.Model, output: str) -> Encoding:
+    """Return the network in a model whose output has this name."""
+    return next(encoding for encoding in networks_in(model) if encoding.output.name == output)
 
 
 @dataclass(eq=False)
@@ -88,6 +139,27 @@ class Encoding:
     host: Affine | None = None
     enforced: Mask | None = None
     threshold_gap: float = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        registered = any(each is self for each in networks_in(self.model))
+        if registered and self.grid is not None:
+            return network_of, (self.model, self.output.name)  # the model has it
+        return unpickled_network, (*packed(vars(self)), registered)
+
+    def __copy__(self) -> Encoding:
+        """Return another handle of the same network in the same model."""
+        copied = object.__new__(Encoding)
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Encoding:
+        """Return the same network in a copy of its model."""
+        return self.packed().moved_to(deepcopy(self.model, memo))
+
+    def packed(self) -> PackedNetwork:
+        """Return the network as bytes, to be moved to a copy of its model."""
+        state, shared = packed(vars(self))
+        return PackedNetwork(state, tuple(each.name if isinstance(each, linopy.Variable) else None for each in shared))
 
     @property
     def source(self) -> Affine:

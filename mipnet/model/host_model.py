@@ -14,6 +14,9 @@ from mipnet.errors import InputError
 KEPT_ATTRIBUTE = "_mipnet_networks"
 """Attribute of a model's container of variables that holds its networks."""
 
+MARK_ATTRIBUTE = "mipnet"
+"""Attribute of a variable that holds its `Mark`."""
+
 
 def solution_of(model: linopy.Model) -> Array:
     """Return the solution of a model by variable label; NaN where there is none."""
@@ -33,6 +36,31 @@ class KeptObjects(list[object]):
 
     def __deepcopy__(self, memo: object) -> KeptObjects:
         return KeptObjects()
+
+
+class Mark(str):
+    """An attribute of a variable that says whose output it is, and how that gets into another model.
+
+    linopy copies and pickles attributes, so that a copy of a model and a pickled one have them, too; a file has only the text.
+    """
+
+    owner: Any
+
+    @staticmethod
+    def of(owner: object) -> Mark:
+        """Return the mark of a network, which has a method ``packed``."""
+        mark = Mark("output of a network that mipnet computes again")
+        mark.owner = owner
+        return mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            return Mark.of, (self.owner.packed(),)
+        except Exception:  # what a user's own layer or formulation captured may be anything; then the network is refused by name later
+            return str, (str(self),)
+
+    def __deepcopy__(self, memo: object) -> Mark:
+        return self
 
 
 def keep_with(model: linopy.Model, kept: object) -> None:

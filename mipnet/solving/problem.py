@@ -258,7 +258,8 @@ class Modelled(Problem):
 def _user_rows(model: linopy.Model, encodings: Sequence[Encoding]) -> Mask:
     """Return the rows of a model that none of these networks owns, as a mask."""
     labels = np.asarray(model.matrices.clabels, dtype=np.int64)
-    own = [model.constraints[name].labels.values.reshape(-1) for encoding in encodings for name in encoding.own_constraints]
+    names = [name for encoding in encodings for name in encoding.own_constraints if name in model.constraints]
+    own = [model.constraints[name].labels.values.reshape(-1) for name in names]
     found: Mask = ~np.isin(labels, np.concatenate(own)) if own else np.ones(len(labels), dtype=np.bool_)
     return found
 
