@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mipnet.embedding.add_network import add_network as add_network
     from mipnet.embedding.add_network import add_predictor as add_predictor
     from mipnet.embedding.settings import EmbeddingSettings as EmbeddingSettings
+    from mipnet.embedding.winning_class import argmax_is as argmax_is
     from mipnet.errors import MipnetError as MipnetError
     from mipnet.formulations.block import Block as Block
     from mipnet.formulations.registry import encoding as encoding
@@ -154,6 +155,7 @@ _HOME = {
     "mipnet.model.encode": "encode",
     "mipnet.embedding.add_network": "add_network add_predictor",
     "mipnet.embedding.settings": "EmbeddingSettings",
+    "mipnet.embedding.winning_class": "argmax_is",
     "mipnet.errors": "MipnetError",
     "mipnet.model.explanation": "Explained Explanation explain",
     "mipnet.network.final_softmax": "FinalSoftmax",

@@ -20,3 +20,4 @@ from mipnet.backend.program import Indicators as Indicators
 from mipnet.backend.program import LogSumExp as LogSumExp
 from mipnet.backend.program import Program as Program
 from mipnet.backend.program import Rows as Rows
+from mipnet.backend.value_sets import SemiContinuous as SemiContinuous

@@ -50,6 +50,8 @@ def check_program(backend: Backend, program: Program) -> None:
         if needed and feature not in backend.features:
             remedy = "rewrite the program with `mipnet.backend.rewrites`, or choose another backend"
             raise BackendError(f"backend `{backend.name}` has no {feature.value}: {remedy}")
+    if program.sos2 or program.semi is not None:
+        raise BackendError("no backend takes SOS2 sets and semi-continuous variables: rewrite the program with `mipnet.backend.rewrites`")
     parts = {"cost": program.cost, "lower": program.lower, "upper": program.upper, "rows": program.rows.matrix.data}
     parts |= {"row_lower": program.rows.lower, "row_upper": program.rows.upper}
     for name, values in parts.items():

@@ -3,7 +3,8 @@
     minimise    cost @ x + offset
     subject to  row_lower <= rows @ x <= row_upper
                 lower <= x <= upper,   x[integer] integral
-                at most one nonzero in each SOS1 set
+                at most one nonzero in each SOS1 set, two neighbours in each SOS2 set
+                semi:        x[column] = 0 or in an interval
                 indicators:  x[column] = active  ->  row_lower <= row @ x <= row_upper
                 convex:      log sum_k exp(x[columns[s, k]]) <= x[epigraph[s]]   for each s
 
@@ -21,6 +22,7 @@ from scipy import sparse
 from mipnet.arrays import Array, Columns, Csr, Ints, Mask, activity
 from mipnet.backend.implied_bounds import implied_bounds
 from mipnet.errors import InputError
+from mipnet.backend.value_sets import SemiContinuous, sos2_excess
 
 ROUNDING_TERM_RELATIVE = 2.0**-42
 """Terms of a row that are smaller than its largest one by this factor are rounding errors of the bounds that were computed for them."""
@@ -191,6 +193,8 @@ class Program:
     embedded: bool = False
     steps: Columns | None = None
     fine: bool = False
+    sos2: tuple[Columns, ...] = ()
+    semi: SemiContinuous | None = None
 
     @property
     def columns(self) -> int:
@@ -281,6 +285,8 @@ class Program:
         parts += [c.excess(x) for c in self.convex]
         for members in self.sos1:
             parts.append(np.sort(np.abs(x[members]))[:-1])
+        parts += [np.array([sos2_excess(x, members)]) for members in self.sos2]
+        parts += [] if self.semi is None else [self.semi.excess(x)]
         if self.indicators is not None:
             on = np.round(x[self.indicators.column]) == self.indicators.active
             parts.append(self.indicators.rows.violation(x)[on])

@@ -1,5 +1,7 @@
 """Rewrites for features that a backend lacks: indicator rows and SOS1 sets become big-M rows, log-sum-exp becomes tangents.
 
+Semi-continuous variables and SOS2 sets become binaries and rows for every backend.
+
 A rewrite only appends columns and rows, so a point of the rewritten program starts with a point of the original program.
 Big-Ms follow from the bounds of the columns; if a bound is infinite, `UnboundedError` names what to bound.
 """
@@ -15,6 +17,7 @@ from scipy import sparse
 from mipnet.arrays import Array, Columns, Csr, Mask, activity
 from mipnet.backend.contract import Feature
 from mipnet.backend.program import LogSumExp, Program, Rows
+from mipnet.backend.value_sets import SemiContinuous, sos2_binaries, sos2_rows
 from mipnet.errors import UnboundedError
 
 
@@ -22,17 +25,21 @@ from mipnet.errors import UnboundedError
 class RewrittenProgram:
     """A program that the backend supports; ``cuts`` are the terms to be linearised by cuts, ``rewritten`` describes the rewrites.
 
-    ``members`` are the columns to which the appended binaries belong.
+    ``members`` are the columns to which the appended binaries belong: those of SOS1 sets, of ``semi``, and of ``sos2``.
     """
 
     program: Program
     cuts: tuple[LogSumExp, ...]
     members: Columns
     rewritten: tuple[str, ...]
+    semi: SemiContinuous | None = None
+    sos2: tuple[Columns, ...] = ()
 
     def complete(self, x: Array) -> Array:
         """Return a point of the original program with the appended binaries: 1 if their member is not zero."""
-        return np.concatenate([x, (x[self.members] != 0).astype(np.float64)])
+        semi = [] if self.semi is None else [self.semi.binaries(x)]
+        later = np.concatenate([np.empty(0), *semi, *(sos2_binaries(x, members) for members in self.sos2)])
+        return np.concatenate([x, (x[self.members[: len(self.members) - len(later)]] != 0).astype(np.float64), later])
 
 
 def rewrite(program: Program, features: AbstractSet[Feature]) -> RewrittenProgram:
@@ -46,10 +53,17 @@ def rewrite(program: Program, features: AbstractSet[Feature]) -> RewrittenProgra
     if program.sos1 and Feature.SOS1 not in features:
         rewritten.append(f"{_counted(len(program.sos1), 'SOS1 set')} -> binaries and big-M rows")
         program, members = sos1_to_rows(program), np.concatenate([one[:-1] for one in program.sos1])
+    semi, sos2 = program.semi, program.sos2
+    if semi is not None:
+        rewritten.append(f"{_counted(len(semi.columns), 'semi-continuous variable')} -> binaries and rows")
+        program, members = semi_to_rows(program, semi), np.concatenate([members, semi.columns])
+    if sos2:
+        rewritten.append(f"{_counted(len(sos2), 'SOS2 set')} -> binaries and rows")
+        program, members = sos2_to_rows(program), np.concatenate([members, *(one[:-1] for one in sos2)])
     if program.convex and Feature.LOG_SUM_EXP not in features:
         rewritten.append(f"{_counted(sum(len(c.epigraph) for c in program.convex), 'log-sum-exp term')} -> linearised by cuts")
         cuts, program = program.convex, replace(program, convex=())
-    return RewrittenProgram(program, cuts, members, tuple(rewritten))
+    return RewrittenProgram(program, cuts, members, tuple(rewritten), semi, sos2)
 
 
 def _counted(count: int, noun: str) -> str:
@@ -110,6 +124,35 @@ def sos1_to_rows(program: Program) -> Program:
         Rows(binary[large], np.full(len(large), -np.inf), np.ones(len(large))),
     )
     return replace(wide.with_rows(*rows), sos1=())
+
+
+def semi_to_rows(program: Program, semi: SemiContinuous) -> Program:
+    """Replace "x is 0 or in [l, u]" by ``l b <= x <= u b`` with a binary b."""
+    known = program.implied_bounds[1][semi.columns]
+    upper = np.minimum(semi.upper, np.where(np.isfinite(semi.upper), np.inf, known))
+    lower = semi.lower
+    if not (np.isfinite(lower) & np.isfinite(upper)).all():
+        raise UnboundedError(
+            f"{np.count_nonzero(~np.isfinite(upper))} semi-continuous variables have no finite upper bound; bound them: a binary needs it"
+        )
+    n, count = program.columns, len(semi.columns)
+    wide, each = widen_columns(program, np.zeros(count), np.ones(count), integer=True), np.arange(count)
+    place = (np.concatenate([each, each]), np.concatenate([semi.columns, n + each]))
+    rows = [Csr((np.concatenate([np.ones(count), -end]), place), shape=(count, n + count)) for end in (upper, lower)]
+    free, zero = np.full(count, np.inf), np.zeros(count)
+    return replace(wide.with_rows(Rows(rows[0], -free, zero), Rows(rows[1], zero, free)), semi=None)
+
+
+def sos2_to_rows(program: Program) -> Program:
+    """Replace SOS2 sets by a binary per pair of neighbours, which says that only this pair may be nonzero."""
+    lower, upper = program.implied_bounds
+    members = np.concatenate(program.sos2)
+    infinite = ~(np.isfinite(lower[members]) & np.isfinite(upper[members]))
+    if infinite.any():
+        raise UnboundedError(f"{np.count_nonzero(infinite)} members of SOS2 sets have no finite bounds; bound them")
+    count = sum(len(one) - 1 for one in program.sos2)
+    wide = widen_columns(program, np.zeros(count), np.ones(count), integer=True)
+    return replace(wide.with_rows(Rows(*sos2_rows(program.sos2, lower, upper, program.columns))), sos2=())
 
 
 def widen_columns(program: Program, lower: Array, upper: Array, *, integer: bool) -> Program:

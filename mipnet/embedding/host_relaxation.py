@@ -24,7 +24,8 @@ def relaxation_bounds(model: linopy.Model, value: Affine, lower: Array, upper: A
     linear programs per different element with variables; after the deadline the rest keep their bounds.
     """
     program = from_model(model)
-    program = replace(program, integer=np.zeros_like(program.integer), sos1=(), indicators=None, convex=(), cost=np.zeros(program.columns))
+    program = replace(program, integer=np.zeros_like(program.integer), cost=np.zeros(program.columns))
+    program = replace(program, sos1=(), sos2=(), semi=None, indicators=None, convex=())
     where = column_lookup(np.asarray(program.labels))
     low, high = lower.reshape(-1).copy(), upper.reshape(-1).copy()
     free = np.flatnonzero(value.row_sizes)

@@ -8,6 +8,7 @@ from typing import Any
 
 import linopy
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from mipnet.arrays import Array, Mask, activity, widen
@@ -115,17 +116,17 @@ def _pair(given: Any, what: str) -> tuple[Any, Any]:
 
 def _of_samples(inputs: Inputs, end: Any, what: str) -> Array:
     """Return one end of one feature, per sample."""
-    labelled, places = as_labelled(end), inputs.grid.places
+    labelled, places = named_array(end), inputs.grid.places
     if labelled is None:
         if np.ndim(end) != 0:
             raise DataError(f"{what} is an array without labels; expected a number, or a labelled array over {places.dims}")
         return np.full(len(inputs.value.constant), float(end))
-    return inputs.grid.gathered(_over(labelled, places, what))
+    return inputs.grid.gathered(over_frame(labelled, places, what))
 
 
 def _of_all(inputs: Inputs, end: Any) -> Array:
     """Return one end of all features, of shape ``(sample, *input_shape)``."""
-    shape, labelled, grid = inputs.value.shape, as_labelled(end), inputs.grid
+    shape, labelled, grid = inputs.value.shape, named_array(end), inputs.grid
     if labelled is None:
         array = np.asarray(end, dtype=np.float64)
         if array.shape not in ((), shape[1:]):
@@ -133,10 +134,16 @@ def _of_all(inputs: Inputs, end: Any) -> Array:
         return np.array(np.broadcast_to(array, shape))
     frame = xr.DataArray(np.zeros((*grid.places.shape, *shape[1:])), dims=(*grid.places.dims, *grid.feature_dims))
     frame = frame.assign_coords(grid.places.coords).assign_coords(grid.feature_coords)
-    return grid.gathered(_over(labelled, frame, "`bounds`"))
+    return grid.gathered(over_frame(labelled, frame, "`bounds`"))
 
 
-def _over(array: xr.DataArray, frame: xr.DataArray, what: str) -> xr.DataArray:
+def named_array(given: Any) -> xr.DataArray | None:
+    """Return a labelled array with the dimensions that the user named, or None for plain numbers."""
+    named = isinstance(given, pd.Series) and given.index.name is not None
+    return given.to_xarray() if named else as_labelled(given)
+
+
+def over_frame(array: xr.DataArray, frame: xr.DataArray, what: str) -> xr.DataArray:
     """Return an array broadcast over the dimensions of a frame, by label; NaN becomes infinity of neither side, an error elsewhere."""
     unknown = [str(dim) for dim in array.dims if dim not in frame.dims]
     if unknown:

@@ -120,11 +120,16 @@ def value_range(model: linopy.Model, value: Affine) -> tuple[Array, Array]:
 
 
 def column_bounds(model: linopy.Model) -> tuple[Array, Array]:
-    """Return the lower and upper bound of every variable of a model, by label; infinite for labels that are not in use."""
+    """Return the lower and upper bound of every variable of a model, by label; infinite for labels that are not in use.
+
+    Those of a semi-continuous variable contain 0.
+    """
     lower, upper = np.full(model._xCounter, -np.inf), np.full(model._xCounter, np.inf)
     for variable in (model.variables[name] for name in model.variables):
         labels = variable.labels.values.reshape(-1)
         present = labels >= 0
         lower[labels[present]] = variable.lower.values.reshape(-1)[present]
         upper[labels[present]] = variable.upper.values.reshape(-1)[present]
+        if variable.attrs.get("semi_continuous"):
+            lower[labels[present]] = np.minimum(lower[labels[present]], 0.0)
     return lower, upper

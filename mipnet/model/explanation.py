@@ -247,7 +247,9 @@ def _special_constraints(program: Program, columns: Mask, *, convex: bool = Fals
         which = columns[indicators.column]
         indicators = Indicators(indicators.rows.part(which), indicators.column[which], indicators.active[which]) if which.any() else None
     sets = tuple(members for members in program.sos1 if columns[members[0]])
-    return replace(program, rows=none, sos1=sets, indicators=indicators, convex=program.convex if convex else ())
+    lower, upper = program.implied_bounds
+    own = replace(program, rows=none, sos1=sets, indicators=indicators, lower=lower, upper=upper)
+    return own if convex else replace(own, convex=(), sos2=(), semi=None)
 
 
 def _with_backend(node: Explained, special: Program, backend: Backend | None) -> Explained:

@@ -9,7 +9,7 @@ import linopy
 import numpy as np
 
 from mipnet.arrays import Array, Columns, Csr, Ints
-from mipnet.backend import Indicators, LogSumExp, Program, Rows
+from mipnet.backend import Indicators, LogSumExp, Program, Rows, SemiContinuous
 from mipnet.errors import UnsupportedError
 from mipnet.formulations.linopy_rows import NODE_ATTRIBUTE
 from mipnet.formulations.program_size import ProgramSize
@@ -23,8 +23,7 @@ def from_model(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]] = ()) ->
     """Return the program of a linopy model, with log-sum-exp terms ``t >= logsumexp(y)``.
 
     A term is given by the labels of y, ``(samples, classes)``, and of t, ``(samples,)``.  Raises `UnsupportedError` for a quadratic
-    objective, semi-continuous variables and SOS2 sets, which no backend of mipnet supports, and `MemoryLimitReached` if the arrays would
-    not fit into memory.
+    objective, and `MemoryLimitReached` if the arrays would not fit into memory.
     """
     size = model_size(model)
     with making(f"the arrays of the program ({size})", COPIES_OF_ARRAYS * size.bytes, "write a smaller model"):
@@ -42,8 +41,6 @@ def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Progra
     m = model.matrices
     if model.is_quadratic:
         raise UnsupportedError("the model has a quadratic objective; mipnet supports linear ones: linearise it, or call `model.solve`")
-    if np.isin(m.vtypes, ["S"]).any():
-        raise UnsupportedError("the model has semi-continuous variables; write them with a binary and a bound")
     maximise = model.objective.sense == "max"
     cost = np.zeros(len(m.lb)) if m.c is None else np.asarray(m.c, dtype=np.float64)
     labels = np.asarray(m.vlabels, dtype=np.int64)
@@ -52,15 +49,22 @@ def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Progra
     matrix = Csr((0, len(labels))) if m.A is None else _in_own_units(Csr(m.A), units)
     sense, right = np.asarray(m.sense), np.asarray(m.b, dtype=np.float64)
     where = column_lookup(labels)
+    lower, upper = np.asarray(m.lb, dtype=np.float64) / units, np.asarray(m.ub, dtype=np.float64) / units
+    kinds = np.asarray(m.vtypes)
+    semi = np.flatnonzero(kinds == "S")
+    intervals = SemiContinuous(semi, lower[semi], upper[semi]) if len(semi) else None
+    lower[semi], upper[semi] = np.minimum(lower[semi], 0.0), np.maximum(upper[semi], 0.0)
     return Program(
         cost=-cost if maximise else cost,
         rows=Rows(matrix, np.where(sense != "<", right, -np.inf), np.where(sense != ">", right, np.inf)),
-        lower=np.asarray(m.lb, dtype=np.float64) / units,
-        upper=np.asarray(m.ub, dtype=np.float64) / units,
-        integer=np.isin(m.vtypes, ["B", "I"]),
+        lower=lower,
+        upper=upper,
+        integer=np.isin(kinds, ["B", "I"]),
         maximise=maximise,
         labels=labels,
-        sos1=_sos1(model, where),
+        sos1=_sos_sets(model, where, 1),
+        sos2=_sos_sets(model, where, 2),
+        semi=intervals,
         indicators=_indicators(m, units),
         convex=tuple(LogSumExp(where[np.asarray(c)], where[np.asarray(t)]) for c, t in convex),
         steps=_steps(model, where)[labels],
@@ -85,15 +89,16 @@ def column_lookup(labels: Columns) -> Columns:
     return lookup
 
 
-def _sos1(model: linopy.Model, where: Columns) -> tuple[Columns, ...]:
+def _sos_sets(model: linopy.Model, where: Columns, kind: int) -> tuple[Columns, ...]:
+    """Return the sets of a kind in the order of their dimension; sets that are too small to mean anything are left out."""
     sets: list[Columns] = []
     for name in model.variables.sos:
         variable = model.variables[name]
-        if variable.attrs["sos_type"] != 1:
-            raise UnsupportedError(f"variable `{name}` is an SOS2 set; mipnet supports SOS1: call `model.reformulate_sos_constraints()`")
+        if variable.attrs["sos_type"] != kind:
+            continue
         labels = variable.labels.transpose(..., variable.attrs["sos_dim"]).values
         members = (row[row >= 0] for row in labels.reshape(-1, labels.shape[-1]))
-        sets += [where[row] for row in members if len(row) > 1]
+        sets += [where[row] for row in members if len(row) > kind]
     return tuple(sets)
 
 

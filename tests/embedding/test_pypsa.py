@@ -104,7 +104,7 @@ def test_an_input_that_no_row_bounds_is_named() -> None:
     parts = {"power": p, "warm": 0.5}
     with pytest.raises(UnboundedError, match=r"no upper bound of feature `power` at snapshot=2026-01-01 00:00:00, name=more"):
         mn.add_network(model, NET, parts)
-    handle = mn.add_network(model, NET, parts, bounds={"power": (None, 3)})
+    handle = mn.add_network(model, NET, parts, bounds={"power": (None, pd.Series(3.0, HOURS))})
     assert handle.region.upper[..., 0].reshape(3, 2).tolist() == [[3, 2], [3, 3], [3, 1]]
     assert mn.solve(model).verified
 
