@@ -51,7 +51,7 @@ def networks_in(model: linopy.Model) -> list[Encoding]:
     known = [encoding for reference in _encodings_by_model.get(model, []) if (encoding := reference()) is not None]
     outputs = {encoding.output.name for encoding in known}
     for name, variable in model.variables.data.items():
-        mark = variable.attrs.get(MARK_ATTRIBUTE)
+        mark: Any = variable.attrs.get(MARK_ATTRIBUTE)
         if mark is None or name in outputs:
             continue
         try:
