@@ -1,4 +1,4 @@
-"""HiGHS: linear and mixed-integer programs, handed over as arrays and kept in one `highspy.Highs` object.
+"""HiGHS: linear, mixed-integer and convex quadratic programs, handed over as arrays and kept in one `highspy.Highs` object.
 
 The solver runs in another thread, so that Ctrl-C can stop it; event handlers are called in that thread.  HiGHS has no SOS1 sets,
 indicators or log-sum-exp: `mipnet.backend.rewrites` rewrites them.
@@ -42,6 +42,8 @@ from mipnet.errors import BackendError, SolverFailure
 from mipnet_highs.better_points import Descent, contradicts
 from mipnet_highs.highs_calls import HighsCalls
 from mipnet_highs.options import HIGHS_FINE_TOLERANCE, expect_ok
+from mipnet_highs.options import expect_ok
+from mipnet_highs.quadratic import check_quadratic
 from mipnet_highs.statuses import HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus, csr_arrays
 
 SECOND_SOLVES: tuple[dict[str, object], ...] = ({"presolve": "off", "random_seed": 1}, {"presolve": "off", "random_seed": 2})
@@ -73,6 +75,7 @@ class HiGHS(Backend):
     def open(self, program: Program, options: Options | None = None) -> Session:
         """Open a session on a program; ``options`` have HiGHS's own names."""
         check_program(self, program)
+        check_quadratic(program)
         return HighsSession(self, program, options or {})
 
 

@@ -16,6 +16,7 @@ from mipnet.backend import Limits, Options, PointSource, Program, Session
 from mipnet.backend.checks import warn_dropped
 from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet_highs.options import expect_ok, set_option, set_options
+from mipnet_highs.quadratic import pass_quadratic
 from mipnet_highs.statuses import HIGHS_NODES_MAX, csr_arrays
 
 POINTS_SEEN_MAX = 4
@@ -57,6 +58,8 @@ class HighsCalls(Session):
         )  # fmt: skip  (2: by rows, 1: minimise)
         expect_ok(status, "the program")
         warn_dropped("HiGHS", matrix.nnz - self._highs.getNumNz())
+        if p.quadratic is not None:
+            pass_quadratic(self._highs, p.quadratic)
 
     def _subscribe(self) -> None:
         h = self._highs

@@ -194,7 +194,8 @@ class ScipSession(Session):
         return RawOutcome(Status.UNBOUNDED if points else found, message=message)
 
     def _cost(self) -> None:
-        terms = (c * v for c, v in zip(self._program.cost.tolist(), self._variables.columns, strict=True) if c)
+        terms = [c * v for c, v in zip(self._program.cost.tolist(), self._variables.columns, strict=True) if c]
+        terms += [] if self._variables.square is None else [1.0 * self._variables.square]
         self._model.setObjective(quicksum(terms) + self._program.offset, "minimize")
 
     def start(self, x: Array) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from pyscipopt import exp, quicksum
 from pyscipopt.scip import Expr, ExprCons, Term
 
-from mipnet.arrays import Array
+from mipnet.arrays import Array, Csr
 from mipnet.backend import Indicators, LogSumExp, Program, Rows
 from mipnet.backend.checks import warn_dropped
 from mipnet_scip import native
@@ -19,22 +19,28 @@ from mipnet_scip import native
 class ScipVariables:
     """SCIP's variables: one per column, and one per summand of log-sum-exp that equals ``x[column] - x[epigraph]``.
 
-    ``pairs[i]`` is ``(column, epigraph)`` of ``differences[i]``.
+    ``pairs[i]`` is ``(column, epigraph)`` of ``differences[i]``.  ``square`` is at least the quadratic part of the objective.
     """
 
     columns: list[Any]
     differences: list[Any] = field(default_factory=list)
     pairs: list[tuple[int, int]] = field(default_factory=list)
+    square: Any = None
+    quadratic: Csr | None = None
 
     def values(self, x: Array) -> list[tuple[Any, float]]:
         """Return every variable with its value at ``x``."""
         own = list(zip(self.columns, x.tolist(), strict=True))
+        if self.quadratic is not None:
+            own.append((self.square, float(x @ (self.quadratic @ x)) / 2))
         return own + [(v, float(x[k] - x[t])) for v, (k, t) in zip(self.differences, self.pairs, strict=True)]
 
 
 def write_program(model: Any, program: Program, fast: bool = True) -> ScipVariables:
     """Write the program into an empty model and return its variables; ``fast`` uses SCIP's C functions, if available."""
     variables = ScipVariables(_variables(model, program))
+    if program.quadratic is not None:
+        variables = _with_quadratic(model, variables, program.quadratic)
     model.addObjoffset(program.offset)
     add_rows(model, variables, program.rows, fast)
     for members in program.sos1:
@@ -44,6 +50,14 @@ def write_program(model: Any, program: Program, fast: bool = True) -> ScipVariab
     for term in program.convex:
         _log_sum_exp(model, variables, program, term)
     return variables
+
+
+def _with_quadratic(model: Any, variables: ScipVariables, quadratic: Csr) -> ScipVariables:
+    """Add a variable that is at least the quadratic part of the objective, with cost 1: SCIP's objectives are linear."""
+    square, entries, x = model.addVar("", "C", None, None, 1.0), quadratic.tocoo(), variables.columns
+    terms = (0.5 * a * x[i] * x[j] for i, j, a in zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True))
+    model.addCons(quicksum(terms) <= square)
+    return replace(variables, square=square, quadratic=quadratic)
 
 
 def finite(value: float) -> float | None:

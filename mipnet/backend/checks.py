@@ -45,10 +45,12 @@ def check_program(backend: Backend, program: Program) -> None:
         Feature.SOS1: bool(program.sos1),
         Feature.INDICATOR: program.indicators is not None,
         Feature.LOG_SUM_EXP: bool(program.convex),
+        Feature.QUADRATIC: program.quadratic is not None,
     }
     for feature, needed in needs.items():
         if needed and feature not in backend.features:
             remedy = "rewrite the program with `mipnet.backend.rewrites`, or choose another backend"
+            remedy = "solve with `scip`, or linearise it" if feature is Feature.QUADRATIC else remedy
             raise BackendError(f"backend `{backend.name}` has no {feature.value}: {remedy}")
     if program.sos2 or program.semi is not None:
         raise BackendError("no backend takes SOS2 sets and semi-continuous variables: rewrite the program with `mipnet.backend.rewrites`")
@@ -149,7 +151,7 @@ def finish(program: Program, progress: SolveProgress, raw: RawOutcome) -> Outcom
     if progress.error is not None:
         raise progress.error
     x = None if raw.x is None or raw.status in (Status.INFEASIBLE, Status.UNBOUNDED) else clean_point(program, raw.x)
-    objective = None if x is None else float(program.cost @ x) + program.offset
+    objective = None if x is None else program.minimised(x)
     claimed = raw.status is Status.OPTIMAL or progress.gap_closed  # by the solver's own numbers, or by ours
     bound = {Status.INFEASIBLE: math.inf, Status.UNBOUNDED: -math.inf}.get(
         raw.status or Status.STALLED, max(raw.bound, progress.best_bound)

@@ -42,6 +42,7 @@ class Feature(Enum):
     SOS1 = "SOS1 sets"
     INDICATOR = "indicator rows"
     LOG_SUM_EXP = "log-sum-exp"
+    QUADRATIC = "quadratic objective"
     START = "start point"
     SUGGEST = "suggested points"
     LAZY = "lazy rows"

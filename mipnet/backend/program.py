@@ -1,6 +1,6 @@
 """A program: the arrays of a mixed-integer program, which is all that a backend gets::
 
-    minimise    cost @ x + offset
+    minimise    cost @ x + x @ quadratic @ x / 2 + offset
     subject to  row_lower <= rows @ x <= row_upper
                 lower <= x <= upper,   x[integer] integral
                 at most one nonzero in each SOS1 set, two neighbours in each SOS2 set
@@ -195,6 +195,7 @@ class Program:
     fine: bool = False
     sos2: tuple[Columns, ...] = ()
     semi: SemiContinuous | None = None
+    quadratic: Csr | None = None
 
     @property
     def columns(self) -> int:
@@ -274,9 +275,13 @@ class Program:
             "special": len(self.sos1) + (len(self.indicators.rows) if self.indicators else 0) + sum(len(c.epigraph) for c in self.convex),
         }
 
+    def minimised(self, x: Array) -> float:
+        """Return the objective at ``x`` as it is minimised."""
+        return float(self.cost @ x) + self.offset + (0.0 if self.quadratic is None else float(x @ (self.quadratic @ x)) / 2)
+
     def objective(self, x: Array) -> float:
         """Return the objective at ``x``, in the sense of the model (minimise or maximise)."""
-        value = float(self.cost @ x) + self.offset
+        value = self.minimised(x)
         return -value if self.maximise else value
 
     def violation(self, x: Array) -> float:

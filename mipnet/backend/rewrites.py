@@ -162,6 +162,7 @@ def widen_columns(program: Program, lower: Array, upper: Array, *, integer: bool
     return replace(
         program,
         cost=np.concatenate([program.cost, np.zeros(more)]),
+        quadratic=None if program.quadratic is None else Csr(sparse.block_diag([program.quadratic, Csr((more, more))], format="csr")),
         rows=Rows(matrix, program.rows.lower, program.rows.upper),
         lower=np.concatenate([program.lower, lower]),
         upper=np.concatenate([program.upper, upper]),

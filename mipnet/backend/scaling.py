@@ -210,7 +210,13 @@ def scaled(program: Program, scales: Scales) -> Program:
 
 
 def open_scaled(backend: Backend, program: Program, options: Options | None = None) -> Session:
-    """Open a session on the equilibrated program; its points, bounds and objectives are those of the program that is given."""
+    """Open a session on the equilibrated program; its points, bounds and objectives are those of the program that is given.
+
+    A program with a quadratic objective is opened as it is: in units in which ranges are about 1, the curvature of a column that ranges
+    far less than others would be below the tolerances of a solver.
+    """
+    if program.quadratic is not None:
+        return backend.open(program, options)
     scales = Scales.of(program)
     uncertainty = float(np.minimum(backend.fine_tolerance * scales.errors(program), 1.0).sum())
     return ScaledSession(backend.open(scaled(program, scales), options), scales, scales.factors(program), program.cost, uncertainty)

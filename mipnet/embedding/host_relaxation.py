@@ -25,7 +25,7 @@ def relaxation_bounds(model: linopy.Model, value: Affine, lower: Array, upper: A
     """
     program = from_model(model)
     program = replace(program, integer=np.zeros_like(program.integer), cost=np.zeros(program.columns))
-    program = replace(program, sos1=(), sos2=(), semi=None, indicators=None, convex=())
+    program = replace(program, sos1=(), sos2=(), semi=None, indicators=None, convex=(), quadratic=None)
     where = column_lookup(np.asarray(program.labels))
     low, high = lower.reshape(-1).copy(), upper.reshape(-1).copy()
     free = np.flatnonzero(value.row_sizes)

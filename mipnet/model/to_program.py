@@ -7,6 +7,7 @@ from typing import Any
 
 import linopy
 import numpy as np
+from scipy import sparse
 
 from mipnet.arrays import Array, Columns, Csr, Ints
 from mipnet.backend import Indicators, LogSumExp, Program, Rows, SemiContinuous
@@ -22,8 +23,8 @@ COPIES_OF_ARRAYS = 2
 def from_model(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]] = ()) -> Program:
     """Return the program of a linopy model, with log-sum-exp terms ``t >= logsumexp(y)``.
 
-    A term is given by the labels of y, ``(samples, classes)``, and of t, ``(samples,)``.  Raises `UnsupportedError` for a quadratic
-    objective, and `MemoryLimitReached` if the arrays would not fit into memory.
+    A term is given by the labels of y, ``(samples, classes)``, and of t, ``(samples,)``.  Raises `MemoryLimitReached` if the arrays
+    would not fit into memory.
     """
     size = model_size(model)
     with making(f"the arrays of the program ({size})", COPIES_OF_ARRAYS * size.bytes, "write a smaller model"):
@@ -39,8 +40,6 @@ def model_size(model: linopy.Model) -> ProgramSize:
 
 def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Program:
     m = model.matrices
-    if model.is_quadratic:
-        raise UnsupportedError("the model has a quadratic objective; mipnet supports linear ones: linearise it, or call `model.solve`")
     maximise = model.objective.sense == "max"
     cost = np.zeros(len(m.lb)) if m.c is None else np.asarray(m.c, dtype=np.float64)
     labels = np.asarray(m.vlabels, dtype=np.int64)
@@ -65,6 +64,7 @@ def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Progra
         sos1=_sos_sets(model, where, 1),
         sos2=_sos_sets(model, where, 2),
         semi=intervals,
+        quadratic=_quadratic(model, m, units),
         indicators=_indicators(m, units),
         convex=tuple(LogSumExp(where[np.asarray(c)], where[np.asarray(t)]) for c, t in convex),
         steps=_steps(model, where)[labels],
@@ -87,6 +87,18 @@ def column_lookup(labels: Columns) -> Columns:
     lookup = np.full(int(labels.max(initial=-1)) + 1, -1, dtype=np.int64)
     lookup[labels] = np.arange(len(labels))
     return lookup
+
+
+def _quadratic(model: linopy.Model, m: linopy.matrices.MatrixAccessor, units: Array) -> Csr | None:
+    """Return the matrix of the quadratic part of the objective as it is minimised, or None without one."""
+    found = m.Q
+    if found is None or not found.nnz:
+        return None
+    factor = sparse.diags_array(units)
+    sign = (-1.0 if model.objective.sense == "max" else 1.0) / model.objective.scaling
+    matrix = Csr(factor @ Csr(found) @ factor * sign)
+    matrix.eliminate_zeros()
+    return matrix if matrix.nnz else None
 
 
 def _sos_sets(model: linopy.Model, where: Columns, kind: int) -> tuple[Columns, ...]:

@@ -67,7 +67,7 @@ class CompletedStarts:
             yield found
 
     def _pump(self) -> Array | None:
-        program, known = self.opened.program, set[bytes]()
+        program, known = replace(self.opened.program, quadratic=None), set[bytes]()
         sets = tuple(members for members in program.sos1 if not self.network[members].all())
         relaxed = replace(program, integer=program.integer & ~self.network, sos1=sets, indicators=None, convex=())
         with self.opened.open(relaxed, self.deadline) as relaxation, self.opened.open(program, self.deadline) as whole:

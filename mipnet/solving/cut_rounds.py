@@ -315,7 +315,7 @@ class CutRounds:
         return handle
 
     def _objective(self, x: Array) -> float:
-        return float(self.program.cost @ x) + self.program.offset
+        return self.program.minimised(x)
 
 
 def _largest_violation(found: Sequence[Rows], x: Array) -> float:

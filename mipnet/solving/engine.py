@@ -24,7 +24,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, get_backend
 from mipnet.backend.checks import with_bounds, with_cost
 from mipnet.backend.rewrites import rewrite
-from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, UnsupportedError, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.model.encoding import Encoding
 from mipnet.solving.completed_starts import CompletedStarts
@@ -184,6 +184,8 @@ class OpenProblem:
         """
         if sense not in (None, "min", "max"):
             raise InputError(f"the sense is `{sense}`; expected `min` or `max`")
+        if self.problem.program.quadratic is not None:
+            raise UnsupportedError("the problem was opened with a quadratic objective, which cannot be replaced; open a model without it")
         cost, constant = self.problem.costs(objective)
         if not np.isfinite([*cost, constant, offset]).all():
             raise InputError("the objective holds numbers that are not finite; expected finite ones")

@@ -79,7 +79,9 @@ class GradientSearch:
     @cached_property
     def differentiable(self) -> bool:
         """True if a forward pass in torch computes all columns of the objective; otherwise the search only compares its starts."""
-        return bool(self._computed[np.flatnonzero(self.program.cost)].all())
+        quadratic = self.program.quadratic
+        used = self.program.cost != 0 if quadratic is None else (self.program.cost != 0) | (np.diff(quadratic.indptr) > 0)
+        return bool(self._computed[used].all())
 
     @property
     def starts(self) -> Array:
@@ -172,11 +174,19 @@ class GradientSearch:
         rows, columns = (penalised.matrix @ point.T).T, point[:, penalised.columns]
         ends = (torch.as_tensor(end)[penalised.columns] for end in (self.program.lower, self.program.upper))
         violation = torch.cat([_violation(rows, penalised.lower, penalised.upper), _violation(columns, *ends)], dim=1)
-        objective = point @ torch.as_tensor(self.program.cost) if self.differentiable else self._evaluated(free)
+        objective = self._objective(point) if self.differentiable else self._evaluated(free)
         penalty = VIOLATION_PENALTY * float(np.abs(self.program.cost).max(initial=1e-12))
         relative = violation / (1 + torch.cat([rows, columns], dim=1).abs())
         largest = relative.amax(dim=1) if relative.shape[1] else torch.zeros(len(free))
         return Merit(objective + penalty * violation.sum(dim=1), objective, largest)
+
+    def _objective(self, point: Tensor) -> Tensor:
+        linear = point @ torch.as_tensor(self.program.cost)
+        if self.program.quadratic is None:
+            return linear
+        entries = self.program.quadratic.tocoo()
+        row, column, factor = (torch.as_tensor(np.asarray(part)) for part in (entries.row, entries.col, entries.data))
+        return linear + (point[:, row.long()] * point[:, column.long()] * factor).sum(dim=1) / 2
 
     def _forward(self, free: Tensor) -> Tensor:
         """Return points by column, one per row of ``free``, with all computed columns; one forward pass per network for the batch."""
@@ -232,7 +242,7 @@ class GradientSearch:
                 scores = {name: point[v.labels.values] for name, v in encoding.scores.items()}
                 found = encoding.point(encoding.source.evaluate(point), scores)[: len(point)]
                 point = np.where(np.isnan(found), point, found)
-            values.append(float(self.program.cost @ point[self.program.labels]))
+            values.append(self.program.minimised(point[self.program.labels]))
         return torch.nan_to_num(torch.tensor(values, dtype=torch.float64), nan=torch.inf)
 
 

@@ -164,7 +164,7 @@ def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: t
     objective, verified, x, point = math.inf, False, None, None
     if run.best.x is not None:
         replayed, max_error = problem.replay(run.best.x[: program.columns])
-        objective = float(program.cost @ replayed) + program.offset
+        objective = program.minimised(replayed)
         violation = max([program.relative_violation(replayed), *(math.inf for s in problem.separators if s.lift(replayed) is None)])
         verified = integral and (max_error is None or max_error <= REPLAY_TOLERANCE) and violation <= REPLAY_TOLERANCE
         x, point = problem.labelled(replayed)

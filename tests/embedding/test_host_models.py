@@ -17,7 +17,7 @@ import pytest
 
 import mipnet as mn
 from mipnet.backend.rewrites import rewrite
-from mipnet.errors import UnboundedError
+from mipnet.errors import BackendError, UnboundedError, UnsupportedError
 from mipnet.model.to_program import from_model
 from tests.sweep import marked
 
@@ -113,6 +113,61 @@ def test_indicator_rows(backend: str, active: int) -> None:
     free = [(sign * 2 * sum(b) + (VALUE - 0.25 * GRID.sum(axis=1))[((GRID <= 0.5) | (np.array(b) != active)).all(axis=1)].max())
             for b in itertools.product([0, 1], repeat=2)]  # fmt: skip
     assert solved(model, backend).objective == pytest.approx(max(free), abs=1e-6)
+
+
+@pytest.mark.parametrize("sense", ["min", *map(marked, ["max"])])
+@pytest.mark.parametrize("kind", ["convex", *map(marked, ["concave", "indefinite"])])
+def test_quadratic_objectives_with_a_network_need_scip(kind: str, sense: str) -> None:
+    """Integer inputs, so that the points can be enumerated."""
+    model = linopy.Model()
+    x = model.add_variables(0, 4, coords=[INPUT], name="x", integer=True)
+    handle = mn.add_network(model, NET, x)
+    a, b = x.sel(feature="a"), x.sel(feature="b")
+    sign = {"convex": (1.0, 1.0), "concave": (-1.0, -0.5), "indefinite": (1.0, -1.0)}[kind]
+    objective = sign[0] * a * a + sign[1] * b * b - 0.4 * a * b + handle.output.sum() - 2.3 * a - 1.7 * b
+    model.add_objective(objective, sense=sense)
+    with pytest.raises(UnsupportedError, match="variables are integer or binary, those of networks included; HiGHS"):
+        mn.solve(model, "highs")
+    whole = (GRID % 1 == 0).all(axis=1)
+    u, v = GRID[whole].T
+    values = sign[0] * u * u + sign[1] * v * v - 0.4 * u * v + VALUE[whole] - 2.3 * u - 1.7 * v
+    result = solved(model, "scip", start="search")
+    assert result.objective == pytest.approx(values.min() if sense == "min" else values.max(), abs=1e-5)
+    assert result.bound == pytest.approx(result.objective, abs=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_convex_quadratic_objective_without_integers(backend: str) -> None:
+    """Points far from 0, scaled variables and a scaled objective; the oracle solves the conditions of the optimum by hand."""
+    model = linopy.Model()
+    x = model.add_variables(99, 104, coords=[INPUT], name="x", scaling=10.0)
+    y = model.add_variables(-1e4, 1e4, name="y")
+    handle = mn.add_network(model, mn.Network.build((2,), [("fc", mn.Dense([[1.0, -1.0]]))]), x)
+    model.add_constraints(handle.output.sum() == y, name="difference")
+    model.add_objective((x * x - 2 * pd.Series([100.0, 102.0], INPUT) * x).sum() + 0.5 * y * y + y, scaling=3.0)
+    # (a - 100)^2 + (b - 102)^2 + y^2 / 2 + y without its constant; with a = 100 + t, b = 102 - t, y = 2 t - 2 it is least at t = 0.25
+    result = mn.solve(model, backend, mip_gap=1e-9)
+    assert result.status is mn.Status.OPTIMAL
+    assert result.objective == pytest.approx(-0.25 - 100.0**2 - 102.0**2, abs=1e-4)
+    assert model.objective.value == pytest.approx(result.objective)
+    np.testing.assert_allclose(x.solution, [100.25, 101.75], atol=1e-2)
+    with mn.open_problem(model, backend) as opened, pytest.raises(UnsupportedError, match="cannot be replaced"):
+        opened.set_objective(y)
+
+
+@pytest.mark.parametrize("sense", ["min", "max"])
+def test_a_quadratic_objective_that_is_not_convex_is_refused_by_highs(sense: str) -> None:
+    model = linopy.Model()
+    x = model.add_variables(-1, 2, coords=[INPUT], name="x")
+    a, b = x.sel(feature="a"), x.sel(feature="b")
+    model.add_objective(1.0 * a * b + 0.5 * a, sense=sense)
+    with pytest.raises(UnsupportedError, match="HiGHS does not solve the"):
+        mn.solve(model, "highs")
+    with pytest.raises(BackendError, match="backend `cbc` has no quadratic objective: solve with `scip`, or linearise it"):
+        mn.solve(model, "cbc")
+    corners = [u * v + 0.5 * u for u in (-1, 2) for v in (-1, 2)]
+    best = min(corners) if sense == "min" else max(corners)
+    assert mn.solve(model, "scip", mip_gap=1e-9).objective == pytest.approx(best, abs=1e-5)
 
 
 def test_sets_whose_bounds_are_rows_and_sets_without_bounds() -> None:
