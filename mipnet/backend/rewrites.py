@@ -8,6 +8,7 @@ Big-Ms follow from the bounds of the columns; if a bound is infinite, `Unbounded
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from scipy import sparse
 from mipnet.arrays import Array, Columns, Csr, Mask, activity
 from mipnet.backend.contract import Feature
 from mipnet.backend.program import LogSumExp, Program, Rows
-from mipnet.backend.value_sets import SemiContinuous, sos2_binaries, sos2_rows
+from mipnet.backend.value_sets import SemiContinuous, sos2_binaries
 from mipnet.errors import UnboundedError
 
 
@@ -152,7 +153,34 @@ def sos2_to_rows(program: Program) -> Program:
         raise UnboundedError(f"{np.count_nonzero(infinite)} members of SOS2 sets have no finite bounds; bound them")
     count = sum(len(one) - 1 for one in program.sos2)
     wide = widen_columns(program, np.zeros(count), np.ones(count), integer=True)
-    return replace(wide.with_rows(Rows(*sos2_rows(program.sos2, lower, upper, program.columns))), sos2=())
+    return replace(wide.with_rows(_sos2_rows(program.sos2, lower, upper, program.columns)), sos2=())
+
+
+def _sos2_rows(sets: Sequence[Columns], lower: Array, upper: Array, columns: int) -> Rows:
+    """Return the rows of SOS2 sets, whose binaries are appended to the columns, one per pair.
+
+    With ``s_i`` the sum of the binaries of the pairs that contain member i, ``l_i s_i <= x_i <= u_i s_i``; the binaries of a set sum to 1.
+    """
+    data, row, column, low, high = list[float](), list[int](), list[int](), list[float](), list[float]()
+    start = columns
+
+    def add(entries: dict[int, float], least: float, most: float) -> None:
+        row.extend([len(low)] * len(entries))
+        column.extend(entries)
+        data.extend(entries.values())
+        low.append(least)
+        high.append(most)
+
+    for members in sets:
+        pairs = len(members) - 1
+        for i, j in enumerate(members.tolist()):
+            own = [start + pair for pair in (i - 1, i) if 0 <= pair < pairs]
+            add({j: 1.0, **dict.fromkeys(own, -float(upper[j]))}, -np.inf, 0.0)
+            if lower[j] < 0:
+                add({j: 1.0, **dict.fromkeys(own, -float(lower[j]))}, 0.0, np.inf)
+        add(dict.fromkeys(range(start, start + pairs), 1.0), 1.0, 1.0)
+        start += pairs
+    return Rows(Csr((data, (row, column)), shape=(len(low), start)), np.array(low), np.array(high))
 
 
 def widen_columns(program: Program, lower: Array, upper: Array, *, integer: bool) -> Program:

@@ -6,12 +6,11 @@ members are nonzero, and these are neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mipnet.arrays import Array, Columns, Csr
+from mipnet.arrays import Array, Columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,30 +51,3 @@ def sos2_binaries(x: Array, members: Columns) -> Array:
     binaries = np.zeros(len(members) - 1)
     binaries[best_pair(x, members)] = 1.0
     return binaries
-
-
-def sos2_rows(sets: Sequence[Columns], lower: Array, upper: Array, columns: int) -> tuple[Csr, Array, Array]:
-    """Return matrix, lower and upper bounds of the rows of SOS2 sets, whose binaries are appended to the columns, one per pair.
-
-    With ``s_i`` the sum of the binaries of the pairs that contain member i, ``l_i s_i <= x_i <= u_i s_i``; the binaries of a set sum to 1.
-    """
-    data, row, column, low, high = list[float](), list[int](), list[int](), list[float](), list[float]()
-    start = columns
-
-    def add(entries: dict[int, float], least: float, most: float) -> None:
-        row.extend([len(low)] * len(entries))
-        column.extend(entries)
-        data.extend(entries.values())
-        low.append(least)
-        high.append(most)
-
-    for members in sets:
-        pairs = len(members) - 1
-        for i, j in enumerate(members.tolist()):
-            own = [start + pair for pair in (i - 1, i) if 0 <= pair < pairs]
-            add({j: 1.0, **dict.fromkeys(own, -float(upper[j]))}, -np.inf, 0.0)
-            if lower[j] < 0:
-                add({j: 1.0, **dict.fromkeys(own, -float(lower[j]))}, 0.0, np.inf)
-        add(dict.fromkeys(range(start, start + pairs), 1.0), 1.0, 1.0)
-        start += pairs
-    return Csr((data, (row, column)), shape=(len(low), start)), np.array(low), np.array(high)
