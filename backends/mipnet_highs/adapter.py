@@ -42,7 +42,6 @@ from mipnet.errors import BackendError, SolverFailure
 from mipnet_highs.better_points import Descent, contradicts
 from mipnet_highs.highs_calls import HighsCalls
 from mipnet_highs.options import HIGHS_FINE_TOLERANCE, expect_ok
-from mipnet_highs.options import expect_ok
 from mipnet_highs.quadratic import check_quadratic
 from mipnet_highs.statuses import HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus, csr_arrays
 

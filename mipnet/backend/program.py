@@ -21,8 +21,8 @@ from scipy import sparse
 
 from mipnet.arrays import Array, Columns, Csr, Ints, Mask, activity
 from mipnet.backend.implied_bounds import implied_bounds
-from mipnet.errors import InputError
 from mipnet.backend.value_sets import SemiContinuous, sos2_excess
+from mipnet.errors import InputError
 
 ROUNDING_TERM_RELATIVE = 2.0**-42
 """Terms of a row that are smaller than its largest one by this factor are rounding errors of the bounds that were computed for them."""

@@ -11,7 +11,6 @@ from scipy import sparse
 
 from mipnet.arrays import Array, Columns, Csr, Ints
 from mipnet.backend import Indicators, LogSumExp, Program, Rows, SemiContinuous
-from mipnet.errors import UnsupportedError
 from mipnet.formulations.linopy_rows import NODE_ATTRIBUTE
 from mipnet.formulations.program_size import ProgramSize
 from mipnet.limits.memory import making
