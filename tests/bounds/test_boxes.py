@@ -143,7 +143,7 @@ def test_a_tighter_start_stays(asked):
         ({"fc9": (0, 1)}, r"given for `fc9`; the nodes are fc1, act1, fc2, bn2, act2, fc3"),
         ({"fc1": 3.0}, r"`fc1` are no pair of arrays; expected `\(lower, upper\)`, or a Dataset with both"),
         ({"fc1": xr.Dataset({"low": 1})}, "`fc1` are no pair of arrays"),
-        ({"fc1": ("a", "b")}, "bounds of `fc1` is of type <U1 and not an array of numbers"),
+        ({"fc1": ("a", "b")}, "bounds of `fc1` is of type <U1, text, and not an array of numbers"),
         ({"fc1": (np.zeros(99), np.zeros(99))}, r"have shapes \(99,\) and \(99,\); expected \(2, \d\), or \(\d,\) for all"),
         ({"fc1": (np.nan, 1.0)}, "`fc1` hold NaN"),
         ({"fc1": (1.0, 0.0)}, r"`fc1` are out of order in \d+ places"),
