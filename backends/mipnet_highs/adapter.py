@@ -126,7 +126,7 @@ class HighsSession(HighsCalls):
         if proven and firsts and not progress.interrupted:
             seconds = min(limits.time - progress.time, max(DESCENT_SECONDS_MIN, DESCENT_TIME_SHARE * progress.time))
             ends: list[Array] = []
-            descent = Descent(self._program, seconds, lambda: progress.interrupted)
+            descent = Descent(self._program, max(self._tolerance / 2, 1e-10), seconds, lambda: progress.interrupted)
             run_in_thread(lambda: ends.extend(descent.ends(firsts)), self.interrupt)
             for end in ends:
                 self._remember(end)

@@ -43,16 +43,21 @@ class Descent:
     """A local search over integer values, each with the best values of the other columns, by linear programs.
 
     A step changes one integer by 1 where this violates no row, such as the sign of a ReLU whose value before it is 0, and solves for the
-    other columns.  ``seconds`` limits all of it, and it ends once ``stopped`` returns True.
+    other columns, with a feasibility ``tolerance``.  ``seconds`` limits all of it, and it ends once ``stopped`` returns True.
     """
 
-    def __init__(self, program: Program, seconds: float, stopped: Callable[[], bool]) -> None:
+    def __init__(self, program: Program, tolerance: float, seconds: float, stopped: Callable[[], bool]) -> None:
         self.program, self._end, self._stopped = program, perf_counter() + seconds, stopped
         self._tried: set[bytes] = set()
         self._integers = np.flatnonzero(program.integer).astype(np.int32)
         self._by_column = sparse.csc_array(program.rows.matrix)
         self._highs: Any = highspy.Highs()
-        for name, value in {"output_flag": False, "threads": 1, "presolve": "off"}.items():
+        for name, value in {
+            "output_flag": False,
+            "threads": 1,
+            "presolve": "off",
+            "primal_feasibility_tolerance": tolerance,
+        }.items():
             self._highs.setOptionValue(name, value)
         p, matrix = program, program.rows.matrix
         integrality = np.zeros(p.columns, dtype=np.int32)

@@ -144,7 +144,11 @@ class HighsCalls(Session):
 
     def _feasible(self, x: Array) -> bool:
         """Return True if HiGHS counts a start as feasible, by its tolerance."""
-        return self._program.violation(x) <= float(self._highs.getOptionValue("mip_feasibility_tolerance")[1])
+        return self._program.violation(x) <= self._tolerance
+
+    @property
+    def _tolerance(self) -> float:
+        return float(self._highs.getOptionValue("mip_feasibility_tolerance")[1])
 
     def _better(self, start: Array, x: Array | None) -> bool:
         """Return True if a start has a smaller objective than the point of HiGHS: it may stop before it sees the start."""

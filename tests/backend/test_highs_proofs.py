@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import mipnet_highs.adapter as adapter
 import numpy as np
@@ -66,8 +67,8 @@ def network_program() -> Program:
     )
 
 
-def solved(options: dict[str, object], limits: Limits = CLOSE) -> Outcome:
-    with get_backend("highs").open(network_program(), options) as session:
+def solved(options: dict[str, object], limits: Limits = CLOSE, *, fine: bool = False) -> Outcome:
+    with get_backend("highs").open(replace(network_program(), fine=fine), options) as session:
         return session.solve(limits)
 
 
@@ -79,6 +80,12 @@ def test_a_wrong_proof_without_a_point_from_outside_is_replaced() -> None:
     assert found.status is Status.OPTIMAL
     assert found.objective == pytest.approx(true, abs=1e-6)
     assert found.bound <= true + 1e-6
+
+
+def test_a_wrong_proof_with_fine_tolerances_is_replaced() -> None:
+    found = solved(NO_PROBING | {"random_seed": 2}, fine=True)
+    assert found.status is Status.OPTIMAL
+    assert found.bound <= 1e-6
 
 
 def test_a_bound_that_a_point_contradicts_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:
