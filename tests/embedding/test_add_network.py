@@ -98,7 +98,7 @@ def test_a_wrong_feature_dim_of_a_module_is_refused_in_the_words_of_the_user(giv
     model, module = linopy.Model(), nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
     with pytest.raises(InputError, match=message):
         mn.add_network(model, module, variable(model, time=5, what=3), feature_dim=given)
-    picture = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    model, picture = linopy.Model(), nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
     with pytest.raises(InputError, match=r"^`feature_dim` is `time` of variable `x`, of length 5; .*its forward fails .*conv2d"):
         mn.add_network(model, picture, variable(model, time=5, what=3), feature_dim="time")
 
