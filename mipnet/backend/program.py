@@ -173,9 +173,9 @@ class Program:
 
     ``labels[j]`` is the linopy label of column j.  ``user_rows`` marks the rows that a user wrote, which keep their unit; all others, and
     rows that are appended later, may be scaled (`mipnet.backend.scaling`).  ``embedded`` says that the networks are part of a user's
-    model: by default SCIP then separates no cutting planes.  ``steps`` is the number of the step that computes each column from those of
-    smaller numbers, None if that is unknown (`mipnet.backend.accuracy`).  ``fine`` says that the tolerances of solvers, about
-    1e-6, are too large for some rows: solvers then use `Backend.fine_tolerance`.
+    model: by default SCIP then separates no cutting planes. ``steps`` is the number of the step, from 0 on, that computes each column
+    from those of smaller numbers, None if that is unknown (`mipnet.backend.accuracy`). ``fine`` says that the tolerances of solvers,
+    about 1e-6, are too large for some rows: solvers then use `Backend.fine_tolerance`.
     """
 
     cost: Array

@@ -71,11 +71,14 @@ def _program(model: linopy.Model, convex: Sequence[tuple[Ints, Ints]]) -> Progra
 
 
 def _steps(model: linopy.Model, where: Columns) -> Columns:
-    """Return the number of the step that computes each label: one step per node, and per variable of no node, in their order."""
-    steps, step, before = np.zeros(len(where), dtype=np.int64), 0, ""
+    """Return the number of the step that computes each label: one step per node, and per later variable of no node, in their order.
+
+    Variables before the first node, such as inputs and scores, are not computed: they have -1.
+    """
+    steps, step, before = np.zeros(len(where), dtype=np.int64), -1, ""
     for variable in map(model.variables.__getitem__, model.variables):
         node = str(variable.attrs.get(NODE_ATTRIBUTE, ""))
-        step += not node or node != before
+        step += node != before if node else step >= 0
         before, labels = node, variable.labels.values
         steps[labels[labels >= 0]] = step
     return steps
