@@ -23,10 +23,12 @@ from numpy.typing import ArrayLike
 from mipnet.arrays import Array
 from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, get_backend
 from mipnet.backend.checks import with_bounds, with_cost
+from mipnet.backend.program import stack_rows
 from mipnet.backend.rewrites import rewrite
 from mipnet.errors import InputError, TimeLimitReached, UnsupportedError, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.model.encoding import Encoding
+from mipnet.solving.carried_state import CarriedState
 from mipnet.solving.completed_starts import CompletedStarts
 from mipnet.solving.cut_rounds import CutRounds
 from mipnet.solving.problem import Modelled, if_feasible
@@ -168,6 +170,25 @@ class OpenProblem:
         """Free the solver's memory.  A later solve opens the problem again."""
         self._opened.close()
 
+    def carried(self) -> CarriedState:
+        """Return what later solves start from, apart from the state of the solver."""
+        self._trim()
+        rows = stack_rows(*self._opened.rows) if self._opened.rows else None
+        return CarriedState(rows, self._points[-1] if self._points else None)
+
+    def restart(self, state: CarriedState) -> None:
+        """Start the next solve from this state alone, in a new session: its result is the same in another process."""
+        self._opened.close()
+        self._opened.rows[:] = [] if state.rows is None else [state.rows]
+        self._points.clear()
+        self._points.extend([] if state.point is None else [state.point])
+        self._last_point = None
+
+    def _trim(self) -> None:
+        """Remove the cuts of a linear program that no longer bind, if there are many."""
+        if self._last_point is not None and not self._opened.program.integer.any():
+            self._opened.trim(self._last_point)
+
     @suggest_keywords
     def set_objective(self, objective: Any, offset: float = 0.0, *, sense: Literal["min", "max"] | None = None) -> None:
         """Replace the objective for all later solves.
@@ -250,8 +271,7 @@ class OpenProblem:
         events = SolveEvents(on_event, self._opened.program.maximise)
         points = PointFunctions(self._repaired, suggest)
         run = CutRounds(self._opened, self._separators, limits, events, points, self.problem.tighteners, deadline=deadline)
-        if self._last_point is not None and not self._opened.program.integer.any():
-            self._opened.trim(self._last_point)
+        self._trim()
         searched = () if start_points is None else start_points.before_solve()
         if self.problem.program.rows.matrix.nnz > PREPARED_NONZEROS_MIN:
             self.problem.prepare_replay()

@@ -47,8 +47,8 @@ def path(net: mn.Network, images: int, relu: str) -> Row:
 SECTION = Section(
     "Solve: a path of six loss weights",
     """
-The importance program for six loss weights from 0.5 to 20 on HiGHS, with a gap limit of 1e-4. `mn.weight_path` builds and passes the
-program once; it is compared with `mn.solve` of six programs. The networks have random weights, and the images are noise. In reduced
+The importance program for six loss weights from 0.5 to 20 on HiGHS, with a gap limit of 1e-4. `mn.weight_path` builds the program
+once; it is compared with `mn.solve` of six programs. The networks have random weights, and the images are noise. In reduced
 space, a program is small and quick to build, so the time saved is that of the cuts. The full program is large, and the time saved is
 mostly that of building it.
 """,

@@ -1,7 +1,8 @@
 """A path along the loss weight: the scores of one importance question at many weights, from one open problem.
 
-The program is handed to the solver once.  Between two points only its objective changes, the cuts stay, and each solve starts from the
-point at which the previous one ended.  The result is the curve of accuracy against sparsity, from heavily to barely pruned.
+The program is written once.  Between two points only its objective changes, the cuts stay, and each solve starts from the point at which
+the previous one ended, in a new session of the solver: so a path that goes on from kept points has the same numbers as one without a
+break.  The result is the curve of accuracy against sparsity, from heavily to barely pruned.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import xarray as xr
 from mipnet.backend import Backend, Limits, OnEvent, Status
 from mipnet.errors import InputError, SolverFailure, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
-from mipnet.limits.kept_parts import PackedPart, kept_parts
+from mipnet.limits.kept_parts import PackedPart, array_dataset, dataset_arrays, dataset_beside, kept_parts
 from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.network.gates import Gate
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
+from mipnet.solving.carried_state import CarriedState
 from mipnet.solving.engine import open_problem
 from mipnet.solving.result_records import result_numbers, result_of
 
@@ -129,9 +131,10 @@ def weight_path(
     on_point
         Called with each point once it is known.
 
-    The program is written, and handed to the solver, once.  Inside `mipnet.keep_parts` each point is kept; the first solve after those that
-    were kept starts as the first one of a path does.  Ctrl-C ends the path at the best point so far of the weight being solved.  Raises
-    `TimeLimitReached` if the time ends before the program is written.
+    The program is written once.  Each solve has the cuts and starts from the point of the one before, in a new session of the solver.
+    Inside `mipnet.keep_parts` each point is kept with them, so that a path that goes on has the numbers of one without a break, unless a
+    limit by time ends a solve.  Ctrl-C ends the path at the best point so far of the weight being solved.  Raises `TimeLimitReached` if
+    the time ends before the program is written.
     """
     wrong = [weight for weight in weights if not (np.isfinite(weight) and weight >= 0)]
     if wrong or not len(weights):
@@ -146,29 +149,44 @@ def weight_path(
     with open_problem(posed, settings.backend, options=settings.options, time_limit=deadline) as opened:
         built = time.perf_counter() - began
 
-        def solve_at(weight: float, remaining: int) -> Scores:
+        def solve_at(weight: float, remaining: int, state: CarriedState) -> _CarriedScores:
+            opened.restart(state)
             opened.set_objective(objective(weight))
             rest = stop if deadline == NO_DEADLINE else replace(stop, time=min(stop.time, deadline.seconds / remaining))
-            return question.read(posed, opened.solve(time_limit=deadline, limits=rest, start=settings.start, on_event=on_event))
+            result = opened.solve(time_limit=deadline, limits=rest, start=settings.start, on_event=on_event)
+            return _CarriedScores(question.read(posed, result), opened.carried())
 
         def known_at(weight: float) -> Scores:
-            return kept.once(weight, partial(solve_at, weight, next(left)), _packed, partial(_read_back, posed.gates))
+            nonlocal state
+            point = kept.once(weight, partial(solve_at, weight, next(left), state), _packed, partial(_read_back, posed.gates))
+            state = point.state
+            return point.found
 
-        left = iter(range(len(weights), 0, -1))
+        left, state = iter(range(len(weights), 0, -1)), CarriedState()
         in_time = takewhile(lambda _: not deadline.passed, values)
         solved = solve_points(in_time, known_at, on_point)
     return WeightPath("weight", posed.gates, solved.points, built, solved.interrupted)
 
 
-def _packed(found: Scores) -> PackedPart | None:
+class _CarriedScores(NamedTuple):
+    """The scores at one weight, and what the solve at the next one starts from."""
+
+    found: Scores
+    state: CarriedState
+
+
+def _packed(point: _CarriedScores) -> PackedPart | None:
     """Return what is kept of a point; None if Ctrl-C ended its solve, or its time ended without a solution."""
-    late = found.scores is None and found.result.status is Status.TIME_LIMIT
-    return None if found.result.interrupted or late else PackedPart({"result": result_numbers(found.result)}, found.scores)
+    scores, result = point.found.scores, point.found.result
+    if result.interrupted or (scores is None and result.status is Status.TIME_LIMIT):
+        return None
+    return PackedPart({"result": result_numbers(result)}, array_dataset(point.state.arrays(), scores))
 
 
-def _read_back(gates: tuple[Gate, ...], record: Mapping[str, Any], scores: xr.Dataset | None) -> Scores:
+def _read_back(gates: tuple[Gate, ...], record: Mapping[str, Any], arrays: xr.Dataset | None) -> _CarriedScores:
     """Return the scores of a point that was kept; its result has the scores alone, and no full point."""
-    return Scores(gates, scores, result_of(record["result"], scores))
+    scores = dataset_beside(arrays)
+    return _CarriedScores(Scores(gates, scores, result_of(record["result"], scores)), CarriedState.of(dataset_arrays(arrays)))
 
 
 @suggest_keywords
