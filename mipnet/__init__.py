@@ -134,16 +134,17 @@ if TYPE_CHECKING:
     from mipnet.verification.robustness import Classes as Classes
     from mipnet.verification.robustness import robustness as robustness
     from mipnet.verification.robustness import robustness_property as robustness_property
+    from mipnet.verification.two_networks.agree_on_class import agree_on_class as agree_on_class
     from mipnet.verification.two_networks.agreement import Agreement as Agreement
     from mipnet.verification.two_networks.agreement import agree as agree
-    from mipnet.verification.two_networks.agreement import agree_on_class as agree_on_class
     from mipnet.verification.two_networks.compression import Compressed as Compressed
     from mipnet.verification.two_networks.compression import compress as compress
     from mipnet.verification.verdict import Verdict as Verdict
     from mipnet.verification.verify import verify as verify
 
 _HOME = {
-    "mipnet.backend.contract": "Backend Event Feature Limits Outcome Session Status backends get_backend",
+    "mipnet.backend.contract": "Backend Event Feature Limits Outcome Session Status",
+    "mipnet.backend.installed_backends": "backends get_backend",
     "mipnet.formulations.block": "Block",
     "mipnet.formulations.registry": "encoding linear_map",
     "mipnet.bounds.boxes": "Bounds load_bounds",
@@ -187,7 +188,8 @@ _HOME = {
     "mipnet.readers.vnnlib": "read_vnnlib",
     "mipnet.network.sets": "Ball Box L1 L2 LInf Samples",
     "mipnet.solving.engine": "OpenProblem Result open_problem solve",
-    "mipnet.verification.two_networks.agreement": "Agreement agree agree_on_class",
+    "mipnet.verification.two_networks.agreement": "Agreement agree",
+    "mipnet.verification.two_networks.agree_on_class": "agree_on_class",
     "mipnet.verification.two_networks.compression": "Compressed compress",
     "mipnet.verification.reach": "Reached reach",
     "mipnet.pruning.importance.objective": "Objective",

@@ -13,7 +13,8 @@ import torch
 
 import mipnet as mn
 from mipnet.errors.argument_kinds import is_number, is_whole, wrong_kind
-from mipnet.pruning.training import PruningSchedule, evaluate
+from mipnet.pruning.prune_while_training import PruningSchedule
+from mipnet.pruning.training import evaluate
 from tests.test_arguments import BOX, MODULE, NET, X, Y
 
 GATES = mn.find_gates(NET)

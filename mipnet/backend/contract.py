@@ -1,6 +1,6 @@
 """The contract of a backend: a `Backend` opens a `Session` on a `Program`, and the session solves it any number of times.
 
-A backend is a class in any installed package, announced by an entry point of the group ``mipnet.backends``; an instance may
+A backend is a class in any installed package, announced by an entry point (`mipnet.backend.installed_backends`); an instance may
 also be passed wherever a name is accepted.  `mipnet.testing.check_backend` tests a backend against this contract:
 
 * ``x`` is None if the solver has no feasible point, and never a point of zeros instead.
@@ -17,19 +17,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from types import TracebackType
 from typing import ClassVar, Literal
 
 from mipnet.arrays import Array, Columns
 from mipnet.backend.program import Program, Rows
-from mipnet.errors import BackendError, BackendMissing, InputError, meant, shown, suggest_keywords
+from mipnet.errors import BackendError, InputError, shown, suggest_keywords
 from mipnet.errors.argument_kinds import is_number
-
-ENTRY_POINT_GROUP = "mipnet.backends"
-"""The group of entry points that announce backends."""
 
 Options = Mapping[str, object]
 """The options of a solver, by the solver's own names."""
@@ -268,74 +263,3 @@ class Backend(ABC):
     def available(self) -> bool:
         """True if the solver's module can be found (it is not imported)."""
         return find_spec(self.module) is not None
-
-
-@dataclass(frozen=True)
-class FoundBackend:
-    """A backend that an entry point announces: loaded, or with the problem that prevents it."""
-
-    name: str
-    backend: Backend | None
-    problem: str = field(default="")
-
-
-@cache
-def _announced() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        if point.name in found and found[point.name].value != point.value:
-            raise BackendError(f"two packages announce a backend `{point.name}`: {found[point.name].value} and {point.value}; remove one")
-        found[point.name] = point
-    return dict(sorted(found.items()))
-
-
-def backends() -> list[FoundBackend]:
-    """Return every announced backend; a broken or missing one is listed with its problem."""
-    return [_load(name, point) for name, point in _announced().items()]
-
-
-def _load(name: str, point: EntryPoint) -> FoundBackend:
-    try:
-        backend = point.load()()
-    except Exception as error:  # a plug-in may raise anything; the others must still load
-        return FoundBackend(name, None, f"cannot be loaded: {type(error).__name__}: {error}")
-    return FoundBackend(name, backend, "" if backend.available else f"`{backend.module}` is not installed: {backend.install}")
-
-
-class BackendSettings:
-    """Base class of settings that some functions take in place of a backend; ``taken_by`` lists these functions."""
-
-    taken_by: ClassVar[str] = "some functions"
-
-    def __post_init__(self) -> None:
-        if (given := getattr(self, "backend", None)) is None or not isinstance(given, str | Backend):
-            raise _no_backend(given)
-
-    def refused(self, expected: str) -> InputError:
-        """Return the error of a function that does not take these settings but what is ``expected``."""
-        return InputError(f"`backend` is `{type(self).__name__}`, which is for {self.taken_by}; this function takes {expected}")
-
-
-def _no_backend(given: object) -> BackendMissing:
-    return BackendMissing(f"the backend is {shown(given)}; expected a name ({', '.join(_announced())}) or an instance of `Backend`")
-
-
-def _known_backends(given: str) -> str:
-    return f"known: {', '.join(_announced()) or 'none (is mipnet installed?)'}{meant(given, _announced())}"
-
-
-@suggest_keywords
-def get_backend(which: str | Backend) -> Backend:
-    """Return the backend with this name, or the instance itself; raises `BackendMissing` with the command that installs it."""
-    if isinstance(which, Backend):
-        return which
-    if isinstance(which, BackendSettings):
-        raise which.refused("the name of a backend, or an instance of `Backend`")
-    if not isinstance(which, str):
-        raise _no_backend(which)
-    if which not in _announced():
-        raise BackendMissing(f"no backend is called `{which}`; {_known_backends(which)}")
-    found = _load(which, _announced()[which])
-    if found.backend is None or found.problem:
-        raise BackendMissing(f"backend `{which}`: {found.problem}")
-    return found.backend

@@ -1,4 +1,4 @@
-"""Plain, repeatable training: of a network, of a masked network (pruned units stay 0), of a smaller network, and while pruning.
+"""Plain, repeatable training: of a network, of a masked network (pruned units stay 0), and of a smaller network.
 
 Cross-entropy of the logits (also of a module that ends in a softmax), no augmentation, the batches drawn with a seed.  The same call gives
 the same weights on the same machine and versions.
@@ -24,8 +24,7 @@ from mipnet.model.losses import check_labels
 from mipnet.network.gates import find_gates
 from mipnet.network.given_arrays import align_samples, numbers
 from mipnet.network.pass_cost import count_in_time
-from mipnet.pruning.smaller.masks import Threshold
-from mipnet.pruning.smaller.surgery import as_masks, prune
+from mipnet.pruning.smaller.surgery import as_masks
 from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
 from mipnet.readers.torch import from_torch
 from mipnet.readers.torch_copy import copied
@@ -113,7 +112,7 @@ def train(
     """
     how = settings.changed(epochs=epochs, lr=lr, seed=seed)
     deadline = Deadline.after(how.time_limit)
-    x, y = _data(module, images, labels)
+    x, y = training_data(module, images, labels)
     if masks is not None:
         put_masks(module, x[:1], masks)
     step = _optimizer(how, module)
@@ -159,7 +158,7 @@ def _optimizer(how: TrainingSettings, module: nn.Module) -> torch.optim.Optimize
     return (torch.optim.RMSprop if how.optimizer == "rmsprop" else torch.optim.Adam)(parameters, lr=how.lr)
 
 
-def _data(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
+def training_data(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
     """Return images in the module's number type, and labels, on its device."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
     given = images if isinstance(images, Tensor) else torch.as_tensor(numbers(images, "the array of images"))
@@ -227,7 +226,7 @@ def evaluate(
 
     Raises `TimeLimitReached` if they are not known after ``time_limit`` seconds, None for no limit.
     """
-    deadline, (x, y) = Deadline.after(time_limit), _data(module, images, labels)
+    deadline, (x, y) = Deadline.after(time_limit), training_data(module, images, labels)
     training, parts = module.training, list[Tensor]()
     module.eval()
     try:
@@ -258,63 +257,6 @@ def fine_tune(
     tuned = copied(module)
     train(tuned, images, labels, masks=masks, settings=settings.changed(epochs=epochs, lr=lr, seed=seed))
     return tuned
-
-
-@suggest_keywords
-@dataclass(frozen=True, eq=False)
-class PruningSchedule:
-    """When a module is pruned while it trains, and how far.
-
-    Parameters
-    ----------
-    every
-        Epochs between two prunings.
-    threshold
-        As for `mipnet.make_masks`; each pruning applies it to the module as it is then.
-    at_start
-        Whether to prune before the first epoch as well.
-    until
-        The last epoch after which to prune; the last but one if None.  ``at_start=True, until=0`` prunes at initialisation only.
-    """
-
-    every: int
-    threshold: Threshold = 0.1
-    at_start: bool = False
-    until: int | None = None
-
-    def epochs(self, total: int) -> list[int]:
-        """Return the epochs after which to prune, of a training of ``total`` epochs."""
-        last = total - 1 if self.until is None else self.until
-        return [*([0] if self.at_start else []), *range(self.every, min(last, total) + 1, self.every)]
-
-
-@suggest_keywords
-@align_samples
-def prune_while_training(
-    module: nn.Module,
-    score: Callable[[nn.Module], xr.Dataset],
-    images: ArrayLike | Tensor,
-    labels: ArrayLike | Tensor,
-    schedule: PruningSchedule,
-    *,
-    epochs: int | None = None,
-    seed: int | None = None,
-    settings: TrainingSettings = TRAINING_DEFAULTS,
-) -> nn.Module:
-    """Return a smaller, trained copy of a module: it is trained, scored by ``score(module)``, pruned, and trained on, by a schedule.
-
-    ``epochs`` and ``seed`` are in place of those of ``settings``, whose ``time_limit`` is that of the whole call; after it, the module is
-    pruned without training.  The optimizer starts anew after each pruning.
-    """
-    how = settings.changed(epochs=epochs, seed=seed)
-    how = replace(how, time_limit=Deadline.after(how.time_limit))
-    small, done, prunings = copied(module), 0, schedule.epochs(how.epochs)
-    for epoch in sorted({*prunings, how.epochs}):
-        train(small, images, labels, settings=how.changed(epochs=epoch - done, seed=how.seed + done))
-        done = epoch
-        if epoch in prunings:
-            small = prune(small, score(small), _data(small, images, labels)[0][:1].double(), threshold=schedule.threshold)
-    return small
 
 
 @suggest_keywords

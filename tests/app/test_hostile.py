@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import mipnet.app.cli.commands_without_task as commands
-import mipnet.solving.parallel
+import mipnet.solving.dask_client
 from mipnet.app.cli.main import main
 from mipnet.app.runs import reach as reach_run
 from mipnet.app.runs import solve as solve_run
@@ -95,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(mipnet.solving.parallel, "SCHEDULER_SECONDS_MAX", SCHEDULER_SECONDS)
+    monkeypatch.setattr(mipnet.solving.dask_client, "SCHEDULER_SECONDS_MAX", SCHEDULER_SECONDS)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from mipnet.backend import contract as module
+from mipnet.backend import contract
+from mipnet.backend import installed_backends as module
 from mipnet.errors import BackendError, BackendMissing
 
 HIGHS = EntryPoint("highs", "mipnet_highs:HiGHS", module.ENTRY_POINT_GROUP)
@@ -57,7 +58,7 @@ def test_broken_plugins_are_listed_with_their_problem(announce) -> None:
 
 def test_missing_solver_says_how_to_get_it(announce, monkeypatch: pytest.MonkeyPatch) -> None:
     announce(HIGHS)
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(contract, "find_spec", lambda name: None)
     assert module.backends()[0].problem == "`highspy` is not installed: pip install highspy"
     with pytest.raises(BackendMissing, match="pip install highspy"):
         module.get_backend("highs")

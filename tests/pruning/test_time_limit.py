@@ -21,6 +21,7 @@ from mipnet.pruning.importance.by_layer import by_layer
 from mipnet.pruning.importance.frozen_network import freeze
 from mipnet.pruning.importance.weight_path import weight_path
 from mipnet.pruning.labelled_images import LabelledImages
+from mipnet.pruning.prune_while_training import PruningSchedule, prune_while_training
 from mipnet.pruning.rivals.lucky_subnetworks import lucky
 from mipnet.pruning.rivals.parsimonious import ParsimoniousSettings, learn
 from mipnet.pruning.rivals.registry import get_rival
@@ -28,7 +29,7 @@ from mipnet.pruning.rivals.score_arrays import scored_until
 from mipnet.pruning.smaller.masks import accuracy
 from mipnet.pruning.stepwise.curvature import Curvature
 from mipnet.pruning.stepwise.step_program import StepProgram
-from mipnet.pruning.training import PruningSchedule, evaluate, prune_while_training
+from mipnet.pruning.training import evaluate
 from mipnet.readers.data import Dataset
 from tests.clock import TickingClock
 from tests.nets import dense

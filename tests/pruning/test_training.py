@@ -16,10 +16,11 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import DataError, InputError, NetworkError
 from mipnet.network.gates import mask_actions
+from mipnet.pruning.prune_while_training import PruningSchedule, prune_while_training
 from mipnet.pruning.rivals import lucky_subnetworks
 from mipnet.pruning.rivals.lucky_subnetworks import lucky
 from mipnet.pruning.smaller.surgery import cut
-from mipnet.pruning.training import PruningSchedule, TrainingSettings, evaluate, fine_tune, prune_while_training, retrain, train
+from mipnet.pruning.training import TrainingSettings, evaluate, fine_tune, retrain, train
 from mipnet.readers.data import Dataset
 from tests.pruning.modules import read
 

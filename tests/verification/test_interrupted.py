@@ -19,7 +19,7 @@ from mipnet.bounds import propagation
 from mipnet.limits.deadline import NO_DEADLINE
 from mipnet.solving import tightening
 from mipnet.verification import distortion_search, margin
-from mipnet.verification.two_networks import agreement, compression
+from mipnet.verification.two_networks import agree_on_class, agreement, compression
 from tests.interrupts import CtrlCAtTheEnd
 from tests.nets import dense
 
@@ -47,7 +47,7 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch, place: object, name: str) -> N
     monkeypatch.setattr(place, name, interrupted)
 
 
-@pytest.mark.parametrize("stage", ["_bounds_of_both", "_joint_difference"])
+@pytest.mark.parametrize("stage", ["bounds_of_both", "_joint_difference"])
 def test_agree(monkeypatch, stage):
     one, other = network(0), network(1)
     whole = mn.agree(one, other, BOX)
@@ -58,11 +58,11 @@ def test_agree(monkeypatch, stage):
     assert whole.bound <= found.bound < math.inf
 
 
-@pytest.mark.parametrize("stage", ["_bounds_of_both", pytest.param("join_networks", marks=pytest.mark.sweep), "class_clauses"])
+@pytest.mark.parametrize("stage", ["bounds_of_both", pytest.param("join_networks", marks=pytest.mark.sweep), "class_clauses"])
 def test_agree_on_class(monkeypatch, stage):
     """What the bounds leave is said; where they leave one class, the same in both networks, the proof is kept."""
     one, other = network(0), network(1)
-    interrupt_in(monkeypatch, agreement, stage)
+    interrupt_in(monkeypatch, agree_on_class, stage)
     found = mn.agree_on_class(one, other, BOX)
     assert (found.agree, found.interrupted, found.method) == (None, True, None)
     left = next(text for text in found.warnings if "can only name a class of" in text)

@@ -16,7 +16,8 @@ from mipnet.app.runs.listener import RunListener
 from mipnet.app.runs.result import TaskResult, task_record
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.result_warnings import carries_warnings
-from mipnet.verification.two_networks.agreement import agree, agree_on_class
+from mipnet.verification.two_networks.agree_on_class import agree_on_class
+from mipnet.verification.two_networks.agreement import agree
 
 
 @carries_warnings

@@ -24,7 +24,8 @@ from mipnet.network.graph import Layer, Network, free_name
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Box, LInf
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.verification.two_networks.agreement import Agreement, agree_on_class
+from mipnet.verification.two_networks.agree_on_class import agree_on_class
+from mipnet.verification.two_networks.agreement import Agreement
 
 
 @dataclass(frozen=True)
