@@ -65,7 +65,7 @@ def read_inputs(model: linopy.Model, network: Network, given: Any, feature_dim: 
         source = source.taken(dim, order)
     outer = tuple(dim for dim in source.sizes if dim not in dims)
     labels = {dim: source.labels_of(dim) for dim in dims}
-    frame = _frame(source, outer)
+    frame = _frame([source], dims)
     if not dims:  # of a network of one input
         axes = FeatureAxes((f"{INPUT_NODE}_unit",), {}, names or (source.what.strip("`"),))
         return _combined([source], source.places.transpose(*outer).values[..., None], frame, network, axes)
@@ -79,12 +79,6 @@ def _feature_names(network: Network, labels: Mapping[str, pd.Index | None]) -> t
         return network.input_names
     each = [range(n) if index is None else index for n, index in zip(network.input_shape, labels.values(), strict=True)]
     return tuple(", ".join(map(str, at)) for at in np.stack(np.meshgrid(*map(np.asarray, each), indexing="ij"), -1).reshape(-1, len(each)))
-
-
-def _frame(source: InputSource, outer: tuple[str, ...]) -> xr.DataArray:
-    """Return an array over the dimensions of the samples with their coordinates."""
-    lacking = [dim for dim in source.places.dims if dim not in outer]
-    return source.places.isel(dict.fromkeys(lacking, 0), drop=True).transpose(*outer)
 
 
 def _of_features(model: linopy.Model, network: Network, given: Any, feature_dim: FeatureDim) -> Inputs:
@@ -103,7 +97,7 @@ def _of_features(model: linopy.Model, network: Network, given: Any, feature_dim:
     found = [given[own[i]] if own is not None else given[i] for i in order]
     sources = [read_source(model, each, f"input `{key}`") for key, each in zip(keys, found, strict=True)]
     sources = _on_levels(sources)
-    frame = _common_frame(sources)
+    frame = _frame(sources)
     starts = np.cumsum([0, *(source.value.constant.size for source in sources)])
     placed = [_placed(source, frame) for source in sources]
     index = np.stack([np.where(each >= 0, each + start, -1) for each, start in zip(placed, starts, strict=False)], axis=-1)
@@ -148,10 +142,15 @@ def _moved(source: InputSource, dim: str, target: str, positions: Any, holder: x
     return InputSource(moved, source.value, source.absent, source.known, source.what)
 
 
-def _common_frame(sources: list[InputSource]) -> xr.DataArray:
-    """Return an array over all dimensions of the sources, with the labels of the variables, or of the numbers where only they have one."""
+def _frame(sources: list[InputSource], feature_dims: Sequence[str] = ()) -> xr.DataArray:
+    """Return an array over the dimensions of the samples.
+
+    It has the coordinates of the only source; or of several, the labels of the variables, or of the numbers where only they have one.
+    """
+    dims = [dim for dim in dict.fromkeys(dim for source in sources for dim in source.sizes) if dim not in feature_dims]
+    if len(sources) == 1:
+        return sources[0].places.isel(dict.fromkeys(feature_dims, 0), drop=True).transpose(*dims)
     deciding = [source for source in sources if not source.known] + [source for source in sources if source.known]
-    dims = list(dict.fromkeys(dim for source in sources for dim in source.sizes))
     indexes = {dim: _common_labels([source for source in deciding if dim in source.sizes], dim) for dim in dims}
     sizes = {dim: next(source.sizes[dim] for source in deciding if dim in source.sizes) for dim in dims}
     shape = [sizes[dim] if index is None else len(index) for dim, index in indexes.items()]

@@ -1,10 +1,11 @@
-"""What the commands share: options, overrides from options, and how a result is printed and saved."""
+"""What the commands share: options, overrides from options, and how a task is run and its result printed and saved."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from inspect import getattr_static
 from pathlib import Path
@@ -19,6 +20,7 @@ from mipnet.errors import InputError
 if TYPE_CHECKING:
     from mipnet.app.files.base import SpecFile
     from mipnet.app.files.yaml_source import Override
+    from mipnet.app.runs.listener import RunListener
     from mipnet.app.runs.result import RunResult
 
 LoadedFile = TypeVar("LoadedFile", bound="SpecFile")
@@ -88,6 +90,36 @@ def load_file(kind: type[LoadedFile], path: str | Path, overrides: Sequence[Over
     load_libraries(file.texts)
     import_module("mipnet.app.screen.report")
     return file
+
+
+def run_task(
+    task: Task,
+    file: SpecFile,
+    printing: Printing,
+    progress: Callable[[], AbstractContextManager[RunListener]],
+    *,
+    resume: bool,
+    keeps_parts: bool,
+) -> int:
+    """Run a task with its progress, finish the result, and return the exit status.
+
+    Ctrl-C before there is a result says what a task that ``keeps_parts`` keeps.
+    """
+    from mipnet.app.runs.folder import own_output
+    from mipnet.app.runs.listener import RunListener
+    from mipnet.app.runs.resume import interrupted_text
+
+    run, more = task.run_function(), {"resume": resume} if task.resumes else {}
+    with own_output(file):
+        try:
+            with nullcontext(RunListener()) if printing.quiet else progress() as listener:
+                result = run(file, listener, **more)
+        except KeyboardInterrupt:
+            if not keeps_parts:
+                raise
+            print(f"error: {interrupted_text(file)}", file=sys.stderr)
+            return 130
+        return finish(task, result, printing)
 
 
 def finish(task: Task, result: RunResult, printing: Printing) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +17,9 @@ from mipnet.app.cli.options import (
     Set,
     Solver,
     TimeLimitOption,
-    finish,
     load_file,
     option_overrides,
+    run_task,
 )
 from mipnet.app.tasks import TASKS_BY_NAME
 
@@ -50,8 +50,6 @@ def solve(
 ) -> int:
     """Run `mipnet solve`; the help is that of the task."""
     from mipnet.app.files.yaml_source import parse_path
-    from mipnet.app.runs.folder import own_output
-    from mipnet.app.runs.resume import interrupted_text
     from mipnet.app.runs.solve import has_parts
 
     task = TASKS_BY_NAME["importance"]
@@ -66,18 +64,7 @@ def solve(
         }
     )
     spec = load_file(task.file_class(), file, [*(set_ or []), *options, *([] if path is None else [parse_path(path)])])
-    run = task.run_function()
-    with own_output(spec):
-        try:
-            if quiet:
-                result = run(spec, resume=resume)
-            else:
-                with _progress(spec) as progress:
-                    result = run(spec, progress, resume=resume)
-        except KeyboardInterrupt:
-            print(f"error: {interrupted_text(spec) if has_parts(spec) else 'interrupted'}", file=sys.stderr)
-            return 130
-        return finish(task, result, Printing(as_json, quiet))
+    return run_task(task, spec, Printing(as_json, quiet), partial(_progress, spec), resume=resume, keeps_parts=has_parts(spec))
 
 
 def _progress(file: SolveFile) -> LiveProgress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +19,9 @@ from mipnet.app.cli.options import (
     Set,
     Solver,
     TimeLimitOption,
-    finish,
     load_file,
     option_overrides,
+    run_task,
 )
 from mipnet.app.tasks import Task, find_task
 
@@ -58,9 +57,6 @@ def task_command(task: Task) -> Callable[..., int]:
         as_json: Json = False,
         quiet: Quiet = False,
     ) -> int:
-        from mipnet.app.runs.folder import own_output
-        from mipnet.app.runs.listener import RunListener
-        from mipnet.app.runs.resume import interrupted_text
         from mipnet.app.screen.progress import LineProgress
         from mipnet.app.screen.tables import make_console
 
@@ -68,20 +64,10 @@ def task_command(task: Task) -> Callable[..., int]:
             {"solve.time_limit": time_limit, "solve.memory_limit": memory_limit, "solve.backend": backend, "output": output}
         )
         spec = load_file(task.file_class(), file, [*(set_ or []), *options])
-        run = task.run_function()
-        more = {"resume": resume} if task.resumes else {}
-        with own_output(spec):
-            try:
-                if quiet:
-                    result = run(spec, RunListener(), **more)
-                else:
-                    with LineProgress(make_console(stderr=True), f"{task.command} {file}") as progress:
-                        result = run(spec, progress, **more)
-            except KeyboardInterrupt:
-                if not task.resumes:
-                    raise
-                print(f"error: {interrupted_text(spec)}", file=sys.stderr)
-                return 130
-            return finish(task, result, Printing(as_json, quiet))
+
+        def progress() -> LineProgress:
+            return LineProgress(make_console(stderr=True), f"{task.command} {file}")
+
+        return run_task(task, spec, Printing(as_json, quiet), progress, resume=resume, keeps_parts=task.resumes)
 
     return command
