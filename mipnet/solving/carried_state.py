@@ -24,7 +24,7 @@ class CarriedState:
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return the state as named arrays."""
-        found = {} if self.point is None else {"point": self.point}
+        found: dict[str, np.ndarray[Any, Any]] = {} if self.point is None else {"point": self.point}
         if self.rows is not None:
             matrix = self.rows.matrix
             found |= {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "shape": np.array(matrix.shape)}

@@ -17,7 +17,7 @@ import pytest
 from mipnet.errors import DataError, InputError, SolverFailure
 from mipnet.limits.free_memory import used_memory
 from mipnet.limits.memory import current_limit, memory_limit
-from mipnet.solving import parallel
+from mipnet.solving import dask_client
 from mipnet.solving.parallel import Workers, run_all
 from tests.programs import die, fail, square
 from tests.sweep import marked
@@ -99,7 +99,7 @@ def test_a_program_that_kills_every_process_fails() -> None:
 def test_wrong_workers_and_schedulers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="`workers` is -1"):
         run_all({}, workers=-1)
-    monkeypatch.setattr(parallel, "SCHEDULER_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(dask_client, "SCHEDULER_SECONDS_MAX", 0.2)
     for address in ("nonsense://x", "tcp://127.0.0.1:9"):
         with pytest.raises(InputError, match=f"`{address}` cannot be used"):
             run_all({"p": die}, workers=Workers(scheduler=address))

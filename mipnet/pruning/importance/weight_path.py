@@ -147,7 +147,7 @@ def weight_path(
     on = {"question": question, "weights": values, "settings": settings, "limits": stop, "time_limit": seconds}
     kept = kept_parts("weight_path", on)
     with open_problem(posed, settings.backend, options=settings.options, time_limit=deadline) as opened:
-        built = time.perf_counter() - began
+        built, state = time.perf_counter() - began, CarriedState()
 
         def solve_at(weight: float, remaining: int, state: CarriedState) -> _CarriedScores:
             opened.restart(state)
@@ -162,7 +162,7 @@ def weight_path(
             state = point.state
             return point.found
 
-        left, state = iter(range(len(weights), 0, -1)), CarriedState()
+        left = iter(range(len(weights), 0, -1))
         in_time = takewhile(lambda _: not deadline.passed, values)
         solved = solve_points(in_time, known_at, on_point)
     return WeightPath("weight", posed.gates, solved.points, built, solved.interrupted)

@@ -56,16 +56,38 @@ def test_a_larger_weight_prunes_less_and_costs_less_loss():
         np.testing.assert_array_equal(path.scores[name].isel(weight=2), values)
 
 
+class CountingRows(Counting):
+    """HiGHS that notes how many rows each program has when it is opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def open(self, program, options=None):
+        self.rows.append(len(program.rows))
+        return super().open(program, options)
+
+
 def test_a_small_linear_program_forgets_the_cuts_that_no_longer_bind():
-    backend = Counting()
+    backend = CountingRows()
     task = question(relu_mlp, 0, formulation={"relu": "frozen"})
     heard = []
     path = weight_path(task, spaced_weights(20, 0.5, 5), backend=backend, mip_gap=1e-6, on_point=heard.append)
     assert heard == list(path.points)
-    assert 1 < backend.opened <= 5
-    full = weight_path(changed(task, formulation=None, epsilon=0.0), (1.0, 2.0), backend=(once := Counting()))
-    assert once.opened == 1
-    assert len(full.points) == 2
+    assert backend.opened == 5
+    size, trimmed = path.points[0].found.result.size, 0
+    held = size["rows"]
+    for point, opened_with in zip(path.points, backend.rows[1:], strict=False):
+        held += point.found.result.cuts
+        if opened_with < held:
+            assert held - size["rows"] > size["rows"] + size["columns"]
+            held, trimmed = opened_with, trimmed + 1
+        assert opened_with == held
+    assert trimmed
+    full = weight_path(changed(task, formulation=None, epsilon=0.0), (1.0, 2.0), backend=(both := CountingRows()))
+    first = full.points[0].found.result
+    assert both.rows[1] == first.size["rows"] + first.cuts > first.size["rows"]
+    assert len(full.points) == both.opened == 2
 
 
 def test_ctrl_c_in_a_solve_keeps_its_best_point():
