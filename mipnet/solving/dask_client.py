@@ -15,7 +15,7 @@ from mipnet.solving.scheduler_check import SCHEDULER_EXPECTED, check_scheduler
 if TYPE_CHECKING:
     from distributed import Client
 
-ValueT = TypeVar("ValueT")
+EnteredT = TypeVar("EnteredT")
 
 PROCESS_DEATHS_MAX = 3
 """A program is run again after this number of its processes have died; if the next one dies too, the program fails."""
@@ -25,12 +25,12 @@ SCHEDULER_SECONDS_MAX = 10
 
 
 @contextmanager
-def entered(context: AbstractContextManager[ValueT]) -> Iterator[ValueT]:
+def entered(context: AbstractContextManager[EnteredT]) -> Iterator[EnteredT]:
     """Enter a context in another thread; Ctrl-C meanwhile is raised at once, and that thread leaves the context again.
 
     A cluster that is cut short in the middle of its start cannot be closed.
     """
-    found, failed, done, lock, left = list[ValueT](), list[BaseException](), threading.Event(), threading.Lock(), threading.Event()
+    found, failed, done, lock, left = list[EnteredT](), list[BaseException](), threading.Event(), threading.Lock(), threading.Event()
 
     def enter() -> None:
         try:
