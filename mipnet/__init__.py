@@ -115,11 +115,11 @@ if TYPE_CHECKING:
     from mipnet.readers.onnx_file import from_onnx as from_onnx
     from mipnet.readers.torch import from_torch as from_torch
     from mipnet.readers.vnnlib import read_vnnlib as read_vnnlib
-    from mipnet.solving.engine import OpenProblem as OpenProblem
     from mipnet.solving.engine import Result as Result
-    from mipnet.solving.engine import open_problem as open_problem
     from mipnet.solving.engine import solve as solve
     from mipnet.solving.mip_settings import MipSettings as MipSettings
+    from mipnet.solving.open_problem import OpenProblem as OpenProblem
+    from mipnet.solving.open_problem import open_problem as open_problem
     from mipnet.solving.tightening import TighteningRun as TighteningRun
     from mipnet.solving.tightening import tighten as tighten
     from mipnet.verification.distortion import Distortion as Distortion
@@ -187,7 +187,9 @@ _HOME = {
     "mipnet.readers.torch": "from_torch",
     "mipnet.readers.vnnlib": "read_vnnlib",
     "mipnet.network.sets": "Ball Box L1 L2 LInf Samples",
-    "mipnet.solving.engine": "OpenProblem Result open_problem solve",
+    "mipnet.solving.engine": "solve",
+    "mipnet.solving.open_problem": "OpenProblem open_problem",
+    "mipnet.solving.result": "Result",
     "mipnet.verification.two_networks.agreement": "Agreement agree",
     "mipnet.verification.two_networks.agree_on_class": "agree_on_class",
     "mipnet.verification.two_networks.compression": "Compressed compress",

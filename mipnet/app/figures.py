@@ -14,7 +14,7 @@ import numpy as np
 
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import InputError
-from mipnet.pruning.rivals.comparison import ComparisonRow, ComparisonTable
+from mipnet.pruning.rivals.comparison_table import ComparisonRow, ComparisonTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

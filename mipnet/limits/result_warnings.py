@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from mipnet.errors import ContradictedProof, MemoryLimitReached, SolverFailure, TimeLimitReached, TooFineForFloat64
+from mipnet.limits.memory import fits, shown_bytes
 
 FunctionWithResult = TypeVar("FunctionWithResult", bound=Callable[..., Any])
 
@@ -53,6 +54,14 @@ def carries_warnings(function: FunctionWithResult) -> FunctionWithResult:
         return replace(found, warnings=tuple(dict.fromkeys((*(found.warnings or ()), *added))))
 
     return call  # type: ignore[return-value]
+
+
+def fits_or_warns(size: float, stopped: str, waiting: str) -> bool:
+    """Return True if so many bytes fit into memory; else add a warning that the work is ``stopped``, and what is ``waiting``."""
+    if fits(size):
+        return True
+    add_warning(f"{stopped}: {waiting}, which take {shown_bytes(size)} once more when they are stored")
+    return False
 
 
 @contextmanager

@@ -187,6 +187,15 @@ def _few(labels: Any) -> str:
     return f"{', '.join(shown)}{', ...' if len(labels) > 4 else ''}"
 
 
+def align_images_and_labels(holder: Any) -> None:
+    """Check the ``images`` and ``labels`` of a frozen dataclass, and store them aligned by `samples_by_label`."""
+    images, labels = samples_by_label(holder.images, holder.labels)
+    numbers(images, "the array of images")
+    numbers(labels, "the array of labels")
+    object.__setattr__(holder, "images", images)
+    object.__setattr__(holder, "labels", labels)
+
+
 def samples_by_label(images: Any, labels: Any) -> tuple[Any, Any]:
     """Return images and their classes as they are, or as arrays aligned by the labels of their samples if one of them has such labels.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 
 from mipnet.errors import suggest_keywords
-from mipnet.network.given_arrays import numbers, samples_by_label
+from mipnet.network.given_arrays import align_images_and_labels
 
 
 @suggest_keywords
@@ -23,8 +23,4 @@ class LabelledImages:
     labels: ArrayLike
 
     def __post_init__(self) -> None:
-        images, labels = samples_by_label(self.images, self.labels)
-        numbers(images, "the array of images")
-        numbers(labels, "the array of labels")
-        object.__setattr__(self, "images", images)
-        object.__setattr__(self, "labels", labels)
+        align_images_and_labels(self)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import xarray as xr
 
@@ -112,6 +113,13 @@ def unsolved_result(backend: Backend, seconds: float, message: str, *, maximise:
         verified=False,
         message=message,
     )
+
+
+def summed_work(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the work of several results, summed by field, and their largest error."""
+    errors = [r.max_error for r in results if r.max_error is not None]
+    work = {name: sum(getattr(r, name) for r in results) for name in ("runtime", "nodes", "iterations", "rounds", "cuts")}
+    return work | {"max_error": max(errors, default=None)}
 
 
 def check_outcome(run: CutRounds, outcome: Outcome) -> None:

@@ -21,7 +21,7 @@ from mipnet.model.encode import encode
 from mipnet.model.to_program import from_model
 from mipnet.network.graph import INPUT_NODE, Layer, Network, size
 from mipnet.network.sets import Box
-from mipnet.solving.engine import open_problem
+from mipnet.solving.open_problem import open_problem
 from mipnet.testing.assertions import expect
 
 LayerCheck = tuple[str, Callable[[], None]]

@@ -31,8 +31,8 @@ from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
 from mipnet.solving.element_bounds import proof_limits, tolerance_margin
-from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.open_problem import OpenProblem, open_problem
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_objectives import clause_objectives
 from mipnet.verification.counterexamples import CounterexampleSearch

@@ -16,8 +16,8 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encode import encode
 from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, proof_limits, tolerance_margin
-from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.open_problem import OpenProblem, open_problem
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_objectives import clause_objectives
 from mipnet.verification.self_check import check_points, check_program

@@ -18,8 +18,9 @@ from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import SolverFailure, TimeLimitReached, suggest_keywords
 from mipnet.formulations.distance import Norm
+from mipnet.limits.array_dataset import array_dataset, dataset_arrays
 from mipnet.limits.deadline import Deadline
-from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays
+from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts
 from mipnet.limits.result_warnings import add_warning, kept_if_solver_fails, left_out_if_too_large
 from mipnet.model.encode import encode
 from mipnet.model.encoding import Encoding
@@ -28,8 +29,9 @@ from mipnet.network.graph import Network
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
-from mipnet.solving.engine import Start, open_problem
+from mipnet.solving.engine import Start
 from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.open_problem import open_problem
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import PROGRAM_CHECK_PASSES, TANGENT_VALUE_RANGE
 from mipnet.verification.counterexamples import CounterexampleSearch

@@ -21,8 +21,7 @@ from mipnet.bounds.interval import Interval
 from mipnet.bounds.propagation import BoundsQuestion, sweep
 from mipnet.errors import TimeLimitReached
 from mipnet.limits.deadline import Deadline
-from mipnet.limits.memory import fits, shown_bytes
-from mipnet.limits.result_warnings import add_warning
+from mipnet.limits.result_warnings import fits_or_warns
 from mipnet.network.graph import Node
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Ball, Box
@@ -74,12 +73,8 @@ class SubBoxes:
 
     def fit_beside(self, other: SubBoxes) -> bool:
         """Return True if both may be copied into one; if not, that is added as a warning (`mipnet.limits.result_warnings`)."""
-        together = self.bytes + other.bytes
-        if fits(together):
-            return True
         waiting = f"{len(self) + len(other):,} parts of the input set wait to be halved"
-        add_warning(f"the input set was not halved further: {waiting}, which take {shown_bytes(together)} once more when they are stored")
-        return False
+        return fits_or_warns(self.bytes + other.bytes, "the input set was not halved further", waiting)
 
     def __getitem__(self, which: Tensor | slice) -> SubBoxes:
         """Return the boxes with these numbers."""

@@ -24,8 +24,7 @@ from mipnet.bounds.projected_adam import AdamVariable, ProjectedAdam
 from mipnet.formulations.registry import is_affine
 from mipnet.layers.activations import ReLU
 from mipnet.limits.deadline import Deadline
-from mipnet.limits.memory import fits, shown_bytes
-from mipnet.limits.result_warnings import add_warning
+from mipnet.limits.result_warnings import fits_or_warns
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.verification.clause_network import Excess
@@ -67,13 +66,7 @@ class Branches:
     def fit_beside(self, other: Branches) -> bool:
         """Return True if both may be copied into one; if not, that is added as a warning (`mipnet.limits.result_warnings`)."""
         together = sum(getattr(each, part.name).nbytes for each in (self, other) for part in fields(self))
-        if fits(together):
-            return True
-        waiting = f"{len(self) + len(other):,} branches wait"
-        add_warning(
-            f"no further signs of ReLUs were branched on: {waiting}, which take {shown_bytes(together)} once more when they are stored"
-        )
-        return False
+        return fits_or_warns(together, "no further signs of ReLUs were branched on", f"{len(self) + len(other):,} branches wait")
 
     def __getitem__(self, which: Tensor | slice) -> Branches:
         """Return the branches with these numbers."""

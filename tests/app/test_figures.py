@@ -14,7 +14,7 @@ import mipnet as mn
 from mipnet.app import figures as plots
 from mipnet.app.figures import LINE_COLOURS, bounds_chart, curve, save_curve
 from mipnet.errors import InputError
-from mipnet.pruning.rivals.comparison import ComparisonRow, ComparisonTable
+from mipnet.pruning.rivals.comparison_table import ComparisonRow, ComparisonTable
 from tests.nets import make, mlp
 
 RIVALS = [f"rival{k}" for k in range(15)]

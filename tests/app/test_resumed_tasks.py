@@ -24,7 +24,7 @@ from mipnet.app.runs.resume import interrupted_text
 from mipnet.arrays import Array
 from mipnet.limits.kept_parts import KeptParts
 from mipnet.pruning.rivals import comparison
-from mipnet.solving.engine import OpenProblem
+from mipnet.solving.open_problem import OpenProblem
 from mipnet.verification import distortion_search
 from mipnet.verification.two_networks import compression
 from mipnet.version import __version__

@@ -20,18 +20,9 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import InputError, OutputInUse
+from mipnet.limits.array_dataset import array_dataset, dataset_arrays
 from mipnet.limits.digests import digest
-from mipnet.limits.kept_parts import (
-    NOTHING_KEPT,
-    KeptParts,
-    PackedPart,
-    PartsStore,
-    array_dataset,
-    dataset_arrays,
-    keep_parts,
-    kept_parts,
-    remove_parts,
-)
+from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, PackedPart, PartsStore, keep_parts, kept_parts, remove_parts
 from mipnet.limits.result_warnings import add_warning, collected_warnings
 
 RECORD = {"value": 1.5, "far": math.inf, "count": np.int64(3), "row": np.arange(2), 7: "seven"}

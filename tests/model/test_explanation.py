@@ -15,7 +15,7 @@ from mipnet.errors import UnboundedError
 from mipnet.formulations.block import Phases
 from mipnet.model.explanation import Size
 from mipnet.model.to_program import from_model
-from mipnet.solving.engine import open_problem
+from mipnet.solving.open_problem import open_problem
 from tests.nets import conv, dense, norm
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import mipnet as mn
 from mipnet.arrays import Array
 from mipnet.limits.deadline import Deadline
 from mipnet.solving.completed_starts import CompletedStarts
-from mipnet.solving.engine import OpenProblem, open_problem
+from mipnet.solving.open_problem import OpenProblem, open_problem
 from mipnet.solving.problem import if_feasible
 
 BACKENDS = ("highs", "scip")

@@ -15,8 +15,7 @@ from mipnet.app.runs.inputs import read_network
 from mipnet.pruning.importance.by_class import by_class
 from mipnet.pruning.importance.decoupled_parts import PartLabel, SolvedPart
 from mipnet.pruning.importance.weight_path import weight_path
-from mipnet.solving import engine, interruptible_session
-from mipnet.solving.engine import open_problem
+from mipnet.solving import interruptible_session, open_problem
 from tests.interrupts import SECONDS_MAX, CtrlCAtTheEnd, Stubborn
 from tests.nets import mlp
 from tests.pruning.importance.test_frozen_network import question, relu_mlp
@@ -75,7 +74,7 @@ def test_a_solver_that_does_not_react_is_left(monkeypatch):
     """What its events said is returned; it closes its session when it ends, and the next solve opens another one."""
     monkeypatch.setattr(interruptible_session, "REACTION_SECONDS_MAX", 0.05)
     backend, plain = Stubborn(), mn.solve(posed())
-    with open_problem(posed(), backend) as opened:
+    with mn.open_problem(posed(), backend) as opened:
         left = opened.solve()
         assert (left.status, left.interrupted, left.verified) == (mn.Status.INTERRUPTED, True, True)
         assert left.message == "the solver did not react to Ctrl-C"
@@ -90,7 +89,7 @@ def test_a_solver_that_does_not_react_is_left(monkeypatch):
 
 
 def test_an_interrupt_during_the_replay_keeps_the_result(monkeypatch):
-    plain, calls, check = mn.solve(posed()), list[int](), engine.check_outcome
+    plain, calls, check = mn.solve(posed()), list[int](), open_problem.check_outcome
 
     def interrupted(*given):
         calls.append(1)
@@ -98,7 +97,7 @@ def test_an_interrupt_during_the_replay_keeps_the_result(monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         check(*given)
 
-    monkeypatch.setattr(engine, "check_outcome", interrupted)
+    monkeypatch.setattr(open_problem, "check_outcome", interrupted)
     found = mn.solve(posed())
     assert (found.status, found.interrupted, found.verified, len(calls)) == (mn.Status.OPTIMAL, True, True, 2)
     assert found.objective == plain.objective
@@ -107,7 +106,7 @@ def test_an_interrupt_during_the_replay_keeps_the_result(monkeypatch):
 @pytest.mark.parametrize(("nonzeros_min", "prepared"), [(0, True), (10**6, False)])
 def test_a_large_problem_prepares_its_replay_before_the_solve(monkeypatch, nonzeros_min, prepared):
     """So that a result comes soon after Ctrl-C."""
-    monkeypatch.setattr(engine, "PREPARED_NONZEROS_MIN", nonzeros_min)
+    monkeypatch.setattr(open_problem, "PREPARED_NONZEROS_MIN", nonzeros_min)
     encoding, found = posed(), []
     with mn.open_problem(encoding, "highs") as opened:
         opened.solve(on_event=lambda event: found.append("node_sizes" in vars(encoding)))

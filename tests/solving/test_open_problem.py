@@ -12,7 +12,7 @@ import mipnet as mn
 from mipnet.backend import Feature
 from mipnet.errors import InputError, OptionError, UnsupportedError
 from mipnet.model.losses import Loss, add_loss
-from mipnet.solving.engine import open_problem
+from mipnet.solving.open_problem import open_problem
 from tests.interrupts import CtrlC
 from tests.nets import dense, make, mlp
 from tests.pruning.importance.questions import changed

@@ -14,7 +14,7 @@ import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.solving import interruptible_session, program_sessions
-from mipnet.solving.engine import open_problem
+from mipnet.solving.open_problem import open_problem
 from mipnet.solving.parallel import run_all
 from tests.bounds.search import activations, everything, first_outside
 from tests.clock import TickingClock

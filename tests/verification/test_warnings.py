@@ -13,10 +13,11 @@ import pytest
 import mipnet as mn
 from mipnet.bounds import crown
 from mipnet.errors import MemoryLimitReached
+from mipnet.limits import result_warnings
 from mipnet.limits.deadline import NO_DEADLINE
 from mipnet.limits.result_warnings import add_warning, carries_warnings, collected_warnings, left_out_if_too_large
 from mipnet.network.properties import Clause
-from mipnet.verification import input_splitting, sign_branching, stages
+from mipnet.verification import sign_branching, stages
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.input_splitting import InputSplitting, lower_bound_by_splitting
 from mipnet.verification.sign_branching import SignBranching
@@ -118,7 +119,7 @@ def excess_of(network: mn.Network, value: float) -> Excess:
 def test_boxes_that_wait_are_not_stored_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search stops at the limit, and its bound is that of all boxes that wait."""
     network, box = small(np.random.default_rng(0), 8, 40), cube(8, 3.0)
-    monkeypatch.setattr(input_splitting, "fits", lambda size: size < 1e6)
+    monkeypatch.setattr(result_warnings, "fits", lambda size: size < 1e6)
     splitting = InputSplitting(excess_of(network, -1e6), box, lambda x: None, NO_DEADLINE)
     with collected_warnings() as first:
         bound, boxes = lower_bound_by_splitting(excess_of(network, 0.0), box, lambda: np.inf, lambda x: None, NO_DEADLINE)
@@ -133,7 +134,7 @@ def test_boxes_that_wait_are_not_stored_beyond_the_limit(monkeypatch: pytest.Mon
 
 def test_branches_that_wait_are_not_stored_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     network, box = small(np.random.default_rng(0), 12, 60), cube(12)
-    monkeypatch.setattr(sign_branching, "fits", lambda size: size < 2e5)
+    monkeypatch.setattr(result_warnings, "fits", lambda size: size < 2e5)
     excess = excess_of(network, -1e6)  # no branch is refuted
     with collected_warnings() as said:
         branching = SignBranching(excess, mn.propagate(excess.network, box), 0, lambda x: None, NO_DEADLINE)

@@ -30,7 +30,8 @@ from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.kept_parts import PackedPart, kept_parts
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.gates import Gate, find_gates
-from mipnet.pruning.rivals.comparison import ComparisonSettings, ComparisonTable, compare
+from mipnet.pruning.rivals.comparison import ComparisonSettings, compare
+from mipnet.pruning.rivals.comparison_table import ComparisonTable
 from mipnet.pruning.smaller.ranking import at_share, checked_scores
 from mipnet.readers.data import Dataset
 from mipnet.version import __version__

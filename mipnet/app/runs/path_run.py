@@ -25,7 +25,7 @@ from mipnet.pruning.importance.weight_path import PathPoint, spaced_weights, sta
 from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.masks import make_masks
 from mipnet.pruning.smaller.parameter_counts import pruned_share
-from mipnet.solving.engine import Result
+from mipnet.solving.result import Result, summed_work
 
 
 def run_path(
@@ -61,7 +61,7 @@ def run_path(
     points += [_evaluated(file, inputs, point, measured) for point in path.points[len(points) :]]
     late = [f"{weight:g}" for weight in weights[len(points) :]]
     missing = () if path.interrupted or not late else (f"the time limit ended before the loss weights {', '.join(late)}",)
-    result = summed_result([point.result for point in points], path.scores)
+    result = path_result([point.result for point in points], path.scores)
     found = Scores(path.gates, path.scores, replace(result, status=Status.INTERRUPTED, interrupted=True) if path.interrupted else result)
     accuracy = Accuracy(measured.percent(None))
     return ImportanceRun(
@@ -95,23 +95,20 @@ def _evaluated(file: SolveFile, inputs: ImportanceInputs, point: PathPoint, meas
     return EvaluatedPoint(point.value, found.result, masks, pruned, measured.percent(masks))
 
 
-def summed_result(results: Sequence[Result], scores: xr.Dataset | None) -> Result:
+def path_result(results: Sequence[Result], scores: xr.Dataset | None) -> Result:
     """Return one result for a path: the sums of all work, and the worst status.
 
     Each point has an objective and a bound of its own, so the path has none.
     """
-    errors = [r.max_error for r in results if r.max_error is not None]
-    work = {name: sum(getattr(r, name) for r in results) for name in ("runtime", "nodes", "iterations", "rounds", "cuts")}
     return replace(
         results[-1],
-        **work,
+        **summed_work(results),
         status=next((r.status for r in reversed(results) if r.status is not Status.OPTIMAL), Status.OPTIMAL),
         x=scores,
         point=None,
         objective=None,
         bound=math.nan,
         gap=math.nan,
-        max_error=max(errors, default=None),
         verified=all(r.verified for r in results),
         trace=(),
         message="",

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mipnet.app.runs.compare import ComparisonRun
 from mipnet.app.screen.tables import count_text, make_table, note_lines, percent, section, warning_lines
-from mipnet.pruning.rivals.comparison import ComparisonTable
+from mipnet.pruning.rivals.comparison_table import ComparisonTable
 
 
 def comparison_report(run: ComparisonRun) -> RenderableType:

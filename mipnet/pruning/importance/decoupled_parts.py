@@ -21,8 +21,8 @@ from mipnet.model.losses import check_labels
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.program import Importance, warn_of_solve
 from mipnet.pruning.importance.solve_settings import SolveSettings
-from mipnet.solving.engine import Result, solve
-from mipnet.solving.result import unsolved_result
+from mipnet.solving.engine import solve
+from mipnet.solving.result import Result, summed_work, unsolved_result
 
 PartLabel = int | str
 """The label of a part: the number of its class, or the names of its gates."""
@@ -128,19 +128,17 @@ def summed_result(parts: Sequence[SolvedPart], scores: xr.Dataset | None) -> Res
     results, pointless = [part.result for part in parts], scores is None
     objective = None if pointless else float(np.mean([r.objective for r in results if r.objective is not None]))
     bound = float(np.mean([r.bound for r in results]))
-    errors = [r.max_error for r in results if r.max_error is not None]
-    work = {name: sum(getattr(r, name) for r in results) for name in ("runtime", "nodes", "iterations", "rounds", "cuts")}
+    work = summed_work(results)
     starts = [r.start_accepted for r in results]
     return replace(
         results[0],
-        **work,
+        **(work | {"max_error": None} if pointless else work),
         status=next((r.status for r in results if r.status is not Status.OPTIMAL), Status.OPTIMAL),
         x=scores,
         objective=objective,
         bound=bound,
         gap=math.inf if objective is None else relative_gap(objective, bound),
         size={key: sum(r.size.get(key, 0) for r in results) for key in dict.fromkeys(key for r in results for key in r.size)},
-        max_error=None if pointless else max(errors, default=None),
         verified=not pointless and all(r.verified for r in results),
         start_accepted=None if None in starts else all(starts),
         message="; ".join(dict.fromkeys(r.message for r in results if r.message)),

@@ -34,7 +34,7 @@ from mipnet.model.encode import encode
 from mipnet.model.encoding import Encoding
 from mipnet.model.losses import add_loss, check_labels
 from mipnet.network.gates import Gate, find_gates
-from mipnet.network.given_arrays import numbers, samples_by_label
+from mipnet.network.given_arrays import align_images_and_labels
 from mipnet.network.graph import Network
 from mipnet.network.image_check import warn_of_images
 from mipnet.network.sets import Samples
@@ -86,11 +86,7 @@ class Importance:
     bounds: Mode | PaperBounds = "paper"
 
     def __post_init__(self) -> None:
-        images, labels = samples_by_label(self.images, self.labels)
-        numbers(images, "the array of images")
-        numbers(labels, "the array of labels")
-        object.__setattr__(self, "images", images)
-        object.__setattr__(self, "labels", labels)
+        align_images_and_labels(self)
         if not isinstance(self.bounds, PaperBounds | Bounds):
             check_choice("`bounds`", self.bounds, get_args(Mode))
         if self.frozen and self.paper is None:

@@ -20,14 +20,15 @@ import xarray as xr
 
 from mipnet.backend import Backend, Limits, OnEvent, Status
 from mipnet.errors import InputError, SolverFailure, suggest_keywords
+from mipnet.limits.array_dataset import array_dataset, dataset_arrays, dataset_beside
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
-from mipnet.limits.kept_parts import PackedPart, array_dataset, dataset_arrays, dataset_beside, kept_parts
+from mipnet.limits.kept_parts import PackedPart, kept_parts
 from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.network.gates import Gate
 from mipnet.pruning.importance.program import Importance, Scores
 from mipnet.pruning.importance.solve_settings import SolveSettings
 from mipnet.solving.carried_state import CarriedState
-from mipnet.solving.engine import open_problem
+from mipnet.solving.open_problem import open_problem
 from mipnet.solving.result_records import result_numbers, result_of
 
 

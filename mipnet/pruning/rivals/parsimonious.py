@@ -39,8 +39,9 @@ from torch import Tensor, nn
 
 from mipnet.arrays import Array
 from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.limits.array_dataset import array_dataset, dataset_arrays
 from mipnet.limits.deadline import Deadline, TimeLimit
-from mipnet.limits.kept_parts import KeptParts, array_dataset, dataset_arrays, kept_parts
+from mipnet.limits.kept_parts import KeptParts, kept_parts
 from mipnet.network.gates import Gate, find_gates, path_to_site
 from mipnet.network.given_arrays import align_samples, numbers
 from mipnet.network.graph import Network

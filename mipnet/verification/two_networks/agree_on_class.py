@@ -9,7 +9,6 @@ import numpy as np
 from mipnet.arrays import Array
 from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CROWN_ROUNDING_RELATIVE
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
@@ -22,7 +21,7 @@ from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.reach import check_tolerance, one_box
 from mipnet.verification.two_networks.agreement import Agreement, bounds_of_both, largest_value
-from mipnet.verification.two_networks.class_pairs import class_clauses
+from mipnet.verification.two_networks.class_pairs import class_clauses, possible_classes
 from mipnet.verification.two_networks.joint_network import check_shapes, join_networks
 from mipnet.verification.verify import verify
 
@@ -117,12 +116,7 @@ def agree_on_class(
 
 def _agree_by_separate_bounds(bounds: tuple[Bounds, Bounds]) -> bool:
     """Return whether bounds of each network alone leave one class, the same in both; else add a warning that says what they leave."""
-    left = []
-    for each in bounds:
-        box = each.after[each.network.output.name]
-        lower, upper = (end.numpy().reshape(-1) for end in (box.lower, box.upper))
-        rounding = CROWN_ROUNDING_RELATIVE * max(np.abs(lower).max(), np.abs(upper).max())
-        left.append([k for k in range(len(upper)) if upper[k] + rounding >= np.delete(lower, k).max()])
+    left = [np.flatnonzero(possible_classes(each, 0.0)).tolist() for each in bounds]
     if len(left[0]) == 1 and left[0] == left[1]:
         return True
     words = (", ".join(map(str, classes[:CLASSES_SHOWN_MAX])) + (", ..." if len(classes) > CLASSES_SHOWN_MAX else "") for classes in left)

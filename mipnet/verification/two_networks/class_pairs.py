@@ -31,7 +31,7 @@ def class_clauses(joined: JointNetwork, region: Box, bounds: tuple[Bounds, Bound
     are left out.  One more row is the sum of the two rows that compare the pair: it bounds the difference of the networks, which is small.
     Raises `MemoryLimitReached` if the rows would not fit into memory, and `TimeLimitReached`.
     """
-    possible = [_possible_classes(each, least) for each, least in zip(bounds, margin, strict=True)]
+    possible = [possible_classes(each, least) for each, least in zip(bounds, margin, strict=True)]
     count = len(possible[0])
     a, b = (each[~np.eye(count, dtype=bool)] for each in np.indices((count, count)))  # all ordered pairs; the function is y_a - y_b
     low, high = _bounds_of_differences(joined, region, (a, b), possible, deadline)
@@ -62,7 +62,7 @@ def class_clauses(joined: JointNetwork, region: Box, bounds: tuple[Bounds, Bound
     return clauses
 
 
-def _possible_classes(bounds: Bounds, margin: float) -> Mask:
+def possible_classes(bounds: Bounds, margin: float) -> Mask:
     """Return which classes the bounds of a network allow to exceed all others by the margin."""
     box = bounds.after[bounds.network.output.name]
     lower, upper = (end.numpy().reshape(-1) for end in (box.lower, box.upper))

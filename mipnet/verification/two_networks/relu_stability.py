@@ -23,16 +23,17 @@ from mipnet.errors import TimeLimitReached
 from mipnet.formulations.affine import Affine, concatenate
 from mipnet.formulations.linopy_rows import add_rows, add_variables
 from mipnet.layers import Concat, ReLU, Reshape
+from mipnet.limits.array_dataset import array_dataset, dataset_arrays
 from mipnet.limits.deadline import Deadline
-from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts, array_dataset, dataset_arrays
+from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts
 from mipnet.limits.result_warnings import add_warning, kept_if_solver_fails, left_out_if_too_large
 from mipnet.model.encode import encode
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.properties import Clause
 from mipnet.solving.element_bounds import tolerance_margin
-from mipnet.solving.engine import OpenProblem, open_problem
 from mipnet.solving.mip_settings import MipSettings
+from mipnet.solving.open_problem import OpenProblem, open_problem
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterexamples import CounterexampleSearch
 

@@ -9,7 +9,8 @@ import xarray as xr
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.pruning.labelled_images import LabelledImages
-from mipnet.pruning.rivals.comparison import ComparisonRow, ComparisonSettings, ComparisonTable, compare
+from mipnet.pruning.rivals.comparison import ComparisonSettings, compare
+from mipnet.pruning.rivals.comparison_table import ComparisonRow, ComparisonTable
 from mipnet.pruning.rivals.registry import get_rival, usable
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import at_share, same_counts
