@@ -65,7 +65,25 @@ def _part(value: Any, seen: set[int]) -> object:
             return ["name", name]
         seen.add(id(value))
         return ["code", name, *(_class(value, seen) if isinstance(value, type) else _function(value, seen))]
-    return value
+    if isinstance(value, list | tuple | dict | set | frozenset) and id(value) not in seen and not _is_plain(value):
+        seen.add(id(value))
+        if isinstance(value, dict):
+            return _named(((_label(key), each) for key, each in value.items()), seen)
+        return _parts(sorted(value, key=_label) if isinstance(value, set | frozenset) else value, seen)
+    return [_part(type(value), seen), value] if not is_library(type(value)) else value
+
+
+def _is_plain(values: Iterable[object]) -> bool:
+    """Return whether a collection, or the keys and values of a mapping, are numbers, texts and the like."""
+    found = values.values() if isinstance(values, dict) else values
+    return all(each is None or isinstance(each, bool | int | float | complex | str | bytes) for each in found)
+
+
+def _label(value: object) -> str:
+    """Return a text that is the same in all processes: the name of a class or function, the class of an object, else its value."""
+    if isinstance(value, type | types.FunctionType):
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value) if is_library(type(value)) else _label(type(value))
 
 
 def _parts(values: Iterable[object], seen: set[int]) -> list[object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial, singledispatch
@@ -47,11 +48,14 @@ def json_digest(data: Any) -> str:
 
 Take = Callable[[bytes], None]
 
+_INSIDE_CODE: ContextVar[bool] = ContextVar("_INSIDE_CODE", default=False)
+"""True while a value is fed that code names: its class and functions are known by name there, and `code_data` has their code."""
+
 
 def _feed(take: Take, value: object) -> None:
     kind = type(value)
     take(f"<{kind.__module__}.{kind.__qualname__}>".encode())
-    if kind.__module__ != "builtins":
+    if kind.__module__ != "builtins" and not _INSIDE_CODE.get():
         _feed_code(take, kind)
     _content(value, take)
     take(b"</>")
@@ -61,7 +65,15 @@ def _feed_code(take: Take, kind: type) -> None:
     """Feed the code of a class of the user's, and what the user has registered for a class."""
     parts = [*([] if is_library(kind) else [code_data(kind)]), *rules_of(kind)]
     if parts:
+        _feed_parts(take, parts)
+
+
+def _feed_parts(take: Take, parts: list[object]) -> None:
+    inside = _INSIDE_CODE.set(True)
+    try:
         _feed_loosely(take, parts)
+    finally:
+        _INSIDE_CODE.reset(inside)
 
 
 def _feed_loosely(take: Take, value: object) -> None:
@@ -90,8 +102,10 @@ def _content(value: object, take: Take) -> None:
     elif is_dataclass(value) and not isinstance(value, type):
         _feed_all(take, (part for field in fields(value) for part in (field.name, getattr(value, field.name))))
     elif isinstance(value, type | FunctionType | MethodType | partial):
-        if type(found := code_data(value)) is list:
-            _feed_loosely(take, found)
+        if _INSIDE_CODE.get():
+            take(f"{value.__module__}.{value.__qualname__}".encode() if isinstance(value, type | FunctionType) else b"")
+        elif type(found := code_data(value)) is list:
+            _feed_parts(take, found)
     elif callable(value) and hasattr(value, "__qualname__"):
         take(f"{value.__module__}.{value.__qualname__}".encode())
     elif hasattr(value, "__dict__"):

@@ -128,6 +128,26 @@ def test_layers_and_modules_of_the_user(old: str, new: str, of: str, monkeypatch
     assert {name for name in digests[0] if digests[1][name] != digests[2][name]} == {of}
 
 
+OBJECTS = """
+class A{0}:
+    def step(self, x):
+        return [{1}, x + {0}]
+a{0} = A{0}()
+"""
+
+
+def test_objects_that_name_one_another_have_a_digest_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten classes whose methods name an object of each: the code of each is read once."""
+    names = ", ".join(f"a{k}" for k in range(10))
+    text = "".join(OBJECTS.format(k, names) for k in range(10))
+    found = []
+    for edited in (text, text, text.replace("x + 7", "x - 7")):
+        module = module_of(edited, "objects_of_a_user", monkeypatch)
+        found.append([digest(module.a0), digest(module.A3.step), digest([module.a0, {"b": module.A1}])])
+    assert found[0] == found[1]
+    assert all(one != other for one, other in zip(found[0], found[2], strict=True))
+
+
 def test_code_of_libraries_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [digest(each) for each in (library_code.check_layer, mn.ReLU(), np.mean, torch.relu, nn.Linear)]
     monkeypatch.setattr(library_code.check_layer, "__defaults__", (1,))
