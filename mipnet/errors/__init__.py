@@ -215,7 +215,7 @@ def _checking_keywords(target: Any, hints: Mapping[str, str], checks_kinds: bool
             given = arguments[place] if place < len(arguments) else keywords[name]
             if (expected := wrong_kind(name, kinds[name], given)) is not None:
                 plain = isinstance(given, str | int | float | complex | list | tuple | None) or hasattr(given, "shape")
-                what = shown(given) if plain else f"a {type(given).__name__}"
+                what = shown(given) if plain else f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
                 raise InputError(f"`{target.__qualname__}` was given {what} as `{name}`; expected {expected}")
         return function(*arguments, **keywords)
 

@@ -80,7 +80,7 @@ def test_images_beyond_the_usual_range_are_not_cut() -> None:
 def test_what_is_wrong_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     for options, told in (
         (["--method", "magic"], "the method is `magic`; expected one of interval, crown, alpha, lp, mip"),
-        (["--epsilon", "-1"], "the radius is -1.0"),
+        (["--epsilon", "-1"], "epsilon is -1; expected a finite number of at least 0"),
         (["--save", "/nowhere/at/all.npz"], "there is no folder"),
         (["--set", "gates.layers=[fc9]"], "gates asked for ['fc9']"),
     ):

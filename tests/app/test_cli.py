@@ -225,7 +225,7 @@ def test_inspect_a_yaml_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_inspect_ends_with_the_time(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     TickingClock(monkeypatch)
-    assert main(["inspect", DIGITS, "--json", "--time-limit", "12"]) == 0
+    assert main(["inspect", DIGITS, "--json", "--time-limit", "40"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert "program" not in found
     assert [gate["name"] for gate in found["gates"]] == ["fc1", "fc2"]

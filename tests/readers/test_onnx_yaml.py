@@ -72,7 +72,7 @@ def test_layers_do_not_go_with_it(folder: Path, capsys: pytest.CaptureFixture[st
     text = YAML.replace("BACKEND", "highs").replace("{file: net.onnx}", "{file: net.onnx, input_shape: [64]}")
     (folder / "model.yaml").write_text(text)
     assert main(["solve", "model.yaml"]) == 2
-    assert "holds a whole network; leave `layers` and `input_shape` out" in capsys.readouterr().err
+    assert "holds a whole network, and `input_shape` is for files of weights; leave" in capsys.readouterr().err
 
 
 def test_a_wrong_network_names_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

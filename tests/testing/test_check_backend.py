@@ -162,5 +162,5 @@ def test_all_failures_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_class_is_not_a_backend() -> None:
-    with pytest.raises(InputError, match="`Backend` is a class; expected a backend"):
+    with pytest.raises(InputError, match="was given the class Backend as `backend`; expected a backend"):
         check_backend(Backend)  # type: ignore[arg-type]

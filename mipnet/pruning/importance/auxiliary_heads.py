@@ -117,7 +117,7 @@ def train_heads(network: Network, places: Sequence[str], training: HeadTraining,
         if len(losses) < passes:
             text = f"the head after `{place}` was trained for {len(losses)} of {passes} epochs, because of the time limit"
             warnings.warn(f"{text}: its scores may mislead", RuntimeWarning, stacklevel=3)
-        whole = from_torch(heads[place], torch.zeros(1, *network.shape_of(place)), deadline)
+        whole = from_torch(heads[place], torch.zeros(1, *network.shape_of(place)))
         found[place] = Head(whole, tuple(losses), evaluate(layers, features, truth)[1])
     return found
 

@@ -127,7 +127,8 @@ def test_a_unit_that_only_the_program_settles(monkeypatch):
 
 def test_without_time_units_stay():
     module, region = deep(0)
-    found = mn.compress(module, region, time_limit=1e-3)
+    network = mn.from_torch(module, torch.zeros(1, 4, dtype=torch.float64))
+    found = mn.compress(network, region, time_limit=1e-3)
     np.testing.assert_allclose(found.network.forward(samples(region)), run(module, samples(region)), atol=1e-12)
     assert not found.complete
 
