@@ -231,7 +231,7 @@ def test_inspect_ends_with_the_time(capsys: pytest.CaptureFixture[str], monkeypa
     assert [gate["name"] for gate in found["gates"]] == ["fc1", "fc2"]
     assert found["notes"][-1].startswith("the program is not shown: the time limit ended before mipnet could ")
     assert main(["inspect", DIGITS, "--time-limit", "1"]) == 1
-    assert "the time limit ended before mipnet could read the files" in capsys.readouterr().err
+    assert "the time limit ended before mipnet could read `" in capsys.readouterr().err
     assert main(["inspect", DIGITS, "--time-limit", "-1"]) == 2
     assert "expected a positive number of seconds" in capsys.readouterr().err
 
