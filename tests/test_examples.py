@@ -49,10 +49,12 @@ def test_own_layer(run: Run) -> None:
     assert float(said[1]) == pytest.approx(float(said[2]), abs=1e-3)
 
 
+@pytest.mark.sweep
 def test_own_backend(run: Run) -> None:
     assert run("own_backend.py") == "SciPy's milp keeps the contract of a backend\n"
 
 
+@pytest.mark.sweep
 def test_own_property(run: Run) -> None:
     said = re.fullmatch(
         r"digit (\d): with two free pixels the margin of (\d) is at most (\S+)\n"

@@ -121,6 +121,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return folder / "run", solve(folder, "--workers", "0")[0]
 
 
+@pytest.mark.sweep
 def test_the_run_folder_has_every_part(whole: tuple[Path, dict[str, Any]]) -> None:
     folder, data = whole
     assert [(part["key"], part["samples"], part["status"]) for part in data["parts"]] == [(c, 3, "optimal") for c in range(10)]

@@ -24,6 +24,7 @@ def solve(output: Path, *more: str) -> tuple[dict[str, Any], str]:
     return json.loads(out.getvalue()), err.getvalue()
 
 
+@pytest.mark.sweep
 def test_the_scheduler_runs_the_programs_of_a_decoupled_run(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     place = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}

@@ -31,7 +31,7 @@ from mipnet.backend import Backend, Event, Feature, Limits, Outcome, Program, Ro
 from mipnet.errors import BackendError, BackendMissing, OptionError, SolverFailure
 from mipnet.testing.programs import hard_knapsack, knapsack, program
 from tests.interrupts import SECONDS_MAX
-from tests.sweep import marked
+from tests.sweep import marked, sweep
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.yaml"
 BOTH = ["cbc", "glpk"]
@@ -152,7 +152,7 @@ def test_options_reach_the_solver(name: str, options: dict[str, Any]) -> None:
     assert "randomseed" in log or "cuts enabled" in log or "pseudocost" in log or "mir" in log
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", sweep(BOTH, every=2))
 def test_a_stopped_solve_keeps_point_and_bound(name: str) -> None:
     p = hard_knapsack()
     outcome = solve(name, p, Limits(time=2.0, gap=0.0))

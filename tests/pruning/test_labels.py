@@ -197,7 +197,7 @@ def test_labels_of_a_loss_follow_the_samples_of_the_encoding():
 def test_every_function_of_images_and_labels_pairs_them():
     """Functions with parameters `images` and `labels` have the decorator, or call one that has it."""
     passed_on = {"pfp", "fisher", "sipp", "activation", "torch_pruning", "random", "magnitude", "taylor", "group", "snip", "score_weights"}
-    passed_on |= {"importance", "prune_stepwise", "prepared", "__call__", "load", "samples_by_label", "soft_targets"}
+    passed_on |= {"importance", "prune_stepwise", "prepared", "__call__", "load", "samples_by_label", "soft_targets", "training_data"}
     root, bare = Path(mn.__file__).parent, []
     for file in root.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

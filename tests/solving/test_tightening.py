@@ -164,7 +164,7 @@ def test_gated_extremes_are_those_of_every_score(backend):
 
 
 @pytest.mark.parametrize("gated", [marked(False), True], ids=["plain", "gated"])
-@pytest.mark.parametrize(("family", "seed"), SEEDS[::8], ids=[f"{family.__name__}-{seed}" for family, seed in SEEDS[::8]])
+@pytest.mark.parametrize(("family", "seed"), sweep(SEEDS[::8], every=2), ids=[f"{family.__name__}-{seed}" for family, seed in SEEDS[::8]])
 def test_they_hold_and_are_at_least_as_tight_as_what_they_start_from(family, seed, gated):
     network, g = make(family, seed)
     region, gates = mn.LInf(g.uniform(0.2, 0.8, (1, *network.input_shape)), 0.1), mn.find_gates(network) if gated else ()

@@ -70,6 +70,7 @@ def test_labels_are_checked_before_anything_is_solved() -> None:
         by_class(replace(question({"relu": "frozen"}), labels=[0, 1, 2, 3, 9]))
 
 
+@pytest.mark.sweep
 def test_another_process_finds_the_same_and_a_warning_of_many_programs_is_given_once() -> None:
     asked, found = replace(question({"relu": "big-m"}), kind="binary"), []
     for workers in (0, 1):

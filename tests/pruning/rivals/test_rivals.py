@@ -27,6 +27,7 @@ from mipnet.pruning.rivals.sensitivity import complexity, feature_sensitivities,
 from mipnet.pruning.rivals.weight_matrices import readers
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from tests.pruning.nets import case, cnn, mlp, residual
+from tests.sweep import marked
 
 FAMILIES = (mlp, cnn, residual)
 
@@ -247,7 +248,7 @@ def test_sipp_keeps_its_budget_and_the_largest():
     assert np.array_equal(whole.forward(images), network.forward(images))
 
 
-@pytest.mark.parametrize("kind", ["random", "hybrid"])
+@pytest.mark.parametrize("kind", ["random", marked("hybrid")])
 def test_drawn_sipp_keeps_its_budget_on_average_and_is_unbiased(kind):
     network, _, images, _ = case(mlp, samples=40)
     total = sum(v.numel() for v in weight_sensitivities(network, images).values())
