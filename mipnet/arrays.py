@@ -1,4 +1,4 @@
-"""Array types of the whole package, and two functions for sparse rows."""
+"""Array types of the whole package, and functions for sparse rows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ Columns = NDArray[np.int64]
 def widen(terms: Csr, width: int) -> Csr:
     """Return the same rows as a matrix with ``width`` columns."""
     return terms if terms.shape[1] == width else Csr((terms.data, terms.indices, terms.indptr), shape=(terms.shape[0], width))
+
+
+def row_of_entry(terms: Csr) -> Ints:
+    """Return the row of each stored entry."""
+    rows: Ints = np.repeat(np.arange(terms.shape[0]), np.diff(terms.indptr))
+    return rows
 
 
 def activity(terms: Csr, lower: Array, upper: Array) -> tuple[Array, Array]:

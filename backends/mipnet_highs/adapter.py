@@ -8,7 +8,7 @@ before presolve may be called optimal although it is not (HiGHS 1.15.1): presolv
 cutoff is then rounded as if the start had these values too.
 
 The proofs of HiGHS 1.15.1 can be wrong whether it has a point from outside or not: a cut may exclude all points that are better than
-the best one so far.  So every proof is compared with all points that are known and with the end of a descent from the best of them
+the best one so far.  So every proof is compared with all points that are known and with the ends of descents from some of them
 (`mipnet_highs.better_points`); one that they contradict is replaced by that of another solve.
 """
 
@@ -42,8 +42,9 @@ from mipnet.errors import BackendError, SolverFailure
 from mipnet_highs.better_points import Descent, contradicts
 from mipnet_highs.highs_calls import HighsCalls
 from mipnet_highs.options import HIGHS_FINE_TOLERANCE, expect_ok
+from mipnet_highs.program_arrays import csr_arrays
 from mipnet_highs.quadratic import check_quadratic
-from mipnet_highs.statuses import HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus, csr_arrays
+from mipnet_highs.statuses import HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus
 
 SECOND_SOLVES: tuple[dict[str, object], ...] = ({"presolve": "off", "random_seed": 1}, {"presolve": "off", "random_seed": 2})
 """The options of the solves that replace one whose proof is contradicted."""

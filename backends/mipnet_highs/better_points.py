@@ -17,7 +17,8 @@ from scipy import sparse
 
 from mipnet.arrays import Array
 from mipnet.backend import Program
-from mipnet_highs.statuses import ModelStatus, csr_arrays
+from mipnet_highs.program_arrays import pass_program
+from mipnet_highs.statuses import ModelStatus
 
 DESCENT_SOLVES_MAX = 200
 """Largest number of linear programs of all descents from the points of one solve."""
@@ -27,7 +28,6 @@ STEP_TOLERANCE = 1e-6
 
 IMPROVEMENT_MIN = 1e-7
 """Smallest improvement of a step, relative to the objective or 1 if that is larger."""
-
 
 CONTRADICTION_MIN = 1e-5
 """A bound contradicts a feasible point if it is above its objective by more than this, relative to the objective or its size."""
@@ -59,12 +59,7 @@ class Descent:
             "primal_feasibility_tolerance": tolerance,
         }.items():
             self._highs.setOptionValue(name, value)
-        p, matrix = program, program.rows.matrix
-        integrality = np.zeros(p.columns, dtype=np.int32)
-        ends = p.lower, p.upper, p.rows.lower, p.rows.upper
-        self._highs.passModel(
-            p.columns, len(p.rows), matrix.nnz, 2, 1, p.offset, p.cost, *ends, *csr_arrays(matrix), integrality
-        )  # fmt: skip  (2: by rows, 1: minimise)
+        pass_program(self._highs, program, np.zeros_like(program.integer))
         self._highs.cbSimplexInterrupt += lambda event: event.interrupt(stopped())
 
     def ends(self, points: Iterable[Array]) -> list[Array]:

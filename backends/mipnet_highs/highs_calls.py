@@ -16,8 +16,9 @@ from mipnet.backend import Limits, Options, PointSource, Program, Session
 from mipnet.backend.checks import warn_dropped
 from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet_highs.options import expect_ok, set_option, set_options
+from mipnet_highs.program_arrays import pass_program
 from mipnet_highs.quadratic import pass_quadratic
-from mipnet_highs.statuses import HIGHS_NODES_MAX, csr_arrays
+from mipnet_highs.statuses import HIGHS_NODES_MAX
 
 POINTS_SEEN_MAX = 4
 """Number of points of a solve, its last ones, that its proof is compared with."""
@@ -40,24 +41,9 @@ class HighsCalls(Session):
         self._subscribe()
 
     def _pass(self) -> None:
-        p, matrix = self._program, self._program.rows.matrix
-        status = self._highs.passModel(
-            p.columns,
-            len(p.rows),
-            matrix.nnz,
-            2,
-            1,
-            p.offset,
-            p.cost,
-            p.lower,
-            p.upper,
-            p.rows.lower,
-            p.rows.upper,
-            *csr_arrays(matrix),
-            p.integer.astype(np.int32),
-        )  # fmt: skip  (2: by rows, 1: minimise)
-        expect_ok(status, "the program")
-        warn_dropped("HiGHS", matrix.nnz - self._highs.getNumNz())
+        p = self._program
+        pass_program(self._highs, p, p.integer)
+        warn_dropped("HiGHS", p.rows.matrix.nnz - self._highs.getNumNz())
         if p.quadratic is not None:
             pass_quadratic(self._highs, p.quadratic)
 

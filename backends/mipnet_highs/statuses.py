@@ -1,14 +1,11 @@
-"""The statuses of HiGHS, and sparse matrices in the types that HiGHS takes."""
+"""The statuses of HiGHS."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import highspy
-import numpy as np
-from numpy.typing import NDArray
 
-from mipnet.arrays import Array, Csr
 from mipnet.backend import Status
 
 ModelStatus: Any = highspy.HighsModelStatus
@@ -31,16 +28,3 @@ HIGHS_STATUSES: dict[Any, Status | None] = {
     ModelStatus.kHighsInterrupt: None,
 }
 """The status for each model status of HiGHS; None for a solve that was interrupted."""
-
-
-class CsrArrays(NamedTuple):
-    """A sparse matrix by rows: the start of each row, and the column and the value of each entry."""
-
-    starts: NDArray[np.int32]
-    columns: NDArray[np.int32]
-    values: Array
-
-
-def csr_arrays(matrix: Csr) -> CsrArrays:
-    """Return the arrays of a sparse matrix in the types that HiGHS takes."""
-    return CsrArrays(matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), np.asarray(matrix.data, dtype=np.float64))

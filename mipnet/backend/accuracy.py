@@ -71,9 +71,7 @@ def _compute(matrix: Csr, own: Columns, in_step: Mask, sizes: Array, need: Array
     part = matrix[own]
     entry, column = part.data, part.indices
     row, computed = np.repeat(own, np.diff(part.indptr)), in_step[column]
-    for _ in range(
-        2
-    ):  # columns that are computed together with one that is used later need the accuracy of their row, and so do their rows
+    for _ in range(2):  # a column that is computed beside one that is used later needs the accuracy of their row, and so do its own rows
         here = computed & (entry > 0) & np.isfinite(need[column])
         np.minimum.at(found, row[here], entry[here] * need[column[here]])
         beside = computed & (entry > 0) & np.isinf(need[column]) & np.isfinite(found[row])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mipnet.arrays import Array, Csr, Ints
+from mipnet.arrays import Array, Csr, Ints, row_of_entry
 
 ROUNDS_MAX = 4
 """Number of rounds; each uses the bounds that earlier ones have found."""
@@ -23,7 +23,7 @@ def implied_bounds(matrix: Csr, row_lower: Array, row_upper: Array, lower: Array
     lower, upper = lower.copy(), upper.copy()
     for _ in range(ROUNDS_MAX):
         open_columns = np.isinf(lower) | np.isinf(upper)
-        which = np.flatnonzero(np.bincount(_row_of(matrix)[open_columns[matrix.indices]], minlength=matrix.shape[0]))
+        which = np.flatnonzero(np.bincount(row_of_entry(matrix)[open_columns[matrix.indices]], minlength=matrix.shape[0]))
         if not len(which):
             break
         found = _one_round(Csr(matrix[which]), row_lower[which], row_upper[which], lower, upper)
@@ -34,14 +34,9 @@ def implied_bounds(matrix: Csr, row_lower: Array, row_upper: Array, lower: Array
     return lower, upper
 
 
-def _row_of(matrix: Csr) -> Ints:
-    found: Ints = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    return found
-
-
 def _one_round(matrix: Csr, row_lower: Array, row_upper: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
     """Return, for each column, the tightest bounds that one row implies together with the bounds of its other columns."""
-    row, column, factor = _row_of(matrix), matrix.indices, matrix.data
+    row, column, factor = row_of_entry(matrix), matrix.indices, matrix.data
     ends = factor * lower[column], factor * upper[column]
     smallest, largest = np.minimum(*ends), np.maximum(*ends)
     least, most = _of_others(smallest, row, matrix.shape[0], -1.0), _of_others(largest, row, matrix.shape[0], 1.0)

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from mipnet.arrays import Array, Columns, Csr, Ints, Mask, activity
+from mipnet.arrays import Array, Columns, Csr, Ints, Mask, activity, row_of_entry
 from mipnet.backend.implied_bounds import implied_bounds
 from mipnet.backend.value_sets import SemiContinuous, sos2_excess
 from mipnet.errors import InputError
@@ -71,7 +71,7 @@ class Rows:
     @property
     def row_of_entry(self) -> Ints:
         """The row of each entry of the matrix."""
-        return np.repeat(np.arange(len(self)), np.diff(self.matrix.indptr))
+        return row_of_entry(self.matrix)
 
     def scaled(self, columns: Array, factors: Array | None = None) -> Rows:
         """Return ``f_i row_ij c_j`` with its bounds times f_i, for a scale c per column and a factor f per row (1 where it is None).

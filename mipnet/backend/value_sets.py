@@ -23,15 +23,17 @@ class SemiContinuous:
 
     def excess(self, x: Array) -> Array:
         """Return the distance of each value from 0 or its interval, whichever is nearer."""
-        value = x[self.columns]
-        outside = np.maximum(np.maximum(self.lower - value, value - self.upper), 0.0)
-        return np.asarray(np.minimum(np.abs(value), outside))
+        return np.asarray(np.minimum(*self._distances(x)))
 
     def binaries(self, x: Array) -> Array:
         """Return 1 for each value that is in its interval rather than at 0."""
+        from_zero, from_interval = self._distances(x)
+        return (from_interval < from_zero).astype(np.float64)
+
+    def _distances(self, x: Array) -> tuple[Array, Array]:
+        """Return the distance of each value from 0, and that from its interval."""
         value = x[self.columns]
-        outside = np.maximum(np.maximum(self.lower - value, value - self.upper), 0.0)
-        return (outside < np.abs(value)).astype(np.float64)
+        return np.abs(value), np.maximum(np.maximum(self.lower - value, value - self.upper), 0.0)
 
 
 def best_pair(x: Array, members: Columns) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mipnet.arrays import Array, Csr, Ints, Mask, Shape, widen
+from mipnet.arrays import Array, Csr, Ints, Mask, Shape, row_of_entry, widen
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 
 PRODUCT_MULTIPLICATIONS_MAX = 2**25
@@ -239,7 +239,7 @@ def _product(matrix: Csr, terms: Csr, deadline: Deadline) -> Csr:
 def _dense_product(matrix: Csr, samples: int, terms: Csr, variables: NDArray[Any]) -> Csr:
     """Return ``(I_samples kron matrix) @ terms``, with the coefficients of ``variables`` in a dense array."""
     (n_out, n_in), k = matrix.shape, len(variables)
-    row = np.repeat(np.arange(samples * n_in), np.diff(terms.indptr))
+    row = row_of_entry(terms)
     dense = np.zeros((n_in, samples, k))
     dense[row % n_in, row // n_in, np.searchsorted(variables, terms.indices)] = terms.data
     product = (matrix @ dense.reshape(n_in, samples * k)).reshape(n_out, samples, k).transpose(1, 0, 2).reshape(samples * n_out, k)

@@ -74,7 +74,7 @@ def _part(value: Any, seen: set[int]) -> object:
 
 
 def _is_plain(values: Iterable[object]) -> bool:
-    """Return whether a collection, or the keys and values of a mapping, are numbers, texts and the like."""
+    """Return whether the members of a collection, or the values of a mapping, are numbers, texts and the like."""
     found = values.values() if isinstance(values, dict) else values
     return all(each is None or isinstance(each, bool | int | float | complex | str | bytes) for each in found)
 

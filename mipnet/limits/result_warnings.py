@@ -57,7 +57,7 @@ def carries_warnings(function: FunctionWithResult) -> FunctionWithResult:
 
 
 def fits_or_warns(size: float, stopped: str, waiting: str) -> bool:
-    """Return True if so many bytes fit into memory; else add a warning that the work is ``stopped``, and what is ``waiting``."""
+    """Return True if ``size`` bytes fit into memory; else add a warning that the work is ``stopped``, and what is ``waiting``."""
     if fits(size):
         return True
     add_warning(f"{stopped}: {waiting}, which take {shown_bytes(size)} once more when they are stored")
