@@ -92,14 +92,16 @@ class Rows:
         value = self.matrix @ shifts
         return Rows(self.matrix, self.lower - value, self.upper - value)
 
-    def without(self, negligible: float, lower: Array, upper: Array) -> Rows:
+    def without(self, negligible: float, lower: Array, upper: Array, *, keep_unbounded: bool = False) -> Rows:
         """Return rows without the entries that are, or change a row by, less than ``negligible``, over columns with these ranges.
 
         The rows allow whatever these entries may add, so no point is cut off.  Entries of fixed columns stay.  Raises `InputError` for an
-        entry that small of a column without finite bounds, which solvers would leave out.
+        entry that small of a column without finite bounds, which solvers would leave out; with ``keep_unbounded`` it stays.
         """
         size, width = np.abs(self.matrix.data), (upper - lower)[self.matrix.indices]
         small = (size > 0) & (width > 0) & ((size * width < negligible) | (size <= negligible))
+        if keep_unbounded:
+            small &= np.isfinite(width)
         if not small.any():
             return self
         if not np.isfinite(width[small]).all():

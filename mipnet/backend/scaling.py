@@ -124,10 +124,13 @@ class Scales:
         found = [1.0 / (self.factors(program) * self.accuracy.rows)[rows], (self.columns / self.accuracy.columns)[columns]]
         return np.concatenate(found)
 
-    def rows(self, rows: Rows, kept: Mask | None = None, accuracy: NeededAccuracy | None = None) -> Rows:
-        """Return rows as the solver sees them, scaled so that no column changes them by more than about 1; ``kept`` rows at most up."""
+    def rows(self, rows: Rows, kept: Mask | None = None, accuracy: NeededAccuracy | None = None, *, cuts: bool = False) -> Rows:
+        """Return rows as the solver sees them, scaled so that no column changes them by more than about 1; ``kept`` rows at most up.
+
+        Cuts keep small terms of columns without finite bounds, such as those of a tangent of log-sum-exp.
+        """
         factors = _row_factors(rows, self.columns, self.sizes, kept, accuracy)
-        found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.lower, self.upper)
+        found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.lower, self.upper, keep_unbounded=cuts)
         slack = factors * SHIFT_ROUNDING * (abs(rows.matrix) @ np.abs(self.shifts))
         slack[slack < NEGLIGIBLE_TERM] = 0.0
         return Rows(found.matrix, found.lower - slack, found.upper + slack) if slack.any() else found
@@ -293,7 +296,7 @@ class ScaledSession(Session):
         """Use these lazy rows in the next solve only."""
 
         def separate(x: Array) -> Rows:
-            return self.scales.rows(rows.separate(self.scales.point(x)))
+            return self.scales.rows(rows.separate(self.scales.point(x)), cuts=True)
 
         def written(inner: Rows) -> None:
             rows.written(self._unscaled_rows(inner))
@@ -306,7 +309,7 @@ class ScaledSession(Session):
 
     def add_rows(self, rows: Rows) -> None:
         """Append rows for all later solves."""
-        self.session.add_rows(self.scales.rows(rows))
+        self.session.add_rows(self.scales.rows(rows, cuts=True))
 
     def set_objective(self, cost: Array, offset: float = 0.0) -> None:
         """Replace the objective for all later solves; it gets a scale of its own."""
