@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mipnet.app.cli.main import main
-from mipnet.limits.free_memory import used_memory
+from tests.limits.room import readings
 
 Capture = pytest.CaptureFixture[str]
 
@@ -129,7 +128,8 @@ def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_program_that_does_not_fit_is_one_line_and_exit_status_2(wide: Path, capsys: Capture) -> None:
-    assert main(["solve", "model.yaml", "--memory-limit", str(int(used_memory() + 300e6)), "--quiet"]) == 2
+    with readings() as told:
+        assert main(["solve", "model.yaml", "--memory-limit", str(int(told.used + 300e6)), "--quiet"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert "the program of the network on 20 samples (" in error
@@ -140,8 +140,8 @@ def test_a_program_that_does_not_fit_is_one_line_and_exit_status_2(wide: Path, c
 @pytest.mark.sweep
 def test_reach_leaves_the_solver_out_and_says_so(wide: Path, capsys: Capture) -> None:
     record(capsys, "reach", "reach.yaml", "--time-limit", "1")  # loads what is loaded once
-    gc.collect()
-    found, error = record(capsys, "reach", "reach.yaml", "--memory-limit", str(int(used_memory() + 130e6)), "--time-limit", "6")
+    with readings() as told:
+        found, error = record(capsys, "reach", "reach.yaml", "--memory-limit", str(int(told.used + 130e6)), "--time-limit", "6")
     assert any(text.startswith("the solver was left out: the program of the network on one sample (") for text in found["warnings"]), found
     assert any(text.startswith("2 of 2 minima and maxima are not found") for text in found["warnings"])
     assert error.count("warning: ") == len(found["warnings"])

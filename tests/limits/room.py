@@ -1,23 +1,39 @@
-"""Room in memory for tests: a limit a little above what this process uses."""
+"""Memory for tests: what is in use and what is free stay as they are told, so that no test depends on what else a process or machine holds."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from unittest.mock import patch
 
 from mipnet.limits import memory
-from mipnet.limits.free_memory import used_memory
+
+BYTES_IN_USE = 10**9
+"""What the process holds in the tests that open a `room`."""
+
+BYTES_FREE = 10**15
+"""What the machine has free in them: so much that only the limit counts."""
+
+
+@dataclass
+class MemoryReadings:
+    """What mipnet reads as the memory in use by the process, and as the free memory of the machine, in bytes."""
+
+    used: float = BYTES_IN_USE
+    free: float = BYTES_FREE
 
 
 @contextmanager
-def room(size: float) -> Iterator[None]:
-    """Limit the memory of this process to ``size`` bytes more than it uses now, after what nobody needs any more was freed.
+def readings(used: float = BYTES_IN_USE, free: float = BYTES_FREE) -> Iterator[MemoryReadings]:
+    """Let mipnet read these figures in place of those of the process and the machine; a test may change them while the block runs."""
+    told = MemoryReadings(used, free)
+    with patch.object(memory, "used_memory", lambda: told.used), patch.object(memory, "free_memory", lambda: told.free):
+        yield told
 
-    Pages that the machine takes back meanwhile, such as those of libraries that are not in use, make no further room.
-    """
-    gc.collect()
-    used = used_memory()
-    with patch.object(memory, "used_memory", lambda: max(used, used_memory())), memory.memory_limit(used + size):
-        yield
+
+@contextmanager
+def room(size: float) -> Iterator[MemoryReadings]:
+    """Limit the memory of this process to ``size`` bytes more than it uses, which stays as it is whatever is made in the block."""
+    with readings() as told, memory.memory_limit(told.used + size):
+        yield told

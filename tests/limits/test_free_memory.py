@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from mipnet.limits import free_memory
-from mipnet.limits.free_memory import used_memory
 
 MEMINFO = "MemTotal: 32000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n"
 
@@ -79,19 +78,27 @@ def test_a_machine_that_says_nothing_has_no_limit(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the address space is read from /proc")
 def test_the_limit_of_the_address_space_counts() -> None:
-    """In a process whose address space is limited, what is left of it is what is free."""
+    """In a process whose address space is limited, what is left of it is what is free, if the machine has more."""
     script = (
-        "import resource; from mipnet.limits.free_memory import free_memory;"
-        "resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9)); first = free_memory();"
-        "block = bytearray(200_000_000); print(first, free_memory())"
+        "import resource; from mipnet.limits import free_memory as read\n"
+        "read._available, read._left_in_groups = lambda: float('inf'), tuple\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9)); first = read.free_memory()\n"
+        "block = bytearray(200_000_000); print(first, read.free_memory())"
     )
     first, second = map(float, subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
     assert 5e8 < first < 1e9
     assert 1.9e8 < first - second < 2.2e8
 
 
-def test_used_memory_grows_with_what_is_made() -> None:
-    before = used_memory()
-    block = b"x" * 40_000_000
-    assert used_memory() - before > 20_000_000
-    assert len(block) == 40_000_000
+def test_used_memory_grows_with_what_is_made_and_a_watch_notices() -> None:
+    """In a process that does nothing else: other tests free memory at any time, and the machine takes back pages of libraries."""
+    script = (
+        "from mipnet.limits.memory import MemoryWatch, memory_limit, used_memory\n"
+        "before = used_memory()\n"
+        "with memory_limit(before + 100e6): first, second = MemoryWatch(), MemoryWatch()\n"
+        "early, block = first.reached(), b'x' * 300_000_000\n"
+        "print(early, second.reached(), used_memory() - before)"
+    )
+    early, late, grown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert (early, late) == ("False", "True")
+    assert 2e8 < float(grown) < 4e8

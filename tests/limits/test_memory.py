@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from mipnet.errors import InputError, MemoryLimitReached, OutOfMemory
-from mipnet.limits.free_memory import free_memory, used_memory
 from mipnet.limits.memory import (
     FREE_MEMORY_SHARE,
     bytes_of,
@@ -22,6 +21,7 @@ from mipnet.limits.memory import (
     memory_limit,
     shown_bytes,
 )
+from tests.limits.room import readings, room
 
 
 @pytest.mark.parametrize(
@@ -50,24 +50,34 @@ def test_sizes_in_words() -> None:
 
 
 def test_a_limit_refuses_what_does_not_fit_with_all_figures() -> None:
-    limit = used_memory() + 50e6
-    with memory_limit(limit):
-        check_memory("a small array", 1e6, "nothing")
-        assert not fits(1e9)
+    with room(50e6):
+        check_memory("a small array", 50e6, "nothing")
+        assert not fits(51e6)
         expected = (
-            r"^the rows of 3 images would take about 1 GB; the memory limit is .* [MG]B, and .* [MG]B are in use:"
+            r"^the rows of 3 images would take about 1 GB; the memory limit is 1.05 GB, and 1 GB are in use:"
             r" give fewer, or raise `memory_limit`$"
         )
         with pytest.raises(MemoryLimitReached, match=expected):
             check_memory("the rows of 3 images", 1e9, "give fewer")
 
 
+def test_a_limit_above_what_the_machine_has_free_allows_no_more_than_that() -> None:
+    with readings(used=2e9, free=5e8), memory_limit("8 GB"):
+        assert fits(5e8)
+        expected = r"^the rows would take about 600 MB; the memory limit is 8 GB, and 500 MB are free: give fewer, or raise `memory_limit`$"
+        with pytest.raises(MemoryLimitReached, match=expected):
+            check_memory("the rows", 6e8, "give fewer")
+
+
 def test_without_a_limit_a_share_of_the_free_memory_may_be_taken() -> None:
-    assert memory_left() == pytest.approx(FREE_MEMORY_SHARE * free_memory(), rel=0.3)
-    check_memory("a small array", 1e6, "nothing")
-    with pytest.raises(
-        MemoryLimitReached, match=r"would take about 1,000,000 TB; .* are free, of which mipnet takes 80% at most: give fewer, or"
-    ):
+    with readings(used=2e9, free=5e8):
+        assert memory_left() == FREE_MEMORY_SHARE * 5e8
+        check_memory("an array", 4e8, "nothing")
+        with pytest.raises(
+            MemoryLimitReached, match=r"would take about 1,000,000 TB; 500 MB are free, of which mipnet takes 80% at most: give fewer, or"
+        ):
+            check_memory("everything", 1e18, "give fewer")
+    with pytest.raises(MemoryLimitReached, match=r"; .* are free, of which mipnet takes 80% at most"):
         check_memory("everything", 1e18, "give fewer")
 
 

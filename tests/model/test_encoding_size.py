@@ -11,7 +11,6 @@ import mipnet as mn
 from mipnet.errors import MemoryLimitReached
 from mipnet.formulations.formulation_choice import NetworkFacts
 from mipnet.formulations.program_size import ProgramSize
-from mipnet.limits.free_memory import used_memory
 from mipnet.model.encoding_size import EncodingSize, encoding_size
 from mipnet.model.node_values import FormulationRequest
 from mipnet.model.to_program import from_model
@@ -111,15 +110,18 @@ def test_the_bytes_are_those_that_writing_takes(formulation: str) -> None:
 def test_a_program_that_would_not_fit_is_refused_before_it_is_written() -> None:
     network, region = wide(50)
     bounds = mn.propagate(network, region, method="interval")
-    before = used_memory()
     said = (
         r"^the program of the network on 50 samples \(.* rows, .* columns, 6,.* nonzeros\) would take about .* MB;"
         r" the memory limit is .* [MG]B, and .* [MG]B are in use: give fewer samples, or raise `memory_limit`$"
     )
-    with mn.memory_limit(before + 30e6), pytest.raises(MemoryLimitReached, match=said):
-        mn.encode(network, region, bounds=bounds)
-    assert used_memory() - before < 30e6
-    with mn.memory_limit(before + 30e6):
+    tracemalloc.start()
+    try:
+        with room(30e6), pytest.raises(MemoryLimitReached, match=said):
+            mn.encode(network, region, bounds=bounds)
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+    with room(30e6):
         assert mn.encode(network, region.only(0), bounds="interval").output.shape == (1, 5)
 
 

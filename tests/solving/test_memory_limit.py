@@ -11,7 +11,6 @@ import mipnet as mn
 from mipnet.backend import Event, Limits, Status, get_backend
 from mipnet.errors import MemoryLimitReached
 from mipnet.limits import memory
-from mipnet.limits.free_memory import used_memory
 from mipnet.solving.problem import Modelled
 from tests.limits.room import room
 from tests.model.test_encoding_size import wide
@@ -50,16 +49,17 @@ def hard() -> mn.Encoding:
 
 @pytest.mark.parametrize("backend", ["highs", "scip"])
 def test_a_search_that_outgrows_the_limit_ends_with_what_it_found(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tree grows slowly, so memory is taken by the handler of the first dual bound, as a tree of many nodes would take it."""
+    """The tree grows slowly, so the first event with a point and a bound stands for one that has grown."""
     monkeypatch.setattr(memory, "WATCH_SECONDS", 0.0)
-    taken: list[bytes] = []
+    taken: list[Event] = []
 
     def take(event: Event) -> None:
         if event.bound is not None and event.objective is not None and not taken:
-            taken.append(b"x" * 80_000_000)
+            taken.append(event)
+            told.used += 80e6
 
     encoding = hard()
-    with room(60e6):
+    with room(60e6) as told:
         result = mn.solve(encoding, backend, limits=Limits(gap=0.0, time=60), on_event=take)
     assert taken
     assert result.status is Status.MEMORY_LIMIT
@@ -80,11 +80,10 @@ def test_the_watch_knows_the_limit_of_the_thread_that_began_the_solve(monkeypatc
 
     monkeypatch.setattr(memory.MemoryWatch, "__init__", record)
     posed = Modelled.of(hard())
-    limit = used_memory() + 1e9
-    with mn.memory_limit(limit), get_backend("highs").open(posed.program) as session:
+    with room(1e9) as told, get_backend("highs").open(posed.program) as session:
         session.solve(Limits(nodes=1))
         mn.solve(posed, limits=Limits(nodes=1))
-    assert all(watch._allowed == pytest.approx(limit, abs=1e6) for watch in watches)
+    assert all(watch._allowed == told.used + 1e9 for watch in watches)
     assert len(watches) > 2
 
 
