@@ -1,4 +1,4 @@
-"""Memory for tests: what is in use and what is free stay as they are told, so that no test depends on what else a process or machine holds."""
+"""Memory for tests: what is in use and what is free are told, so that no test depends on what a process or machine holds besides."""
 
 from __future__ import annotations
 
