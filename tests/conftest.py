@@ -27,7 +27,7 @@ def _time_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def draw_the_same_numbers(place: str) -> None:
-    """Begin the global generators anew: what a module, a fixture or a test draws depends on its own name, and on nothing that ran before."""
+    """Begin the global generators anew: what a module, a fixture or a test draws depends on its name, and on nothing that ran before."""
     seed = zlib.crc32(place.encode())
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - that of the libraries
