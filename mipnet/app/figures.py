@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mipnet.bounds.boxes import Bounds
-from mipnet.errors import InputError
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.pruning.rivals.comparison_table import ComparisonRow, ComparisonTable
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ MATPLOTLIB_MISSING = "matplotlib is not installed: pip install mipnet[plots]"
 OWN_STYLE: dict[str, Any] = {"color": "black", "marker": "o", "linewidth": 2.6, "markersize": 6, "zorder": 5}
 
 
+@suggest_keywords
 def curve(table: ComparisonTable, *, lowest: float | None = None) -> Figure:
     """Draw accuracy against the share of parameters pruned: one line per method, by its better ranking at each share.
 

@@ -19,7 +19,8 @@ from mipnet.arrays import Array, Columns, Csr
 from mipnet.backend.contract import Backend, Feature, Limits, Outcome, PointSource, Status
 from mipnet.backend.program import Program, Rows
 from mipnet.backend.progress import SolveProgress
-from mipnet.errors import BackendError, InputError, OptionError, SolverFailure
+from mipnet.errors import BackendError, InputError, OptionError, SolverFailure, suggest_keywords
+from mipnet.errors.expectations import expects
 
 DEFAULT_LIMITS = Limits()
 """The limits of a solve for which none are given: only the default gap."""
@@ -38,6 +39,7 @@ def unknown_option(solver: str, name: str, known: Iterable[str]) -> NoReturn:
     raise OptionError(f"{solver} has no option `{name}`{hint}")
 
 
+@suggest_keywords
 def check_program(backend: Backend, program: Program) -> None:
     """Raise `BackendError` if the program needs a feature that the backend lacks, or contains NaN."""
     needs = {
@@ -61,6 +63,7 @@ def check_program(backend: Backend, program: Program) -> None:
             raise BackendError(f"`{name}` of the program holds {int(np.isnan(values).sum())} NaN; expected numbers or infinities")
 
 
+@suggest_keywords
 def check_limits(backend: Backend, limits: Limits) -> None:
     """Raise `BackendError` if a limit is set that the backend does not support."""
     set_ = {
@@ -82,6 +85,7 @@ def warn_dropped(solver: str, count: int) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
+@suggest_keywords
 def check_rows(program: Program, rows: Rows) -> Rows:
     """Return the rows with bounds of float64; raises `InputError` unless they are as wide as the program."""
     if rows.matrix.shape[1] != program.columns:
@@ -89,6 +93,8 @@ def check_rows(program: Program, rows: Rows) -> Rows:
     return Rows(rows.matrix, np.asarray(rows.lower, dtype=np.float64), np.asarray(rows.upper, dtype=np.float64))
 
 
+@suggest_keywords
+@expects("a program and a number for each of its variables")
 def check_point(program: Program, x: Array) -> Array:
     """Return a copy of the point; raises `InputError` unless it has one finite number per column."""
     point = np.array(x, dtype=np.float64)
@@ -107,11 +113,15 @@ def checked_source(program: Program, source: PointSource) -> PointSource:
     return ask
 
 
+@suggest_keywords
+@expects("a program, a cost for each of its variables, and a number")
 def with_cost(program: Program, cost: Array, offset: float) -> Program:
     """Return the same program with another objective."""
     return replace(program, cost=np.asarray(cost, dtype=np.float64).copy(), offset=float(offset))
 
 
+@suggest_keywords
+@expects("a program, numbers of variables, and a lower and an upper bound for each of these")
 def with_bounds(program: Program, columns: Columns, lower: Array, upper: Array) -> Program:
     """Return the same program with other bounds of some columns."""
     low, high = program.lower.copy(), program.upper.copy()
@@ -133,6 +143,7 @@ class RawOutcome:
     duals: Array | None = None
 
 
+@suggest_keywords
 def trivial_outcome(program: Program) -> RawOutcome | None:
     """Return the result for crossing bounds and for programs without columns; None if a solver is needed."""
     rows = program.rows
@@ -193,6 +204,8 @@ def _status(claim: Status | None, objective: float | None, bound: float, progres
     return Status.STALLED if claim in (None, Status.OPTIMAL) else claim
 
 
+@suggest_keywords
+@expects("a program and a number for each of its variables")
 def clean_point(program: Program, x: Array) -> Array:
     """Return the point clipped to its bounds, with integer columns rounded; raises `SolverFailure` for an infeasible point.
 
@@ -214,6 +227,8 @@ def clean_point(program: Program, x: Array) -> Array:
     )
 
 
+@suggest_keywords
+@expects("a program and a number for each of its variables")
 def scaled_violation(program: Program, x: Array) -> float:
     """Return `Program.violation` with the violation of each row divided by ``max(1, |row| @ |x|)``."""
     absolute = program.violation(x)

@@ -25,6 +25,7 @@ from mipnet.arrays import Array, Columns
 from mipnet.backend.program import Program, Rows
 from mipnet.errors import BackendError, InputError, shown, suggest_keywords
 from mipnet.errors.argument_kinds import is_number
+from mipnet.errors.expectations import expects
 
 Options = Mapping[str, object]
 """The options of a solver, by the solver's own names."""
@@ -102,10 +103,12 @@ class Limits:
             if value is not None and not (is_number(value) and value >= minimum):
                 raise InputError(f"the {name} limit is {shown(value)}; expected a number of at least {minimum}")
 
+    @expects("a number")
     def tolerated(self, objective: float) -> float:
         """Return the largest difference of an objective and a bound at which the solve is optimal."""
         return max(self.gap * abs(objective), self.gap_abs)
 
+    @expects("two numbers, the objective and a bound of it")
     def closed(self, objective: float, bound: float) -> bool:
         """Return True if objective and bound are within one of the two gaps."""
         rounding = 1e-12 * max(abs(objective), abs(bound)) if math.isfinite(bound) else 0.0
@@ -177,6 +180,7 @@ class Outcome:
         return math.inf if self.objective is None else relative_gap(self.objective, self.bound)
 
 
+@expects("two numbers, the objective and a bound of it")
 def relative_gap(objective: float, bound: float) -> float:
     """Return ``max(0, objective - bound) / |objective|``, the gap of every backend; infinite for an objective of 0 with a bound below."""
     missing = max(0.0, objective - bound)

@@ -22,7 +22,8 @@ from scipy import sparse
 from mipnet.arrays import Array, Columns, Csr, Ints, Mask, activity, row_of_entry
 from mipnet.backend.implied_bounds import implied_bounds
 from mipnet.backend.value_sets import SemiContinuous, sos2_excess
-from mipnet.errors import InputError
+from mipnet.errors import InputError, described
+from mipnet.errors.expectations import expects
 
 ROUNDING_TERM_RELATIVE = 2.0**-42
 """Terms of a row that are smaller than its largest one by this factor are rounding errors of the bounds that were computed for them."""
@@ -46,6 +47,11 @@ class Rows:
     upper: Array
 
     def __post_init__(self) -> None:
+        if not isinstance(self.matrix, Csr):
+            raise InputError(f"the matrix of the rows is {described(self.matrix)}; expected a scipy.sparse.csr_array")
+        for name, values in (("lower", self.lower), ("upper", self.upper)):
+            if not isinstance(values, np.ndarray) or values.shape != self.matrix.shape[:1]:
+                raise InputError(f"the {name} ends of the rows are {described(values)}; expected an array of shape {self.matrix.shape[:1]}")
         if not self.matrix.has_canonical_format or not self.matrix.data.all():
             matrix = self.matrix.copy()
             matrix.sum_duplicates()
@@ -55,10 +61,12 @@ class Rows:
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
 
+    @expects("True or False for each row")
     def part(self, which: Mask) -> Rows:
         """Return some of the rows."""
         return Rows(Csr(self.matrix[np.flatnonzero(which)]), self.lower[which], self.upper[which])
 
+    @expects("a size for each variable")
     def largest_terms(self, sizes: Array) -> Array:
         """Return ``max_j |row_j| sizes_j`` of each row, for a size per column; 0 for a row without entries."""
         terms, starts = np.abs(self.matrix.data) * sizes[self.matrix.indices], self.matrix.indptr
@@ -73,6 +81,7 @@ class Rows:
         """The row of each entry of the matrix."""
         return row_of_entry(self.matrix)
 
+    @expects("a scale for each variable, and a factor for each row or None")
     def scaled(self, columns: Array, factors: Array | None = None) -> Rows:
         """Return ``f_i row_ij c_j`` with its bounds times f_i, for a scale c per column and a factor f per row (1 where it is None).
 
@@ -85,6 +94,7 @@ class Rows:
         matrix.data *= np.repeat(factors, np.diff(matrix.indptr))
         return Rows(matrix, self.lower * factors, self.upper * factors)
 
+    @expects("a number for each variable")
     def moved(self, shifts: Array) -> Rows:
         """Return the rows on ``x - shifts``: the same matrix, with bounds less its value at the shifts."""
         if not shifts.any():
@@ -92,6 +102,7 @@ class Rows:
         value = self.matrix @ shifts
         return Rows(self.matrix, self.lower - value, self.upper - value)
 
+    @expects("a number, and a lower and an upper bound for each variable")
     def without(self, negligible: float, lower: Array, upper: Array, *, keep_unbounded: bool = False) -> Rows:
         """Return rows without the entries that are, or change a row by, less than ``negligible``, over columns with these ranges.
 
@@ -116,12 +127,14 @@ class Rows:
         least, most = activity(entries[0], *(np.where(np.isfinite(end), end, 0.0) for end in (lower, upper)))
         return Rows(entries[1], self.lower - most, self.upper - least)
 
+    @expects("a number for each variable")
     def slack(self, x: Array) -> Array:
         """Return the distance of each row at ``x`` from the nearer one of its bounds, negative where ``x`` violates it."""
         value = self.matrix @ x
         distance: Array = np.minimum(value - self.lower, self.upper - value)
         return distance
 
+    @expects("a number for each variable")
     def violation(self, x: Array) -> Array:
         """Return by how much each row violates its bounds at ``x``, 0 where it holds."""
         value = self.matrix @ x
@@ -145,11 +158,13 @@ class LogSumExp:
     columns: Columns
     epigraph: Columns
 
+    @expects("a number for each variable")
     def excess(self, x: Array) -> Array:
         """Return ``logsumexp - epigraph`` for each s: positive where the point violates the constraint."""
         value: Array = np.logaddexp.reduce(x[self.columns], axis=1) - x[self.epigraph]
         return value
 
+    @expects("points of shape (samples, classes), and the number of variables")
     def tangents(self, points: Array, width: int) -> Rows:
         """Return the tangents at ``points`` of shape ``(samples, classes)``, one row per sample: ``t >= g @ y + H(g)`` with the softmax g.
 
@@ -198,6 +213,14 @@ class Program:
     sos2: tuple[Columns, ...] = ()
     semi: SemiContinuous | None = None
     quadratic: Csr | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rows, Rows):
+            raise InputError(f"the rows of the program are {described(self.rows)}; expected `mipnet.backend.Rows(...)`")
+        columns = self.rows.matrix.shape[1:]
+        for name, values in (("cost", self.cost), ("lower", self.lower), ("upper", self.upper), ("integer", self.integer)):
+            if not isinstance(values, np.ndarray) or values.shape != columns:
+                raise InputError(f"`{name}` of the program is {described(values)}; expected an array of shape {columns}")
 
     @property
     def columns(self) -> int:
@@ -277,6 +300,7 @@ class Program:
             "special": len(self.sos1) + (len(self.indicators.rows) if self.indicators else 0) + sum(len(c.epigraph) for c in self.convex),
         }
 
+    @expects("a number for each variable")
     def minimised(self, x: Array) -> float:
         """Return the objective at ``x`` as it is minimised."""
         return float(self.cost @ x) + self.offset + (0.0 if self.quadratic is None else float(x @ (self.quadratic @ x)) / 2)
@@ -286,6 +310,7 @@ class Program:
         value = self.minimised(x)
         return -value if self.maximise else value
 
+    @expects("a number for each variable")
     def violation(self, x: Array) -> float:
         """Return the largest violation of a row, a bound, integrality, a special or a convex constraint at ``x``."""
         parts = [self.rows.violation(x), self.lower - x, x - self.upper, np.abs(x - np.round(x))[self.integer]]
@@ -299,6 +324,7 @@ class Program:
             parts.append(self.indicators.rows.violation(x)[on])
         return max((float(p.max(initial=0.0)) for p in parts), default=0.0)
 
+    @expects("a number for each variable")
     def relative_violation(self, x: Array) -> float:
         """Return `violation` relative to the size of what is violated, whatever its unit.
 
@@ -319,6 +345,7 @@ class Program:
         )
         return max(rest.violation(x), *(float(part.max(initial=0.0)) for part in parts))
 
+    @expects("rows, `mipnet.backend.Rows(...)`, as wide as those of the program")
     def with_rows(self, *more: Rows) -> Program:
         """Return the same program with further rows at the end."""
         return replace(self, rows=stack_rows(self.rows, *more))

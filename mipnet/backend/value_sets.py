@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipnet.arrays import Array, Columns
+from mipnet.errors.expectations import expects
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +22,12 @@ class SemiContinuous:
     lower: Array
     upper: Array
 
+    @expects("a number for each variable")
     def excess(self, x: Array) -> Array:
         """Return the distance of each value from 0 or its interval, whichever is nearer."""
         return np.asarray(np.minimum(*self._distances(x)))
 
+    @expects("a number for each variable")
     def binaries(self, x: Array) -> Array:
         """Return 1 for each value that is in its interval rather than at 0."""
         from_zero, from_interval = self._distances(x)

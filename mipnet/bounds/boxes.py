@@ -71,12 +71,12 @@ class Bounds:
     @suggest_keywords
     def before_gate(self, name: str) -> Interval:
         """Return the bounds of a node before its gate acts."""
+        if name not in self.after:
+            raise NetworkError(f"no bounds for `{name}`; the nodes are {', '.join(self.after)}")
         return self.ungated.get(name, self.after[name])
 
     def __getitem__(self, name: str) -> xr.Dataset:
         """Return ``lower`` and ``upper`` of a node before its gate acts, labelled with the node's dimensions."""
-        if name not in self.after:
-            raise NetworkError(f"no bounds for `{name}`; the nodes are {', '.join(self.after)}")
         box, dims = self.before_gate(name), ("sample", *dims_of(name, self.network.shape_of(name)))
         return xr.Dataset({"lower": (dims, box.lower.numpy()), "upper": (dims, box.upper.numpy())})
 

@@ -87,6 +87,7 @@ def interval(layer: Layer, *inputs: Interval) -> Interval:
     )
 
 
+@checks_kinds("interval")
 def monotone(layer: Layer, *inputs: Interval) -> Interval:
     """Apply the rule of a layer that is nondecreasing in each input, and whose outputs are numbers of its inputs."""
     return Interval(layer.forward(*(i.lower for i in inputs)), layer.forward(*(i.upper for i in inputs)))

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from mipnet.bounds.interval import Interval, interval
-from mipnet.errors import UnsupportedError
+from mipnet.errors import UnsupportedError, suggest_keywords
+from mipnet.errors.expectations import expects
 from mipnet.limits.code_digests import RULES_BY_CLASS
 from mipnet.network.graph import Layer
 from mipnet.network.layer_rules import checks_kinds
@@ -63,12 +64,14 @@ class Lines:
         """True where the two lines differ, that is, where f is not linear on the interval."""
         return (self.lower_slope != self.upper_slope) | (self.lower_shift != self.upper_shift)
 
+    @expects("numbers of samples")
     def of(self, samples: Tensor) -> Lines:
         """Return the lines of some samples; those of a single sample hold for all."""
         if len(self.lower_slope) == 1:
             return self
         return Lines(self.lower_slope[samples], self.lower_shift[samples], self.upper_slope[samples], self.upper_shift[samples])
 
+    @expects("coefficients as a tensor, row by row")
     def backward(self, coefficients: Tensor) -> BackwardBound:
         """Apply the backward rule: the lower line for positive coefficients, the upper line for negative ones."""
         positive = coefficients.clamp(min=0)
@@ -77,6 +80,7 @@ class Lines:
         shift = torch.stack([torch.linalg.vecdot(part.flatten(1), end.flatten(1)) for part, end in parts]).sum(0)
         return (torch.addcmul(positive * self.lower_slope, negative, self.upper_slope),), shift
 
+    @suggest_keywords
     def combined(self, factor: float, slope: float) -> Lines:
         """Return the lines of ``factor f(x) + slope x``."""
         lower, upper = (self.lower_slope, self.lower_shift), (self.upper_slope, self.upper_shift)
@@ -116,6 +120,7 @@ def affine(rule: R) -> R:
 
 
 @affine
+@checks_kinds("tensor", "interval")
 def adjoint(layer: Layer, coefficients: Tensor, *inputs: Interval) -> BackwardBound:
     """The backward rule of any affine layer: ``a = c J`` with its Jacobian J, by automatic differentiation, and ``b = c . layer(0)``."""
     zeros = [torch.zeros(len(coefficients), *x.lower.shape[1:], dtype=coefficients.dtype) for x in inputs]

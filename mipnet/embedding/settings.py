@@ -48,7 +48,7 @@ class EmbeddingSettings:
     threshold_gap: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.envelope, bool) and self.envelope != "auto":
+        if not isinstance(self.envelope, bool) and not (isinstance(self.envelope, str) and self.envelope == "auto"):
             raise InputError(f"`envelope` is {shown(self.envelope)}; expected True, False or `auto`")
         if not 0 <= self.threshold_gap <= 0.1:
             raise InputError(f"`threshold_gap` is {shown(self.threshold_gap)}; expected a number from 0 to 0.1")

@@ -145,6 +145,14 @@ def shown(value: object) -> str:
     )
 
 
+def described(value: object) -> str:
+    """Return an argument as messages show it: numbers, text, lists and arrays by `shown`, all others by their class."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    plain = isinstance(value, str | int | float | complex | list | tuple | None) or hasattr(value, "shape")
+    return shown(value) if plain else f"a {type(value).__name__}"
+
+
 def closest(given: object, known: Iterable[str]) -> str | None:
     """Return the known name that is most like a given one, whatever its case, hyphens and underscores; None if none is like it."""
     by_letters = {_letters(name): name for name in known}
@@ -214,9 +222,7 @@ def _checking_keywords(target: Any, hints: Mapping[str, str], checks_kinds: bool
                 continue
             given = arguments[place] if place < len(arguments) else keywords[name]
             if (expected := wrong_kind(name, kinds[name], given)) is not None:
-                plain = isinstance(given, str | int | float | complex | list | tuple | None) or hasattr(given, "shape")
-                what = shown(given) if plain else f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
-                raise InputError(f"`{target.__qualname__}` was given {what} as `{name}`; expected {expected}")
+                raise InputError(f"`{target.__qualname__}` was given {described(given)} as `{name}`; expected {expected}")
         return function(*arguments, **keywords)
 
     if isinstance(target, type):

@@ -98,6 +98,16 @@ CLASSES_OF_ARGUMENTS = {
     **dict.fromkeys(("Loss", "MipSettings", "Node", "Objective", "Oracle", "PaperBounds", "TighteningRun", "TrainingSettings"), ""),
     **dict.fromkeys(("UserBounds", "Window"), ""),
     "Workers": "`mipnet.solving.parallel.Workers(...)`",
+    "CarriedState": "a state, as `mn.OpenProblem.carried` returns",
+    "Rival": "a rival, as `mn.RIVALS[name]`",
+    "Rows": "rows, `mipnet.backend.Rows(matrix, lower, upper)`",
+    "Program": "a program, `mipnet.backend.Program(...)`",
+    "ReducedProgram": "a program, as `mn.Importance.pose` returns",
+    "ParsimoniousSettings": "`mipnet.pruning.rivals.parsimonious.ParsimoniousSettings(...)`",
+    "ComparisonTable": "a table, as `mn.compare` returns",
+    "Result": "a result, as `mn.solve` returns",
+    "NetworkFile": "a file, as `mipnet.app.files.solve_file.load_spec` returns",
+    "Deadline": "a deadline, `mipnet.limits.deadline.Deadline.after(seconds)`",
 }
 """Classes of mipnet that arguments have, with what is expected in words; by default it is ``mn.NAME(...)``."""
 
@@ -109,7 +119,7 @@ SHARED_KINDS: dict[str, ArgumentKind] = {
     "None": NOTHING_KIND,
     **dict.fromkeys(("Path", "os.PathLike[str]"), ArgumentKind(lambda given: isinstance(given, os.PathLike), "a path")),
     "PathLike": ArgumentKind(lambda given: isinstance(given, str | os.PathLike), "a path"),
-    "nn.Module": ArgumentKind(lambda given: hasattr(given, "state_dict"), "a torch.nn.Module"),
+    "nn.Module": ArgumentKind(lambda given: hasattr(given, "state_dict") and not isinstance(given, type), "a torch.nn.Module"),
     "xr.Dataset": ArgumentKind(_is_dataset, "an xarray.Dataset with one array for each gate, as `mn.make_masks` and `Scores.scores` are"),
     "type[Layer]": ArgumentKind(
         lambda given: isinstance(given, type) and hasattr(given, "forward"), "a class of layers, such as `mn.ReLU`"
@@ -139,7 +149,7 @@ SHARED_KINDS: dict[str, ArgumentKind] = {
         lambda given: given is None or bool(_list_of(NUMBER_KIND, length=2).holds(given)), "two numbers, the smaller one first, or None"
     ),
     **dict.fromkeys(("Options", "BoundsByNode"), MAPPING_KIND),
-    **dict.fromkeys(("OnEvent", "OnEpoch", "OnStage"), FUNCTION_KIND),
+    **dict.fromkeys(("Derived", "OnEvent", "OnEpoch", "OnStage"), FUNCTION_KIND),
     **{
         name: ArgumentKind(lambda given, name=name: is_of(given, name), words or f"`mn.{name}(...)`", f"`mn.{name}(...)`")  # type: ignore[misc]
         for name, words in CLASSES_OF_ARGUMENTS.items()
@@ -147,12 +157,14 @@ SHARED_KINDS: dict[str, ArgumentKind] = {
 }
 """The kinds of value by their names in annotations."""
 
-MODEL_KIND = ArgumentKind(
-    lambda given: (
-        not (type(given).__module__ in ("builtins", "numpy") or hasattr(given, "state_dict") or is_of(given, "Network", "Box", "Property"))
-    ),
-    "an encoding, as `mn.encode` returns, or a linopy model",
-)
+
+def _is_model(given: object) -> bool:
+    network = hasattr(given, "state_dict") or is_of(given, "Network", "Box", "Property")
+    return not (network or isinstance(given, type) or type(given).__module__ in ("builtins", "numpy"))
+
+
+MODEL_KIND = ArgumentKind(_is_model, "an encoding, as `mn.encode` returns, or a linopy model")
+OVERRIDE_KIND = ArgumentKind(lambda given: isinstance(given, str) or is_of(given, "Override"), "", "strings, such as `solve.time_limit=60`")
 KINDS_BY_ANNOTATION: dict[str, ArgumentKind] = {
     "Backend": ArgumentKind(
         lambda given: not isinstance(given, type) and hasattr(given, "features") and hasattr(given, "open"),
@@ -160,6 +172,7 @@ KINDS_BY_ANNOTATION: dict[str, ArgumentKind] = {
     ),
     "Encoding | linopy.Model | Problem": MODEL_KIND,
     "str | Path": SHARED_KINDS["PathLike"],
+    "Sequence[Override | str]": _list_of(OVERRIDE_KIND),
     "str | os.PathLike[str]": SHARED_KINDS["PathLike"],
 }
 """The kinds of whole annotations whose parts alone say too little."""

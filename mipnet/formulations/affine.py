@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mipnet.arrays import Array, Csr, Ints, Mask, Shape, row_of_entry, widen
+from mipnet.errors.expectations import expects
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 
 PRODUCT_MULTIPLICATIONS_MAX = 2**25
@@ -40,11 +41,13 @@ class Affine:
     constant: Array
 
     @staticmethod
+    @expects("an array of shape (sample, *shape)")
     def fixed(value: Array) -> Affine:
         """Return a constant value, without variables."""
         return Affine(Csr((value.size, 0)), np.asarray(value, dtype=np.float64))
 
     @staticmethod
+    @expects("whole labels of shape (sample, *shape), and a number or an array of numbers of that shape")
     def of(labels: NDArray[Any], coefficient: float | Array = 1.0) -> Affine:
         """Return ``coefficient`` times one variable per element, given by label; an element with label -1 is 0."""
         flat = labels.reshape(-1)
@@ -117,6 +120,7 @@ class Affine:
         flat = np.flatnonzero(where) if where.dtype == np.bool_ else where.reshape(-1)
         return Affine(self.terms[flat], self.constant.reshape(-1)[flat])
 
+    @expects("True or False for each element, with as many True as there are values")
     def place(self, where: Mask) -> Affine:
         """Return a value of the mask's shape: the flat elements of this value where ``where`` is True, 0 elsewhere.
 
@@ -129,6 +133,7 @@ class Affine:
         constant[where] = self.constant
         return Affine(Csr((self.terms.data, self.terms.indices, indptr), shape=(where.size, self.terms.shape[1])), constant)
 
+    @expects("a matrix, scipy.sparse.csr_array, that is as wide as a sample has elements, and a constant of the shape of the result")
     def through(self, matrix: Csr, constant: Array, deadline: Deadline = NO_DEADLINE) -> Affine:
         """Apply a linear layer to every sample: the terms are ``(I kron matrix) @ terms``; the new constant is given.
 
@@ -142,6 +147,7 @@ class Affine:
         row.sum_duplicates()
         return Affine(row, np.asarray(self.constant.sum()))
 
+    @expects("a number for each label")
     def evaluate(self, point: Array) -> Array:
         """Return the value at a point, where the variable with label i has the value ``point[i]``; shape ``shape``."""
         if self.is_fixed:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mipnet.arrays import Ints, Mask, Shape
 from mipnet.errors import suggest_keywords
+from mipnet.errors.expectations import expects
 from mipnet.network.graph import require
 
 Pair = tuple[int, int]
@@ -33,6 +34,7 @@ class Window:
     dilation: Pair = (1, 1)
     ceil: bool = False
 
+    @expects("a shape (channels, rows, cols)")
     def out(self, given: Shape) -> Pair:
         """Return ``(rows, cols)`` of the output for an input of shape ``(channels, rows, cols)``."""
         rows, cols = (self._count(axis, given[axis + 1]) for axis in (0, 1))
@@ -49,6 +51,7 @@ class Window:
             count -= 1
         return count
 
+    @expects("a shape (channels, rows, cols)")
     def beyond(self, given: Shape) -> Pair:
         """Return the number of rows and columns by which the last window reaches beyond the padded input (0 without ``ceil``)."""
         ends = []

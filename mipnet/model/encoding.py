@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 from weakref import WeakKeyDictionary, ref
 
 import linopy
@@ -21,7 +21,8 @@ from linopy import LinearExpression
 from mipnet.arrays import Array, Ints, Mask
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.crown import CANCELLED_SHARE, largest_absolute, magnitude
-from mipnet.errors import DataError, InputError, suggest_keywords
+from mipnet.errors import DataError, InputError, NetworkError, check_choice, described, expected_one_of, suggest_keywords
+from mipnet.errors.expectations import expects
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block, Fill
 from mipnet.formulations.distance import DISTANCE_ROWS, Norm, Square, add_distance
@@ -262,12 +263,17 @@ class Encoding:
         ``function`` maps torch points of shape ``(point, label)`` to values of shape ``(point, *shape of labels)``.  Forward passes then
         compute these variables, and a gradient search differentiates through them.
         """
+        if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+            raise InputError(f"`Encoding.derive` was given {described(labels)} as `labels`; expected an array of labels, whole numbers")
         self.derived.append((labels, function))
         self.fills.append((labels, lambda point: function(torch.as_tensor(point)[None])[0].numpy()))
 
     @suggest_keywords
+    @expects("the name of a node, and a number for each label")
     def value(self, name: str, point: Array) -> Array:
         """Return the value of a node at a point by label, shape ``(sample, *shape)``."""
+        if name not in self.values:
+            raise NetworkError(f"no value of a node `{name}`; {expected_one_of(name, self.values)}")
         return self.values[name].evaluate(point)
 
     def error(self) -> float:
@@ -324,6 +330,10 @@ class Encoding:
 
         For norm l2, the sum is the squared distance; see `mipnet.formulations.distance`.
         """
+        centre = np.asarray(numbers(centre, "the centre"), dtype=np.float64)
+        if centre.shape[1:] != self.region.lower.shape[1:] or len(centre) not in (1, len(self.region.lower)):
+            raise DataError(f"the centre has shape {centre.shape}; the input set {self.region.lower.shape}: expected the same shape")
+        check_choice("the norm", norm, get_args(Norm))
         source, dims = self.values[INPUT_NODE], ("sample", *dims_of(INPUT_NODE, self.network.input_shape))
         t, value = add_distance(self.model, source, self.region, centre, radius, norm, dims, self.samples)
         self.own_rows += DISTANCE_ROWS

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array, Ints
 from mipnet.errors import DataError, UnboundedError, check_choice, suggest_keywords
+from mipnet.errors.expectations import expects
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows, add_variables, expression
 from mipnet.model.encoding import Encoding
@@ -42,6 +43,7 @@ class Loss:
     def __post_init__(self) -> None:
         check_choice("the loss", self.name, get_args(LossName))
 
+    @expects("logits of shape (sample, class), and the class of each sample as a whole number")
     def values(self, logits: Array, labels: Ints) -> Array:
         """Return the loss per sample, from logits of shape ``(sample, class)`` and labels of shape ``(sample,)``."""
         at_label = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
@@ -52,6 +54,7 @@ class Loss:
         hinge: Array = np.maximum(0.0, others - at_label + self.margin)
         return hinge
 
+    @expects("logits of shape (sample, class), and the class of each sample as a whole number")
     def slopes(self, logits: Array, labels: Ints) -> Array:
         """Return the gradient of each sample's loss with respect to its logits, or a subgradient; shape ``(sample, class)``."""
         rows = np.arange(len(labels))

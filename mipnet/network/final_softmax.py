@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mipnet.arrays import Ints, Shape
 from mipnet.errors import NetworkError, suggest_keywords
+from mipnet.errors.expectations import expects
 
 
 @suggest_keywords
@@ -32,6 +33,7 @@ class FinalSoftmax:
         """The entry of `Network.notes`."""
         return f"the final {self.kind} was taken off: the value of the last node is what goes into it, and `Network.outputs` applies it"
 
+    @expects("a shape, such as (10,)")
     def check(self, shape: Shape) -> None:
         """Raise `NetworkError` unless the axes are different axes of a sample of this shape."""
         if not self.axes or len(set(self.axes)) < len(self.axes) or not all(0 <= axis < len(shape) for axis in self.axes):
@@ -39,11 +41,13 @@ class FinalSoftmax:
                 f"the final {self.kind} normalises over axes {self.axes} of the output {shape}; expected different axes of it"
             )
 
+    @expects("a tensor of shape (samples, *output shape)")
     def apply(self, y: Tensor) -> Tensor:
         """Return the outputs for values ``(samples, *output_shape)`` of the last node."""
         logs = y - torch.logsumexp(y, tuple(axis + 1 for axis in self.axes), keepdim=True)
         return logs.exp() if self.kind == "softmax" else logs
 
+    @expects("a shape, such as (10,)")
     def groups(self, shape: Shape) -> Ints:
         """Return the numbers of the flat outputs of each group, for outputs of this shape: ``(groups, outputs of one group)``."""
         others = [axis for axis in range(len(shape)) if axis not in self.axes]

@@ -51,7 +51,7 @@ def find_gates(network: Network, layers: str | Sequence[str] = "all") -> tuple[G
     for node in network.nodes:
         if node.layer.prunable and feeds[node.name]:
             found.setdefault(node.origin, []).append(node)
-    if layers != "all":
+    if not (isinstance(layers, str) and layers == "all"):
         wanted = [layers] if isinstance(layers, str) else list(layers)
         unknown = [name for name in wanted if name not in found]
         if unknown or not wanted:

@@ -223,10 +223,12 @@ class Network:
     def __getitem__(self, name: str) -> Node:
         try:
             return self._by_name[name]
-        except KeyError:
-            raise NetworkError(
-                f"no node is called `{name}`; the nodes are {', '.join(self._by_name)}{meant(name, self._by_name)}"
-            ) from None
+        except (KeyError, TypeError):  # a list or an array cannot be looked up
+            nodes, called = ", ".join(self._by_name), f"`{name}`" if isinstance(name, str) else shown(name)
+            raise NetworkError(f"no node is called {called}; the nodes are {nodes}{meant(name, self._by_name)}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._by_name
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import Any, TypeVar, cast
 
 import torch
 
-from mipnet.errors import InputError, shown
+from mipnet.errors import InputError, described
 from mipnet.errors.argument_kinds import SHARED_KINDS, ArgumentKind, is_of
 from mipnet.network.graph import Layer
 
@@ -33,12 +34,13 @@ def checks_kinds(*kinds: str) -> Callable[[Rules], Rules]:
 
     def decorate(rules: Rules) -> Rules:
         dispatched: Any = rules
+        names = list(signature(dispatched).parameters)[1:]
 
         @wraps(dispatched)  # `register` and `dispatch` are among its attributes
         def call(layer: Any, *given: Any, **named: Any) -> Any:
             if not isinstance(layer, Layer):
                 raise _wrong(dispatched, layer, SHARED_KINDS["Layer"].one)
-            for place, each in enumerate(given):
+            for place, each in [*enumerate(given), *((names.index(name), each) for name, each in named.items() if name in names)]:
                 kind = known[min(place, len(known) - 1)]
                 if not kind.holds(each):
                     raise _wrong(dispatched, each, kind.one)
@@ -60,5 +62,4 @@ def checks_kinds(*kinds: str) -> Callable[[Rules], Rules]:
 
 
 def _wrong(rules: Any, given: object, expected: str) -> InputError:
-    plain = isinstance(given, str | int | float | complex | list | tuple | None) or hasattr(given, "shape")
-    return InputError(f"`{rules.__name__}` was given {shown(given) if plain else f'a {type(given).__name__}'}; expected {expected}")
+    return InputError(f"`{rules.__name__}` was given {described(given)}; expected {expected}")

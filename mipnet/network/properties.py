@@ -12,6 +12,7 @@ import numpy as np
 
 from mipnet.arrays import Array, Mask
 from mipnet.errors import DataError, InputError, shown, suggest_keywords
+from mipnet.errors.expectations import expects
 from mipnet.network.given_arrays import numbers
 from mipnet.network.sets import Box
 
@@ -56,6 +57,7 @@ class Clause:
             value.setflags(write=False)
             object.__setattr__(self, key, value)
 
+    @expects("outputs of shape (samples, outputs)")
     def excess(self, y: Array) -> Array:
         """Return the largest ``matrix @ y - rhs`` over the rows for outputs ``(samples, outputs)``: at most 0 if the clause holds.
 
@@ -89,6 +91,7 @@ class Case:
             raise DataError(f"the clauses of a case are written for {sorted(widths)} outputs; expected the same number in each")
 
     @suggest_keywords
+    @expects("inputs of shape (samples, *input shape), and one number of at least 0, or one for each input")
     def contains(self, x: Array, tolerance: float | Array = 0.0) -> Mask:
         """Return which inputs, of shape ``(samples, *input_shape)``, lie in the region, up to ``tolerance`` where its ends are closed.
 
@@ -102,6 +105,7 @@ class Case:
         ball = self.region.ball
         return np.asarray(inside.all(axis=1) & (True if ball is None else ball.distance(flat) <= ball.radius + np.max(tolerance)))
 
+    @expects("outputs of shape (samples, outputs)")
     def excess(self, y: Array) -> Array:
         """Return the smallest `Clause.excess` over the clauses: at most 0 if one of them holds, infinite without clauses."""
         smallest: Array = np.full(len(y), np.inf)
@@ -118,6 +122,7 @@ class Property:
     cases: tuple[Case, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(self.cases))
         if not self.cases:
             raise DataError("a property has no cases; expected at least one region of inputs")
         if len(inputs := {case.region.lower.shape[1] for case in self.cases}) > 1:
@@ -135,6 +140,7 @@ class Property:
         """Number of outputs; None if there are no clauses."""
         return next((int(clause.matrix.shape[1]) for case in self.cases for clause in case.clauses), None)
 
+    @suggest_keywords
     def check(self, inputs: int, outputs: int) -> None:
         """Raise `InputError` unless the property has these numbers of inputs and outputs."""
         for what, given, there in (("inputs", self.inputs, inputs), ("outputs", self.outputs, outputs)):
@@ -142,6 +148,7 @@ class Property:
                 raise InputError(f"the property is written for {given} {what}; the network has {there}")
 
     @suggest_keywords
+    @expects("inputs and outputs of the same samples, samples first")
     def holds_at(self, x: Array, y: Array, tolerance: float = 0.0) -> Mask:
         """Return whether each input ``(samples, *input_shape)`` with its output ``(samples, *output_shape)`` satisfies the property.
 

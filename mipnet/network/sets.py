@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array, Shape
 from mipnet.errors import DataError, shown, suggest_keywords
+from mipnet.errors.expectations import expects
 from mipnet.network.given_arrays import aligned, layout_hint, numbers, spread
 
 BALL_MARGIN = 1e-12
@@ -45,10 +46,12 @@ class Ball:
         if not (np.isfinite(self.radius) and self.radius > 0):
             raise DataError(f"the radius of a ball is {self.radius}; expected a finite number above 0")
 
+    @expects("an array of inputs of shape (n, *input shape)")
     def distance(self, x: Array) -> Array:
         """Return the distance, of shape ``(n,)``, of inputs ``(n, *input_shape)`` from their centres, or from the only centre."""
         return np.asarray(np.linalg.norm((x - self.centre).reshape(len(x), self.centre[0].size), 1 if self.norm == "l1" else 2, axis=1))
 
+    @expects("an array of inputs of shape (n, *input shape)")
     def nearest(self, x: Array) -> Array:
         """Return the nearest point of the ball for each input; every coordinate moves towards that of the centre, if at all.
 
@@ -112,6 +115,7 @@ class Box:
     @suggest_keywords
     def fit(self, shape: Shape) -> Box:
         """Return the same set with a leading sample axis; raises `DataError` unless the other axes have the given ``shape``."""
+        shape = tuple(shape)
         if self.lower.shape == shape:
             return self.reshape((1, *shape))
         if self.lower.shape[1:] != shape or not len(self.lower):
@@ -126,6 +130,7 @@ class Box:
         return Box(self.lower[k : k + 1], self.upper[k : k + 1], ball)
 
     @suggest_keywords
+    @expects("a shape with as many elements as the box has, samples first")
     def reshape(self, shape: Shape) -> Box:
         """Return the same set for inputs of another shape, samples first."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre.reshape(shape))
@@ -156,6 +161,7 @@ class Box:
         same = own is not None and own.norm == other.ball.norm and bool((own.centre == other.ball.centre).all())
         return same and own is not None and own.radius <= other.ball.radius
 
+    @expects("an array of inputs of shape (n, *input shape)")
     def nearest(self, x: Array) -> Array:
         """Return each input ``(n, *input_shape)`` clipped to the box and then projected onto the ball, which stays in the box."""
         clipped: Array = np.clip(x, self.lower, self.upper)

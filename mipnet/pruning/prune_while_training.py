@@ -40,6 +40,7 @@ class PruningSchedule:
     at_start: bool = False
     until: int | None = None
 
+    @suggest_keywords
     def epochs(self, total: int) -> list[int]:
         """Return the epochs after which to prune, of a training of ``total`` epochs."""
         last = total - 1 if self.until is None else self.until

@@ -75,6 +75,7 @@ class OpenProblem:
     are valid for every objective; dual bounds do not.  Use it as a context manager.  `open_problem` creates it.
     """
 
+    @suggest_keywords
     def __init__(
         self,
         problem: Encoding | linopy.Model | Problem,
@@ -109,6 +110,7 @@ class OpenProblem:
         rows = stack_rows(*self._opened.rows) if self._opened.rows else None
         return CarriedState(rows, self._points[-1] if self._points else None)
 
+    @suggest_keywords
     def restart(self, state: CarriedState) -> None:
         """Start the next solve from this state alone, in a new session: its result is the same in another process."""
         self._opened.close()

@@ -19,7 +19,7 @@ import xarray as xr
 
 from mipnet.arrays import Array, Columns, Mask, activity, widen
 from mipnet.backend import Program
-from mipnet.errors import InputError, UnsupportedError
+from mipnet.errors import InputError, UnsupportedError, shown
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import column_lookup, from_model
 from mipnet.network.given_arrays import as_labelled, numbers, spread
@@ -90,7 +90,7 @@ class Problem(ABC):
         """Return the columns of some variables; here they are given by number."""
         given = np.asarray(variables)
         if given.dtype.kind not in "iu" or (given.size and not 0 <= given.min() <= given.max() < self.program.columns):
-            raise InputError(f"columns are numbers from 0 to {self.program.columns - 1}; got {variables!r}")
+            raise InputError(f"columns are numbers from 0 to {self.program.columns - 1}; got {shown(variables)}")
         return given.astype(np.int64)
 
     def values_for(self, variables: Any, given: Any) -> Array:

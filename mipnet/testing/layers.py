@@ -30,6 +30,8 @@ LayerCheck = tuple[str, Callable[[], None]]
 @suggest_keywords
 def layer_checks(layer: Layer, *shapes: Shape, backend: str | Backend = "highs", reach: float = 2.0, seed: int = 0) -> list[LayerCheck]:
     """Return named checks of a layer for inputs of these shapes with entries in ``[-reach, reach]``; each may raise `AssertionError`."""
+    if not shapes:
+        raise InputError(f"`{layer.label}` is checked without an input shape; expected {SHARED_KINDS['Shape'].one}, for each input")
     for shape in shapes:
         if not SHARED_KINDS["Shape"].holds(shape):
             raise InputError(f"`{layer.label}` is checked with the input shape {shown(shape)}; expected {SHARED_KINDS['Shape'].one}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from mipnet.arrays import Array
 from mipnet.errors import suggest_keywords
+from mipnet.errors.expectations import expects
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
@@ -61,6 +62,7 @@ class Oracle:
             return Oracle.of(network)
         return Oracle("onnxruntime", session.run, session.dtype, samples_at_once(network))
 
+    @suggest_keywords
     def first(self, case: Case, x: Array, deadline: Deadline = NO_DEADLINE) -> tuple[Array, Array] | None:
         """Return the first input that satisfies the case according to the oracle, and its output; None if none does, or none in time."""
         slack = REGION_SLACK_ROUNDINGS * float(np.finfo(self.dtype).eps) * np.maximum(np.abs(case.region.lower), np.abs(case.region.upper))
@@ -75,6 +77,8 @@ class Oracle:
                 return exact[good][0], outputs[good][0]
         return None
 
+    @suggest_keywords
+    @expects("a case, and inputs of shape (n, *input shape)")
     def rounded(self, case: Case, x: Array) -> Array:
         """Return the inputs in the oracle's numbers, inside of the box wherever a number of that type lies in it."""
         low, high = (end.reshape(x.shape[1:]) for end in (case.region.lower, case.region.upper))

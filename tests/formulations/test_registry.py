@@ -236,5 +236,5 @@ def test_reserved_names_are_refused(name):
 
 
 def test_a_class_is_not_a_layer():
-    with pytest.raises(InputError, match=r"ReLU'> as `layer`; expected a layer, such as `mn.ReLU\(\)`"):
+    with pytest.raises(InputError, match=r"the class ReLU as `layer`; expected a layer, such as `mn.ReLU\(\)`"):
         check_layer(mn.ReLU, (2,))

@@ -24,7 +24,7 @@ from mipnet.pruning.labelled_images import LabelledImages
 from mipnet.pruning.prune_while_training import PruningSchedule, prune_while_training
 from mipnet.pruning.rivals.lucky_subnetworks import lucky
 from mipnet.pruning.rivals.parsimonious import ParsimoniousSettings, learn
-from mipnet.pruning.rivals.registry import get_rival
+from mipnet.pruning.rivals.registry import RIVALS
 from mipnet.pruning.rivals.score_arrays import scored_until
 from mipnet.pruning.smaller.masks import accuracy
 from mipnet.pruning.stepwise.curvature import Curvature
@@ -192,7 +192,7 @@ def test_scores_of_rivals_end_with_the_time(name, monkeypatch):
     gates, images = mn.find_gates(asked.network), np.repeat(np.asarray(asked.images), 400, axis=0)
     if name == "torch-pruning":
         pytest.importorskip("torch_pruning")
-    score = partial(get_rival(name).scores, asked.network, gates, images, np.zeros(len(images), int))
+    score = partial(RIVALS[name].scores, asked.network, gates, images, np.zeros(len(images), int))
     clock = TickingClock(monkeypatch)
     with scored_until(Deadline(clock.now + 2)), pytest.raises(TimeLimitReached, match="score the units"):
         score()
@@ -230,7 +230,7 @@ IN_PARTS = {
 
 def scored(asked, x, y, end):
     with scored_until(end):
-        get_rival("activation").scores(asked.network, mn.find_gates(asked.network), x, y)
+        RIVALS["activation"].scores(asked.network, mn.find_gates(asked.network), x, y)
 
 
 @pytest.mark.parametrize("name", ["accuracy", *(pytest.param(each, marks=pytest.mark.sweep) for each in list(IN_PARTS)[1:])])

@@ -13,7 +13,7 @@ from mipnet.app.files.solve_file import SolveFile
 from mipnet.app.files.values import Count, ListAsTuple, NameList, Section, Text, Whole, choice, expects, value_error
 from mipnet.app.tasks import IMPORT_HINT
 from mipnet.errors import InputError
-from mipnet.pruning.rivals.registry import RIVALS, get_rival
+from mipnet.pruning.rivals.registry import RIVALS
 from mipnet.pruning.smaller.ranking import ScoreNormalization
 
 SOLVE_SECTIONS = ("network", "data", "gates", "formulation", "objective", "solve")
@@ -25,7 +25,7 @@ def _known_rivals(names: Any) -> Any:
         for name in () if names == "all" else names:
             if name not in RIVALS:
                 raise InputError(f"no rival is called `{name}`; expected one of {', '.join(RIVALS)}; {IMPORT_HINT}")
-            get_rival(name).check()
+            RIVALS[name].check()
     except InputError as error:
         raise value_error(str(error)) from None
     return names

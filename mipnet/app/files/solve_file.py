@@ -11,6 +11,7 @@ from mipnet.app.files.formulation_section import FormulationSpec
 from mipnet.app.files.sections import DataSpec, GatesSpec, ObjectiveSpec, PruneSpec, SolveSpec
 from mipnet.app.files.values import choice
 from mipnet.app.files.yaml_source import Override
+from mipnet.errors import suggest_keywords
 
 
 class SolveFile(NetworkFile):
@@ -25,6 +26,7 @@ class SolveFile(NetworkFile):
     prune: PruneSpec = PruneSpec()
 
 
+@suggest_keywords
 def load_spec(path: str | Path, overrides: Sequence[Override | str] = ()) -> SolveFile:
     """Read a YAML file for `mipnet solve`, with ``key.sub=value`` overrides; raises `InputError` in one line."""
     return load_as(SolveFile, path, overrides)

@@ -15,7 +15,7 @@ from mipnet.app.files.values import decimal_comma_hint
 from mipnet.arrays import Array, Csr
 from mipnet.backend import Backend, Limits, Options, Program, Rows, get_backend
 from mipnet.backend.checks import check_limits
-from mipnet.errors import BackendMissing, DataError, InputError, NetworkError, OptionError, UnsupportedError, shown
+from mipnet.errors import BackendMissing, DataError, InputError, NetworkError, OptionError, UnsupportedError, shown, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encoding import Encoding
 from mipnet.model.losses import Loss, check_labels
@@ -118,6 +118,7 @@ def installed_backend(file: SolveFile) -> Backend | None:
         return None
 
 
+@suggest_keywords
 def read_network(file: NetworkFile, deadline: Deadline = NO_DEADLINE, key: str = "network") -> Network:
     """Read the network under a key of a file; raises `NetworkError` naming the place in the file, and `TimeLimitReached`."""
     given: NetworkSpec = getattr(file, key)

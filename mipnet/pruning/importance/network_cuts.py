@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mipnet.errors import InputError
+from mipnet.errors import InputError, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.network.graph import INPUT_NODE, Network, Node
 
@@ -29,6 +29,7 @@ class Stage:
         return "+".join(self.gates)
 
 
+@suggest_keywords
 def find_stages(network: Network, gates: Sequence[Gate]) -> tuple[Stage, ...]:
     """Return the stages of a network, one more than there are places to cut between gated layers; the last one ends with the network.
 

@@ -180,6 +180,7 @@ class Importance:
                 stacklevel=4,
             )
 
+    @suggest_keywords
     def read(self, posed: Encoding | ReducedProgram, result: Result) -> Scores:
         """Return the scores of a solved program, with the result of the solve."""
         return Scores(posed.gates, None if result.x is None else read_scores(posed, result.x), result)

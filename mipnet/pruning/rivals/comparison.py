@@ -27,7 +27,7 @@ from mipnet.network.graph import Network
 from mipnet.network.image_check import warn_of_images
 from mipnet.pruning.labelled_images import LabelledImages
 from mipnet.pruning.rivals.comparison_table import ComparisonRow, ComparisonTable
-from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, Rival, get_rival, usable
+from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, RIVALS, Rival, usable
 from mipnet.pruning.rivals.score_arrays import scored_until
 from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.masks import accuracy
@@ -70,6 +70,7 @@ class ComparisonSettings:
         if wrong := [name for name, each in self.options.items() if not isinstance(each, Mapping)]:
             raise InputError(f"the options of `{wrong[0]}` are {shown(self.options[wrong[0]])}; expected a mapping from names of arguments")
 
+    @suggest_keywords
     def check(self, rivals: Sequence[str]) -> None:
         """Raise `InputError` unless the settings fit the names of the rivals."""
         if unknown := sorted(set(self.options) - set(rivals)):
@@ -77,6 +78,7 @@ class ComparisonSettings:
         if self.name in rivals:
             raise InputError(f"the name of the compared method is `{self.name}`; expected one that no rival has")
 
+    @suggest_keywords
     def seeds(self, rival: Rival) -> range:
         """Return the seeds that a rival is run with."""
         return range(self.seed, self.seed + (self.repeats if rival.drawn else 1))
@@ -122,7 +124,7 @@ def compare(
     """
     ours = checked_scores(gates, ours)
     names, how = usable() if rivals is None else list(rivals), settings or ComparisonSettings()
-    chosen = [get_rival(rival) for rival in names]
+    chosen = [RIVALS[rival] for rival in names]
     how.check(names)
     contest = _Contest(network, gates, images, holdout, Deadline.after(how.time_limit))
     reference = accuracy(network, holdout.images, holdout.labels, time_limit=contest.deadline)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mipnet.errors import InputError
+from mipnet.errors import InputError, suggest_keywords
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class ComparisonTable:
         """One's own method and the rivals."""
         return tuple(dict.fromkeys(row.rival for row in self.rows))
 
+    @suggest_keywords
     def best(self, rival: str, target: float) -> ComparisonRow:
         """Return the most accurate row of a method at a target; raises `InputError` if there is none."""
         found = [row for row in self.rows if row.rival == rival and row.target == target]
@@ -63,6 +64,7 @@ class ComparisonTable:
             raise InputError(f"no row of `{rival}` at {target}; the table has {', '.join(self.methods)} at {self.targets}")
         return max(found, key=lambda row: row.accuracy)
 
+    @suggest_keywords
     def beaten(self, target: float) -> dict[str, bool]:
         """Return, for each rival, whether the compared mask is at least as accurate as the rival's better ranking."""
         own = self.best(self.name, target).accuracy

@@ -38,7 +38,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mipnet.arrays import Array
-from mipnet.errors import InputError, TimeLimitReached, suggest_keywords
+from mipnet.errors import InputError, TimeLimitReached, described, suggest_keywords
 from mipnet.limits.array_dataset import array_dataset, dataset_arrays
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.kept_parts import KeptParts, kept_parts
@@ -157,7 +157,12 @@ def learn(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ours = copied(module) if isinstance(module, nn.Module) else module()
-        x = torch.as_tensor(numbers(images, "the array of images")).to(next(ours.parameters()).dtype)
+        if not isinstance(ours, nn.Module):
+            raise InputError(f"`learn` was given a function of {described(ours)} as `module`; expected one of a torch.nn.Module")
+        given = numbers(images, "the array of images")
+        if not given.ndim:
+            raise InputError(f"`learn` was given {described(images)} as `images`; expected an array of shape (samples, *input shape)")
+        x = torch.as_tensor(given).to(next(ours.parameters()).dtype)
         network = from_torch(ours, x[:1], deadline)
         check_images(network, x)
         gates = find_gates(network)

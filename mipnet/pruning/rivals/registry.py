@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from mipnet.errors import InputError, check_choice, expected_one_of, suggest_keywords
+from mipnet.errors import InputError, check_choice, expected_one_of, shown, suggest_keywords
 from mipnet.network.gates import Gate
 from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
@@ -180,10 +180,22 @@ def rival(
 
 
 class Rivals(Mapping[str, Rival]):
-    """All registered rivals by name, in their order; loads those of mipnet when it is first read."""
+    """All registered rivals by name, in their order; loads those of mipnet when it is first read.
+
+    An unknown name raises `InputError` with the names of all rivals.
+    """
 
     def __getitem__(self, name: str) -> Rival:
+        if name not in self:
+            raise InputError(f"no rival is called {f'`{name}`' if isinstance(name, str) else shown(name)}; {expected_one_of(name, self)}")
         return self._loaded()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._loaded()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the rival of that name, or ``default`` if there is none."""
+        return self._loaded().get(name, default) if isinstance(name, str) else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._loaded(), key=lambda name: _registered[name].order))
@@ -200,13 +212,6 @@ class Rivals(Mapping[str, Rival]):
 
 RIVALS = Rivals()
 """All rivals by name."""
-
-
-def get_rival(name: str) -> Rival:
-    """Return the rival of that name; raises `InputError` with the names of all rivals if there is none."""
-    if name not in RIVALS:
-        raise InputError(f"no rival is called `{name}`; {expected_one_of(name, RIVALS)}")
-    return RIVALS[name]
 
 
 def usable() -> list[str]:

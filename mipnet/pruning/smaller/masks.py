@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
-from mipnet.errors import InputError, shown, suggest_keywords
+from mipnet.errors import InputError, described, shown, suggest_keywords
 from mipnet.errors.argument_kinds import is_number
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.losses import check_labels
@@ -108,6 +108,8 @@ def accuracy(
     Raises `TimeLimitReached` if it is not known after ``time_limit`` seconds, None for no limit.
     """
     deadline, given = Deadline.after(time_limit), numbers(images, "the images")
+    if not given.ndim:
+        raise InputError(f"`accuracy` was given {described(images)} as `images`; expected an array of shape (samples, *input shape)")
     after = None if masks is None else mask_actions(gates, masks)
     at_once, parts = min(ACCURACY_IMAGES_AT_ONCE, samples_at_once(network)), []
     for first in range(0, max(1, len(given)), at_once):

@@ -75,6 +75,7 @@ class PruningPath:
     stopped: bool = False
     warnings: tuple[str, ...] = ()
 
+    @suggest_keywords
     def at(self, share: float) -> PruningStep:
         """Return the first step that prunes at least a share of the parameters; raises `InputError` if no step does."""
         for step in self.steps:
@@ -128,7 +129,7 @@ def prune_stepwise(
     Ctrl-C or the time limit ends the path and returns the steps that are finished.  Raises `TimeLimitReached` if the time ends before the
     loss of the full network is known.
     """
-    if any(not 0 < a < 1 for a in shares) or list(shares) != sorted(set(shares)) or not shares:
+    if not len(shares) or any(not 0 < a < 1 for a in shares) or list(shares) != sorted(set(shares)):
         raise InputError(f"the shares are {list(shares)}; expected rising numbers between 0 and 1")
     pruner = StepwisePruner(network, images, labels, gates=gates, hard=hard, backend=backend, time_limit=time_limit)
     full, steps, stopped = pruner.loss(pruner.masks), list[PruningStep](), False
@@ -181,6 +182,7 @@ class StepwisePruner:
         self.masks = self._masks(np.ones(sum(gate.units for gate in self.gates)))
         self.share = 0.0
 
+    @suggest_keywords
     def prune_to(self, target: float) -> PruningStep | None:
         """Change the masks until they prune about a share of the parameters; returns None if that cannot be reached.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, get_rival
+from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, RIVALS
 from mipnet.pruning.smaller.masks import critical_masks
 from mipnet.pruning.smaller.surgery import prune
 from mipnet.pruning.training import evaluate, fine_tune
@@ -19,7 +19,7 @@ from tests.bench.importance.search import Case, Found, Quick, Setting, Stepwise,
 from tests.bench.measure import ROOT
 from tests.bench.trained import CACHE
 
-RIVALS = ("random", "magnitude", "activation", "taylor", "fisher", "snip", "sipp", "pfp")
+JUDGED_RIVALS = ("random", "magnitude", "activation", "taylor", "fisher", "snip", "sipp", "pfp")
 REPEATS = 5
 MOST = 2000
 """Images that a rival sees at most: SiPP and PFP take minutes with more."""
@@ -66,7 +66,7 @@ def kept(name: str, run: Callable[[], Any], fresh: bool) -> Any:
 def judged(case: Case, found: Found) -> dict[str, Any]:
     """Accuracies on the test set, in percent, and what the mask cost."""
     test = Quick(case, *case.split.test)
-    rivals = {name: _contest(case, found, test, name) for name in RIVALS}
+    rivals = {name: _contest(case, found, test, name) for name in JUDGED_RIVALS}
     return {
         "source": case.source,
         "net": case.net,
@@ -91,7 +91,7 @@ def judged(case: Case, found: Found) -> dict[str, Any]:
 
 def _contest(case: Case, found: Found, test: Quick, name: str) -> dict[str, float]:
     """A rival's accuracy by each ranking, as `mipnet.pruning.rivals.comparison` ranks, on all images that the mask was made from."""
-    rival, (images, labels) = get_rival(name), case.images(min(found.setting.seen, MOST))
+    rival, (images, labels) = RIVALS[name], case.images(min(found.setting.seen, MOST))
     accuracies: dict[str, list[float]] = {ranking: [] for ranking in RIVAL_RANKINGS}
     for seed in range(REPEATS if rival.drawn else 1):
         ready = rival.prepared(case.network, case.gates, images, labels, seed=seed)

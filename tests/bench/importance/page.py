@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean, pstdev
 from typing import Any
 
-from tests.bench.importance.judge import MOST, RIVALS
+from tests.bench.importance.judge import JUDGED_RIVALS, MOST
 from tests.bench.importance.sizes import EPSILON, LIMIT, slope
 from tests.bench.importance.targets import CLOSE, FASTER, FULL_GIB, FULL_MINUTE, OF, TARGETS, WINS
 from tests.bench.measure import ROOT
@@ -158,7 +158,7 @@ def _contests(rows: Rows) -> Rows:
 
 def _rivals(rows: Rows) -> str:
     def line(row: dict[str, Any]) -> str:
-        others = (_beaten(row, name, lambda cell, won: cell if won else f"**{cell}**") for name in RIVALS)
+        others = (_beaten(row, name, lambda cell, won: cell if won else f"**{cell}**") for name in JUDGED_RIVALS)
         return " | ".join([f"{_label(row)}, seed {row['seed']}", f"{100 * row['share']:.1f}", f"{row['masked']:.2f}", *others])
 
     return f"""## Rivals at the same share of pruned parameters
@@ -167,7 +167,7 @@ Accuracy on the test set. Each rival uses the images of the mask, at most {MOST:
 **on the test set**, of two rankings: the same number of units per layer as the mask, or the rival's own order over all layers.
 Bold means better than the mask.
 
-{table("network | pruned (%) | mask | " + " | ".join(RIVALS), [line(row) for row in rows])}"""
+{table("network | pruned (%) | mask | " + " | ".join(JUDGED_RIVALS), [line(row) for row in rows])}"""
 
 
 def _beaten(row: dict[str, Any], rival: str, show: Callable[[str, bool], str]) -> str:
@@ -177,8 +177,8 @@ def _beaten(row: dict[str, Any], rival: str, show: Callable[[str, bool], str]) -
 
 def _wins(rows: Rows) -> str:
     cases = _contests(rows)
-    wins = {name: sum(row["masked"] > row["rivals"][name]["accuracy"] for row in cases) for name in RIVALS}
-    every = sum(all(row["masked"] > row["rivals"][name]["accuracy"] for name in RIVALS) for row in cases)
+    wins = {name: sum(row["masked"] > row["rivals"][name]["accuracy"] for row in cases) for name in JUDGED_RIVALS}
+    every = sum(all(row["masked"] > row["rivals"][name]["accuracy"] for name in JUDGED_RIVALS) for row in cases)
     lines = [f"{name} | {won} of {len(cases)} | {_verdict(_short(won, len(cases)))}" for name, won in wins.items()]
     lines.append(f"all of them at once | {every} of {len(cases)} | {_verdict(_short(every, len(cases)))}")
     return f"""Number of cases of FC-3 and LeNet-5 in which the mask is strictly better than the rival. The target is {WINS} of {OF}.

@@ -11,7 +11,7 @@ from mipnet.errors import InputError
 from mipnet.pruning.labelled_images import LabelledImages
 from mipnet.pruning.rivals.comparison import ComparisonSettings, compare
 from mipnet.pruning.rivals.comparison_table import ComparisonRow, ComparisonTable
-from mipnet.pruning.rivals.registry import get_rival, usable
+from mipnet.pruning.rivals.registry import RIVALS, usable
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import at_share, same_counts
 from tests.pruning.nets import case, mlp
@@ -44,11 +44,11 @@ def test_masks_against_every_rival_at_the_same_share(given):
     for row in table.rows:
         assert row.share == pytest.approx(target) if row.ranking != "global" else row.share >= target - 1e-12
         assert row.seconds >= 0
-    fisher = get_rival("fisher").scores(network, gates, *pair(seen))
+    fisher = RIVALS["fisher"].scores(network, gates, *pair(seen))
     by_hand = {"layers": same_counts(gates, fisher, ours), "global": at_share(network, gates, fisher, target)}
     found = {row.ranking: row.accuracy for row in table.rows if row.rival == "fisher"}
     assert found == {ranking: mn.accuracy(network, *pair(holdout), gates, m) for ranking, m in by_hand.items()}
-    drawn = [same_counts(gates, get_rival("random").scores(network, gates, *pair(seen), seed=s), ours) for s in range(3)]
+    drawn = [same_counts(gates, RIVALS["random"].scores(network, gates, *pair(seen), seed=s), ours) for s in range(3)]
     accuracies = [mn.accuracy(network, *pair(holdout), gates, m) for m in drawn]
     row = next(row for row in table.rows if row.rival == "random" and row.ranking == "layers")
     assert (row.accuracy, row.spread) == pytest.approx((np.mean(accuracies), np.std(accuracies)))
@@ -57,7 +57,7 @@ def test_masks_against_every_rival_at_the_same_share(given):
 @pytest.mark.sweep
 def test_scores_at_several_shares(given):
     network, gates, seen, holdout = given
-    scores, settings = get_rival("taylor").scores(network, gates, *pair(seen)), ComparisonSettings(normalize="l2")
+    scores, settings = RIVALS["taylor"].scores(network, gates, *pair(seen)), ComparisonSettings(normalize="l2")
     table = compare(network, gates, scores, seen, holdout, rivals=["taylor", "random"], shares=[0.2, 0.5], settings=settings)
     assert table.targets == (0.2, 0.5)
     for target in table.targets:
@@ -77,7 +77,7 @@ def test_options_reach_the_rival(given):
         compare(network, gates, mask(gates), seen, holdout, rivals=["snip"], settings=ComparisonSettings(options=options))
         for options in ({}, {"snip": {"at": before}})
     )
-    scores = get_rival("snip").scores(before, gates, *pair(seen))
+    scores = RIVALS["snip"].scores(before, gates, *pair(seen))
     assert initial.rows[1].accuracy == mn.accuracy(network, *pair(holdout), gates, same_counts(gates, scores, mask(gates)))
     assert plain.rows[0].accuracy == initial.rows[0].accuracy
 

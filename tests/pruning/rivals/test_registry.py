@@ -17,7 +17,7 @@ from mipnet.app.files.base import load_as
 from mipnet.app.files.compare_file import CompareFile
 from mipnet.errors import ArgumentError, InputError, SpecError
 from mipnet.pruning.rivals import registry
-from mipnet.pruning.rivals.registry import RIVALS, get_rival, usable
+from mipnet.pruning.rivals.registry import RIVALS, usable
 from mipnet.pruning.smaller.ranking import same_counts
 from tests.pruning.nets import case, mlp
 
@@ -78,7 +78,7 @@ def test_a_rival_from_outside_is_compared(mine: str) -> None:
     expected = mn.accuracy(network, holdout.images, holdout.labels, gates, same_counts(gates, -by_bias, ours))
     assert turned.accuracy == expected
     with pytest.raises(ArgumentError, match=r"has no argument `sing`; did you mean `sign`\?"):
-        get_rival(mine).scores(network, gates, images, labels, options={"sing": 1.0})
+        RIVALS[mine].scores(network, gates, images, labels, options={"sing": 1.0})
 
 
 def test_a_yaml_file_names_a_rival_from_outside(mine: str, tmp_path: Path) -> None:

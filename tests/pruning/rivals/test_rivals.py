@@ -13,7 +13,7 @@ import xarray as xr
 import mipnet as mn
 from mipnet.errors import InputError
 from mipnet.pruning.rivals.gradients import gate_gradients, weight_gradients
-from mipnet.pruning.rivals.registry import get_rival, usable
+from mipnet.pruning.rivals.registry import RIVALS, usable
 from mipnet.pruning.rivals.scores.activation import activation
 from mipnet.pruning.rivals.scores.fisher import fisher
 from mipnet.pruning.rivals.scores.group import group
@@ -56,7 +56,7 @@ def given(request):
 @pytest.mark.parametrize("name", usable())
 def test_scores_have_the_form_of_gates_and_follow_the_seed(given, name):
     network, gates, images, labels = given
-    rival = get_rival(name)
+    rival = RIVALS[name]
     scores = rival.scores(network, gates, images, labels, seed=3)
     assert list(scores) == [gate.name for gate in gates]
     for gate in gates:
@@ -336,7 +336,7 @@ def test_random_scores_rank_without_replacement():
 @pytest.mark.parametrize("name", usable())
 def test_bad_images_labels_and_gates_are_one_clear_error(name):
     network, gates, images, labels = case(mlp)
-    rival = get_rival(name)
+    rival = RIVALS[name]
     with pytest.raises(InputError, match="gate"):
         rival.scores(network, (), images, labels)
     if name in ("random", "magnitude", "group", "torch-pruning"):
@@ -368,7 +368,7 @@ def test_bad_options_are_one_clear_error():
         lambda: allocate(network, gates, pfp(*given), 0.99),
         lambda: allocate(network, gates, pfp(*given), 0.5, kind="best"),
         lambda: allocate(network, gates, xr.Dataset(), 0.5),
-        lambda: get_rival("best"),
+        lambda: RIVALS["best"],
     ):
         with pytest.raises(InputError, match=r"expected|cannot"):
             call()

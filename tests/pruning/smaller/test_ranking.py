@@ -8,7 +8,7 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import InputError
-from mipnet.pruning.rivals.registry import get_rival, usable
+from mipnet.pruning.rivals.registry import RIVALS, usable
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import at_share, normalised, same_counts
 from tests.pruning.nets import case, cnn, mlp, plain_cnn, residual
@@ -69,8 +69,8 @@ def test_every_rival_keeps_both_budgets(family, name):
     network, gates, images, labels = case(family)
     like = same_counts(gates, scored(gates), masks_of(gates, *(gate.units // 2 for gate in gates)))
     share = pruned_share(network, gates, like)
-    prepared = get_rival(name).prepared(network, gates, images, labels, seed=1)
-    ranked = [get_rival(name).masks(network, gates, prepared, ranking=r, like=like, share=share, seed=1) for r in ("layers", "global")]
+    prepared = RIVALS[name].prepared(network, gates, images, labels, seed=1)
+    ranked = [RIVALS[name].masks(network, gates, prepared, ranking=r, like=like, share=share, seed=1) for r in ("layers", "global")]
     assert [int(m.sum()) for m in ranked[0].values()] == [int(m.sum()) for m in like.values()]
     assert pruned_share(network, gates, ranked[0]) == pytest.approx(share, abs=1e-12)
     assert share <= pruned_share(network, gates, ranked[1]) <= share + 0.35
@@ -83,7 +83,7 @@ def test_bad_scores_and_shares_are_one_clear_error():
     broken = scores.copy(deep=True)
     broken["fc1"].values[2] = np.nan
     like = masks_of(gates, 2, 2)
-    rival = get_rival("fisher")
+    rival = RIVALS["fisher"]
     for call in (
         lambda: same_counts(gates, scores[["fc1"]], like),
         lambda: same_counts(gates, scores.isel(fc1_unit=slice(3)), like),

@@ -11,7 +11,7 @@ from mipnet.app.files.solve_file import load_spec
 from mipnet.app.runs.inputs import read_network
 from mipnet.errors import DataError, InputError
 from mipnet.network.gates import mask_actions
-from mipnet.pruning.rivals.registry import get_rival
+from mipnet.pruning.rivals.registry import RIVALS
 from mipnet.pruning.smaller.masks import accuracy, random_masks
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 from mipnet.pruning.smaller.ranking import at_share
@@ -70,7 +70,7 @@ def test_masks_beat_random_ones_and_those_of_one_evaluation(digits, path) -> Non
     def right(masks) -> float:
         return accuracy(network, test.images, test.labels, path.gates, masks)
 
-    rival = get_rival("taylor").prepared(network, path.gates, train.images, train.labels, seed=0)
+    rival = RIVALS["taylor"].prepared(network, path.gates, train.images, train.labels, seed=0)
     assert right(step.masks) >= right(at_share(network, path.gates, rival, step.share, "none")) + 1
     assert right(step.masks) >= np.mean([right(random_masks(step.masks, seed)) for seed in range(5)]) + 10
     assert right(step.masks) >= accuracy(network, test.images, test.labels) - 4
