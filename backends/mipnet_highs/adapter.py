@@ -18,7 +18,6 @@ import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import highspy
 import numpy as np
 
 from mipnet.arrays import Array, Columns
@@ -44,6 +43,7 @@ from mipnet_highs.highs_calls import HighsCalls
 from mipnet_highs.options import HIGHS_FINE_TOLERANCE, expect_ok
 from mipnet_highs.program_arrays import csr_arrays
 from mipnet_highs.quadratic import check_quadratic
+from mipnet_highs.silent_highs import SilentHighs
 from mipnet_highs.statuses import HIGHS_STATUSES, UNBOUNDED_OR_INFEASIBLE, ModelStatus
 
 SECOND_SOLVES: tuple[dict[str, object], ...] = ({"presolve": "off", "random_seed": 1}, {"presolve": "off", "random_seed": 2})
@@ -70,7 +70,7 @@ class HiGHS(Backend):
 
     def version(self) -> str:
         """Return the version of HiGHS."""
-        return str(highspy.Highs().version())
+        return str(SilentHighs().version())
 
     def open(self, program: Program, options: Options | None = None) -> Session:
         """Open a session on a program; ``options`` have HiGHS's own names."""

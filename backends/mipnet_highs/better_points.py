@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Any
 
-import highspy
 import numpy as np
 from scipy import sparse
 
 from mipnet.arrays import Array
 from mipnet.backend import Program
 from mipnet_highs.program_arrays import pass_program
+from mipnet_highs.silent_highs import SilentHighs
 from mipnet_highs.statuses import ModelStatus
 
 DESCENT_SOLVES_MAX = 200
@@ -51,7 +51,7 @@ class Descent:
         self._tried: set[bytes] = set()
         self._integers = np.flatnonzero(program.integer).astype(np.int32)
         self._by_column = sparse.csc_array(program.rows.matrix)
-        self._highs: Any = highspy.Highs()
+        self._highs: Any = SilentHighs()
         for name, value in {
             "output_flag": False,
             "threads": 1,

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import highspy
 import numpy as np
 
 from mipnet.arrays import Array
@@ -18,6 +17,7 @@ from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet_highs.options import expect_ok, set_option, set_options
 from mipnet_highs.program_arrays import pass_program
 from mipnet_highs.quadratic import pass_quadratic
+from mipnet_highs.silent_highs import SilentHighs
 from mipnet_highs.statuses import HIGHS_NODES_MAX
 
 POINTS_SEEN_MAX = 4
@@ -35,7 +35,7 @@ class HighsCalls(Session):
         self._program, self._progress = program, SolveProgress(Limits(), None)
         self._seen: deque[Array] = deque(maxlen=POINTS_SEEN_MAX)
         self._mip = bool(program.integer.any())
-        self._highs: Any = highspy.Highs()
+        self._highs: Any = SilentHighs()
         set_options(self._highs, options, self._mip, program.rows.matrix.nnz, fine=program.fine)
         self._pass()
         self._subscribe()

@@ -69,8 +69,8 @@ class Linopy(Backend):
     def open(self, program: Program, options: Options | None = None) -> Session:
         """Open a session on a program; ``options`` have the solver's own names."""
         check_program(self, program)
-        if not self.available:
-            raise BackendError(f"`{self.module}` is not installed: {self.install}")
+        if self.problem:
+            raise BackendError(self.problem)
         if self.interface.command is None and self.name not in linopy.available_solvers:
             linopy.available_solvers.refresh()  # linopy caches which solvers it has not found
         if options:

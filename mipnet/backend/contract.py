@@ -267,3 +267,8 @@ class Backend(ABC):
     def available(self) -> bool:
         """True if the solver's module can be found (it is not imported)."""
         return find_spec(self.module) is not None
+
+    @property
+    def problem(self) -> str:
+        """What prevents the use of the solver here, with the command that mends it; empty if nothing does."""
+        return "" if self.available else f"`{self.module}` is not installed: {self.install}"

@@ -43,7 +43,7 @@ def _load(name: str, point: EntryPoint) -> FoundBackend:
         backend = point.load()()
     except Exception as error:  # a plug-in may raise anything; the others must still load
         return FoundBackend(name, None, f"cannot be loaded: {type(error).__name__}: {error}")
-    return FoundBackend(name, backend, "" if backend.available else f"`{backend.module}` is not installed: {backend.install}")
+    return FoundBackend(name, backend, backend.problem)
 
 
 class BackendSettings:

@@ -206,6 +206,27 @@ def test_a_point_that_is_none_raises(name: str, monkeypatch: pytest.MonkeyPatch)
             session.solve()
 
 
+SILENT = """
+import pickle, sys
+from mipnet.backend import get_backend
+backend = get_backend(sys.argv[1])
+backend.version()
+with backend.open(pickle.load(open(sys.argv[2], "rb"))) as session:
+    print(session.solve().status.name, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(f.name, marks=[] if f.name == "highs" else [pytest.mark.sweep]) for f in backends() if not f.problem]
+)
+def test_nothing_is_printed_by_a_process(name: str, tmp_path: Path) -> None:
+    """In a process of its own: a solver may print its name once per process."""
+    (tmp_path / "program").write_bytes(pickle.dumps(knapsack()))
+    words = [sys.executable, "-c", SILENT, name, str(tmp_path / "program")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=240)
+    assert (done.stdout, done.stderr) == ("", "OPTIMAL\n")
+
+
 SCRIPT = """
 import pickle, sys
 from mipnet.backend import Limits, get_backend

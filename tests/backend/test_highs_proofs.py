@@ -1,4 +1,4 @@
-"""Wrong proofs of HiGHS 1.15.1: a point that is better than a proven optimum is found, and the program is solved again."""
+"""Wrong proofs of HiGHS: a point that is better than a proven optimum is found, and the program is solved again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,12 @@ LOWER = {0: -0.6443, 22: -0.0775, 23: -0.7321}
 INTEGER = {7, 8, 9, 18, 19, 20, 21}
 
 NO_PROBING = {"presolve_rule_off": 1 << 15, "random_seed": 0}
-"""With these options HiGHS 1.15.1 calls 0.0248 optimal, by itself, without any point from outside."""
+"""With these options HiGHS 1.15.1 called 0.0248 optimal, by itself, without any point from outside; HiGHS 1.16 does not."""
+
+WRONG_BOUND = {"objective_bound": -0.1}
+"""mipnet refuses this option of HiGHS, because programs whose optimum is larger are called infeasible with it."""
+
+RIGHT_AGAIN = {"objective_bound": math.inf}
 
 CLOSE = Limits(gap=1e-9, gap_abs=1e-9)
 
@@ -88,9 +93,39 @@ def test_a_wrong_proof_with_fine_tolerances_is_replaced() -> None:
     assert found.bound <= 1e-6
 
 
+def proven_wrongly(options: dict[str, object], limits: Limits = CLOSE, *, fine: bool = False) -> Outcome:
+    """Return the result of a solve that HiGHS ends with a wrong proof, from the worst point as its start."""
+    p = replace(network_program(), fine=fine)
+    with get_backend("highs").open(replace(p, cost=-p.cost)) as session:
+        worst = session.solve().x
+    assert worst is not None
+    with get_backend("highs").open(p, options) as session:
+        for name, value in WRONG_BOUND.items():
+            session._highs.setOptionValue(name, value)
+        session.start(worst)
+        return session.solve(limits)
+
+
+def test_highs_proves_what_is_wrong_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the check; the tests below depend on this."""
+    monkeypatch.setattr(adapter.HighsSession, "_proven", lambda self, raw, limits, progress: raw)
+    assert proven_wrongly({}).status is Status.INFEASIBLE
+
+
+@pytest.mark.parametrize("fine", [False, True])
+@pytest.mark.parametrize("limits", [CLOSE, replace(CLOSE, bound_stop=0.01)])
+def test_a_proof_that_points_contradict_is_replaced(limits: Limits, fine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "SECOND_SOLVES", (WRONG_BOUND, RIGHT_AGAIN))
+    found = proven_wrongly({}, limits, fine=fine)
+    assert found.status is Status.OPTIMAL
+    assert found.objective == pytest.approx(0.0, abs=1e-6)
+    assert -1e-6 <= found.bound <= 1e-6
+
+
 def test_a_bound_that_a_point_contradicts_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "SECOND_SOLVES", ())
-    found = solved(NO_PROBING)
+    """The descents from the start end in the optimum all the same."""
+    monkeypatch.setattr(adapter, "SECOND_SOLVES", (WRONG_BOUND,))
+    found = proven_wrongly({})
     assert (found.status, found.bound) == (Status.STALLED, -math.inf)
     assert found.objective == pytest.approx(0.0, abs=1e-6)
     assert "contradicts" in found.message
