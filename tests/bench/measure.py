@@ -38,7 +38,7 @@ def peak(action: Callable[[], object]) -> int:
 
 
 def peak_apart(module: str, *arguments: str) -> int | None:
-    """What `peak` says in a fresh process: ``python -m module arguments`` has to print it as its last word.  None where there is no /proc."""
+    """What `peak` says in a fresh process: ``python -m module arguments`` prints it as its last word.  None where there is no /proc."""
     if not Path("/proc/self/clear_refs").exists():
         return None
     done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
