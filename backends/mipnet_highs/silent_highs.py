@@ -5,7 +5,7 @@ from __future__ import annotations
 import highspy
 
 
-class SilentHighs(highspy.Highs):
+class SilentHighs(highspy.Highs):  # type: ignore[misc]
     """HiGHS without output on the console; its log arrives as events.
 
     HiGHS 1.16 prints its name when `highspy.Highs` enables callbacks, in its constructor: before anybody can set an option.
