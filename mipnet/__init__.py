@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     from mipnet.network.properties import Case as Case
     from mipnet.network.properties import Clause as Clause
     from mipnet.network.properties import Property as Property
+    from mipnet.network.polytope_sets import ConvexHull as ConvexHull
+    from mipnet.network.polytope_sets import Polytope as Polytope
     from mipnet.network.sets import L1 as L1
     from mipnet.network.sets import L2 as L2
     from mipnet.network.sets import Ball as Ball
@@ -186,6 +188,7 @@ _HOME = {
     "mipnet.readers.estimators.reader": "from_sklearn",
     "mipnet.readers.torch": "from_torch",
     "mipnet.readers.vnnlib": "read_vnnlib",
+    "mipnet.network.polytope_sets": "ConvexHull Polytope",
     "mipnet.network.sets": "Ball Box L1 L2 LInf Samples",
     "mipnet.solving.engine": "solve",
     "mipnet.solving.open_problem": "OpenProblem open_problem",

@@ -147,7 +147,7 @@ class Bounds:
 @suggest_keywords
 def load_bounds(path: str | Path, network: Network, region: Box, gates: Sequence[Gate] = ()) -> Bounds:
     """Read bounds from a file; raises `DataError` if they belong to another network, another input set or other gates."""
-    region = region.fit(network.input_shape)
+    region = region.fit(network.input_shape, network.input_names)
     about, boxes = _read(Path(path))
     known = {"network": network_hash(network), "region": region_hash(region), "gates": _sites(gates)}
     names = {"network": "another network", "region": "another input set", "gates": "other gates"}

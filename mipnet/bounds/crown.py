@@ -18,6 +18,7 @@ from mipnet.bounds.linear_rules import BackwardBound, backward, gate_lines, has_
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import fits, memory_left, shown_bytes
 from mipnet.network.graph import INPUT_NODE, Network, Node, size
+from mipnet.network.polytopes import Hull, InputPolytope
 from mipnet.network.sets import Ball
 
 CROWN_COEFFICIENTS_MAX = 2**19
@@ -36,6 +37,9 @@ The terms are those of every node on the way back: its coefficients times the ab
 may cancel, as in the difference of two networks that are nearly equal, and the sum of what is left says nothing about rounding errors.
 """
 
+HULL_PRODUCTS_MAX = 2**24
+"""Largest product of rows and points for which linear functions are minimised over a hull; more rows are minimised over its box."""
+
 CANCELLED_SHARE = 1e-6
 """A value that is smaller than this share of the terms that it is computed from counts as cancelled: its size is this share of them."""
 
@@ -48,9 +52,9 @@ class KnownBounds:
     """The bounds of all nodes computed so far.
 
     ``after`` holds the bounds after the gate of a node acts, ``ungated`` those before.  ``sites`` are the nodes with a gate.
-    If there is a ``ball``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation short, and
-    ``interrupted`` once Ctrl-C has.  ``simpler`` says which nodes keep bounds of a simpler method, and why.  ``magnitudes`` are those
-    computed so far.
+    If there is a ``ball`` or a ``polytope``, the input also lies in it.  ``stopped`` is True once the ``deadline`` has cut a computation
+    short, and ``interrupted`` once Ctrl-C has.  ``simpler`` says which nodes keep bounds of a simpler method, and why.  ``magnitudes`` are
+    those computed so far.
     """
 
     network: Network
@@ -58,6 +62,7 @@ class KnownBounds:
     after: dict[str, Interval]
     ungated: dict[str, Interval] = field(default_factory=dict)
     ball: Ball | None = None
+    polytope: InputPolytope | None = None
     deadline: Deadline = NO_DEADLINE
     stopped: bool = False
     interrupted: bool = False
@@ -258,6 +263,8 @@ def backward_pass(
     lowest = minimum_over_box(rows.of(source), slopes)
     if known.ball is not None:
         lowest = torch.maximum(lowest, minimum_over_ball(known.ball, rows, source, slopes))
+    if isinstance(known.polytope, Hull) and len(slopes) * len(known.polytope.points) <= HULL_PRODUCTS_MAX:
+        lowest = torch.maximum(lowest, minimum_over_hull(known.polytope, slopes))
     terms = torch.stack([*shifts, lowest])
     return terms.sum(0) - CROWN_ROUNDING_RELATIVE * (terms.abs().sum(0).detach() + rounding), slopes
 
@@ -302,3 +309,10 @@ def minimum_over_ball(ball: Ball, rows: CrownRows, box: Interval, coefficients: 
     dual = falls.abs().amax(1) if ball.norm == "l1" else torch.linalg.vector_norm(falls, dim=1)
     terms = (coefficients * centre).flatten(1)
     return terms.sum(1) - ball.radius * dual - CROWN_ROUNDING_RELATIVE * (terms.abs().sum(1) + ball.radius * dual)
+
+
+def minimum_over_hull(hull: Hull, coefficients: Tensor) -> Tensor:
+    """Return the minimum of each row over a hull: the smallest value at a point, less ``|c| . enlarge``, rounded outwards."""
+    flat, points, reach = coefficients.flatten(1), torch.tensor(hull.points), torch.tensor(hull.enlarge)
+    size = flat.abs() @ (points.abs().amax(0) + reach)
+    return (flat @ points.T).amin(1) - flat.abs() @ reach - CROWN_ROUNDING_RELATIVE * size

@@ -26,11 +26,15 @@ def network_hash(network: Network) -> str:
 
 
 def region_hash(region: Box) -> str:
-    """Return the SHA-256 of both ends of the boxes, and of the balls if there are any."""
+    """Return the SHA-256 of both ends of the boxes, and of the balls or of the polytope if there are any."""
     digest = hashlib.sha256(repr(region.lower.shape).encode())
     for end in (region.lower, region.upper):
         digest.update(np.ascontiguousarray(end + 0.0).data)  # -0 is 0
     if region.ball is not None:
         digest.update(repr((region.ball.norm, region.ball.radius)).encode())
         digest.update(np.ascontiguousarray(region.ball.centre + 0.0).data)
+    if region.polytope is not None:
+        digest.update(type(region.polytope).__name__.encode())
+        for part in region.polytope.parts:
+            digest.update(repr(part.shape).encode() + np.ascontiguousarray(part + 0.0).data)
     return digest.hexdigest()

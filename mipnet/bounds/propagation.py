@@ -83,7 +83,7 @@ def propagate(
     """
     deadline = Deadline.after(time_limit)
     check_choice("the method", method, sorted(get_args(Method), key="auto".__eq__))
-    region = region.fit(network.input_shape)
+    region = region.fit(network.input_shape, network.input_names)
     if start is not None:
         start.check(network, region, gates)
     user = given if isinstance(given, UserBounds) else UserBounds(given or {})
@@ -97,7 +97,7 @@ def propagate_until_ctrl_c(
     network: Network, region: Box, gates: Sequence[Gate], method: Method, deadline: Deadline, start: Bounds | None = None
 ) -> Bounds:
     """Return bounds as `propagate`; Ctrl-C ends that early, and what is proven by then is returned, with `Bounds.interrupted` True."""
-    region = region.fit(network.input_shape)
+    region = region.fit(network.input_shape, network.input_names)
     return _by_method(BoundsQuestion(network, region, tuple(gates), start=start, deadline=deadline, keeps=True), method)
 
 
@@ -150,7 +150,9 @@ class BoundsQuestion:
         """Return the bounds of the input, to which `sweep` adds those of the nodes."""
         source = Interval(torch.tensor(self.region.lower), torch.tensor(self.region.upper))
         sites = self.sites if self.mode == "sound" else frozenset()
-        return KnownBounds(self.network, sites, {INPUT_NODE: source}, ball=self.region.ball, deadline=self.deadline)
+        known = KnownBounds(self.network, sites, {INPUT_NODE: source}, deadline=self.deadline)
+        known.ball, known.polytope = self.region.ball, self.region.polytope
+        return known
 
     def with_known(self, name: str, value: Interval) -> Interval:
         """Return a node's box intersected with the bounds of the start and of the user, or replaced by the user's."""
@@ -174,7 +176,7 @@ def sweep(question: BoundsQuestion, refine: Sequence[Refinement], method: str) -
     check_memory(f"the bounds of {question.region.samples:,} samples at every node", _boxes_bytes(question), "give fewer samples")
     late = question.deadline.extended(INTERVAL_SECONDS_AFTER_DEADLINE)
     # nodes whose elements vary independently of each other: the interval rule of an affine layer is exact for them
-    independent = {INPUT_NODE} if known.ball is None else set()
+    independent = {INPUT_NODE} if known.ball is None and known.polytope is None else set()
     with torch.no_grad():
         for node in network.nodes:
             if question.start is None:

@@ -17,7 +17,7 @@ from mipnet.bounds.interval import Mode
 from mipnet.bounds.propagation import wanted_bounds
 from mipnet.embedding.envelopes import add_envelopes
 from mipnet.embedding.feature_axes import FeatureDim
-from mipnet.embedding.input_bounds import InputBounds, InputRange, find_bounds
+from mipnet.embedding.input_bounds import InputBounds, InputRange, find_bounds, one_set
 from mipnet.embedding.inputs import Inputs, read_inputs
 from mipnet.embedding.outputs import tie_output
 from mipnet.embedding.settings import EmbeddingSettings
@@ -27,7 +27,7 @@ from mipnet.formulations.affine import Affine
 from mipnet.formulations.formulation_choice import Formulation
 from mipnet.formulations.linopy_rows import add_rows, add_variables
 from mipnet.limits.deadline import Deadline
-from mipnet.model.encode import BOUNDS_TIME_SHARE, refuse_softmax, write_network
+from mipnet.model.encode import BOUNDS_TIME_SHARE, refuse_softmax, write_network, write_polytope
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import INPUT_NODE, Network
 from mipnet.network.sets import Box
@@ -45,7 +45,7 @@ def add_network(
     output: Any = None,
     *,
     feature_dim: FeatureDim = None,
-    bounds: InputBounds | Mode | Bounds | None = None,
+    bounds: InputBounds | Box | Mode | Bounds | None = None,
     prefix: str = "",
     formulation: Formulation | EmbeddingSettings | None = None,
 ) -> Encoding:
@@ -70,7 +70,8 @@ def add_network(
         The dimension that holds the features, or one for each axis of an input.  Needed if names and lengths leave a choice.
     bounds
         Bounds of the inputs, ``{"wind": (0, 25)}`` or a pair of arrays, where variables have none, or tighter ones; these are written as
-        rows.  Bounds of an expression follow from those of its variables.  (A name or a `Bounds` object: as in `EmbeddingSettings`.)
+        rows.  Bounds of an expression follow from those of its variables.  Or an input set for every input, such as the
+        `mipnet.ConvexHull` of the training data, which is written as rows.  (A name or a `Bounds` object: as in `EmbeddingSettings`.)
     prefix
         Prefix of every new name, so that one model can contain several networks.
     formulation
@@ -93,14 +94,16 @@ def add_network(
     if shared:
         raise InputError(f"the input has the dimension `{shared[0]}`, which the output of the network gets; rename that of the input")
     tighten = deadline.share(BOUNDS_TIME_SHARE) if settings.tighten == "host" else None
-    ends = find_bounds(model, inputs, own_bounds, _called(x), tighten)
-    region = Box(ends.lower, ends.upper).fit(known.input_shape)
+    within = one_set(known, inputs, own_bounds) if isinstance(own_bounds, Box) else None
+    ends = find_bounds(model, inputs, own_bounds if within is None else (within.lower[0], within.upper[0]), _called(x), tighten)
+    region = Box(ends.lower, ends.upper, polytope=None if within is None else within.polytope).fit(known.input_shape)
     nodes = wanted_bounds(known, region, (), mode, 0.0, deadline.share(BOUNDS_TIME_SHARE))
     enc = Encoding(known, model, region, nodes, (), _samples(inputs, known, prefix), threshold_gap=settings.threshold_gap)
     before = {*model.variables, *model.constraints}
     try:
         enc.grid, enc.host, enc.enforced = inputs.grid, inputs.value, ends.tighter
         enc.values[INPUT_NODE] = _written_input(enc, ends, prefix)
+        write_polytope(enc, prefix)
         write_network(enc, settings.formulation or {}, deadline, prefix=prefix)
         add_envelopes(enc, settings.envelope, prefix, deadline)
         if output is not None:

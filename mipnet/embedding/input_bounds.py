@@ -19,6 +19,11 @@ from mipnet.formulations.linopy_rows import column_bounds
 from mipnet.limits.deadline import Deadline
 from mipnet.model.to_program import from_model
 from mipnet.network.given_arrays import as_labelled
+from mipnet.network.graph import Network
+from mipnet.network.sets import Box
+
+CONSTANT_INPUT_TOLERANCE = 1e-9
+"""How far a constant input may lie outside of a polytope, in the maximum norm."""
 
 InputBounds = Mapping[str, Any] | tuple[Any, Any] | xr.Dataset
 """Bounds of inputs: ``{"wind": (0, 25)}`` by feature, or a pair of lower and upper bounds of all features, or a Dataset with these names.
@@ -135,6 +140,24 @@ def _of_all(inputs: Inputs, end: Any) -> Array:
     frame = xr.DataArray(np.zeros((*grid.places.shape, *shape[1:])), dims=(*grid.places.dims, *grid.feature_dims))
     frame = frame.assign_coords(grid.places.coords).assign_coords(grid.feature_coords)
     return grid.gathered(over_frame(labelled, frame, "`bounds`"))
+
+
+def one_set(network: Network, inputs: Inputs, given: Box) -> Box:
+    """Return the input set that every input lies in, in the network's order.
+
+    Raises `InputError` for several sets and for a ball, and where constant inputs lie outside of the polytope.
+    """
+    region = given.fit(network.input_shape, network.input_names)
+    if region.samples != 1 or region.ball is not None:
+        what = "a ball" if region.ball is not None else f"{region.samples} sets"
+        raise InputError(f"`bounds` is {what}; expected one box, `mn.Polytope` or `mn.ConvexHull`, in which every input lies")
+    value = inputs.value
+    fixed = (value.row_sizes == 0).reshape(len(value.constant), -1).all(axis=1)
+    outside = np.flatnonzero(fixed)[~region.meets_further(value.constant[fixed], CONSTANT_INPUT_TOLERANCE)]
+    if len(outside):
+        at = inputs.grid.describe(int(outside[0]))
+        raise InputError(f"`bounds` is a polytope, and the constant input{f' at {at}' if at else ''} lies outside of it")
+    return region
 
 
 def named_array(given: Any) -> xr.DataArray | None:

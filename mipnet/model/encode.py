@@ -22,15 +22,19 @@ from mipnet.formulations.block import Block, BlockBounds
 from mipnet.formulations.distance import BALL_ROWS, DISTANCE_VARIABLE, add_ball
 from mipnet.formulations.formulation_choice import Formulation, NetworkFacts, check_formulation
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, value_range
+from mipnet.formulations.polytope_rows import HULL_WEIGHTS, add_polytope, hull_fill
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.encoding import Encoding, register
 from mipnet.model.encoding_size import making_program
 from mipnet.model.node_values import FormulationRequest, scores_of_elements, write_node
 from mipnet.network.gates import Gate, resolve_gates
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
+from mipnet.network.polytopes import Hull
 from mipnet.network.sets import Box
 
-RESERVED_VARIABLE_NAMES = frozenset({INPUT_NODE, "output", "lse", "hinge", "sparsity", "level", "above", DISTANCE_VARIABLE})
+RESERVED_VARIABLE_NAMES = frozenset(
+    {INPUT_NODE, "output", "lse", "hinge", "sparsity", "level", "above", DISTANCE_VARIABLE, HULL_WEIGHTS}
+)
 """Names of variables that belong to no node; the variables of a node with such a name get the suffix ``_node``."""
 
 BOUNDS_TIME_SHARE = 0.5
@@ -56,7 +60,8 @@ def encode(
     network
         The network.
     region
-        The input set: `Box`, `LInf`, `L1`, `L2` or `Samples`, of shape ``(sample, *input_shape)``, with one set per sample.
+        The input set: `Box`, `LInf`, `L1`, `L2` or `Samples`, of shape ``(sample, *input_shape)``, with one set per sample; or `Polytope`
+        or `ConvexHull`.
     formulation
         Formulation name by lower-case layer name, ``{"relu": "big-m"}``.  A layer that is not listed gets its default, and ``"auto"``
         chooses one per node; see `mipnet.formulations.formulation_choice`.
@@ -80,7 +85,7 @@ def encode(
     """
     refuse_softmax(network)
     deadline = Deadline.after(time_limit)
-    region = region.fit(network.input_shape)
+    region = region.fit(network.input_shape, network.input_names)
     chosen = resolve_gates(network, gates)
     known = wanted_bounds(network, region, chosen, bounds, epsilon, deadline.share(BOUNDS_TIME_SHARE))
     samples = xr.DataArray(np.arange(region.samples), dims="sample")
@@ -90,6 +95,8 @@ def encode(
     if region.ball is not None and not region.fixed:
         add_ball(enc.model, enc.distance(region.ball.centre, region.ball.radius, region.ball.norm), samples)
         enc.own_rows.append(BALL_ROWS)
+    if not region.fixed:
+        write_polytope(enc)
     return enc
 
 
@@ -100,6 +107,16 @@ def refuse_softmax(network: Network) -> None:
             f"the network ends in a {network.softmax.kind}, which is not piecewise linear; expected a network without it: write"
             " `network.without_softmax()`, and the output of the encoding is the logits"
         )
+
+
+def write_polytope(enc: Encoding, prefix: str = "") -> None:
+    """Add the rows that keep the input in the polytope of the input set, if there is one."""
+    polytope, x = enc.region.polytope, enc.values[INPUT_NODE]
+    if polytope is None:
+        return
+    enc.own_rows += add_polytope(enc.model, polytope, x, prefix, enc.samples)
+    if isinstance(polytope, Hull):
+        enc.fills.append((enc.model.variables[f"{prefix}{HULL_WEIGHTS}"].labels.values, hull_fill(polytope, x)))
 
 
 def _input_variable(enc: Encoding) -> Affine:

@@ -1,17 +1,19 @@
-"""Input sets of a network: fixed images (`Samples`), a box (`Box`), a ball of a norm (`LInf`, `L1`, `L2`)."""
+"""Input sets of a network: fixed images (`Samples`), a box (`Box`), a ball of a norm (`LInf`, `L1`, `L2`), or a box cut by a polytope."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipnet.arrays import Array, Shape
+from mipnet.arrays import Array, Mask, Shape
 from mipnet.errors import DataError, shown, suggest_keywords
 from mipnet.errors.expectations import expects
 from mipnet.network.given_arrays import aligned, layout_hint, numbers, spread
+from mipnet.network.polytopes import InputPolytope
 
 BALL_MARGIN = 1e-12
 """Projections onto a ball use a radius that is smaller by this share, for rounding errors of float64."""
@@ -76,12 +78,14 @@ class Ball:
 class Box:
     """All inputs x with ``lower <= x <= upper``, one box per sample: arrays of shape ``(sample, *input_shape)``.
 
-    With a ``ball``, whose centre lies in the box, the set is the intersection of box and ball; `L1` and `L2` return such sets.
+    With a ``ball``, whose centre lies in the box, the set is the intersection of box and ball; `L1` and `L2` return such sets.  With a
+    ``polytope``, it is the intersection of each box and the polytope; `mipnet.Polytope` and `mipnet.ConvexHull` return such sets.
     """
 
     lower: Array
     upper: Array
     ball: Ball | None = None
+    polytope: InputPolytope | None = None
 
     def __post_init__(self) -> None:
         lower, upper = aligned(self.lower, self.upper, "the ends of the box")
@@ -96,6 +100,10 @@ class Box:
             raise DataError(f"the box is empty: lower > upper in {np.count_nonzero(self.lower > self.upper)} places")
         if self.ball is not None and self.ball.centre.shape != self.lower.shape:
             raise DataError(f"the ball has a centre of shape {self.ball.centre.shape}, the box ends of shape {self.lower.shape}")
+        if self.polytope is not None and self.ball is not None:
+            raise DataError("the box has a ball and a polytope; expected at most one of them")
+        if self.polytope is not None and len(self.lower) and len(self.polytope.inside) != self.lower[0].size:
+            raise DataError(f"the polytope has {len(self.polytope.inside)} inputs; the box has ends of shape {self.lower.shape}")
 
     @property
     def fixed(self) -> bool:
@@ -109,13 +117,22 @@ class Box:
 
     @property
     def centre(self) -> Array:
-        """The centre of each box, or of each ball if there is one."""
+        """The centre of each box, or of each ball; a point of each box near the polytope's own if there is a polytope."""
+        if self.polytope is not None:
+            return self.nearest(np.broadcast_to(self.polytope.inside.reshape(1, *self.lower.shape[1:]), self.lower.shape))
         return (self.lower + self.upper) / 2 if self.ball is None else self.ball.centre
 
     @suggest_keywords
-    def fit(self, shape: Shape) -> Box:
-        """Return the same set with a leading sample axis; raises `DataError` unless the other axes have the given ``shape``."""
+    def fit(self, shape: Shape, names: Sequence[str] = ()) -> Box:
+        """Return the same set with a leading sample axis; raises `DataError` unless the other axes have the given ``shape``.
+
+        A set whose features have names is put in the order of ``names``, those of a network's inputs.
+        """
         shape = tuple(shape)
+        order = None if self.polytope is None else self.polytope.order(names)
+        if order is not None and self.polytope is not None and len(order) == self.lower.shape[-1]:
+            ends = self.lower[..., order], self.upper[..., order]
+            return Box(*ends, polytope=self.polytope.ordered(order)).fit(shape, names)
         if self.lower.shape == shape:
             return self.reshape((1, *shape))
         if self.lower.shape[1:] != shape or not len(self.lower):
@@ -127,33 +144,46 @@ class Box:
     def only(self, k: int) -> Box:
         """Return the set of sample ``k``."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre[k : k + 1])
-        return Box(self.lower[k : k + 1], self.upper[k : k + 1], ball)
+        return Box(self.lower[k : k + 1], self.upper[k : k + 1], ball, self.polytope)
 
     @suggest_keywords
     @expects("a shape with as many elements as the box has, samples first")
     def reshape(self, shape: Shape) -> Box:
         """Return the same set for inputs of another shape, samples first."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre.reshape(shape))
-        return Box(self.lower.reshape(shape), self.upper.reshape(shape), ball)
+        return Box(self.lower.reshape(shape), self.upper.reshape(shape), ball, self.polytope)
 
     @suggest_keywords
     def widen(self, epsilon: float) -> Box:
-        """Return all points within ``epsilon`` of the box in the maximum norm; a ball is kept only if ``epsilon`` is 0."""
+        """Return all points within ``epsilon`` of the box in the maximum norm; ball and polytope are kept only if ``epsilon`` is 0."""
         return self if epsilon == 0 else Box(self.lower - epsilon, self.upper + epsilon)
 
     @suggest_keywords
     def contains(self, x: Array, tolerance: float = 1e-6) -> bool:
-        """Return True if every sample of ``x`` lies in the set, up to ``tolerance`` in each coordinate and in the ball's norm."""
+        """Return True if every sample of ``x`` lies in the set, up to ``tolerance`` in each coordinate and in the ball's norm.
+
+        The distance from a polytope is that in the maximum norm.
+        """
         x = numbers(x, "the input")
         if x.shape != self.lower.shape:
             raise DataError(f"the input has shape {x.shape}; the ends of the box {self.lower.shape}: expected the same shape")
         inside = bool((x >= self.lower - tolerance).all() and (x <= self.upper + tolerance).all())
-        return inside and (self.ball is None or bool((self.ball.distance(x) <= self.ball.radius + tolerance).all()))
+        return inside and bool(self.meets_further(x, tolerance).all())
+
+    def meets_further(self, x: Array, tolerance: float = 0.0) -> Mask:
+        """Return which inputs ``(n, *shape)`` lie in the ball and in the polytope, if there are any."""
+        if self.ball is not None:
+            return np.asarray(self.ball.distance(x) <= self.ball.radius + tolerance)
+        if self.polytope is not None:
+            return np.asarray(self.polytope.violation(x.reshape(len(x), -1)) <= tolerance)
+        return np.ones(len(x), dtype=np.bool_)
 
     @suggest_keywords
     def within(self, other: Box) -> bool:
-        """Return True if the other set contains this one.  Balls are compared only if norm and centre are equal."""
+        """Return True if the other set contains this one.  Balls are compared only if norm and centre are equal; polytopes must be equal."""
         if self.lower.shape != other.lower.shape or (self.lower < other.lower).any() or (self.upper > other.upper).any():
+            return False
+        if other.polytope is not None and not other.polytope.same(self.polytope):
             return False
         if other.ball is None:
             return True
@@ -163,8 +193,14 @@ class Box:
 
     @expects("an array of inputs of shape (n, *input shape)")
     def nearest(self, x: Array) -> Array:
-        """Return each input ``(n, *input_shape)`` clipped to the box and then projected onto the ball, which stays in the box."""
+        """Return each input ``(n, *input_shape)`` clipped to the box, and then projected onto the ball, or onto box and polytope.
+
+        In high dimensions the projection onto a hull of many points is a point near it.
+        """
         clipped: Array = np.clip(x, self.lower, self.upper)
+        if self.polytope is not None:
+            flat = (each.reshape(len(each), -1) for each in (clipped, self.lower, self.upper))
+            return self.polytope.nearest(*flat).reshape(clipped.shape)
         return clipped if self.ball is None else self.ball.nearest(clipped)
 
 

@@ -105,7 +105,7 @@ def tighten(
     """
     if method not in ("lp", "mip"):
         raise InputError(f"the method is `{method}`; expected `lp` or `mip` (`mipnet.propagate` knows the others)")
-    deadline, region = Deadline.after(time_limit), region.fit(network.input_shape)
+    deadline, region = Deadline.after(time_limit), region.fit(network.input_shape, network.input_names)
     if start is None:
         start = propagate_until_ctrl_c(network, region, gates, "interval", deadline)
         start = propagate_until_ctrl_c(network, region, gates, "alpha", deadline.share(START_BOUNDS_TIME_SHARE), start)

@@ -163,16 +163,20 @@ class InputSplitting:
         Raises `TimeLimitReached` if the time ends before there are linear bounds of all rows.
         """
         self.boxes += len(boxes)
-        network, box = self.excess.network, Box(boxes.box.lower.numpy(), boxes.box.upper.numpy(), self.ball(len(boxes)))
+        network, polytope = self.excess.network, self.region.polytope
+        box = Box(boxes.box.lower.numpy(), boxes.box.upper.numpy(), self.ball(len(boxes)), polytope)
         start = Bounds(network, box, {**{node.name: Interval(-INFINITE_BOUND, INFINITE_BOUND) for node in network.nodes}, **boxes.known})
         found = sweep(BoundsQuestion(network, box, start=start, deadline=self.deadline), [self.refine], "crown")
         read = {node.inputs[0] for node in network.nodes if node.layer.activation}
-        lower, slopes = self.row_bounds(KnownBounds(network, frozenset(), dict(found.after), ball=box.ball), len(boxes))
+        known = KnownBounds(network, frozenset(), dict(found.after), ball=box.ball, polytope=polytope)
+        lower, slopes = self.row_bounds(known, len(boxes))
         lowest = slopes.take_along_dim(lower.argmin(1).reshape(-1, 1, *[1] * (slopes.ndim - 2)), 1)[:, 0]
         self.corners = torch.where(lowest > 0, boxes.box.lower, boxes.box.upper).numpy()
         bound = torch.maximum(self.excess.largest(lower).amin(1), boxes.bound)
         if box.ball is not None:  # a box without a point of the ball is refuted
             bound[box.ball.distance(box.ball.centre.clip(box.lower, box.upper)) > box.ball.radius * (1 + 1e-9)] = torch.inf
+        if polytope is not None:
+            bound[polytope.misses(*(end.reshape(len(boxes), -1) for end in (box.lower, box.upper)))] = torch.inf
         effect = slopes.abs().sum(1).sqrt() * boxes.box.width
         return SubBoxes(boxes.box, {name: found.after[name] for name in sorted(read)}, bound, effect)
 

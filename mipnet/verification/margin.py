@@ -86,7 +86,7 @@ def maximum_margin(
     network.check_classes()
     began, deadline, count, classes = time.monotonic(), Deadline.after(time_limit), size(network.output_shape), Classes.of(label)
     others, settings = classes.others(count), MipSettings.of(backend)
-    region = region.fit(network.input_shape)
+    region = region.fit(network.input_shape, network.input_names)
     excess = Excess.of(network, [Clause(class_differences(count, c, [classes.winner]), np.zeros(1)) for c in others])
     search = _MarginSearch(excess, region, settings, deadline, gap)
     search.run(seed)

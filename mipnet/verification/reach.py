@@ -169,7 +169,7 @@ def _extreme(found: FoundMinimum, end: OutputEnd, sign: int) -> Extreme:
 
 def one_box(network: Network, region: Box) -> Box:
     """Return the box with a sample axis of length 1; raises `InputError` for several boxes."""
-    fitted = region.fit(network.input_shape)
+    fitted = region.fit(network.input_shape, network.input_names)
     if fitted.samples != 1:
         raise InputError(f"the set has {fitted.samples} boxes; expected one: call the function once per box")
     return fitted

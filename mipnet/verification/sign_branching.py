@@ -230,14 +230,14 @@ class SignBranching:
 
     def signed(self, signs: Tensor) -> SignedBounds:
         """Return the bounds with the signs of some branches."""
-        after = dict(self.bounds.after)
+        after, region = dict(self.bounds.after), self.bounds.region
         for name, (units, at) in self.places.items():
             box, shape = self.bounds.after[name], (len(signs), *self.excess.network.shape_of(name))
             low, high = (end.flatten(1).repeat(len(signs), 1) for end in (box.lower, box.upper))
             low[:, at] = torch.where(signs[:, units] > 0, 0.0, low[:, at])
             high[:, at] = torch.where(signs[:, units] < 0, 0.0, high[:, at])
             after[name] = Interval(low.reshape(shape), high.reshape(shape))
-        return SignedBounds(signs, KnownBounds(self.excess.network, frozenset(), after, ball=self.bounds.region.ball))
+        return SignedBounds(signs, KnownBounds(self.excess.network, frozenset(), after, ball=region.ball, polytope=region.polytope))
 
     def choose(self, branches: Branches) -> Tensor | None:
         """Return, per branch, the number of the unstable unit whose split raises the bound most, among the units with the highest cost.

@@ -70,7 +70,7 @@ def join_networks(
     Raises `NetworkError` unless they take inputs of one shape and return as many numbers, and `TimeLimitReached` after the deadline.
     """
     check_shapes(first, second)
-    region = region.fit(first.input_shape)
+    region = region.fit(first.input_shape, first.input_names)
     known = [given or propagate(each, region, time_limit=deadline) for each, given in zip((first, second), bounds, strict=True)]
     joiner = _Joiner(first, second, known[0], known[1], same, deadline)
     for node in second.nodes:
