@@ -298,6 +298,8 @@ class Encoding:
             "input": f"{len(self.samples):,} samples of shape {self.network.input_shape}, {free:,} of {self.source.constant.size:,} free",
             "output": f"variable `{self.output.name}` ({dims})",
         }
+        if self.region.polytope is not None:
+            facts["input set"] = f"each input in {self.region.polytope}"
         if self.grid is not None and not self.grid.present.all():
             facts["without a network"] = (
                 f"{np.count_nonzero(~self.grid.present):,} of {self.grid.places.size:,} places, where inputs are absent"

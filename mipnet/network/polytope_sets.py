@@ -70,7 +70,7 @@ def ConvexHull(points: ArrayLike, enlarge: float | ArrayLike = 0.0) -> Box:  # n
 
         x = sum_k w_k points_k + s,   w >= 0,   sum_k w_k = 1,   |s_i| <= enlarge_i
 
-    (Maragno et al., "Mixed-Integer Optimization with Constraint Learning", Operations Research, 2025, section 3.3).  In a program it takes
+    (Maragno et al., "Mixed-Integer Optimization with Constraint Learning", arXiv:2111.04469).  In a program it takes
     one variable per point and two rows or fewer per input, also in high dimensions: the facets are never computed.
 
     Parameters
@@ -81,9 +81,9 @@ def ConvexHull(points: ArrayLike, enlarge: float | ArrayLike = 0.0) -> Box:  # n
         A number of at least 0, or one per feature, in the units of the inputs.
     """
     given, names, labelled = _table(points, "the array of points", None)
-    flat = given.reshape(len(given), -1)
-    if not len(flat) or not flat.size:
+    if not given.size:
         raise DataError(f"the array of points has shape {given.shape}; expected at least one point, (points, *shape of one input)")
+    flat = given.reshape(len(given), -1)
     if not np.isfinite(flat).all():
         raise DataError(f"the points hold {np.count_nonzero(~np.isfinite(flat))} NaN or infinite numbers; expected finite ones")
     reach = _enlargement(enlarge, flat.shape[1], labelled, given.shape[1:])

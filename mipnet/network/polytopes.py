@@ -59,6 +59,9 @@ class HalfSpaces(_Labelled):
     rhs: Array
     inside: Array
 
+    def __str__(self) -> str:
+        return f"the polytope of {len(self.rhs):,} half-spaces"
+
     def ordered(self, order: Ints) -> Self:
         """Return the same set for inputs in another order."""
         return replace(self, matrix=self.matrix[:, order], inside=self.inside[order], names=tuple(self.names[k] for k in order))
@@ -136,6 +139,9 @@ class Hull(_Labelled):
     def inside(self) -> Array:
         """The mean of the points."""
         return np.asarray(self.points.mean(axis=0))
+
+    def __str__(self) -> str:
+        return f"the {'enlarged ' * bool(self.enlarge.any())}convex hull of {len(self.points):,} points"
 
     def ordered(self, order: Ints) -> Self:
         """Return the same set for inputs in another order."""

@@ -175,7 +175,7 @@ class Box:
         if self.ball is not None:
             return np.asarray(self.ball.distance(x) <= self.ball.radius + tolerance)
         if self.polytope is not None:
-            return np.asarray(self.polytope.violation(x.reshape(len(x), -1)) <= tolerance)
+            return np.asarray(self.polytope.violation(x.reshape(len(x), len(self.polytope.inside))) <= tolerance)
         return np.ones(len(x), dtype=np.bool_)
 
     @suggest_keywords
@@ -199,7 +199,7 @@ class Box:
         """
         clipped: Array = np.clip(x, self.lower, self.upper)
         if self.polytope is not None:
-            flat = (each.reshape(len(each), -1) for each in (clipped, self.lower, self.upper))
+            flat = (each.reshape(len(each), len(self.polytope.inside)) for each in (clipped, self.lower, self.upper))
             return self.polytope.nearest(*flat).reshape(clipped.shape)
         return clipped if self.ball is None else self.ball.nearest(clipped)
 
