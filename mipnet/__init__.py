@@ -75,11 +75,11 @@ if TYPE_CHECKING:
     from mipnet.network.graph import Layer as Layer
     from mipnet.network.graph import Network as Network
     from mipnet.network.graph import Node as Node
+    from mipnet.network.polytope_sets import ConvexHull as ConvexHull
+    from mipnet.network.polytope_sets import Polytope as Polytope
     from mipnet.network.properties import Case as Case
     from mipnet.network.properties import Clause as Clause
     from mipnet.network.properties import Property as Property
-    from mipnet.network.polytope_sets import ConvexHull as ConvexHull
-    from mipnet.network.polytope_sets import Polytope as Polytope
     from mipnet.network.sets import L1 as L1
     from mipnet.network.sets import L2 as L2
     from mipnet.network.sets import Ball as Ball

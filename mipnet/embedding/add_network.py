@@ -94,9 +94,12 @@ def add_network(
     if shared:
         raise InputError(f"the input has the dimension `{shared[0]}`, which the output of the network gets; rename that of the input")
     tighten = deadline.share(BOUNDS_TIME_SHARE) if settings.tighten == "host" else None
-    within = one_set(known, inputs, own_bounds) if isinstance(own_bounds, Box) else None
-    ends = find_bounds(model, inputs, own_bounds if within is None else (within.lower[0], within.upper[0]), _called(x), tighten)
-    region = Box(ends.lower, ends.upper, polytope=None if within is None else within.polytope).fit(known.input_shape)
+    polytope = None
+    if isinstance(own_bounds, Box):
+        within = one_set(known, inputs, own_bounds)
+        own_bounds, polytope = (within.lower[0], within.upper[0]), within.polytope
+    ends = find_bounds(model, inputs, own_bounds, _called(x), tighten)
+    region = Box(ends.lower, ends.upper, polytope=polytope).fit(known.input_shape)
     nodes = wanted_bounds(known, region, (), mode, 0.0, deadline.share(BOUNDS_TIME_SHARE))
     enc = Encoding(known, model, region, nodes, (), _samples(inputs, known, prefix), threshold_gap=settings.threshold_gap)
     before = {*model.variables, *model.constraints}

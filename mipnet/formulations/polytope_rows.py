@@ -1,7 +1,7 @@
 """Rows that keep the input of a network in a polytope: half-spaces as they are, a convex hull by weights of its points.
 
-    half-spaces   A x <= b
-    hull          x - P^T w <= e,   x - P^T w >= -e,   sum(w) = 1,   0 <= w <= 1,   with one weight per point and sample; = where e is 0
+half-spaces   A x <= b
+hull          x - P^T w <= e,   x - P^T w >= -e,   sum(w) = 1,   0 <= w <= 1,   with one weight per point and sample; = where e is 0
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ HULL_WEIGHTS = "hull_weight"
 HULL_SIDES: tuple[tuple[str, Sense, float], ...] = (("is", "=", 0.0), ("at_most", "<=", 1.0), ("at_least", ">=", -1.0))
 """The groups of rows of a hull: the ends of their names, their sense, and the factor of the enlargement on their right."""
 
+
 def add_polytope(model: linopy.Model, polytope: InputPolytope, x: Affine, prefix: str, samples: xr.DataArray) -> list[str]:
     """Add the rows of a polytope for an input of shape ``(sample, *input_shape)``, and return their names.
 
@@ -38,7 +39,8 @@ def add_polytope(model: linopy.Model, polytope: InputPolytope, x: Affine, prefix
         matrix = Csr(polytope.matrix)
         return _rows(model, name, x.through(matrix, x.constant @ polytope.matrix.T), "<=", polytope.rhs, samples)
     count = len(polytope.points)
-    w = add_variables(model, f"{prefix}{HULL_WEIGHTS}", 0.0, 1.0, coordinates(("sample", f"{name}_point"), (len(x.constant), count), samples))
+    coords = coordinates(("sample", f"{name}_point"), (len(x.constant), count), samples)
+    w = add_variables(model, f"{prefix}{HULL_WEIGHTS}", 0.0, 1.0, coords)
     weights = Affine.of(w.labels.values)
     none, sums = np.zeros(x.shape), np.zeros((len(x.constant), 1))
     away = x - weights.through(Csr(polytope.points.T), none)

@@ -32,9 +32,7 @@ from mipnet.network.graph import INPUT_NODE, Network, dims_of
 from mipnet.network.polytopes import Hull
 from mipnet.network.sets import Box
 
-RESERVED_VARIABLE_NAMES = frozenset(
-    {INPUT_NODE, "output", "lse", "hinge", "sparsity", "level", "above", DISTANCE_VARIABLE, HULL_WEIGHTS}
-)
+RESERVED_VARIABLE_NAMES = frozenset({INPUT_NODE, "output", "lse", "hinge", "sparsity", "level", "above", DISTANCE_VARIABLE, HULL_WEIGHTS})
 """Names of variables that belong to no node; the variables of a node with such a name get the suffix ``_node``."""
 
 BOUNDS_TIME_SHARE = 0.5

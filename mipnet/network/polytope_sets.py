@@ -165,7 +165,7 @@ def _box(a: Array, b: Array, lower: Array, upper: Array, names: tuple[str, ...])
             solved = linprog(cost, A_ub=scaled, b_ub=right, bounds=limits, method="highs")
             if solved.status == 2:
                 raise DataError("the polytope is empty: no x satisfies all rows and bounds")
-            if solved.status != 0:
+            if solved.status != 0 or solved.x is None or solved.fun is None:
                 raise DataError(f"the polytope has no {side} end in input {called}; give `lower` and `upper`, or rows that bound it")
             found.append(solved.x)
             value = sign * float(solved.fun)

@@ -123,7 +123,7 @@ class HalfSpaces(_Labelled):
 class Hull(_Labelled):
     """The convex hull of ``points`` ``(points, inputs)``, and all x within ``enlarge`` ``(inputs,)`` of it, by feature.
 
-        x = sum_k w_k points_k + s,   w >= 0,   sum_k w_k = 1,   |s| <= enlarge
+    x = sum_k w_k points_k + s,   w >= 0,   sum_k w_k = 1,   |s| <= enlarge
     """
 
     points: Array

@@ -102,9 +102,9 @@ class Case:
             reached = (self.open_ends[0] & (flat <= self.region.lower)) | (self.open_ends[1] & (flat >= self.region.upper))
             return np.asarray(replace(self, open_ends=None).contains(x, tolerance) & ~reached.any(axis=1))
         inside = (flat >= self.region.lower - tolerance) & (flat <= self.region.upper + tolerance)
-        found = inside.all(axis=1)
+        found: Mask = np.array(inside.all(axis=1))
         found[found] = self.region.meets_further(flat[found], float(np.max(tolerance)))
-        return np.asarray(found)
+        return found
 
     @expects("outputs of shape (samples, outputs)")
     def excess(self, y: Array) -> Array:

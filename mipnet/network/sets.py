@@ -180,7 +180,7 @@ class Box:
 
     @suggest_keywords
     def within(self, other: Box) -> bool:
-        """Return True if the other set contains this one.  Balls are compared only if norm and centre are equal; polytopes must be equal."""
+        """Return True if the other set contains this one.  Balls need equal norms and centres; polytopes are equal."""
         if self.lower.shape != other.lower.shape or (self.lower < other.lower).any() or (self.upper > other.upper).any():
             return False
         if other.polytope is not None and not other.polytope.same(self.polytope):

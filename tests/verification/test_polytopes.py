@@ -90,8 +90,8 @@ def test_bounds_hold_in_the_set_and_are_those_of_its_box_or_tighter(kind):
         assert (found["out"].lower.values <= values + 1e-9).all()
         assert (found["out"].upper.values >= values - 1e-9).all()
         assert found.width()["out"] <= box.width()["out"] + 1e-9
-    tighter = mn.propagate(net, region, method="crown").width()["fc0"] < mn.propagate(net, mn.Box(region.lower, region.upper)).width()["fc0"]
-    assert tighter == (kind == "hull")
+    first = [mn.propagate(net, each).width()["fc0"] for each in (region, mn.Box(region.lower, region.upper))]
+    assert (first[0] < first[1]) == (kind == "hull")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -119,7 +119,7 @@ def test_constant_inputs_have_to_lie_in_the_trust_region():
     inside, outside = [[0.0, 0.0, 0.0]], [[9.0, 9.0, 9.0]]
     region = mn.ConvexHull(np.concatenate([np.eye(3), -np.eye(3)]))
     mn.add_network(model, net, constant(inside), bounds=region, prefix="in_")
-    with pytest.raises(InputError, match="bounds that exclude each other|lies outside"):
+    with pytest.raises(InputError, match=r"bounds that exclude each other|lies outside"):
         mn.add_network(model, net, constant(outside), bounds=region)
     with pytest.raises(InputError, match="the constant input at time=0 lies outside"):
         mn.add_network(model, net, constant([[0.5, 0.5, 0.5]]), bounds=region)
