@@ -47,18 +47,25 @@ if TYPE_CHECKING:
     from mipnet.layers import AdaptiveAvgPool2d as AdaptiveAvgPool2d
     from mipnet.layers import Add as Add
     from mipnet.layers import AvgPool2d as AvgPool2d
+    from mipnet.layers import AxisDense as AxisDense
     from mipnet.layers import BatchNorm as BatchNorm
     from mipnet.layers import Clip as Clip
     from mipnet.layers import Concat as Concat
     from mipnet.layers import Conv2d as Conv2d
+    from mipnet.layers import Conv3d as Conv3d
+    from mipnet.layers import ConvTranspose2d as ConvTranspose2d
     from mipnet.layers import Dense as Dense
+    from mipnet.layers import Gather as Gather
     from mipnet.layers import LeakyReLU as LeakyReLU
+    from mipnet.layers import Maximum as Maximum
     from mipnet.layers import MaxPool2d as MaxPool2d
     from mipnet.layers import Permute as Permute
+    from mipnet.layers import PReLU as PReLU
     from mipnet.layers import ReLU as ReLU
     from mipnet.layers import Reshape as Reshape
     from mipnet.layers import Scale as Scale
     from mipnet.layers import Select as Select
+    from mipnet.layers import SparseMap as SparseMap
     from mipnet.layers import TreeEnsemble as TreeEnsemble
     from mipnet.layers import Window as Window
     from mipnet.limits.kept_parts import keep_parts as keep_parts
@@ -165,7 +172,8 @@ _HOME = {
     "mipnet.network.gates": "Gate find_gates",
     "mipnet.network.graph": "Layer Network Node",
     "mipnet.layers": (
-        "AdaptiveAvgPool2d Add AvgPool2d BatchNorm Clip Concat Conv2d Dense LeakyReLU MaxPool2d Permute ReLU Reshape Scale Select"
+        "AdaptiveAvgPool2d Add AvgPool2d AxisDense BatchNorm Clip Concat Conv2d Conv3d ConvTranspose2d Dense Gather LeakyReLU MaxPool2d"
+        " Maximum PReLU Permute ReLU Reshape Scale Select SparseMap"
         " TreeEnsemble Window"
     ),
     "mipnet.limits.kept_parts": "keep_parts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import sparse
 
 import mipnet as mn
 from mipnet.arrays import Array
@@ -94,13 +95,50 @@ def _convolutional(g: Generator, first: mn.Conv2d, pool: mn.Layer, channels: int
     return mn.Network.build(shape, [*head, *tail])
 
 
-FAMILIES = (mlp, relu_first, residual, cnn, strided)
+def tokens(g: Generator) -> mn.Network:
+    """Three tokens of two numbers that are mixed, copied with constants between them, and compared."""
+    places = np.array([[0, 5, -1, 3], [2, 2, 1, 4]])
+    return mn.Network.build(
+        (3, 2),
+        [
+            ("each", mn.AxisDense(g.normal(size=(3, 2)), g.normal(size=3) * 0.3)),
+            ("act1", mn.PReLU(np.array([[0.3, -1.0, 1.5]]))),
+            ("mix", mn.AxisDense(g.normal(size=(2, 3)) / 2, None, axis=0)),
+            ("copies", mn.Gather(places, g.normal(size=4))),
+            ("map", mn.SparseMap.of(sparse.random_array((6, 8), density=0.4, rng=g, format="csr"), g.normal(size=(2, 3)))),
+            ("largest", mn.Maximum(np.array([[0, 4], [5, -1], [3, 1], [2, 4]]))),
+            ("fc1", dense(g, 4, 4)),
+            ("act2", mn.ReLU()),
+            ("fc2", dense(g, 3, 4)),
+        ],
+    )
+
+
+def volume(g: Generator) -> mn.Network:
+    """A volume that a convolution over three axes makes smaller, and a transposed one, as an image, larger."""
+    return mn.Network.build(
+        (1, 3, 3, 2),
+        [
+            ("conv1", mn.Conv3d(g.normal(size=(2, 1, 2, 2, 2)) / 2, g.normal(size=2), padding=((1, 0), (0, 0), (0, 0)), stride=(2, 1, 1))),
+            ("image", mn.Reshape((2, 2, 2))),
+            ("act1", activation(g)),
+            ("up", mn.ConvTranspose2d(g.normal(size=(2, 1, 3, 2)) / 2, g.normal(size=1), (2, 2), (1, 0, 0, -1))),
+            ("act2", mn.ReLU()),
+            ("flat", mn.Reshape((20,))),
+            ("fc1", dense(g, 3, 20)),
+            ("act3", mn.ReLU()),
+            ("fc2", dense(g, 3, 3)),
+        ],
+    )
+
+
+FAMILIES = (mlp, relu_first, residual, cnn, strided, tokens, volume)
 SEEDS = [(family, seed) for family in FAMILIES for seed in range(8)]
-"""Forty networks."""
-FEW_SEEDS = {mlp: (0, 2), relu_first: (2,), residual: (6,), cnn: (0, 6), strided: (3, 6)}
-"""Eight of them, from every family, in which every type of layer occurs (`tests/layers/test_networks.py`)."""
+"""Fifty-six networks."""
+FEW_SEEDS = {mlp: (0, 2), relu_first: (2,), residual: (6,), cnn: (0, 6), strided: (3, 6), tokens: (0,), volume: (0,)}
+"""Ten of them, from every family, in which every type of layer occurs (`tests/layers/test_networks.py`)."""
 NETWORKS = [(family, seed) if seed in FEW_SEEDS[family] else marked((family, seed)) for family, seed in SEEDS]
-"""The forty as parameters of a test, of which `make test` runs the eight of `FEW_SEEDS`."""
+"""They as parameters of a test, of which `make test` runs the ten of `FEW_SEEDS`."""
 
 
 def make(family, seed: int) -> tuple[mn.Network, Generator]:

@@ -81,11 +81,12 @@ class Lines:
         return (torch.addcmul(positive * self.lower_slope, negative, self.upper_slope),), shift
 
     @suggest_keywords
-    def combined(self, factor: float, slope: float) -> Lines:
-        """Return the lines of ``factor f(x) + slope x``."""
-        lower, upper = (self.lower_slope, self.lower_shift), (self.upper_slope, self.upper_shift)
-        below, above = (lower, upper) if factor >= 0 else (upper, lower)
-        return Lines(factor * below[0] + slope, factor * below[1], factor * above[0] + slope, factor * above[1])
+    def combined(self, factor: float | Tensor, slope: float | Tensor) -> Lines:
+        """Return the lines of ``factor f(x) + slope x``, for numbers or for tensors that broadcast to one sample."""
+        rising = torch.as_tensor(factor) >= 0
+        slopes = [torch.where(rising, *ends) for ends in ((self.lower_slope, self.upper_slope), (self.upper_slope, self.lower_slope))]
+        shifts = [torch.where(rising, *ends) for ends in ((self.lower_shift, self.upper_shift), (self.upper_shift, self.lower_shift))]
+        return Lines(factor * slopes[0] + slope, factor * shifts[0], factor * slopes[1] + slope, factor * shifts[1])
 
 
 @checks_kinds("interval", "choice")

@@ -93,7 +93,7 @@ def _error_and_terms(network: Network, node: Node, error: dict[str, Array], term
     layer = node.layer
     if not is_affine(layer):
         (name,) = node.inputs
-        slope = max(1.0, getattr(layer, "slope", 1.0))
+        slope = max(1.0, float(torch.as_tensor(getattr(layer, "slope", 1.0)).abs().max()))
         ends = max((abs(kink) for kink in _kinks(node)), default=0.0)
         return 2 * slope * (error[name] + snapped), slope * np.maximum(terms[name], ends)
     shapes = [network.shape_of(name) for name in node.inputs]

@@ -1,4 +1,4 @@
-"""Activations that are written with positive parts: ReLU, LeakyReLU and Clip (ReLU6, Hardtanh, clamp)."""
+"""Activations that are written with positive parts: ReLU, LeakyReLU, PReLU (also the absolute value) and Clip (ReLU6, Hardtanh, clamp)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from mipnet.errors import suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block
 from mipnet.formulations.relu import POSITIVE_PART, positive_part
-from mipnet.network.graph import Layer, require
+from mipnet.network.graph import Layer, constant, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,29 @@ class LeakyReLU(Activation):
 
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
+class PReLU(Activation):
+    """``y = x`` for x > 0 and ``slope * x`` otherwise, with slopes of any sign that broadcast to one sample: ``|x|`` for -1."""
+
+    slope: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slope", constant(self.slope, "the slopes of a PReLU"))
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the input."""
+        (given,) = inputs
+        fits = self.slope.ndim <= len(given) and all(n in (1, m) for n, m in zip(self.slope.shape[::-1], given[::-1], strict=False))
+        require(fits, f"slopes of shape {tuple(self.slope.shape)} do not broadcast to an input of shape {given}")
+        return given
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the PReLU of a batch."""
+        (x,) = inputs
+        return torch.where(x > 0, x, self.slope.to(x.dtype) * x)
+
+
+@suggest_keywords
+@dataclass(frozen=True, eq=False)
 class Clip(Activation):
     """``y = min(max(x, low), high)``; either end may be infinite.  ReLU6 is ``Clip(0, 6)``, Hardtanh ``Clip(-1, 1)``."""
 
@@ -82,6 +106,14 @@ def _(layer: LeakyReLU, x: Interval) -> Interval:
     return box.rounded(box.lower.abs(), box.upper.abs())
 
 
+@interval.register(PReLU)
+def _(layer: PReLU, x: Interval) -> Interval:
+    ends = (layer.forward(x.lower), layer.forward(x.upper))
+    zero = torch.where((x.lower < 0) & (x.upper > 0), 0.0, ends[0])
+    box = Interval(torch.minimum(zero, torch.minimum(*ends)), torch.maximum(zero, torch.maximum(*ends)))
+    return box.rounded(box.lower.abs(), box.upper.abs())
+
+
 @lines.register(ReLU)
 def _(layer: ReLU, x: Interval, choice: Tensor | None = None) -> Lines:
     return clip_lines(x, 0.0, math.inf, choice)
@@ -89,6 +121,11 @@ def _(layer: ReLU, x: Interval, choice: Tensor | None = None) -> Lines:
 
 @lines.register(LeakyReLU)
 def _(layer: LeakyReLU, x: Interval, choice: Tensor | None = None) -> Lines:
+    return clip_lines(x, 0.0, math.inf, choice).combined(1 - layer.slope, layer.slope)
+
+
+@lines.register(PReLU)
+def _(layer: PReLU, x: Interval, choice: Tensor | None = None) -> Lines:
     return clip_lines(x, 0.0, math.inf, choice).combined(1 - layer.slope, layer.slope)
 
 
@@ -107,6 +144,13 @@ def encode_relu(layer: ReLU, block: Block, x: Affine) -> Affine:
 def encode_leaky(layer: LeakyReLU, block: Block, x: Affine) -> Affine:
     """Write ``(1 - slope) max(x, 0) + slope x``."""
     return positive_part(block, "", x, *block.finite()) * (1 - layer.slope) + x * layer.slope
+
+
+@POSITIVE_PART.encodes(PReLU)
+def encode_prelu(layer: PReLU, block: Block, x: Affine) -> Affine:
+    """Write ``(1 - slope) max(x, 0) + slope x`` with the slope of each element."""
+    slope = np.broadcast_to(layer.slope.numpy(), block.shape)
+    return positive_part(block, "", x, *block.finite()) * (1 - slope) + x * slope
 
 
 @POSITIVE_PART.encodes(Clip)

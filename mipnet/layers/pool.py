@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,21 +11,20 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
 
-from mipnet.arrays import Array, Csr, Ints, Mask, Shape
-from mipnet.bounds.interval import Interval, interval, monotone, monotone_sum
-from mipnet.bounds.linear_rules import BackwardBound, adjoint, backward
+from mipnet.arrays import Array, Csr, Ints, Shape
+from mipnet.bounds.interval import interval, monotone_sum
+from mipnet.bounds.linear_rules import adjoint, backward
 from mipnet.errors import suggest_keywords
-from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import WINDOWS_PART, Block, Phases
-from mipnet.formulations.maxpool import WINDOW_MAXIMUM, MaxWindows
+from mipnet.formulations.maxpool import WINDOW_MAXIMUM
 from mipnet.formulations.registry import linear_map
+from mipnet.layers.maximum import WindowMaximum, encode_max
 from mipnet.layers.window import Pair, Window
 from mipnet.network.graph import Layer, require
 
 
 @suggest_keywords
 @dataclass(frozen=True, eq=False)
-class MaxPool2d(Layer):
+class MaxPool2d(WindowMaximum):
     """``y = max`` over each window of each channel; padding is never the maximum."""
 
     window: Window
@@ -39,6 +38,12 @@ class MaxPool2d(Layer):
         out = (given[0], *self.window.out(given))
         require((self.window.places(given) >= 0).any(axis=1).all(), "a pooling window lies in the padding entirely")
         return out
+
+    def candidates(self, given: Shape) -> Ints:
+        """Return the flat positions that each window reads, shape ``(channels, positions, kernel)``; -1 for padding."""
+        places = self.window.places(given)
+        planes = np.arange(given[0]) * (given[1] * given[2])
+        return np.where(places >= 0, planes[:, None, None] + places, -1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return the maxima of a batch."""
@@ -106,39 +111,10 @@ class AdaptiveAvgPool2d(Layer):
         return F.adaptive_avg_pool2d(inputs[0], self.out)
 
 
-interval.register(MaxPool2d)(monotone)
+WINDOW_MAXIMUM.encodes(MaxPool2d)(encode_max)
 for kind in (AvgPool2d, AdaptiveAvgPool2d):
     interval.register(kind)(monotone_sum)
     backward.register(kind)(adjoint)
-
-
-@backward.register(MaxPool2d)
-def _(layer: MaxPool2d, coefficients: Tensor, x: Interval) -> BackwardBound:
-    """Bound the maximum of each window from below by the candidate with the largest lower bound, and from above by a plane.
-
-    With t the largest lower bound, the plane is ``t + sum a_i (x_i - l_i)`` with ``a_i = (u_i - t) / (u_i - l_i)`` over the candidates
-    with u_i > t.  It is one of the planes of Boopathy et al., "CNN-Cert" (AAAI 2019), where t may be larger.  Where the constant
-    ``max u`` is lower than the plane at the centre of the box, it is used instead.
-    """
-    given = tuple(int(n) for n in x.lower.shape[1:])
-    places = torch.tensor(layer.window.places(given))
-    lower, upper = (torch.where(places >= 0, end.flatten(2)[:, :, places], -torch.inf) for end in (x.lower, x.upper))
-    level, winner = lower.max(-1, keepdim=True)
-    rising = upper > level
-    slope = torch.where(rising, (upper - level) / torch.where(rising, upper - lower, 1.0), 0.0)
-    top = upper.amax(-1, keepdim=True)
-    slope = torch.where(torch.where(rising, upper - level, 0.0).sum(-1, keepdim=True) / 2 < top - level, slope, 0.0)
-    shift = torch.where(
-        (slope > 0).any(-1, keepdim=True), level - (slope * torch.where(places >= 0, lower, 0.0)).sum(-1, keepdim=True), top
-    )
-    one = torch.zeros_like(lower).scatter_(-1, winner, 1.0)
-    certain = ~(rising & (one == 0)).any(-1, keepdim=True)  # no other candidate can be larger than the winner
-    slope, shift = torch.where(certain, one, slope), torch.where(certain, 0.0, shift)
-    c = coefficients.flatten(2)[..., None]
-    above = c.clamp(max=0)
-    flat = coefficients.new_zeros(*coefficients.shape[:2], given[1] * given[2])
-    flat = flat.index_add(2, places.clamp(min=0).flatten(), (c.clamp(min=0) * one + above * slope).flatten(2))
-    return (flat.reshape(len(coefficients), *given),), (above * shift).flatten(1).sum(1)
 
 
 @linear_map.register(AvgPool2d)
@@ -168,59 +144,3 @@ def adaptive_axis(length: int, out: int) -> Csr:
 
 def _every_channel(plane: Csr, channels: int) -> Csr:
     return Csr(sparse.kron(sparse.eye_array(channels), plane, format="csr"))
-
-
-@WINDOW_MAXIMUM.encodes(MaxPool2d)
-def encode_max(layer: MaxPool2d, block: Block, x: Affine) -> Affine:
-    """Write the maximum of each window as `MaxWindows`, with the formulation of the block.
-
-    A candidate that is never larger than another one (u_i <= l_j) is left out.  The value of a window with one candidate is the candidate.
-    """
-    candidates, keep, lower, upper = kept_candidates(layer, *block.finite())
-    dropped, single = (candidates >= 0) & ~keep, keep.sum(axis=-1) == 1
-    block.notes.phases[WINDOWS_PART] = Phases(int(single.sum()), 0, int((~single).sum()))
-    value = x[candidates[keep & single[..., None]]].place(single)
-    if not single.all():
-        keep &= ~single[..., None]
-        maxima = block.write_with(WINDOW_MAXIMUM, MaxWindows(block, x[candidates[keep]], keep, lower, upper))
-        value = value + maxima.reshape(*single.shape)
-    value = value.reshape(*block.shape)
-    if block.bounds.paper:
-        _add_winner_rows(block, x, value, candidates, dropped)
-    return value
-
-
-class Candidates(NamedTuple):
-    """The candidates of all windows, shape ``(sample, channel, position, kernel)``.
-
-    ``places`` are their flat positions in the input, -1 for padding; ``keep`` marks those that can be the largest; ``lower`` and ``upper``
-    are their bounds.
-    """
-
-    places: Ints
-    keep: Mask
-    lower: Array
-    upper: Array
-
-
-def kept_candidates(layer: MaxPool2d, lower: Array, upper: Array) -> Candidates:
-    """Return the candidates of all windows, given bounds of the input, ``(sample, channels, rows, cols)``.
-
-    A candidate can be the largest unless another one is always at least as large (u_i <= l_j).
-    """
-    samples, *given = lower.shape
-    places = layer.window.places(tuple(given))
-    planes = np.arange(samples * given[0]) * (given[1] * given[2])
-    flat = np.where(places >= 0, planes[:, None, None] + places, -1).reshape(samples, given[0], *places.shape)
-    low, high = (np.where(flat >= 0, end.reshape(-1)[flat], -np.inf) for end in (lower, upper))
-    best = low.argmax(axis=-1)[..., None]
-    keep = (flat >= 0) & (high > np.take_along_axis(low, best, -1))
-    np.put_along_axis(keep, best, True, axis=-1)
-    return Candidates(flat, keep, low, high)
-
-
-def _add_winner_rows(block: Block, x: Affine, value: Affine, candidates: Ints, dropped: Mask) -> None:
-    """Add rows ``p >= h_i`` for the candidates that were left out; the published bounds are not valid for every gate value."""
-    window = np.broadcast_to(np.arange(value.constant.size).reshape(*dropped.shape[:-1], 1), dropped.shape)[dropped]
-    difference = value[window] - x[candidates[dropped]]
-    block.rows("stays_ahead", difference[difference.row_sizes > 0], ">=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,27 @@ class Window:
         starts = np.arange(self.out(given)[axis]) * self.stride[axis] - self.padding[2 * axis]
         index = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
         return index, (index >= 0) & (index < given[axis + 1])
+
+
+def window_places(
+    lengths: Shape, kernel: Shape, stride: Shape, padding: Sequence[tuple[int, int]], dilation: Shape, *, ceil: bool = False
+) -> Ints:
+    """Return the positions that windows over any number of axes read, shape ``(positions, kernel)``: flat in C order, -1 for padding.
+
+    ``padding`` is ``(before, after)`` for each axis.  With ``ceil`` the last window may reach beyond the padding, as in `Window`.
+    """
+    flat, inside = np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.bool_)
+    for n, k, step, (before, after), gap in zip(lengths, kernel, stride, padding, dilation, strict=True):
+        room = n + before + after - gap * (k - 1) - 1
+        count = (-(-room // step) if ceil else room // step) + 1
+        count -= int(ceil and (count - 1) * step >= n + before)
+        require(count > 0, f"a window of {kernel} with padding {tuple(padding)} does not fit lengths {lengths}")
+        index = np.arange(count)[:, None] * step - before + np.arange(k) * gap
+        here = (index >= 0) & (index < n)
+        shape = (len(flat) * count, flat.shape[1] * k)
+        flat = (flat[:, None, :, None] * n + index[None, :, None, :]).reshape(shape)
+        inside = (inside[:, None, :, None] & here[None, :, None, :]).reshape(shape)
+    return np.where(inside, flat, -1)
 
 
 def pair(value: int | tuple[int, ...] | list[int]) -> Pair:

@@ -19,8 +19,8 @@ from mipnet.formulations.formulation_choice import choice_of, gate_choice_of
 from mipnet.formulations.program_size import NONZERO_BYTES, ProgramSize, big_m_size, max_big_m_size
 from mipnet.formulations.registry import is_affine
 from mipnet.formulations.relu import POSITIVE_PART
-from mipnet.layers import Clip, Dense, LeakyReLU, MaxPool2d, ReLU, TreeEnsemble
-from mipnet.layers.pool import kept_candidates
+from mipnet.layers import Clip, Dense, LeakyReLU, PReLU, ReLU, TreeEnsemble
+from mipnet.layers.maximum import WindowMaximum, kept_candidates
 from mipnet.layers.tree_rows import TreeTables
 from mipnet.limits.memory import fits, making
 from mipnet.model.node_values import FormulationRequest
@@ -119,11 +119,11 @@ class _NodeSizer:
         if is_affine(layer):
             value = terms_through(layer, inputs)
             return ProgramSize(), value if isinstance(layer, Dense) or not self.correct else value.corrected()
-        if isinstance(layer, ReLU | LeakyReLU | Clip):
+        if isinstance(layer, ReLU | LeakyReLU | PReLU | Clip):
             return self._activation(layer, inputs[0])
         if isinstance(layer, TreeEnsemble):
             return self._trees(layer, inputs[0])
-        return self._maximum(layer, inputs[0]) if isinstance(layer, MaxPool2d) else self._unknown(inputs)
+        return self._maximum(layer, inputs[0]) if isinstance(layer, WindowMaximum) else self._unknown(inputs)
 
     def _chosen(self) -> ChosenFormulation:
         return choice_of(self.node, self.request.formulation, self.request.facts)
@@ -202,7 +202,7 @@ class _NodeSizer:
         each = np.where(passed, x.each if places is None else x.each.reshape(len(new), -1)[:, at], 1.0 * new)
         return TermCounts(each, own, shared, either(self.numbers.new(new[0]), passed_on(x.pattern, np.where(passed[0], at, -1))))
 
-    def _maximum(self, layer: MaxPool2d, x: TermCounts) -> tuple[ProgramSize, TermCounts]:
+    def _maximum(self, layer: WindowMaximum, x: TermCounts) -> tuple[ProgramSize, TermCounts]:
         found = kept_candidates(layer, *self._before())
         counts, chosen = found.keep.sum(axis=-1), self._chosen()
         several, terms = counts > 1, x.each.reshape(-1)[np.where(found.places >= 0, found.places, 0)]

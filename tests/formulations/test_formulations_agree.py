@@ -1,4 +1,4 @@
-"""All formulations on both backends, with presolve and without it, find the optimum of 34 small programs, four of them gated.
+"""All formulations on both backends, with presolve and without it, find the optimum of 46 small programs, four of them gated.
 
 What it is comes from elsewhere: wherever its units keep their states a network is affine, so on each such piece its largest value is a
 linear program of scipy over what torch differentiates.
@@ -34,7 +34,7 @@ def test_all_formulations_agree(family, seed, sense):
 
     def pose(name: str) -> mn.Encoding:
         pool = name if name in formulations(mn.MaxPool2d) else "big-m"
-        kinds = {"relu": name, "leakyrelu": name, "clip": name, "maxpool2d": pool}
+        kinds = {"relu": name, "leakyrelu": name, "prelu": name, "clip": name, "maxpool2d": pool, "maximum": pool}
         encoding = mn.encode(network, region, formulation=kinds)
         encoding.model.add_objective(first_output(encoding), sense=sense)
         return encoding
@@ -146,10 +146,10 @@ def all_states(network: mn.Network, x: torch.Tensor, sign: float) -> torch.Tenso
 
 def states(layer: mn.Layer, z: torch.Tensor) -> list[torch.Tensor]:
     """The values whose signs decide the linear piece of a layer: the distance from each kink, or between two candidates."""
-    if isinstance(layer, mn.MaxPool2d):
-        places = torch.tensor(layer.window.places(tuple(z.shape[1:])))
-        candidates, inside = z.flatten(2)[:, :, places], places >= 0
+    if isinstance(layer, mn.MaxPool2d | mn.Maximum):
+        places = torch.tensor(layer.candidates(tuple(z.shape[1:])))
+        candidates, inside = z.flatten(1)[:, places], places >= 0
         pairs = itertools.combinations(range(places.shape[-1]), 2)
-        return [(candidates[..., i] - candidates[..., j])[:, :, inside[:, i] & inside[:, j]] for i, j in pairs]
-    kinks = {mn.ReLU: (0.0,), mn.LeakyReLU: (0.0,), mn.Clip: (getattr(layer, "low", 0.0), getattr(layer, "high", 0.0))}
+        return [(candidates[..., i] - candidates[..., j])[:, inside[..., i] & inside[..., j]] for i, j in pairs]
+    kinks = {mn.ReLU: (0.0,), mn.LeakyReLU: (0.0,), mn.PReLU: (0.0,), mn.Clip: (getattr(layer, "low", 0.0), getattr(layer, "high", 0.0))}
     return [z - kink for kink in kinks.get(type(layer), ()) if np.isfinite(kink)]

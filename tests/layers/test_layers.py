@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mipnet.layers
-from mipnet.arrays import Shape
+from mipnet.arrays import Csr, Shape
 from mipnet.bounds.interval import Interval, interval
 from mipnet.errors import InputError, NetworkError
 from mipnet.formulations.registry import is_affine, linear_map
@@ -23,18 +23,25 @@ from mipnet.layers import (
     AdaptiveAvgPool2d,
     Add,
     AvgPool2d,
+    AxisDense,
     BatchNorm,
     Clip,
     Concat,
     Conv2d,
+    Conv3d,
+    ConvTranspose2d,
     Dense,
+    Gather,
     LeakyReLU,
+    Maximum,
     MaxPool2d,
     Permute,
+    PReLU,
     ReLU,
     Reshape,
     Scale,
     Select,
+    SparseMap,
     Window,
 )
 from mipnet.network.graph import Layer, size
@@ -85,6 +92,26 @@ CASES: dict[str, tuple[Layer, tuple[Shape, ...]]] = {
     "max-overlap": (MaxPool2d(Window((3, 2), (1, 2))), (ODD,)),
     "max-padded": (MaxPool2d(Window((3, 3), (2, 2), (1, 1, 1, 1))), (ODD,)),
     "max-dilated": (MaxPool2d(Window((2, 2), (1, 1), dilation=(2, 3))), (ODD,)),
+    "prelu": (PReLU(torch.tensor([0.25, -0.5, 1.5]).reshape(3, 1, 1)), (ODD,)),
+    "prelu-one": (PReLU(torch.tensor(0.2)), ((6,),)),
+    "absolute": (PReLU(torch.tensor(-1.0)), (IMG,)),
+    "maximum": (Maximum(torch.tensor([[[0, 3], [5, -1]], [[2, 2], [4, 1]]])), ((6,),)),
+    "maximum-axis": (Maximum(torch.arange(24).reshape(2, 3, 4).movedim(1, -1)), ((2, 3, 4),)),
+    "axis-last": (AxisDense(rand(4, 7), rand(4)), (ODD,)),
+    "axis-first": (AxisDense(rand(2, 3), rand(2), 0), (ODD,)),
+    "axis-middle": (AxisDense(rand(6, 5), None, 1, trained=False), (ODD,)),
+    "axis-vector": (AxisDense(rand(4, 6), rand(4)), ((6,),)),
+    "gather": (Gather(torch.tensor([[0, 5, -1], [5, 5, 2]]), rand(3)), ((2, 3),)),
+    "gather-constants": (Gather(torch.tensor([-1, -1]), 1.5), ((6,),)),
+    "gather-no-constant": (Gather(torch.arange(71, -1, -1).reshape(2, 36)), (IMG,)),
+    "sparse": (SparseMap.of(Csr(rand(6, 72).numpy()), rand(2, 3)), (IMG,)),
+    "sparse-empty": (SparseMap.of(Csr((2, 6)), rand(2)), ((6,),)),
+    "transposed": (ConvTranspose2d(rand(2, 3, 3, 2), rand(3), (2, 1)), (IMG,)),
+    "transposed-cut": (ConvTranspose2d(rand(3, 2, 3, 3), None, (2, 2), (1, 0, 1, 1)), (ODD,)),
+    "transposed-longer": (ConvTranspose2d(rand(3, 2, 2, 2), rand(2), (3, 2), (0, -1, 0, -1), (2, 1)), (ODD,)),
+    "transposed-groups": (ConvTranspose2d(rand(4, 3, 2, 2), rand(6), groups=2), ((4, 3, 2),)),
+    "volume": (Conv3d(rand(3, 2, 2, 3, 2), rand(3)), ((2, 4, 4, 3),)),
+    "volume-stride": (Conv3d(rand(2, 1, 2, 2, 2), None, (2, 1, 2), ((1, 0), (0, 1), (1, 1)), (1, 2, 1), 2), ((2, 4, 4, 3),)),
     "max-ceil": (MaxPool2d(Window((2, 2), (2, 2), ceil=True)), (ODD,)),
     "max-ceil-padded": (MaxPool2d(Window((3, 3), (2, 2), (1, 1, 1, 1), ceil=True)), (IMG,)),
     "avg": (AvgPool2d(Window((2, 2), (2, 2))), (IMG,)),
@@ -109,7 +136,7 @@ CASES: dict[str, tuple[Layer, tuple[Shape, ...]]] = {
     "concat-middle": (Concat(1), ((2, 3, 4), (2, 1, 4))),
 }
 AFFINE = [name for name, (layer, _) in CASES.items() if is_affine(layer)]
-MONOTONE = [name for name, (layer, _) in CASES.items() if not is_affine(layer)]
+MONOTONE = [name for name, (layer, _) in CASES.items() if not is_affine(layer) and not isinstance(layer, PReLU)]
 
 
 def points(shapes: tuple[Shape, ...], count: int = 3, seed: int = 0) -> list[Tensor]:
@@ -237,6 +264,16 @@ class TestEvery:
         ("concat", ((2, 3), (2, 4)), r"shapes \(\(2, 3\), \(2, 4\)\); expected equal lengths except along axis 0"),
         ("concat", ((2, 3), (3,)), "expected the same number of axes"),
         ("concat-middle", ((2,), (2,)), "axis 1 is not one of the 1 axes"),
+        ("gather", ((5,),), r"places range from -1 to 5, and its input of shape \(5,\) has 5 elements"),
+        ("maximum", ((5,),), r"places range from -1 to 5, and its input of shape \(5,\) has 5 elements"),
+        ("axis-last", (IMG,), r"shape \(2, 6, 6\); the weight expects 7 numbers along axis -1"),
+        ("axis-middle", ((3,),), r"its axis is 1 and its input has shape \(3,\)"),
+        ("sparse", ((3,),), r"its largest column is \d+, and its input of shape \(3,\) has 3 elements"),
+        ("transposed", (ODD,), r"shape \(3, 5, 7\); expected \(2, rows, cols\)"),
+        ("transposed-cut", ((3, 0, 7),), "leaves nothing of an input"),
+        ("volume", (IMG,), r"shape \(2, 6, 6\); expected \(2, depth, rows, cols\)"),
+        ("volume", ((2, 1, 4, 4),), r"a kernel of \(2, 3, 2\).* does not fit an input of shape \(2, 1, 4, 4\)"),
+        ("prelu", (IMG,), r"slopes of shape \(3, 1, 1\) do not broadcast to an input of shape \(2, 6, 6\)"),
     ],
 )
 def test_wrong_shapes(name: str, shapes: tuple[Shape, ...], message: str) -> None:
@@ -258,6 +295,8 @@ def test_wrong_shapes(name: str, shapes: tuple[Shape, ...], message: str) -> Non
         (lambda: Scale(torch.tensor(math.nan), torch.tensor(0.0)), "a constant factor holds 1 NaN"),
         (lambda: LeakyReLU(-0.1), "the slope is -0.1; expected a number of at least 0"),
         (lambda: LeakyReLU(math.nan), "given nan as `slope`; expected a number"),
+        (lambda: Maximum(torch.tensor([[-1, -1]])), "one of its windows is empty"),
+        (lambda: Gather(torch.tensor([0, 1]), torch.zeros(3)), r"do not broadcast to the shape \(2,\) of its places"),
         (lambda: Clip(1.0, 0.0), r"clips to \[1.0, 0.0\]; expected low <= high"),
     ],
 )

@@ -39,7 +39,7 @@ def importance(network, g, images, **options):
 
 
 PROGRAMS = {
-    **{f"{family.__name__}-{seed}": lambda f=family, s=seed: verification(*make(f, s), 0.3) for family in FAMILIES for seed in (0, 3)},
+    **{f"{family.__name__}-{seed}": lambda f=family, s=seed: verification(*make(f, s), 0.3) for family in FAMILIES[:5] for seed in (0, 3)},
     "loss": lambda: verification(*mlp(6, 10, 8, 3), 0.3, loss=True),
     "scores": lambda: importance(*mlp(6, 8, 6, 3), 3),
     "all-layers": lambda: importance(*mlp(5, 6, 6, 4, 3, seed=1), 3, layers="all", weight=10.0),

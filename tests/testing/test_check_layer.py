@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 import mipnet as mn
 from mipnet.bounds.linear_rules import Lines, affine
@@ -37,6 +38,14 @@ CASES = {
     "reshape": (mn.Reshape((2, 6)), (3, 4)),
     "permute": (mn.Permute((2, 0, 1)), (2, 3, 4)),
     "add": (mn.Add((1.0, -2.0)), (3,), (3,)),
+    "absolute": (mn.PReLU(-1.0), (3,)),
+    "slopes": (mn.PReLU(np.array([0.2, -0.5, 1.4])), (2, 3)),
+    "maximum": (mn.Maximum(np.array([[0, 3, 1], [4, 2, -1]])), (5,)),
+    "axis": (mn.AxisDense(G.normal(size=(3, 4)), G.normal(size=3), 0), (4, 2)),
+    "gather": (mn.Gather(np.array([[3, -1], [0, 3]]), 0.5), (4,)),
+    "sparse": (mn.SparseMap.of(sparse.random_array((4, 6), density=0.4, rng=G, format="csr"), G.normal(size=(2, 2))), (2, 3)),
+    "volume": (mn.Conv3d(G.normal(size=(2, 1, 2, 1, 2)), padding=((1, 0), (0, 0), (0, 1)), stride=(1, 2, 1)), (1, 2, 3, 2)),
+    "transposed": (mn.ConvTranspose2d(G.normal(size=(2, 1, 2, 3)), G.normal(size=1), (2, 1), (1, -1, 0, 0)), (2, 2, 2)),
     "concat": (mn.Concat(-1), (2, 3), (2, 1)),
 }
 

@@ -26,7 +26,8 @@ from mipnet.backend import Rows
 from mipnet.backend.program import stack_rows
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import UnsupportedError
-from mipnet.layers import MaxPool2d, ReLU
+from mipnet.layers import ReLU
+from mipnet.layers.maximum import WindowMaximum
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import check_memory
 from mipnet.model.losses import Loss
@@ -188,10 +189,11 @@ class PatternRows:
             if isinstance(node.layer, ReLU):
                 z = values[node.inputs[0]]
                 arguments[node.name] = subtract_gated(z, closed[node.name], at_one[node.name]) if node.name in closed else z
-            elif isinstance(node.layer, MaxPool2d):
+            elif isinstance(node.layer, WindowMaximum):
                 given = values[node.inputs[0]]
-                places = torch.tensor(node.layer.window.places(tuple(given.shape[1:]))).clamp(min=0)
-                arguments[node.name] = values[node.name].flatten(2)[..., None] - given.flatten(2)[..., places]
+                places = torch.tensor(node.layer.candidates(tuple(given.shape[1:]))).clamp(min=0)
+                largest = values[node.name].reshape(len(given), *places.shape[:-1], 1)
+                arguments[node.name] = largest - given.flatten(1)[:, places]
         return arguments
 
 
@@ -204,7 +206,7 @@ def pattern_rows(frozen: FrozenNetwork, paper: PaperBounds, deadline: Deadline =
     if others:
         raise UnsupportedError(f"pattern `{pattern}` is known for ReLU only and the network has {sorted(others)}; use `pattern: free`")
     count, units = len(frozen.images), frozen.jacobian.shape[2]
-    layers = sum(node.layer.activation or isinstance(node.layer, MaxPool2d) for node in network.nodes)
+    layers = sum(node.layer.activation or isinstance(node.layer, WindowMaximum) for node in network.nodes)
     values = PATTERN_ELEMENT_BYTES * count * sum(size(node.shape) for node in network.nodes)
     rows = PATTERN_ENTRY_BYTES * count * layers * PATTERN_ROWS_MAX * units
     check_memory(f"the activation pattern of {count:,} images", values + rows, "give fewer images, or take `pattern: free`")
@@ -217,9 +219,9 @@ def pattern_rows(frozen: FrozenNetwork, paper: PaperBounds, deadline: Deadline =
             zero = torch.zeros_like(box.lower)
             low = torch.where(on, zero, box.lower) if pattern == "paper" else torch.full_like(zero, -torch.inf)
             ends[node.name] = (low, torch.where(on, box.upper, zero))
-        elif isinstance(node.layer, MaxPool2d):
-            inside = torch.tensor(node.layer.window.places(network.shape_of(node.inputs[0])) >= 0)
-            shape = (len(frozen.images), node.shape[0], *inside.shape)
+        elif isinstance(node.layer, WindowMaximum):
+            inside = torch.tensor(node.layer.candidates(network.shape_of(node.inputs[0])) >= 0)
+            shape = (len(frozen.images), *inside.shape)
             low = torch.where(inside, 0.0, -torch.inf).to(torch.float64).expand(shape)
             ends[node.name] = (low if pattern == "paper" else torch.full_like(low, -torch.inf), torch.full_like(low, torch.inf))
     return [PatternRows(frozen, at_one, ends)]

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mipnet.errors import InputError, suggest_keywords
-from mipnet.layers import Conv2d, Dense
+from mipnet.layers import AxisDense, Conv2d, Conv3d, ConvTranspose2d, Dense
 from mipnet.network.graph import Network, size
 from mipnet.readers.torch import from_torch, quiet
 from mipnet.readers.torch_copy import copied
@@ -53,8 +53,10 @@ def multiply_adds(network: Network) -> int:
     for node in network.nodes:
         if isinstance(node.layer, Dense):
             total += node.layer.weight.numel()
-        elif isinstance(node.layer, Conv2d):
+        elif isinstance(node.layer, Conv2d | Conv3d | AxisDense):
             total += size(node.shape) * node.layer.weight[0].numel()
+        elif isinstance(node.layer, ConvTranspose2d):
+            total += size(network.shape_of(node.inputs[0])) * node.layer.weight[0].numel()
     return total
 
 

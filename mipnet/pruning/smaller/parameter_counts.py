@@ -13,7 +13,7 @@ import xarray as xr
 
 from mipnet.network.gates import Gate, by_unit
 from mipnet.network.graph import Network
-from mipnet.pruning.smaller.removal_plan import plan_removal
+from mipnet.pruning.smaller.removal_plan import CUT_LAYERS, plan_removal
 
 
 def remaining_parameters(network: Network, gates: Sequence[Gate], masks: xr.Dataset) -> dict[str, int]:
@@ -25,9 +25,11 @@ def remaining_parameters(network: Network, gates: Sequence[Gate], masks: xr.Data
     counted: set[str] = set()
     for node in network.nodes:
         if node.layer.weights() and node.origin not in counted:
-            made, read = plan.units(node.name), plan.units(node.inputs[0])
-            own = (w[made] for w in node.layer.weights().values())
-            kept[node.name] = sum((w[:, read] if w.ndim > 1 and w.shape[1] == len(read) else w).numel() for w in own)
+            weights = list(node.layer.weights().values())
+            if isinstance(node.layer, CUT_LAYERS):
+                made, read = plan.units(node.name), plan.units(node.inputs[0])
+                weights = [w[made][:, read] if w.ndim > 1 and w.shape[1] == len(read) else w[made] for w in weights]
+            kept[node.name] = sum(w.numel() for w in weights)
             counted.add(node.origin)
     return kept
 

@@ -34,6 +34,9 @@ from mipnet.pruning.smaller.constant_elements import (
     unitwise,
 )
 
+CUT_LAYERS = (Dense, Conv2d, BatchNorm, Scale)
+"""Layers of modules whose units can be cut out; all others keep their weights."""
+
 
 @dataclass(frozen=True, eq=False)
 class RemovalPlan:
@@ -138,7 +141,7 @@ def _shared(network: Network, ids: Mapping[str, Ints], owned: Callable[[Node], b
     """Yield pairs of the units of a module's first use, inputs and outputs, with those of its other uses."""
     first: dict[str, Node] = {}
     for node in network.nodes:
-        if owned(node) and isinstance(node.layer, Dense | Conv2d | BatchNorm | Scale):
+        if owned(node) and isinstance(node.layer, CUT_LAYERS):
             one = first.setdefault(path_of(network, node), node)
             for a, b in ((one.name, node.name), (one.inputs[0], node.inputs[0])):
                 yield _first(ids[a]).reshape(-1), _first(ids[b]).reshape(-1)

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mipnet.errors import InputError, NetworkError, UnsupportedError, suggest_keywords
-from mipnet.layers import BatchNorm, Conv2d, Dense, Scale
 from mipnet.network.gates import Gate, by_unit, find_gates, mask_actions
 from mipnet.network.graph import Network, Node
 from mipnet.pruning.smaller.masks import Threshold, make_masks
-from mipnet.pruning.smaller.removal_plan import RemovalPlan, plan_removal
+from mipnet.pruning.smaller.removal_plan import CUT_LAYERS, RemovalPlan, plan_removal
 from mipnet.pruning.smaller.torch_masks import is_owned, owner, refuse_masks, remove_masks, torch_masks
 from mipnet.readers.conversion import one_line
 from mipnet.readers.torch import from_torch, quiet
@@ -115,7 +114,7 @@ def _uses(network: Network, owned: partial[bool]) -> dict[str, Node]:
     """Return the first node of each module that can be cut, by path."""
     found: dict[str, Node] = {}
     for node in network.nodes:
-        if isinstance(node.layer, Dense | Conv2d | BatchNorm | Scale) and owned(node):
+        if isinstance(node.layer, CUT_LAYERS) and owned(node):
             found.setdefault(network.modules[node.origin], node)
     return found
 

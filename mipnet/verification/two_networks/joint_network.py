@@ -24,7 +24,8 @@ from mipnet.bounds.propagation import propagate
 from mipnet.errors import NetworkError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.registry import is_affine, linear_map
-from mipnet.layers import Add, Clip, Concat, Dense, LeakyReLU, MaxPool2d, ReLU, Reshape, Scale
+from mipnet.layers import Add, Clip, Concat, Dense, LeakyReLU, PReLU, ReLU, Reshape, Scale
+from mipnet.layers.maximum import WindowMaximum
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import INPUT_NODE, Layer, Network, Node, size
 from mipnet.network.sets import Box
@@ -259,12 +260,14 @@ class _Joiner:
         return {name: (box.lower.numpy(), box.upper.numpy()) for name, box in boxes.items() if name in names}
 
 
-LIPSCHITZ_LAYERS = (ReLU, LeakyReLU, Clip, MaxPool2d)
+LIPSCHITZ_LAYERS = (ReLU, LeakyReLU, PReLU, Clip, WindowMaximum)
 """Nonlinear layers with a known Lipschitz constant."""
 
 
 def lipschitz_constant(layer: Layer) -> float:
     """Return the largest ratio of a change of the output to the change of the input, per element."""
+    if isinstance(layer, PReLU):
+        return max(1.0, float(layer.slope.abs().max()))
     return max(1.0, layer.slope) if isinstance(layer, LeakyReLU) else 1.0
 
 
