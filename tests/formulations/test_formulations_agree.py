@@ -147,7 +147,8 @@ def all_states(network: mn.Network, x: torch.Tensor, sign: float) -> torch.Tenso
 def states(layer: mn.Layer, z: torch.Tensor) -> list[torch.Tensor]:
     """The values whose signs decide the linear piece of a layer: the distance from each kink, or between two candidates."""
     if isinstance(layer, mn.MaxPool2d | mn.Maximum):
-        places = torch.tensor(layer.candidates(tuple(z.shape[1:])))
+        maximum = isinstance(layer, mn.Maximum)
+        places = layer.places.flatten(0, -2)[None] if maximum else torch.tensor(layer.candidates(tuple(z.shape[1:])))
         candidates, inside = z.flatten(1)[:, places], places >= 0
         pairs = itertools.combinations(range(places.shape[-1]), 2)
         return [(candidates[..., i] - candidates[..., j])[:, inside[..., i] & inside[..., j]] for i, j in pairs]
