@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -28,6 +30,13 @@ def row_of_entry(terms: Csr) -> Ints:
     """Return the row of each stored entry."""
     rows: Ints = np.repeat(np.arange(terms.shape[0]), np.diff(terms.indptr))
     return rows
+
+
+def distinct(numbers: NDArray[Any]) -> Ints:
+    """Return the different values among integers from 0 on, sorted; faster than `numpy.unique` for labels and columns."""
+    seen = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=np.bool_)
+    seen[numbers] = True
+    return np.flatnonzero(seen)
 
 
 @expects("a scipy.sparse.csr_array, and a lower and an upper end for each of its columns")

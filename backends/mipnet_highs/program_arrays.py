@@ -22,7 +22,9 @@ class CsrArrays(NamedTuple):
 
 def csr_arrays(matrix: Csr) -> CsrArrays:
     """Return the arrays of a sparse matrix in the types that HiGHS takes."""
-    return CsrArrays(matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), np.asarray(matrix.data, dtype=np.float64))
+    return CsrArrays(
+        matrix.indptr.astype(np.int32, copy=False), matrix.indices.astype(np.int32, copy=False), np.asarray(matrix.data, dtype=np.float64)
+    )
 
 
 def pass_program(highs: Any, program: Program, integer: Mask) -> None:

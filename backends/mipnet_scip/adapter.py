@@ -72,7 +72,7 @@ class ScipSession(Session):
         self._model: Any = pyscipopt.Model()
         self._log_key: int | None = None
         self._redirect()
-        self._variables = ScipVariables([])
+        self._variables = ScipVariables(self._model, np.empty(0, dtype=np.uintp))
         try:
             set_options(self._model, options, program)
             self._memory = float(self._model.getParam("limits/memory"))
@@ -136,10 +136,11 @@ class ScipSession(Session):
     def _offer_start(self) -> bool | None:
         if self._start is None:
             return None
+        lib, variables = native.library(), self._variables
+        if lib is not None:
+            return native.offer_start(lib, self._model, variables.every_pointer, variables.values(self._start))
         solution = self._model.createSol()
-        for variable, value in self._variables.values(self._start):
-            self._model.setSolVal(solution, variable, value)
-        # SCIP stores any point at this stage; the check tells whether it will accept it
+        variables.set_values(solution, self._start)
         feasible = bool(self._model.checkSol(solution, printreason=False, original=True))
         self._model.addSol(solution)
         return feasible
@@ -172,8 +173,11 @@ class ScipSession(Session):
         m = self._model
         x = None
         if m.getNSols() > 0:
-            best = m.getBestSol()
-            x = np.array([m.getSolVal(best, v) for v in self._variables.columns])
+            lib, best = native.library(), m.getBestSol()
+            if lib is not None:
+                x = native.best_values(lib, m, self._variables.pointers)
+            else:
+                x = np.array([m.getSolVal(best, v) for v in self._variables.columns])
         bound, nodes, iterations = _infinite(m.getDualbound()), int(m.getNTotalNodes()), int(m.getNLPIterations())
         return RawOutcome(SCIP_STATUSES[status], x, bound, nodes, iterations, accepted, status)
 
@@ -252,7 +256,7 @@ class ScipSession(Session):
         """Release SCIP's memory."""
         if self._model is None:
             return
-        self._variables = ScipVariables([])
+        self._variables = ScipVariables(None, np.empty(0, dtype=np.uintp))
         self._model.free()
         self._model = None
         if self._log_key is not None:

@@ -40,7 +40,8 @@ class PluginState:
     """The state that the plug-ins of one model share: the model's variables, and the source and lazy rows of the current solve."""
 
     def __init__(self, model: Any, stop_if_asked: Callable[[], None]) -> None:
-        self.model, self.stop_if_asked, self.variables = model, stop_if_asked, ScipVariables([])
+        self.model, self.stop_if_asked = model, stop_if_asked
+        self.variables = ScipVariables(model, np.empty(0, dtype=np.uintp))
         self.progress = SolveProgress(Limits(), None)
         self.program: Program | None = None
         self.source: PointSource | None = None
@@ -90,16 +91,18 @@ class PluginState:
 
     def current(self, solution: Any | None) -> Array:
         """Return the values of a solution of SCIP by column; None stands for the solution of the node's relaxation."""
-        lib, columns = native.library(), self.variables.columns
+        lib = native.library()
         if solution is None and lib is not None:
-            return native.node_values(lib, self.model, columns)
-        return np.array([self.model.getSolVal(solution, v) for v in columns])
+            return native.node_values(lib, self.model, self.variables.pointers)
+        return np.array([self.model.getSolVal(solution, v) for v in self.variables.columns])
 
     def try_point(self, x: Array) -> bool:
         """Give a point to SCIP, which checks it; returns True if SCIP accepts it."""
+        lib = native.library()
+        if lib is not None:
+            return native.try_point(lib, self.model, self.variables.every_pointer, self.variables.values(x))
         solution = self.model.createOrigSol()  # `createSol` fails for variables that presolve has aggregated
-        for variable, value in self.variables.values(x):
-            self.model.setSolVal(solution, variable, value)
+        self.variables.set_values(solution, x)
         return bool(self.model.trySol(solution, printreason=False))
 
     def violated_rows(self, solution: Any | None) -> Rows | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,32 +20,58 @@ from mipnet_scip import native
 class ScipVariables:
     """SCIP's variables: one per column, and one per summand of log-sum-exp that equals ``x[column] - x[epigraph]``.
 
-    ``pairs[i]`` is ``(column, epigraph)`` of ``differences[i]``.  ``square`` is at least the quadratic part of the objective.
+    ``pointers`` are the addresses of the columns' variables in ``model``.  ``pairs[i]`` is ``(column, epigraph)`` of ``differences[i]``.
+    ``square`` is at least the quadratic part of the objective.
     """
 
-    columns: list[Any]
+    model: Any
+    pointers: native.Pointers
     differences: list[Any] = field(default_factory=list)
     pairs: list[tuple[int, int]] = field(default_factory=list)
     square: Any = None
     quadratic: Csr | None = None
 
-    def values(self, x: Array) -> list[tuple[Any, float]]:
-        """Return every variable with its value at ``x``."""
-        own = list(zip(self.columns, x.tolist(), strict=True))
-        if self.quadratic is not None:
-            own.append((self.square, float(x @ (self.quadratic @ x)) / 2))
-        return own + [(v, float(x[k] - x[t])) for v, (k, t) in zip(self.differences, self.pairs, strict=True)]
+    @cached_property
+    def columns(self) -> list[Any]:
+        """PySCIPOpt's variables of the columns, which take more memory than SCIP's own."""
+        by_pointer = {v.ptr(): v for v in self.model.getVars(transformed=False)}
+        return [by_pointer[each] for each in self.pointers.tolist()]
+
+    @property
+    def further(self) -> list[Any]:
+        """The variables that belong to no column: ``square``, then ``differences``."""
+        return ([] if self.square is None else [self.square]) + self.differences
+
+    @property
+    def every_pointer(self) -> native.Pointers:
+        """The addresses of all variables: those of the columns, and of `further` ones."""
+        return np.concatenate([self.pointers, np.array([v.ptr() for v in self.further], dtype=np.uintp)])
+
+    def values(self, x: Array) -> Array:
+        """Return the values of all variables at ``x``, in the order of `every_pointer`."""
+        square = [] if self.quadratic is None else [float(x @ (self.quadratic @ x)) / 2]
+        return np.concatenate([x, square, [x[k] - x[t] for k, t in self.pairs]])
+
+    def set_values(self, solution: Any, x: Array) -> None:
+        """Set the values of a solution of PySCIPOpt to those at ``x``."""
+        for variable, value in zip([*self.columns, *self.further], self.values(x).tolist(), strict=True):
+            self.model.setSolVal(solution, variable, value)
 
 
 def write_program(model: Any, program: Program, fast: bool = True) -> ScipVariables:
     """Write the program into an empty model and return its variables; ``fast`` uses SCIP's C functions, if available."""
-    variables = ScipVariables(_variables(model, program))
+    lib = native.library() if fast else None
+    pointers = _slow_variables(model, program) if lib is None else native.add_variables(lib, model, program)
+    variables = ScipVariables(model, pointers)
     if program.quadratic is not None:
         variables = _with_quadratic(model, variables, program.quadratic)
     model.addObjoffset(program.offset)
     add_rows(model, variables, program.rows, fast)
-    for members in program.sos1:
-        model.addConsSOS1([variables.columns[j] for j in members])
+    if lib is not None:
+        native.add_sos1(lib, model, pointers, program.sos1)
+    else:
+        for members in program.sos1:
+            model.addConsSOS1([variables.columns[j] for j in members])
     if program.indicators is not None:
         _indicators(model, variables, program.indicators)
     for term in program.convex:
@@ -65,11 +92,11 @@ def finite(value: float) -> float | None:
     return value if abs(value) < native.SCIP_INFINITY else None
 
 
-def _variables(model: Any, p: Program) -> list[Any]:
-    # SCIP refuses bounds that cross, even by a rounding error
+def _slow_variables(model: Any, p: Program) -> native.Pointers:
     low, high = np.minimum(p.lower, p.upper).tolist(), np.maximum(p.lower, p.upper).tolist()
     kinds, costs = np.where(p.integer, "I", "C").tolist(), p.cost.tolist()
-    return [model.addVar("", k, finite(a), finite(b), c) for k, a, b, c in zip(kinds, low, high, costs, strict=True)]
+    made = [model.addVar("", k, finite(a), finite(b), c) for k, a, b, c in zip(kinds, low, high, costs, strict=True)]
+    return np.array([v.ptr() for v in made], dtype=np.uintp)
 
 
 def add_rows(model: Any, variables: ScipVariables, rows: Rows, fast: bool = True) -> None:
@@ -78,7 +105,7 @@ def add_rows(model: Any, variables: ScipVariables, rows: Rows, fast: bool = True
     warn_dropped("SCIP", int((np.abs(rows.matrix.data) <= 1e-9).sum()))
     lib = native.library() if fast else None
     if lib is not None:
-        native.add_rows(lib, model, variables.columns, rows)
+        native.add_rows(lib, model, variables.pointers, rows)
     else:
         _add_rows_slowly(model, variables, rows)
 

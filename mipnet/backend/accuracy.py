@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Columns, Csr, Mask
 from mipnet.backend.program import Program
@@ -37,17 +38,13 @@ class NeededAccuracy:
         if program.steps is None or not len(program.rows):
             return NeededAccuracy(found, need)
         matrix = program.rows.matrix
-        entries = np.where(program.integer[matrix.indices], 0.0, np.abs(matrix.data))
-        if program.user_rows is not None:
-            entries[program.by_user[program.rows.row_of_entry]] = 0.0
-        last = np.full(len(found), -1, dtype=np.int64)
-        used = entries > 0
-        np.maximum.at(last, program.rows.row_of_entry[used], program.steps[matrix.indices[used]])
-        continuous = Csr((entries, matrix.indices, matrix.indptr), shape=matrix.shape)
+        steps = np.where(program.integer, -2, program.steps).astype(np.int32)
+        last = _last_steps(matrix, steps)
+        last[program.by_user] = -1
         order = np.argsort(-last, kind="stable")
         for own in np.split(order, np.flatnonzero(np.diff(last[order])) + 1):
             if (step := int(last[own[0]])) >= 0:
-                _compute(continuous, own, program.steps == step, sizes, need, found)
+                _compute(_part(matrix, own), own, steps, step, sizes, need, found)
         return NeededAccuracy(found, need)
 
     def accurate_rows(self, terms: Array) -> Mask:
@@ -66,21 +63,44 @@ def between(sizes: Array, needs: Array, where: Mask) -> Array:
     return np.where(where, np.sqrt(sizes * np.where(where, needs, 1.0)), sizes)
 
 
-def _compute(matrix: Csr, own: Columns, in_step: Mask, sizes: Array, need: Array, found: Array) -> None:
-    """Store the accuracy of the rows that compute the columns of one step, and lower that of the other columns in these rows."""
-    part = matrix[own]
-    entry, column = part.data, part.indices
-    row, computed = np.repeat(own, np.diff(part.indptr)), in_step[column]
+def _last_steps(matrix: Csr, steps: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the largest step of the columns of each row; -1 for a row without columns."""
+    last, filled = np.full(matrix.shape[0], -1, dtype=np.int32), np.diff(matrix.indptr) > 0
+    if filled.any():
+        last[filled] = np.maximum.reduceat(steps[matrix.indices], matrix.indptr[:-1][filled])
+    return last
+
+
+def _part(matrix: Csr, rows: Columns) -> Csr:
+    """Return some rows, which are sorted; if they follow each other, with the same memory."""
+    first, count = int(rows[0]), len(rows)
+    if int(rows[-1]) - first + 1 != count:
+        return Csr(matrix[rows])
+    begin, end = matrix.indptr[first], matrix.indptr[first + count]
+    starts = matrix.indptr[first : first + count + 1] - begin
+    return Csr((matrix.data[begin:end], matrix.indices[begin:end], starts), shape=(count, matrix.shape[1]))
+
+
+def _compute(part: Csr, own: Columns, steps: NDArray[np.int32], step: int, sizes: Array, need: Array, found: Array) -> None:
+    """Store the accuracy of the rows ``own`` that compute the columns of one step, and lower that of the other columns in these rows."""
+    entry, step_of = np.abs(part.data), steps[part.indices]
+    at = np.flatnonzero(step_of == step)
+    row, column, computed = np.searchsorted(part.indptr, at, side="right") - 1, part.indices[at], entry[at]
+    ours = np.full(len(own), np.inf)
     for _ in range(2):  # a column that is computed beside one that is used later needs the accuracy of their row, and so do its own rows
-        here = computed & (entry > 0) & np.isfinite(need[column])
-        np.minimum.at(found, row[here], entry[here] * need[column[here]])
-        beside = computed & (entry > 0) & np.isinf(need[column]) & np.isfinite(found[row])
-        np.minimum.at(need, column[beside], found[row[beside]] / entry[beside])
-    largest = np.zeros(len(found))
-    here = computed & (entry > 0)
-    np.maximum.at(largest, row[here], entry[here] * sizes[column[here]])
-    ends = own[np.isinf(found[own]) & (largest[own] > 0)]
-    found[ends] = largest[ends]
-    earlier = ~computed & (entry > 0)
+        here = np.isfinite(need[column])
+        np.minimum.at(ours, row[here], computed[here] * need[column[here]])
+        beside = np.isinf(need[column]) & np.isfinite(ours[row])
+        np.minimum.at(need, column[beside], ours[row[beside]] / computed[beside])
+    largest = np.zeros(len(own))
+    np.maximum.at(largest, row, computed * sizes[column])
+    ends = np.isinf(ours) & (largest > 0)
+    ours[ends] = largest[ends]
+    found[own] = ours
     with np.errstate(over="ignore"):
-        np.minimum.at(need, column[earlier], found[row[earlier]] / entry[earlier])
+        wanted = np.repeat(ours, np.diff(part.indptr))
+        wanted /= entry
+    earlier = (step_of < step) & (step_of > -2)
+    if not earlier.all():
+        wanted[~earlier] = np.inf
+    np.minimum.at(need, part.indices, wanted)

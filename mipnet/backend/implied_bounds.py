@@ -23,7 +23,10 @@ def implied_bounds(matrix: Csr, row_lower: Array, row_upper: Array, lower: Array
     lower, upper = lower.copy(), upper.copy()
     for _ in range(ROUNDS_MAX):
         open_columns = np.isinf(lower) | np.isinf(upper)
-        which = np.flatnonzero(np.bincount(row_of_entry(matrix)[open_columns[matrix.indices]], minlength=matrix.shape[0]))
+        if not open_columns.any():
+            break
+        entries = np.flatnonzero(open_columns[matrix.indices])
+        which = np.unique(np.searchsorted(matrix.indptr, entries, side="right") - 1)
         if not len(which):
             break
         found = _one_round(Csr(matrix[which]), row_lower[which], row_upper[which], lower, upper)

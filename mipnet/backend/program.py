@@ -66,10 +66,16 @@ class Rows:
         """Return some of the rows."""
         return Rows(Csr(self.matrix[np.flatnonzero(which)]), self.lower[which], self.upper[which])
 
+    def terms(self, sizes: Array) -> Array:
+        """Return ``|row_j| sizes_j`` of each entry, for a size per column."""
+        found: Array = np.abs(self.matrix.data)
+        found *= sizes[self.matrix.indices]
+        return found
+
     @expects("a size for each variable")
     def largest_terms(self, sizes: Array) -> Array:
         """Return ``max_j |row_j| sizes_j`` of each row, for a size per column; 0 for a row without entries."""
-        terms, starts = np.abs(self.matrix.data) * sizes[self.matrix.indices], self.matrix.indptr
+        terms, starts = self.terms(sizes), self.matrix.indptr
         filled = np.diff(starts) > 0
         largest = np.zeros(len(self))
         if filled.any():
@@ -83,16 +89,17 @@ class Rows:
 
     @expects("a scale for each variable, and a factor for each row or None")
     def scaled(self, columns: Array, factors: Array | None = None) -> Rows:
-        """Return ``f_i row_ij c_j`` with its bounds times f_i, for a scale c per column and a factor f per row (1 where it is None).
-
-        The matrix is a copy with indices of its own: scipy sorts indices in place, which would scramble a matrix that shares them.
-        """
-        matrix = self.matrix.copy()
-        matrix.data = matrix.data * columns[matrix.indices]
-        if factors is None:
-            return Rows(matrix, self.lower, self.upper)
-        matrix.data *= np.repeat(factors, np.diff(matrix.indptr))
-        return Rows(matrix, self.lower * factors, self.upper * factors)
+        """Return ``f_i row_ij c_j`` with its bounds times f_i, for a scale c per column and a factor f per row (1 where it is None)."""
+        own = factors is not None and bool((factors != 1).any())
+        if not own and (columns == 1).all():
+            return self
+        data = self.matrix.data * columns[self.matrix.indices]
+        lower, upper = self.lower, self.upper
+        if factors is not None and own:
+            data *= np.repeat(factors, np.diff(self.matrix.indptr))
+            lower, upper = lower * factors, upper * factors
+        # the indices are sorted, so that scipy does not sort those that matrices share
+        return Rows(Csr((data, self.matrix.indices, self.matrix.indptr), shape=self.matrix.shape), lower, upper)
 
     @expects("a number for each variable")
     def moved(self, shifts: Array) -> Rows:
@@ -109,17 +116,23 @@ class Rows:
         The rows allow whatever these entries may add, so no point is cut off.  Entries of fixed columns stay.  Raises `InputError` for an
         entry that small of a column without finite bounds, which solvers would leave out; with ``keep_unbounded`` it stays.
         """
-        size, width = np.abs(self.matrix.data), (upper - lower)[self.matrix.indices]
-        small = (size > 0) & (width > 0) & ((size * width < negligible) | (size <= negligible))
-        if keep_unbounded:
-            small &= np.isfinite(width)
-        if not small.any():
+        widths = upper - lower
+        with np.errstate(invalid="ignore"):
+            little = self.terms(widths) < negligible
+        little |= np.abs(self.matrix.data) <= negligible
+        at = np.flatnonzero(little)
+        width = widths[self.matrix.indices[at]]
+        kept = (self.matrix.data[at] != 0) & (width > 0) & (np.isfinite(width) if keep_unbounded else True)
+        at, width = at[kept], width[kept]
+        if not len(at):
             return self
-        if not np.isfinite(width[small]).all():
+        if not np.isfinite(width).all():
             raise InputError(
-                f"{np.count_nonzero(np.isinf(width[small]))} coefficients are less than {negligible:g} of the size of their rows, on"
+                f"{np.count_nonzero(np.isinf(width))} coefficients are less than {negligible:g} of the size of their rows, on"
                 " variables without finite bounds, and solvers would drop them; give these variables bounds"
             )
+        small = np.zeros(self.matrix.nnz, dtype=np.bool_)
+        small[at] = True
         entries = [
             Csr((np.where(mask, self.matrix.data, 0.0), self.matrix.indices, self.matrix.indptr), shape=self.matrix.shape)
             for mask in (small, ~small)
@@ -237,9 +250,16 @@ class Program:
         width = np.where(known, self.upper, 1.0) - np.where(known, self.lower, 0.0)
         width = np.where(self.integer & (width > 0), 1.0, width)
         sizes = np.where(known, np.maximum(np.abs(self.lower), np.abs(self.upper)), 0.0)
-        matrix = self.rows.matrix
-        terms = self.rows.largest_terms(sizes)[self.rows.row_of_entry]
-        visible = np.abs(matrix.data) * width[matrix.indices] > ROUNDING_TERM_RELATIVE * terms
+        matrix, change = self.rows.matrix, self.rows.terms(width)
+        # what is above this is visible whatever the other terms of its row are
+        visible = change > ROUNDING_TERM_RELATIVE * np.abs(matrix.data).max(initial=0.0) * sizes.max(initial=0.0)
+        if visible.all():
+            return width
+        unclear = np.flatnonzero(~visible & (change > 0))
+        row = np.searchsorted(matrix.indptr, unclear, side="right") - 1
+        rows, at = np.unique(row, return_inverse=True)
+        terms = Rows(Csr(matrix[rows]), self.rows.lower[rows], self.rows.upper[rows]).largest_terms(sizes)
+        visible[unclear] = change[unclear] > ROUNDING_TERM_RELATIVE * terms[at]
         seen = np.bincount(matrix.indices, visible, self.columns) > 0
         if self.indicators is not None:
             seen[self.indicators.rows.matrix.indices] = True
@@ -274,15 +294,15 @@ class Program:
             found[: len(self.user_rows)] = self.user_rows
         return found
 
-    @property
+    @cached_property
     def columns_in_rows(self) -> tuple[Mask, Mask]:
         """Which columns occur in rows that users wrote, and which in other rows or in special constraints."""
-        own, other = np.zeros((2, self.columns), dtype=np.bool_)
-        by_user = self.by_user[self.rows.row_of_entry]
-        own[self.rows.matrix.indices[by_user]] = other[self.rows.matrix.indices[~by_user]] = True
+        by_user = self.rows.matrix[np.flatnonzero(self.by_user)]
+        own = np.bincount(by_user.indices, minlength=self.columns)
+        other = np.bincount(self.rows.matrix.indices, minlength=self.columns) > own
         if self.indicators is not None:
             other[self.indicators.rows.matrix.indices] = True
-        return own, other
+        return own > 0, other
 
     @property
     def objective_size(self) -> float:

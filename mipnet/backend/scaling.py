@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -66,7 +66,8 @@ class Scales:
     """The scale of each column, a power of two, and its shift; ``objective`` is the scale of the objective.
 
     ``lower`` and ``upper`` are the bounds of the columns as the solver sees them.  ``sizes`` are the parts of the columns in the size of a
-    row, in the units of the program.  ``accuracy`` is the accuracy that rows and columns of the program need.
+    row, in the units of the program.  ``accuracy`` is the accuracy that rows and columns of the program need.  ``terms`` are the largest
+    terms of its rows, and ``factors`` the factors of these.
     """
 
     columns: Array
@@ -75,6 +76,8 @@ class Scales:
     upper: Array
     sizes: Array
     accuracy: NeededAccuracy
+    terms: Array = field(default_factory=lambda: np.empty(0))
+    factors: Array = field(default_factory=lambda: np.empty(0))
     objective: float = 1.0
 
     @staticmethod
@@ -85,9 +88,11 @@ class Scales:
         accuracy = NeededAccuracy.of(program, sizes)
         wide = accuracy.accurate_columns(program.widths)
         columns = _column_scales(program, bounded, between(program.widths, accuracy.columns, wide))
-        columns = _fixed_scales(program, columns, sizes, accuracy)
+        terms = program.rows.largest_terms(sizes)
+        columns = _fixed_scales(program, columns, terms, accuracy)
+        factors = _row_factors(program.rows, columns, terms, program.user_rows, accuracy)
         lower, upper = ((end - program.anchors) / columns for end in (program.lower, program.upper))
-        return Scales(columns, program.anchors, lower, upper, sizes, accuracy).for_objective(program.cost)
+        return Scales(columns, program.anchors, lower, upper, sizes, accuracy, terms, factors).for_objective(program.cost)
 
     def for_objective(self, cost: Array) -> Scales:
         """Return the same scales with that of an objective: the largest change that one column makes becomes about 1.
@@ -111,26 +116,24 @@ class Scales:
         """Return the constant of the objective that the solver sees."""
         return (offset + float(cost @ self.shifts)) * self.objective
 
-    def factors(self, program: Program) -> Array:
-        """Return the factor of each row of the program."""
-        return _row_factors(program.rows, self.columns, self.sizes, program.user_rows, self.accuracy)
-
-    def errors(self, program: Program) -> Array:
-        """Return by how much an error of 1 in a row or column of the scaled program changes an objective, relative to its size.
+    @property
+    def errors(self) -> Array:
+        """By how much an error of 1 in a row or column of the scaled program changes an objective, relative to its size.
 
         This is for each row and column that needs an unusual accuracy n: ``1 / (factor n)``, and ``scale / n``.
         """
-        rows, columns = self.accuracy.accurate_rows(program.rows.largest_terms(self.sizes)), self.accuracy.accurate_columns(self.sizes)
-        found = [1.0 / (self.factors(program) * self.accuracy.rows)[rows], (self.columns / self.accuracy.columns)[columns]]
-        return np.concatenate(found)
+        rows, columns = self.accuracy.accurate_rows(self.terms), self.accuracy.accurate_columns(self.sizes)
+        return np.concatenate([1.0 / (self.factors * self.accuracy.rows)[rows], (self.columns / self.accuracy.columns)[columns]])
 
-    def rows(self, rows: Rows, kept: Mask | None = None, accuracy: NeededAccuracy | None = None, *, cuts: bool = False) -> Rows:
-        """Return rows as the solver sees them, scaled so that no column changes them by more than about 1; ``kept`` rows at most up.
+    def rows(self, rows: Rows, factors: Array | None = None, *, cuts: bool = False) -> Rows:
+        """Return rows as the solver sees them, with these factors, or scaled so that no column changes them by more than about 1.
 
         Cuts keep small terms of columns without finite bounds, such as those of a tangent of log-sum-exp.
         """
-        factors = _row_factors(rows, self.columns, self.sizes, kept, accuracy)
+        factors = _row_factors(rows, self.columns, rows.largest_terms(self.sizes)) if factors is None else factors
         found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.lower, self.upper, keep_unbounded=cuts)
+        if not self.shifts.any():
+            return found
         slack = factors * SHIFT_ROUNDING * (abs(rows.matrix) @ np.abs(self.shifts))
         slack[slack < NEGLIGIBLE_TERM] = 0.0
         return Rows(found.matrix, found.lower - slack, found.upper + slack) if slack.any() else found
@@ -144,15 +147,19 @@ def _power_of_two(size: Array, ordinary_max: float = ORDINARY_SIZE_MAX) -> Array
     return scale
 
 
-def _row_factors(rows: Rows, columns: Array, sizes: Array, kept: Mask | None, accuracy: NeededAccuracy | None = None) -> Array:
-    """Return the factor of each row; a row on fixed columns only is scaled by its largest coefficient.
+def _row_factors(rows: Rows, columns: Array, size: Array, kept: Mask | None = None, accuracy: NeededAccuracy | None = None) -> Array:
+    """Return the factor of each row of a size, its largest term; a row on fixed columns only is scaled by its largest coefficient.
 
-    A row that needs to hold far better than the size of its terms says (`mipnet.backend.accuracy`) counts as of a smaller size.
+    ``kept`` rows are scaled up only.  A row that needs to hold far better than the size of its terms says (`mipnet.backend.accuracy`)
+    counts as of a smaller size.
     """
-    size = rows.largest_terms(sizes)
     if accuracy is not None:
         size = between(size, accuracy.rows, accuracy.accurate_rows(size))
-    factor: Array = 1.0 / _power_of_two(np.where(size > 0, size, rows.largest_terms(columns)), ORDINARY_ROW_MAX)
+    fixed = ~(size > 0)
+    if fixed.any():
+        size = size.copy()
+        size[fixed] = rows.part(fixed).largest_terms(columns)
+    factor: Array = 1.0 / _power_of_two(size, ORDINARY_ROW_MAX)
     if kept is not None:
         factor[: len(kept)][kept] = np.maximum(factor[: len(kept)][kept], 1.0)
     return factor
@@ -185,13 +192,13 @@ def _free_scales(program: Program, scales: Array, free: Mask) -> Array:
     return np.where(free, _power_of_two(found), scales)
 
 
-def _fixed_scales(program: Program, scales: Array, sizes: Array, accuracy: NeededAccuracy) -> Array:
+def _fixed_scales(program: Program, scales: Array, terms: Array, accuracy: NeededAccuracy) -> Array:
     """Scale fixed columns so that their largest entry in a scaled row is about 1."""
     fixed = (program.widths == 0) & ~program.integer
     if not fixed.any():
         return scales
     matrix = program.rows.matrix
-    factor = _row_factors(program.rows, scales, sizes, program.user_rows, accuracy)
+    factor = _row_factors(program.rows, scales, terms, program.user_rows, accuracy)
     largest = np.zeros(len(scales))
     np.maximum.at(largest, matrix.indices, np.abs(matrix.data) * factor[program.rows.row_of_entry])
     return np.where(fixed, 1.0 / _power_of_two(largest), scales)
@@ -204,8 +211,8 @@ def scaled(program: Program, scales: Scales) -> Program:
         program,
         cost=program.cost * scales.columns * scales.objective,
         offset=scales.offset(program.cost, program.offset),
-        rows=scales.rows(program.rows, program.user_rows, scales.accuracy),
-        fine=program.fine or len(scales.errors(program)) > 0,
+        rows=scales.rows(program.rows, scales.factors),
+        fine=program.fine or len(scales.errors) > 0,
         lower=scales.scaled_point(program.lower),
         upper=scales.scaled_point(program.upper),
         indicators=None if indicators is None else Indicators(scales.rows(indicators.rows), indicators.column, indicators.active),
@@ -221,8 +228,8 @@ def open_scaled(backend: Backend, program: Program, options: Options | None = No
     if program.quadratic is not None:
         return backend.open(program, options)
     scales = Scales.of(program)
-    uncertainty = float(np.minimum(backend.fine_tolerance * scales.errors(program), 1.0).sum())
-    return ScaledSession(backend.open(scaled(program, scales), options), scales, scales.factors(program), program.cost, uncertainty)
+    uncertainty = float(np.minimum(backend.fine_tolerance * scales.errors, 1.0).sum())
+    return ScaledSession(backend.open(scaled(program, scales), options), scales, scales.factors, program.cost, uncertainty)
 
 
 class ScaledSession(Session):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mipnet.arrays import Array, Mask, activity, widen
+from mipnet.arrays import Array, Mask, activity, distinct, widen
 from mipnet.embedding.host_relaxation import relaxation_bounds
 from mipnet.embedding.inputs import Inputs
 from mipnet.errors import DataError, InputError, UnboundedError, meant
@@ -71,7 +71,7 @@ def find_bounds(model: linopy.Model, inputs: Inputs, given: InputBounds | None, 
 def _of_variables(model: linopy.Model, inputs: Inputs) -> tuple[Array, Array]:
     """Return the bounds of the inputs that follow from those of the variables; where these are infinite, from rows that bound them."""
     value, (lower, upper) = inputs.value, column_bounds(model)
-    read = np.unique(value.terms.indices)
+    read = distinct(value.terms.indices)
     if not (np.isfinite(lower[read]) & np.isfinite(upper[read])).all():
         program = from_model(model)
         lower[program.labels], upper[program.labels] = program.implied_bounds

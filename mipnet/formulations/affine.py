@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mipnet.arrays import Array, Csr, Ints, Mask, Shape, row_of_entry, widen
+from mipnet.arrays import Array, Csr, Ints, Mask, Shape, distinct, row_of_entry, widen
 from mipnet.errors.expectations import expects
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 
@@ -187,15 +187,16 @@ def per_sample(matrix: Csr, samples: int, terms: Csr, deadline: Deadline = NO_DE
     """Return ``(I_samples kron matrix) @ terms``, without the Kronecker product where possible.
 
     Raises `TimeLimitReached` after the deadline.
-    If every row of ``terms`` has one variable of its own, as after a nonlinear layer, the product only renames the columns of ``matrix``.
+    If every row of ``terms`` has at most one variable of its own, as after a nonlinear layer, the product only renames the columns of
+    ``matrix``.
     """
     if terms.nnz == 0:
         return Csr((samples * matrix.shape[0], terms.shape[1]))
-    n_out, n_in = matrix.shape
-    if (np.diff(terms.indptr) == 1).all() and len(np.unique(terms.indices)) == len(terms.indices):
-        data, variables = _renamed(matrix, terms.data.reshape(samples, n_in), terms.indices.reshape(samples, n_in), deadline)
-        return Csr((data, variables, _starts(matrix, samples)), shape=(samples * n_out, terms.shape[1]))
-    variables = np.unique(terms.indices)
+    n_in = matrix.shape[1]
+    variables = distinct(terms.indices)
+    sizes = np.diff(terms.indptr)
+    if len(variables) == terms.nnz and sizes.max() == 1:
+        return _renamed_terms(matrix, samples, terms, sizes == 1, deadline)
     if len(variables) <= DENSE_PRODUCT_VARIABLES_MAX:
         return _dense_product(matrix, samples, terms, variables)
     at_once = max(1, COEFFICIENTS_AT_ONCE // max(1, matrix.nnz))
@@ -211,6 +212,21 @@ def _block_diagonal(matrix: Csr, samples: int) -> Csr:
     (n_out, n_in), first = matrix.shape, np.arange(samples, dtype=np.int64)[:, None]
     columns = (matrix.indices[None, :] + n_in * first).reshape(-1)
     return Csr((np.tile(matrix.data, samples), columns, _starts(matrix, samples)), shape=(samples * n_out, samples * n_in))
+
+
+def _renamed_terms(matrix: Csr, samples: int, terms: Csr, own: Mask, deadline: Deadline) -> Csr:
+    """Return the product for rows that have a variable of their own where ``own`` is True, and none elsewhere."""
+    factors, columns = terms.data, terms.indices
+    if not own.all():
+        factors, columns = np.ones(len(own)), np.full(len(own), -1, dtype=terms.indices.dtype)
+        factors[own], columns[own] = terms.data, terms.indices
+    data, found = _renamed(matrix, factors.reshape(samples, -1), columns.reshape(samples, -1), deadline)
+    starts = _starts(matrix, samples)
+    if not own.all():
+        kept = found >= 0
+        before = np.append(0, np.cumsum(kept, dtype=starts.dtype))
+        data, found, starts = data[kept], found[kept], before[starts]
+    return Csr((data, found, starts), shape=(samples * matrix.shape[0], terms.shape[1]))
 
 
 def _renamed(matrix: Csr, factors: Array, columns: NDArray[Any], deadline: Deadline) -> tuple[Array, NDArray[Any]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipnet.arrays import Array, Mask
+from mipnet.arrays import Array, Mask, distinct
 from mipnet.errors import UnboundedError, UnsupportedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import PARTITION_PARTS_DEFAULT, Block, Phases
@@ -124,7 +124,7 @@ def _needs_variables(z: Affine, active: Mask) -> bool:
     They do if at least one element has more than one term, and all together have more different variables than there are elements.
     """
     long = bool((z.row_sizes[active.reshape(-1)] > 1).any())
-    return long and len(np.unique(z[active].terms.indices)) > int(active.sum())
+    return long and len(distinct(z[active].terms.indices)) > int(active.sum())
 
 
 def _add_phase_rows(block: Block, suffix: str, z: Affine, lower: Array, upper: Array, active: Mask, inactive: Mask) -> None:

@@ -17,7 +17,7 @@ import linopy
 import numpy as np
 import xarray as xr
 
-from mipnet.arrays import Array, Columns, Mask, activity, widen
+from mipnet.arrays import Array, Columns, Mask, activity, distinct, widen
 from mipnet.backend import Program
 from mipnet.errors import InputError, UnsupportedError, shown
 from mipnet.model.encoding import Encoding, networks_in
@@ -159,7 +159,7 @@ class Modelled(Problem):
             if encoding.host is None and (source.row_sizes == 1).all():
                 middle[source.terms.indices] = x.reshape(-1)
             else:
-                labels = np.unique(source.terms.indices)
+                labels = distinct(source.terms.indices)
                 middle[labels] = _centres(lower[labels], upper[labels])
             whole = np.asarray(self.program.labels)[self.program.integer]
             middle[whole] = np.round(middle[whole])
@@ -259,7 +259,7 @@ class Modelled(Problem):
 
 def _user_rows(model: linopy.Model, encodings: Sequence[Encoding]) -> Mask:
     """Return the rows of a model that none of these networks owns, as a mask."""
-    labels = np.asarray(model.matrices.clabels, dtype=np.int64)
+    labels = np.asarray(model.constraints.label_index.clabels, dtype=np.int64)
     names = [name for encoding in encodings for name in encoding.own_constraints if name in model.constraints]
     own = [model.constraints[name].labels.values.reshape(-1) for name in names]
     found: Mask = ~np.isin(labels, np.concatenate(own)) if own else np.ones(len(labels), dtype=np.bool_)
@@ -279,7 +279,7 @@ def _check_region(encoding: Encoding, program: Program, rows: Callable[[], Mask]
     width = max(source.terms.shape[1], int(labels.max(initial=-1)) + 1)
     ends = [np.zeros(width), np.zeros(width)]
     bounded = np.isfinite(program.lower) & np.isfinite(program.upper)
-    if not bounded[column_lookup(labels)[np.unique(source.terms.indices)]].all():
+    if not bounded[column_lookup(labels)[distinct(source.terms.indices)]].all():
         program = replace(program, rows=program.rows.part(rows()))
     for end, given in zip(ends, program.implied_bounds, strict=True):
         end[labels] = given

@@ -49,7 +49,7 @@ def _duals_by_label(model: linopy.Model, duals: Array | None) -> Array:
     if duals is None:
         return np.zeros(0)
     by_label = np.full(model._cCounter, np.nan)
-    by_label[np.asarray(model.matrices.clabels)] = duals * model.objective.scaling
+    by_label[np.asarray(model.constraints.label_index.clabels)] = duals * model.objective.scaling
     return by_label
 
 
