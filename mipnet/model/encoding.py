@@ -35,6 +35,7 @@ from mipnet.model.summary import BLOCK_HEADS, EncodingSummary, block_row
 from mipnet.network.gates import Gate, by_unit
 from mipnet.network.given_arrays import as_labelled, matched, numbers
 from mipnet.network.graph import INPUT_NODE, Network, dims_of
+from mipnet.network.named_inputs import in_input_order, names_of_inputs
 from mipnet.network.sets import Box
 
 Derived = Callable[[torch.Tensor], torch.Tensor]
@@ -242,7 +243,7 @@ class Encoding:
         point = np.full(self.model._xCounter, np.nan)
         source = self.values[INPUT_NODE]
         if not source.is_fixed:
-            given = numbers(x, "the input")
+            given = in_input_order(numbers(x, "the input"), names_of_inputs(x), self.network.input_names, "the input")
             if given.size != source.constant.size:
                 raise DataError(f"the input has shape {given.shape}; expected {source.shape}")
             point[source.terms.indices] = given.reshape(-1)[source.row_sizes > 0]

@@ -8,10 +8,8 @@ these.  What cannot be decided by labels is refused.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import wraps
-from inspect import signature
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +30,6 @@ AXIS_WORDS = (
 """What an axis may be called, in the order of the axes of an array; a name may begin with that of a node, as in ``input_row``."""
 
 AXIS_RANKS = {word: rank for rank, words in enumerate(AXIS_WORDS) for word in words}
-
-AligningFunction = TypeVar("AligningFunction", bound=Callable[..., Any])
 
 
 def numbers(value: Any, what: str, failure: type[InputError] = DataError) -> NDArray[Any]:
@@ -157,7 +153,8 @@ def matched(array: xr.DataArray, like: xr.DataArray, what: str, failure: type[In
         own, wanted = array.coords[dim].to_index(), like.coords[dim].to_index()
         if not own.is_unique or len(own.symmetric_difference(wanted)):
             raise failure(
-                f"{what} have different labels along `{dim}` ({_few(own)} and {_few(wanted)}); expected the same labels, each once"
+                f"{what} have different labels along `{dim}` ({few_labels(own)} and {few_labels(wanted)}); expected the same labels,"
+                " each once"
             )
         array = array.isel({dim: own.get_indexer(wanted)})
     return array
@@ -182,68 +179,10 @@ def spread(first: Any, second: Any, what: str, failure: type[InputError] = DataE
     return one, matched(other, short, what, failure).expand_dims(lacking).transpose(*one.dims)
 
 
-def _few(labels: Any) -> str:
+def few_labels(labels: Any) -> str:
+    """Return the first labels of an axis as text."""
     shown = [str(label) for label in labels[:4]]
     return f"{', '.join(shown)}{', ...' if len(labels) > 4 else ''}"
-
-
-def align_images_and_labels(holder: Any) -> None:
-    """Check the ``images`` and ``labels`` of a frozen dataclass, and store them aligned by `samples_by_label`."""
-    images, labels = samples_by_label(holder.images, holder.labels)
-    numbers(images, "the array of images")
-    numbers(labels, "the array of labels")
-    object.__setattr__(holder, "images", images)
-    object.__setattr__(holder, "labels", labels)
-
-
-def samples_by_label(images: Any, labels: Any) -> tuple[Any, Any]:
-    """Return images and their classes as they are, or as arrays aligned by the labels of their samples if one of them has such labels.
-
-    Raises `DataError` if the samples of both have different labels, or if one has labels out of order and the other one has none.
-    """
-    pictures, classes = as_labelled(images, "sample"), as_labelled(labels, "sample")
-    if pictures is None and classes is None:
-        return images, labels
-    found = labels if classes is None else classes
-    if pictures is not None:
-        pictures = in_order(pictures, "the array of images")
-        images = pictures.values
-    places = [_sample_labels(each) for each in (pictures, classes)]
-    if pictures is not None and classes is not None and all(each is not None for each in places):
-        (dim,) = classes.dims
-        named = classes.rename({dim: pictures.dims[0]})
-        found = matched(named, pictures.isel(dict.fromkeys(pictures.dims[1:], 0), drop=True), "images and classes")
-    elif (only := next((each for each in places if each is not None), None)) is not None and not _increases(only):
-        which = "images" if places[0] is not None else "classes"
-        raise DataError(
-            f"the {which} have labels of samples that do not increase ({_few(only)}), and the others have none; give both with such labels,"
-            " or both as plain arrays in one order"
-        )
-    return images, found if classes is None else np.asarray(found)
-
-
-def _sample_labels(array: xr.DataArray | None) -> Any:
-    if array is None or not array.ndim or array.dims[0] not in array.coords:
-        return None
-    return array.coords[array.dims[0]].to_index()
-
-
-def _increases(labels: Any) -> bool:
-    return labels.dtype.kind not in "iuf" or bool(labels.is_monotonic_increasing and labels.is_unique)
-
-
-def align_samples(function: AligningFunction) -> AligningFunction:
-    """Decorate a function of ``images`` and ``labels``: both are aligned by `samples_by_label` before it is called."""
-    parameters = signature(function)
-
-    @wraps(function)
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        bound = parameters.bind(*arguments, **keywords)
-        pair = samples_by_label(bound.arguments["images"], bound.arguments["labels"])
-        bound.arguments["images"], bound.arguments["labels"] = pair
-        return function(*bound.args, **bound.kwargs)
-
-    return call  # type: ignore[return-value]
 
 
 def layout_hint(given: Shape, wanted: Shape) -> str:

@@ -25,6 +25,7 @@ from mipnet.errors import NetworkError, UnsupportedError, meant, shown, suggest_
 from mipnet.limits.memory import count_in_memory
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.given_arrays import layout_hint, numbers
+from mipnet.network.named_inputs import in_input_order, names_of_inputs
 
 CODE_TYPE_PATTERN = re.compile(r"q?u?int[1-8]|bool|float[48]_\w+|bits\w+")
 """Types of NumPy and torch that weights are not given in."""
@@ -286,7 +287,9 @@ class Network:
 
         This is the output, or the argument of the ``softmax`` that was taken off; `outputs` applies it.
         """
-        inputs = torch.as_tensor(np.asarray(numbers(x, "the input", NetworkError), dtype=np.float64))
+        what = "the input"
+        given = in_input_order(numbers(x, what, NetworkError), names_of_inputs(x, what, NetworkError), self.input_names, what, NetworkError)
+        inputs = torch.from_numpy(np.require(given, np.float64, "W"))  # torch warns of arrays that it cannot write, as those of pandas
         if not inputs.ndim:
             raise NetworkError(f"the input is one number; expected the shape (samples, {', '.join(map(str, self.input_shape))})")
         batch = count_in_memory(PASS_ELEMENT_BYTES * sum(size(node.shape) for node in self.nodes), batch)
@@ -323,7 +326,7 @@ class Network:
 
     @suggest_keywords
     def with_input_names(self, names: Sequence[str]) -> Network:
-        """Return the same network with names of its inputs, in their order, by which `mipnet.add_network` aligns them.
+        """Return the same network with names of its inputs, in their order, by which labelled arrays and inputs of models are aligned.
 
         Raises `NetworkError` unless the input has one axis and each of its elements a name of its own.
         """

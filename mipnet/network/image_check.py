@@ -18,8 +18,8 @@ from scipy.special import bdtr, bdtrc, chdtri
 from mipnet.arrays import Array, Mask
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.result_warnings import add_warning, left_out_if_late
-from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
+from mipnet.network.labelled_samples import align_samples
 from mipnet.network.pass_cost import multiplications
 
 CHECKED_IMAGES_MAX, CHECKED_IMAGES_MIN = 500, 4

@@ -56,7 +56,7 @@ def Polytope(  # noqa: N802  (reads as a type where it is used)
     if (ends[0] > ends[1]).any():
         raise DataError(f"the polytope is empty: lower > upper in {np.count_nonzero(ends[0] > ends[1])} places")
     low, high, inside = _box(a, b, ends[0], ends[1], names)
-    return Box(low[None], high[None], polytope=HalfSpaces(a, b, inside, names=names))
+    return Box(low[None], high[None], polytope=HalfSpaces(a, b, inside, input_names=names))
 
 
 @suggest_keywords
@@ -87,7 +87,7 @@ def ConvexHull(points: ArrayLike, enlarge: float | ArrayLike = 0.0) -> Box:  # n
     if not np.isfinite(flat).all():
         raise DataError(f"the points hold {np.count_nonzero(~np.isfinite(flat))} NaN or infinite numbers; expected finite ones")
     reach = _enlargement(enlarge, flat.shape[1], labelled, given.shape[1:])
-    hull = Hull(flat, reach, names=names)
+    hull = Hull(flat, reach, input_names=names)
     low, high = (end.reshape(1, *given.shape[1:]) for end in hull.ends)
     return Box(low, high, polytope=hull)
 

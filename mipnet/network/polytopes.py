@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from mipnet.arrays import Array, Ints, Mask
-from mipnet.errors import DataError, meant
+from mipnet.network.named_inputs import Names, input_order
 
 POLYTOPE_ROUNDING_RELATIVE = 1e-12
 """Rounding error of a row ``a x <= b`` at a point, relative to the sum of the absolute values of its terms."""
@@ -33,22 +33,18 @@ ALTERNATING_STEPS_MAX = 50
 class _Labelled:
     """A polytope whose inputs may have names."""
 
-    names: tuple[str, ...] = field(default=(), kw_only=True)
+    input_names: Names = field(default=(), kw_only=True)
 
-    def order(self, names: Sequence[str]) -> Ints | None:
-        """Return the positions of the inputs in the order of some names, None if they are in it, or one of the two has no names.
+    def with_inputs(self, names: Sequence[str]) -> Self:
+        """Return the same set with its inputs in the order of these names, if they have names; raises `DataError` for other names."""
+        return self if self.input_names in ((), tuple(names)) else self.ordered(input_order(self.input_names, names, "the polytope"))
 
-        Raises `DataError` if the names of the two differ.
-        """
-        if not self.names or not names or self.names == tuple(names):
-            return None
-        for name in self.names:
-            if name not in names:
-                raise DataError(f"the input set has a feature `{name}`; the network takes {', '.join(names)}{meant(name, names)}")
-        missing = [name for name in names if name not in self.names]
-        if missing:
-            raise DataError(f"the input set lacks the feature `{missing[0]}`; the network takes {', '.join(names)}")
-        return np.array([self.names.index(name) for name in names])
+    def ordered(self, order: Ints) -> Self:
+        """Return the same set for inputs in another order."""
+        raise NotImplementedError
+
+    def _names_in(self, order: Ints) -> Names:
+        return self.input_names and tuple(self.input_names[k] for k in order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +60,7 @@ class HalfSpaces(_Labelled):
 
     def ordered(self, order: Ints) -> Self:
         """Return the same set for inputs in another order."""
-        return replace(self, matrix=self.matrix[:, order], inside=self.inside[order], names=tuple(self.names[k] for k in order))
+        return replace(self, matrix=self.matrix[:, order], inside=self.inside[order], input_names=self._names_in(order))
 
     def violation(self, x: Array) -> Array:
         """Return how far each input lies outside of its worst half-space, in the maximum norm: ``(n,)``, at most 0 inside."""
@@ -145,7 +141,7 @@ class Hull(_Labelled):
 
     def ordered(self, order: Ints) -> Self:
         """Return the same set for inputs in another order."""
-        return replace(self, points=self.points[:, order], enlarge=self.enlarge[order], names=tuple(self.names[k] for k in order))
+        return replace(self, points=self.points[:, order], enlarge=self.enlarge[order], input_names=self._names_in(order))
 
     def weights(self, x: Array) -> Array:
         """Return the weights ``(points,)`` of the point of the hull that is nearest to an input ``(inputs,)``, in units of the ranges.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from mipnet.arrays import Array, Mask, Shape
 from mipnet.errors import DataError, shown, suggest_keywords
 from mipnet.errors.expectations import expects
 from mipnet.network.given_arrays import aligned, layout_hint, numbers, spread
+from mipnet.network.named_inputs import Names, in_input_order, input_order, names_of_inputs
 from mipnet.network.polytopes import InputPolytope
 
 BALL_MARGIN = 1e-12
@@ -38,8 +39,10 @@ class Ball:
     centre: Array
     radius: float
     norm: Literal["l1", "l2"]
+    input_names: Names = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "input_names", names_of_inputs(self.centre, "the centre"))
         object.__setattr__(self, "centre", _finite(self.centre, "the centre"))
         if not isinstance(self.norm, str) or self.norm not in ("l1", "l2"):
             raise DataError(f"the norm of a ball is {shown(self.norm)}; expected `l1` or `l2`, or a box for the maximum norm")
@@ -49,6 +52,10 @@ class Ball:
             raise DataError(f"the radius of a ball is {self.radius}; expected a finite number above 0")
 
     @expects("an array of inputs of shape (n, *input shape)")
+    def with_inputs(self, names: Sequence[str]) -> Ball:
+        """Return the same ball with its inputs in the order of these names, if they have names; raises `DataError` for other names."""
+        return replace(self, centre=in_input_order(self.centre, self.input_names, names, "the centre")) if self.input_names else self
+
     def distance(self, x: Array) -> Array:
         """Return the distance, of shape ``(n,)``, of inputs ``(n, *input_shape)`` from their centres, or from the only centre."""
         return np.asarray(np.linalg.norm((x - self.centre).reshape(len(x), self.centre[0].size), 1 if self.norm == "l1" else 2, axis=1))
@@ -80,17 +87,26 @@ class Box:
 
     With a ``ball``, whose centre lies in the box, the set is the intersection of box and ball; `L1` and `L2` return such sets.  With a
     ``polytope``, it is the intersection of each box and the polytope; `mipnet.Polytope` and `mipnet.ConvexHull` return such sets.
+    ``input_names`` are the names of the columns of labelled arrays; `fit` puts them in the order of a network.
     """
 
     lower: Array
     upper: Array
     ball: Ball | None = None
     polytope: InputPolytope | None = None
+    input_names: Names = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        what = "the lower end of the box", "the upper end of the box"
         lower, upper = aligned(self.lower, self.upper, "the ends of the box")
-        object.__setattr__(self, "lower", _finite(lower, "the lower end of the box"))
-        object.__setattr__(self, "upper", _finite(upper, "the upper end of the box"))
+        first, second = names_of_inputs(lower, what[0]), names_of_inputs(upper, what[1])
+        names = next((each.input_names for each in (self.ball, self.polytope) if each is not None and each.input_names), ())
+        names = first or second or names
+        object.__setattr__(self, "input_names", names)
+        object.__setattr__(self, "lower", _finite(lower, what[0]))
+        object.__setattr__(self, "upper", in_input_order(_finite(upper, what[1]), second, names, what[1]))
+        object.__setattr__(self, "ball", self.ball and self.ball.with_inputs(names))
+        object.__setattr__(self, "polytope", self.polytope and self.polytope.with_inputs(names))
         if self.lower.shape != self.upper.shape:
             raise DataError(f"the box has ends of shapes {self.lower.shape} and {self.upper.shape}; expected the same shape")
         if not self.lower.ndim:
@@ -124,15 +140,15 @@ class Box:
 
     @suggest_keywords
     def fit(self, shape: Shape, names: Sequence[str] = ()) -> Box:
-        """Return the same set with a leading sample axis; raises `DataError` unless the other axes have the given ``shape``.
+        """Return the same set with a leading sample axis, and with its inputs in the order of ``names`` if they have names.
 
-        A set whose features have names is put in the order of ``names``, those of a network's inputs.
+        Raises `DataError` unless the other axes have the given ``shape``, and for other names.
         """
         shape = tuple(shape)
-        order = None if self.polytope is None else self.polytope.order(names)
-        if order is not None and self.polytope is not None and len(order) == self.lower.shape[-1]:
-            ends = self.lower[..., order], self.upper[..., order]
-            return Box(*ends, polytope=self.polytope.ordered(order)).fit(shape, names)
+        if self.input_names and names and self.input_names != tuple(names):
+            order = input_order(self.input_names, names, "the input set")
+            ball = self.ball and replace(self.ball, centre=self.ball.centre[..., order])
+            return Box(self.lower[..., order], self.upper[..., order], ball, self.polytope and self.polytope.ordered(order)).fit(shape)
         if self.lower.shape == shape:
             return self.reshape((1, *shape))
         if self.lower.shape[1:] != shape or not len(self.lower):
@@ -140,23 +156,29 @@ class Box:
             raise DataError(f"the input set has shape {self.lower.shape}; the network takes (samples, {takes}){hint}")
         return self
 
+    def named(self, names: Names) -> Box:
+        """Return the same set whose inputs have these names."""
+        box = replace(self)
+        object.__setattr__(box, "input_names", names)
+        return box
+
     @suggest_keywords
     def only(self, k: int) -> Box:
         """Return the set of sample ``k``."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre[k : k + 1])
-        return Box(self.lower[k : k + 1], self.upper[k : k + 1], ball, self.polytope)
+        return Box(self.lower[k : k + 1], self.upper[k : k + 1], ball, self.polytope).named(self.input_names)
 
     @suggest_keywords
     @expects("a shape with as many elements as the box has, samples first")
     def reshape(self, shape: Shape) -> Box:
         """Return the same set for inputs of another shape, samples first."""
         ball = None if self.ball is None else replace(self.ball, centre=self.ball.centre.reshape(shape))
-        return Box(self.lower.reshape(shape), self.upper.reshape(shape), ball, self.polytope)
+        return Box(self.lower.reshape(shape), self.upper.reshape(shape), ball, self.polytope).named(self.input_names)
 
     @suggest_keywords
     def widen(self, epsilon: float) -> Box:
         """Return all points within ``epsilon`` of the box in the maximum norm; ball and polytope are kept only if ``epsilon`` is 0."""
-        return self if epsilon == 0 else Box(self.lower - epsilon, self.upper + epsilon)
+        return self if epsilon == 0 else Box(self.lower - epsilon, self.upper + epsilon).named(self.input_names)
 
     @suggest_keywords
     def contains(self, x: Array, tolerance: float = 1e-6) -> bool:
@@ -208,7 +230,7 @@ class Box:
 def Samples(images: ArrayLike) -> Box:  # noqa: N802  (reads as a type where it is used)
     """Return fixed images of shape ``(sample, *input_shape)`` as a set: a box with equal ends."""
     given = numbers(images, "the array of images")
-    return Box(given, given)
+    return Box(given, given).named(names_of_inputs(images, "the array of images"))
 
 
 @suggest_keywords
@@ -228,7 +250,7 @@ def LInf(centre: ArrayLike, radius: float | ArrayLike, lower: float = -np.inf, u
     ends = np.maximum(middle - reach, lower), np.minimum(middle + reach, upper)
     if (ends[0] > ends[1]).any():
         raise DataError(f"the ball misses the valid range [{lower}, {upper}] in {np.count_nonzero(ends[0] > ends[1])} coordinates")
-    return Box(*ends)
+    return Box(*ends).named(names_of_inputs(centre, "the centre"))
 
 
 @suggest_keywords
@@ -248,4 +270,4 @@ def _ball(centre: ArrayLike, radius: float, norm: Literal["l1", "l2"], lower: fl
     outside = (middle < lower) | (middle > upper)
     if outside.any():
         raise DataError(f"the centre lies outside of the valid range [{lower}, {upper}] in {np.count_nonzero(outside)} coordinates")
-    return Box(box.lower, box.upper, Ball(middle, radius, norm))
+    return Box(box.lower, box.upper, Ball(middle, radius, norm)).named(box.input_names)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mipnet.errors import suggest_keywords
 from mipnet.limits.deadline import Deadline
-from mipnet.network.given_arrays import align_samples
+from mipnet.network.labelled_samples import align_samples
 from mipnet.pruning.smaller.masks import Threshold
 from mipnet.pruning.smaller.surgery import prune
 from mipnet.pruning.training import TRAINING_DEFAULTS, TrainingSettings, train, training_data

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
@@ -22,7 +23,8 @@ from mipnet.errors import DataError, InputError, NetworkError, check_choice, sug
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import find_gates
-from mipnet.network.given_arrays import align_samples, numbers
+from mipnet.network.given_arrays import numbers
+from mipnet.network.labelled_samples import align_samples
 from mipnet.network.pass_cost import count_in_time
 from mipnet.pruning.smaller.surgery import as_masks
 from mipnet.pruning.smaller.torch_masks import remove_masks, torch_masks
@@ -161,7 +163,7 @@ def _optimizer(how: TrainingSettings, module: nn.Module) -> torch.optim.Optimize
 def training_data(module: nn.Module, images: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
     """Return images in the module's number type, and labels, on its device."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
-    given = images if isinstance(images, Tensor) else torch.as_tensor(numbers(images, "the array of images"))
+    given = images if isinstance(images, Tensor) else torch.from_numpy(np.require(numbers(images, "the array of images"), requirements="W"))
     x = given.to(like.device, like.dtype)
     if x.ndim < 2 or not len(x):
         raise DataError(f"the images have shape {tuple(x.shape)}; expected (samples, *shape of one sample), at least one sample")

@@ -12,7 +12,7 @@ import random
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from mipnet.arrays import Array, Ints, Shape
 from mipnet.errors import DataError, check_choice, shown, suggest_keywords
 from mipnet.limits.memory import check_memory, making
-from mipnet.network.given_arrays import numbers, samples_by_label
+from mipnet.network.given_arrays import numbers
+from mipnet.network.labelled_samples import samples_by_label
+from mipnet.network.named_inputs import Names, names_of_inputs
 from mipnet.readers.file_bytes import no_file, read_bytes
 from mipnet.readers.image_layout import in_shape
 
@@ -54,8 +56,10 @@ class Dataset:
     labels: Ints
     name: str
     classes: int
+    input_names: Names = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "input_names", names_of_inputs(self.images, f"the images of `{self.name}`"))
         given, classes = samples_by_label(self.images, self.labels)
         images = _numbers(given, f"the images of `{self.name}`").astype(np.float64, copy=False)
         labels = _numbers(classes, f"the labels of `{self.name}`")
@@ -79,7 +83,9 @@ class Dataset:
 
     def take(self, index: Ints) -> Dataset:
         """Return the samples at these positions, in this order."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        taken = replace(self, images=self.images[index], labels=self.labels[index])
+        object.__setattr__(taken, "input_names", self.input_names)
+        return taken
 
 
 def _numbers(value: Any, what: str) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -79,7 +80,11 @@ def _sample_shape(example: Any) -> tuple[int, ...]:
         raise UnsupportedError(
             f"example_input is a {type(example).__name__}; expected one array or tensor: mipnet reads modules of one input"
         )
-    given = example if isinstance(example, Tensor) else torch.as_tensor(numbers(example, "example_input", UnsupportedError))
+    given = (
+        example
+        if isinstance(example, Tensor)
+        else torch.from_numpy(np.require(numbers(example, "example_input", UnsupportedError), requirements="W"))
+    )
     if not given.is_floating_point():
         raise UnsupportedError(f"example_input holds numbers of type {given.dtype}; expected floating-point numbers")
     if given.ndim < 2 or not given.numel():

@@ -202,7 +202,7 @@ def _narrowed(region: Box, alternative: Iterable[Linear]) -> Box | None:
             upper[0, read[0]] = min(upper[0, read[0]], end)
         else:
             lower[0, read[0]] = max(lower[0, read[0]], end)
-    return None if (lower > upper).any() else Box(lower, upper, region.ball, region.polytope)
+    return None if (lower > upper).any() else Box(lower, upper, region.ball, region.polytope).named(region.input_names)
 
 
 def _clause(alternative: Iterable[Linear], outputs: int) -> Clause | None:

@@ -15,6 +15,7 @@ from mipnet.formulations.distance import Norm
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.network.given_arrays import layout_hint, numbers
 from mipnet.network.graph import Network, size
+from mipnet.network.named_inputs import in_input_order, names_of_inputs
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import L1, L2, Box, LInf
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
@@ -174,7 +175,7 @@ def image_and_classes(network: Network, x: ArrayLike, label: int | Classes | Non
     """Return the input as ``(1, *input_shape)``, and the classes with the predicted class as label where none is given."""
     network.check_classes()
     classes = Classes.of(label)
-    image = np.array(numbers(x, "the input"), dtype=np.float64)
+    image = in_input_order(np.array(numbers(x, "the input"), dtype=np.float64), names_of_inputs(x), network.input_names, "the input")
     image = image[None] if image.shape == network.input_shape else image
     if image.shape != (1, *network.input_shape):
         hint = layout_hint(image.shape, network.input_shape)

@@ -16,6 +16,7 @@ from mipnet.errors import TimeLimitReached, suggest_keywords
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.network.graph import Network, size
+from mipnet.network.named_inputs import check_input_order
 from mipnet.network.properties import Property
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
 from mipnet.verification.clause_network import Excess
@@ -90,6 +91,8 @@ def check_property(network: Network, question: Property) -> bool:
     Returns whether any row is rewritten.
     """
     question.check(size(network.input_shape), size(network.output_shape))
+    for case in question.cases:
+        check_input_order(case.region.input_names, network.input_names, "the region of a case")
     found = [each for case in question.cases for each in logit_clauses(network, case.clauses)]
     return any(isinstance(each, LogitClause) for each in found)
 

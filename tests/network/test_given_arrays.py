@@ -14,7 +14,8 @@ import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import DataError, InputError
-from mipnet.network.given_arrays import in_order, numbers, samples_by_label
+from mipnet.network.given_arrays import in_order, numbers
+from mipnet.network.labelled_samples import samples_by_label
 
 G = np.random.default_rng(0)
 IMAGES = G.normal(size=(3, 2, 4, 5))

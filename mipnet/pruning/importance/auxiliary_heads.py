@@ -23,8 +23,10 @@ from mipnet.errors import DataError, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.memory import check_memory
 from mipnet.model.losses import check_labels
-from mipnet.network.given_arrays import numbers, samples_by_label
+from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import INPUT_NODE, Network, size
+from mipnet.network.labelled_samples import align_images_and_labels
+from mipnet.network.named_inputs import Names, check_input_order
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.pruning.importance.network_cuts import between
 from mipnet.pruning.training import TrainingSettings, evaluate, train
@@ -82,11 +84,10 @@ class HeadTraining:
     seed: int = 0
     lr: float = 1e-3
     trained: Mapping[str, Head] = field(default_factory=dict)
+    input_names: Names = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        images, labels = samples_by_label(self.images, self.labels)
-        object.__setattr__(self, "images", images)
-        object.__setattr__(self, "labels", labels)
+        align_images_and_labels(self)
 
 
 def train_heads(network: Network, places: Sequence[str], training: HeadTraining, deadline: Deadline = NO_DEADLINE) -> dict[str, Head]:
@@ -97,6 +98,7 @@ def train_heads(network: Network, places: Sequence[str], training: HeadTraining,
     """
     if not places:
         return {}
+    check_input_order(training.input_names, network.input_names, "the array of training images")
     images, classes = numbers(training.images, "the array of training images"), network.output_shape[0]
     if images.shape[1:] != network.input_shape or not len(images):
         raise DataError(

@@ -34,9 +34,9 @@ from mipnet.model.encode import encode
 from mipnet.model.encoding import Encoding
 from mipnet.model.losses import add_loss, check_labels
 from mipnet.network.gates import Gate, find_gates
-from mipnet.network.given_arrays import align_images_and_labels
 from mipnet.network.graph import Network
 from mipnet.network.image_check import warn_of_images
+from mipnet.network.labelled_samples import align_images_and_labels
 from mipnet.network.sets import Samples
 from mipnet.pruning.importance.frozen_network import freeze
 from mipnet.pruning.importance.objective import Objective

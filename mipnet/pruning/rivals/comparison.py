@@ -25,6 +25,7 @@ from mipnet.limits.result_warnings import carries_warnings, collected_warnings
 from mipnet.network.gates import Gate
 from mipnet.network.graph import Network
 from mipnet.network.image_check import warn_of_images
+from mipnet.network.named_inputs import check_input_order
 from mipnet.pruning.labelled_images import LabelledImages
 from mipnet.pruning.rivals.comparison_table import ComparisonRow, ComparisonTable
 from mipnet.pruning.rivals.registry import RIVAL_RANKINGS, RIVALS, Rival, usable
@@ -123,6 +124,8 @@ def compare(
     finished.  Raises `TimeLimitReached` if the time ends before the accuracies of the compared masks are known.
     """
     ours = checked_scores(gates, ours)
+    for each in (images, holdout):
+        check_input_order(each.input_names, network.input_names, "the array of images")
     names, how = usable() if rivals is None else list(rivals), settings or ComparisonSettings()
     chosen = [RIVALS[rival] for rival in names]
     how.check(names)

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mipnet.network.gates import Gate, scaled
-from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
+from mipnet.network.labelled_samples import align_samples
 from mipnet.pruning.rivals.score_arrays import IMAGES_PER_PASS, check_classes, check_gates, check_images, images_at_once, slices
 from mipnet.pruning.rivals.weight_matrices import by_patch, matrix, patches, patches_bytes, weight_nodes
 

@@ -43,8 +43,9 @@ from mipnet.limits.array_dataset import array_dataset, dataset_arrays
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.kept_parts import KeptParts, kept_parts
 from mipnet.network.gates import Gate, find_gates, path_to_site
-from mipnet.network.given_arrays import align_samples, numbers
+from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import Network
+from mipnet.network.labelled_samples import align_samples
 from mipnet.pruning.rivals.score_arrays import check_classes, check_images
 from mipnet.pruning.rivals.unit_switches import UnitSwitches
 from mipnet.pruning.training import log_probabilities

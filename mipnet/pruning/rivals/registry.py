@@ -26,8 +26,8 @@ from numpy.typing import ArrayLike
 
 from mipnet.errors import InputError, check_choice, expected_one_of, shown, suggest_keywords
 from mipnet.network.gates import Gate
-from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
+from mipnet.network.labelled_samples import align_samples
 from mipnet.pruning.smaller.ranking import ScoreNormalization, at_share, same_counts
 
 RIVAL_RANKINGS = ("layers", "global")

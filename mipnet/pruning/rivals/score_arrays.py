@@ -51,7 +51,7 @@ def check_gates(gates: Sequence[Gate]) -> None:
 
 def check_images(network: Network, images: ArrayLike | Tensor) -> Tensor:
     """Return images as a float64 tensor ``(n, *input_shape)``; raises `DataError` unless n >= 1 and every number is finite."""
-    x = torch.as_tensor(np.asarray(numbers(images, "the array of images"), dtype=np.float64))
+    x = torch.from_numpy(np.require(numbers(images, "the array of images"), np.float64, "W"))
     if tuple(x.shape[1:]) != network.input_shape or not len(x):
         shape, hint = ", ".join(map(str, network.input_shape)), layout_hint(tuple(x.shape), network.input_shape)
         raise DataError(f"the images have shape {tuple(x.shape)}; expected (n, {shape}) with n >= 1{hint}")

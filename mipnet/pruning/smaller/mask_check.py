@@ -12,9 +12,9 @@ from mipnet.arrays import Array, Mask
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.limits.result_warnings import add_warning, left_out_if_late
 from mipnet.network.gates import Gate, mask_actions
-from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
 from mipnet.network.image_check import CHECKED_IMAGES_MIN, drawn_images, is_chance, most_frequent_share, named_right
+from mipnet.network.labelled_samples import align_samples
 from mipnet.pruning.smaller.masks import random_masks
 
 RANDOM_MASKS_TRIED = 20

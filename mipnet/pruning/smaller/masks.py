@@ -17,8 +17,9 @@ from mipnet.errors.argument_kinds import is_number
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, by_unit, mask_actions
-from mipnet.network.given_arrays import align_samples, in_label_order, numbers
+from mipnet.network.given_arrays import in_label_order, numbers
 from mipnet.network.graph import Network
+from mipnet.network.labelled_samples import align_samples
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.pruning.smaller.parameter_counts import pruned_share
 

@@ -24,9 +24,9 @@ from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, find_gates, mask_actions
-from mipnet.network.given_arrays import align_samples
 from mipnet.network.graph import Network
 from mipnet.network.image_check import warn_of_images
+from mipnet.network.labelled_samples import align_samples
 from mipnet.network.sets import Samples
 from mipnet.pruning.smaller.mask_check import warn_of_masks
 from mipnet.pruning.smaller.parameter_counts import pruned_share, remaining_parameters

@@ -28,6 +28,7 @@ from mipnet.layers import Add, Clip, Concat, Dense, LeakyReLU, PReLU, ReLU, Resh
 from mipnet.layers.maximum import WindowMaximum
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import INPUT_NODE, Layer, Network, Node, size
+from mipnet.network.named_inputs import check_input_order
 from mipnet.network.sets import Box
 from mipnet.verification.two_networks.affine_forms import AffineForms
 
@@ -86,6 +87,7 @@ def check_shapes(first: Network, second: Network) -> None:
             f"the networks map {first.input_shape} to {first.output_shape} and {second.input_shape} to {second.output_shape};"
             " expected the same shapes"
         )
+    check_input_order(second.input_names, first.input_names, "the second network")
 
 
 @dataclass(eq=False)
