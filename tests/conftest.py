@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import sys
@@ -11,8 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-SECONDS_AFTER_INTERRUPT = 240.0
-"""Time for what follows Ctrl-C: many times what it takes on a busy machine, so that no result depends on how busy it is."""
+WAITING_SECONDS = 240.0
+"""Time for what follows Ctrl-C, and for a scheduler to answer: so much that no result depends on how busy the machine is."""
+
+PATIENCE = (
+    "mipnet.app.runs.holdout_accuracy.SECONDS_AFTER_INTERRUPT",
+    "mipnet.verification.two_networks.compression.INTERRUPTED_CHECK_SECONDS",
+    "mipnet.solving.dask_client.SCHEDULER_SECONDS_MAX",
+)
+"""Constants of mipnet that are `WAITING_SECONDS` in tests."""
+
+TERMINAL_VARIABLES = ("LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""Variables that change what is drawn."""
 
 
 def pytest_configure() -> None:
@@ -21,9 +32,21 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _time_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mipnet.app.runs.holdout_accuracy.SECONDS_AFTER_INTERRUPT", SECONDS_AFTER_INTERRUPT)
-    monkeypatch.setattr("mipnet.verification.two_networks.compression.INTERRUPTED_CHECK_SECONDS", SECONDS_AFTER_INTERRUPT)
+def _surroundings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same screen, variables and patience, whatever shell the tests are started from, and however busy the machine is."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in TERMINAL_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if request.node.get_closest_marker("bench") is None:
+        monkeypatch.delenv("MIPNET_DATA", raising=False)
+    for constant in PATIENCE:
+        monkeypatch.setattr(constant, WAITING_SECONDS)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what modules and parameters hold out of garbage collections: it lives until the end, and is large."""
+    gc.collect()
+    gc.freeze()
 
 
 def draw_the_same_numbers(place: str) -> None:

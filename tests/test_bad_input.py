@@ -324,7 +324,6 @@ def test_bad_input_is_told_in_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MIPNET_DATA", raising=False)
     shutil.copy(EXAMPLES / "digits.safetensors", tmp_path)
     (tmp_path / "model.yaml").write_text(GOOD)
     prepare, phrase = CASES[name]

@@ -33,7 +33,6 @@ STORED = "mipnet: 1\ntask: compare\nscores: runs/digits\ncompare: {rivals: [magn
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
     return tmp_path
 
 

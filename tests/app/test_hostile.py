@@ -94,7 +94,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(mipnet.solving.dask_client, "SCHEDULER_SECONDS_MAX", SCHEDULER_SECONDS)
 
 

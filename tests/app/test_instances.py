@@ -33,7 +33,6 @@ RUN = ["verify", "--instances", "bench/instances.csv", "--output", "out"]
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test in a folder with four questions: sat, a missing file, unsat, and a property of another network."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
     Path("bench").mkdir()
     distance(Path("bench/net.onnx"))
     asked(Path("bench/far.vnnlib"), "(>= Y_0 0.9)")

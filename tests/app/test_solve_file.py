@@ -178,7 +178,7 @@ def test_reading_a_spec_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=240).returncode == 0
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     key=st.sampled_from(["mipnet", "task", "network", "data", "gates", "formulation", "objective", "solve", "prune", "output", "other"]),
     value=st.recursive(
@@ -193,7 +193,7 @@ def test_any_value_is_taken_or_refused_in_one_line(small: Path, key: str, value:
     assert len(said) < 400
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(place=st.integers(0, len(SMALL)), junk=st.text(alphabet="{}[]:-#&*!|>'\"\n\t ,x1\x00é", max_size=6))
 def test_any_text_is_taken_or_refused_in_one_line(small: Path, place: int, junk: str) -> None:
     small.write_text(SMALL[:place] + junk + SMALL[place:])

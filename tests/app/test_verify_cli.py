@@ -31,9 +31,8 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test in a folder of its own, with a network, on a screen of 80 columns."""
+    """Every test in a folder of its own, with a network."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
     distance(tmp_path / "net.onnx")
     return tmp_path
 

@@ -30,7 +30,6 @@ Capture = pytest.CaptureFixture[str]
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test in a folder with the example, and with a question of two files."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MIPNET_DATA", raising=False)
     shutil.copy(EXAMPLES / "digits.safetensors", tmp_path)
     (tmp_path / "verify.yaml").write_text(GOOD.replace("cross_check: scip", "cross_check: null"))
     distance(tmp_path / "net.onnx")

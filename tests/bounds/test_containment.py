@@ -16,19 +16,17 @@ from mipnet.bounds.interval import Interval
 from mipnet.network.graph import INPUT_NODE
 from tests.bounds.search import activations, everything, first_outside, gate_acts, sets
 from tests.nets import NETWORKS, SEEDS, make
-from tests.sweep import sweep
+from tests.sweep import in_turn, sweep
 
 METHODS = ("interval", "crown", "alpha")
 NAMES = [f"{family.__name__}-{seed}" for family, seed in SEEDS]
-GATED = pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
 
 
 def by_method(network: mn.Network, region: mn.Box, gates: Sequence[mn.Gate]) -> dict[str, Bounds]:
     return {method: mn.propagate(network, region, gates, method=method) for method in METHODS}
 
 
-@pytest.mark.parametrize("kind", ["clipped", "box", "image"])
-@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
+@pytest.mark.parametrize(("family", "seed", "kind"), in_turn(NETWORKS, ["clipped", "box", "image"]))
 def test_bounds_hold_what_is_sampled_cornered_and_searched(family, seed, kind):
     network, g = make(family, seed)
     region = sets(g, network)[kind]
@@ -37,8 +35,7 @@ def test_bounds_hold_what_is_sampled_cornered_and_searched(family, seed, kind):
         assert first_outside(bounds, values) is None, method
 
 
-@pytest.mark.parametrize("kind", ["ball", "image"])
-@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
+@pytest.mark.parametrize(("family", "seed", "kind"), in_turn(NETWORKS, ["ball", "image"]))
 def test_sound_bounds_hold_at_any_score(family, seed, kind):
     network, g = make(family, seed)
     region, gates = sets(g, network)[kind], mn.find_gates(network)
@@ -47,8 +44,7 @@ def test_sound_bounds_hold_at_any_score(family, seed, kind):
         assert first_outside(bounds, activations(network, x, gate_acts(bounds, g, len(x), gates))) is None, method
 
 
-@GATED
-@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
+@pytest.mark.parametrize(("family", "seed", "gated"), in_turn(NETWORKS, [False, True]))
 def test_each_method_is_at_least_as_tight_as_the_one_before(family, seed, gated):
     network, g = make(family, seed)
     region = mn.LInf(g.uniform(0.2, 0.8, (3, *network.input_shape)), 0.2)
@@ -60,9 +56,10 @@ def test_each_method_is_at_least_as_tight_as_the_one_before(family, seed, gated)
             assert bool((box.lower <= box.upper).all()), name
 
 
-@GATED
-@pytest.mark.parametrize("method", ["crown", "alpha"])
-@pytest.mark.parametrize(("family", "seed"), sweep(SEEDS[::4], every=3), ids=NAMES[::4])
+@pytest.mark.parametrize(
+    ("family", "seed", "method", "gated"),
+    in_turn(sweep(SEEDS[::4], every=3), [("crown", True), ("alpha", False), ("alpha", True), ("crown", False)]),
+)
 def test_samples_together_are_samples_one_by_one(family, seed, method, gated):
     network, g = make(family, seed)
     gates = mn.find_gates(network) if gated else ()

@@ -11,11 +11,13 @@ from mipnet.errors import InputError, TimeLimitReached
 from tests.bounds.search import activations, everything, first_outside
 from tests.clock import TickingClock
 from tests.nets import cnn, make, residual
+from tests.sweep import in_turn
 
 
-@pytest.mark.parametrize("family", [cnn, residual])
-@pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("method", ["auto", "crown", "alpha"])
+@pytest.mark.parametrize(
+    ("method", "gated", "family"),
+    in_turn(["auto", "crown", "alpha"], [(False, cnn), (True, residual), (False, residual), (True, cnn)]),
+)
 def test_bounds_of_every_limit_hold_and_get_tighter(method, gated, family, monkeypatch):
     monkeypatch.setattr(crown, "CROWN_COEFFICIENTS_MAX", 2**9)
     network, g = make(family, 3)

@@ -20,7 +20,7 @@ from mipnet.model.to_program import from_model
 from mipnet.solving.engine import solve
 from mipnet.solving.problem import Modelled
 from tests.nets import SEEDS, dense, make, sample
-from tests.sweep import sweep
+from tests.sweep import in_turn, sweep
 
 EXACT = [name for name, each in POSITIVE_PART.formulations.items() if not each.relaxed]
 BACKENDS = ("highs", "scip")
@@ -42,7 +42,7 @@ def posed(network: mn.Network, region: mn.Box, formulation: dict, sense: str = "
     return encoding
 
 
-@pytest.mark.parametrize("seed", sweep(range(4), every=2))
+@pytest.mark.parametrize("seed", sweep(range(4), every=4))
 def test_the_optimum_is_that_of_the_best_activation_pattern(seed):
     """The optimum by one linear program per pattern of six neurons, solved by scipy, without a big-M."""
     network, region = plain(seed, (3, 4, 2, 2))
@@ -83,8 +83,7 @@ def root(encoding: mn.Encoding) -> float:
     return -outcome.bound
 
 
-@pytest.mark.parametrize("bounds", ["interval", "crown"])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("seed", "bounds"), in_turn(range(5), ["interval", "crown"]))
 def test_relaxations_stand_in_order(seed, bounds):
     network, region = plain(seed)
     parts = [root(posed(network, region, {"relu": "partition", "parts": k}, bounds=bounds)) for k in (1, 2, 4, 99)]
@@ -177,8 +176,7 @@ def test_gated_programs_agree(mode):
     assert max(found.values()) - min(found.values()) < 1e-4, found
 
 
-@pytest.mark.parametrize("name", tuple(POSITIVE_PART.formulations))
-@pytest.mark.parametrize(("family", "seed"), SEEDS[2::8], ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(("name", "family", "seed"), in_turn(POSITIVE_PART.formulations, SEEDS[2::8]))
 def test_gated_forward_passes_are_feasible(name, family, seed):
     network, g = make(family, seed)
     x = g.uniform(0, 1, (2, *network.input_shape))

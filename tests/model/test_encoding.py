@@ -14,13 +14,13 @@ from mipnet.model.to_program import from_model
 from mipnet.network.graph import INPUT_NODE
 from mipnet.solving.replay import gate_actions
 from tests.nets import NETWORKS, SEEDS, dense, make, mlp, sample
+from tests.sweep import in_turn
 
 BACKENDS = ("highs", "scip")
 NAMES = [f"{family.__name__}-{seed}" for family, seed in SEEDS]
 
 
-@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("family", "seed", "backend"), in_turn(NETWORKS, BACKENDS))
 def test_a_fixed_input_reproduces_the_network(family, seed, backend):
     """The input is a variable fixed by a constraint, so that no value is a constant and the solver computes all of them."""
     network, g = make(family, seed)
@@ -40,9 +40,10 @@ def test_a_fixed_input_reproduces_the_network(family, seed, backend):
     assert result.objective == pytest.approx(expected.sum(), abs=1e-5)
 
 
-@pytest.mark.parametrize(("family", "seed"), NETWORKS, ids=NAMES)
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("sense", ["min", "max"])
+@pytest.mark.parametrize(
+    ("family", "seed", "backend", "sense"),
+    in_turn(NETWORKS, [("highs", "min"), ("scip", "max"), ("highs", "max"), ("scip", "min")]),
+)
 def test_a_free_input_brackets_dense_sampling_and_is_attained(family, seed, backend, sense):
     network, g = make(family, seed)
     region = mn.LInf(g.uniform(0.2, 0.8, (1, *network.input_shape)), 0.15)
@@ -115,8 +116,7 @@ def test_open_gates_are_the_network(family, seed, mode):
     np.testing.assert_allclose(encoding.value(network.output.name, point), network.forward(x), atol=1e-9)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("family", "seed"), SEEDS[::4], ids=NAMES[::4])
+@pytest.mark.parametrize(("family", "seed", "backend"), in_turn(SEEDS[::4], BACKENDS))
 def test_a_closed_gate_silences_its_unit(family, seed, backend):
     """A unit with score 0 is 0 for every objective and all other scores."""
     network, g = make(family, seed)

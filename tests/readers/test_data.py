@@ -31,11 +31,6 @@ def publish(folder: Path, *, prefix: str = "train", zipped: bool = True, pixels:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def no_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(data.DATA_ROOT_VARIABLE, raising=False)
-
-
 class TestDigits:
     def test_splits_are_disjoint_stratified_and_complete(self) -> None:
         train, test = load("digits"), load("digits", split="test")

@@ -10,7 +10,7 @@ import pytest
 import mipnet as mn
 from mipnet.model.losses import Loss, add_loss
 from tests.nets import dense, make, mlp, sample
-from tests.sweep import sweep
+from tests.sweep import in_turn, sweep
 
 BACKENDS = ("highs", "scip")
 
@@ -46,8 +46,7 @@ def test_a_bound_stop_is_in_the_models_own_sense_and_ends_the_search_early(backe
     assert beyond.objective == pytest.approx(whole.objective, abs=1e-4)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("sense", ["min", "max"])
+@pytest.mark.parametrize(("sense", "backend"), in_turn(["min", "max"], BACKENDS))
 def test_an_objective_stop_is_in_the_models_own_sense(backend, sense):
     encoding, sign = boxed(), 1 if sense == "min" else -1
     encoding.model.add_objective(encoding.output.sum(), sense=sense)

@@ -17,7 +17,7 @@ from tests.interrupts import CtrlC
 from tests.nets import dense, make, mlp
 from tests.pruning.importance.questions import changed
 from tests.pruning.importance.test_frozen_network import question, relu_mlp
-from tests.sweep import marked, sweep
+from tests.sweep import in_turn, marked, sweep
 
 BACKENDS = ("highs", "scip")
 EXACT = {"mip_gap": 1e-6, "time_limit": 60}
@@ -64,7 +64,7 @@ def agree(found, fresh):
 
 @pytest.mark.parametrize(
     ("seed", "loss", "backend"),
-    sweep([(seed, loss, backend) for seed in (4, 7) for loss in (False, True) for backend in BACKENDS], every=3),
+    sweep([(seed, loss, backend) for seed in (4, 7) for loss in (True, False) for backend in BACKENDS], every=5),
 )
 def test_objectives_in_turn_have_the_optima_of_fresh_solves(backend, loss, seed):
     encoding, entropy = encoded(seed, loss)
@@ -81,8 +81,7 @@ def test_objectives_in_turn_have_the_optima_of_fresh_solves(backend, loss, seed)
         agree(result, mn.solve(encoding, backend, **EXACT))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("options", [{}, {"pattern": "paper"}, {"kind": "binary"}], ids=["free", "paper", "binary"])
+@pytest.mark.parametrize(("options", "backend"), in_turn([{}, {"pattern": "paper"}, {"kind": "binary"}], BACKENDS), ids=str)
 def test_a_reduced_program_at_many_weights(backend, options):
     task = question(relu_mlp, 1, formulation={"relu": "frozen"}, **options)
     posed = task.pose()

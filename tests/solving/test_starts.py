@@ -12,6 +12,7 @@ import mipnet as mn
 from mipnet.model.losses import Loss, add_loss
 from tests.nets import FAMILIES, dense, make
 from tests.pruning.importance.questions import ask
+from tests.sweep import in_turn
 
 BACKENDS = ("highs", "scip")
 SAYS = {
@@ -59,8 +60,7 @@ def forward(encoding):
     return encoding.network.forward(encoding.region.centre).sum()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(("name", "backend"), in_turn(PROGRAMS, BACKENDS))
 def test_a_solve_without_a_node_ends_with_a_point_and_the_log_says_that_the_start_is_taken(name, backend):
     encoding, lines, incumbents = PROGRAMS[name](), [], []
 

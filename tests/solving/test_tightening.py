@@ -83,7 +83,7 @@ def triangle(network, region, bounds, depth):
     return np.array(found)
 
 
-@pytest.mark.parametrize(("seed", "backend"), sweep([(seed, backend) for seed in range(4) for backend in BACKENDS], every=3))
+@pytest.mark.parametrize(("seed", "backend"), sweep([(seed, backend) for seed in range(4) for backend in BACKENDS], every=5))
 def test_mip_bounds_are_the_true_extremes_and_never_inside(seed, backend):
     network, region, _ = tiny(seed)
     bounds = mn.tighten(network, region, backend=backend, time_limit=100)

