@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -16,6 +17,7 @@ from mipnet.model.node_values import FormulationRequest
 from mipnet.model.to_program import from_model
 from tests.limits.room import room
 from tests.nets import conv, dense, make, mlp, residual, strided
+from tests.sweep import in_turn
 
 Generator = np.random.Generator
 
@@ -48,9 +50,10 @@ def counted(encoding: mn.Encoding) -> ProgramSize:
 FORMULATIONS = ("big-m", "sos1", "indicator", "triangle", "partition", "hull", "anderson")
 
 
-@pytest.mark.parametrize("sets", ["box", "gated box", "gated images", "published"])
-@pytest.mark.parametrize("formulation", FORMULATIONS)
-@pytest.mark.parametrize("family", [chain, pooled])
+@pytest.mark.parametrize(
+    ("family", "formulation", "sets"),
+    in_turn(itertools.product([chain, pooled], FORMULATIONS), ["box", "gated box", "gated images", "published"]),
+)
 def test_an_estimate_is_close_to_what_is_written(family, formulation: str, sets: str) -> None:
     g = np.random.default_rng(0)
     network = family(g)

@@ -21,7 +21,7 @@ from mipnet.verification.clause_program import ClauseProgram
 from mipnet.verification.input_splitting import InputSplitting
 from mipnet.verification.oracle import Oracle
 from mipnet.verification.sign_branching import SignBranching
-from tests.sweep import sweep
+from tests.sweep import in_turn, sweep
 from tests.verification.worked import INPUTS, OUTPUTS, pieces, random_network
 
 BACKENDS = ("highs", "scip")
@@ -57,8 +57,7 @@ def asked(region, *clauses):
 CASES = sweep([(seed, rows) for seed in range(4) for rows in (1, 2)], every=3)
 
 
-@pytest.mark.parametrize(("seed", "rows"), CASES)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("seed", "rows", "backend"), in_turn(CASES, BACKENDS))
 def test_verdicts_on_both_sides_of_the_true_extreme(seed, rows, backend):
     net, region, matrix, edge = problem(seed, rows)
     safe = mn.verify(net, asked(region, Clause(matrix, edge - 1e-3)), backend=backend)
@@ -101,7 +100,7 @@ def test_every_stage_proves_it_alone(seed, rows):
             assert branching.bound <= -shift + 1e-9
 
 
-@pytest.mark.parametrize("seed", sweep(range(8), every=2))
+@pytest.mark.parametrize("seed", sweep(range(8), every=4))
 def test_branching_proves_what_linear_bounds_do_not(seed):
     net, region, matrix, edge = problem(seed, 1)
     span = np.ptp(net.forward(region.lower + np.random.default_rng(0).uniform(size=(4000, INPUTS)) * 1.4) @ matrix[0])
@@ -196,8 +195,7 @@ STRICT = [
 ]
 
 
-@pytest.mark.parametrize(("formula", "status"), STRICT)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("formula", "status", "dtype"), in_turn(STRICT, [np.float64, np.float32]))
 def test_strict_comparisons_hold_strictly_and_are_refuted_with_their_closure(formula, status, dtype):
     text = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= 0 X_0 2))"
     oracle = Oracle("torch", lambda x: KINKED.forward(x.astype(np.float64)), dtype)

@@ -15,7 +15,7 @@ from tests.pruning.importance.questions import changed
 from tests.pruning.importance.test_frozen_network import question, relu_cnn, relu_mlp
 from tests.pruning.importance.test_program import tiny_mlp
 from tests.solving.test_open_problem import Counting
-from tests.sweep import marked, sweep
+from tests.sweep import in_turn, marked, sweep
 
 BACKENDS = ("highs", "scip")
 WEIGHTS = (0.5, 1.5, 5.0, 20.0)
@@ -29,8 +29,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", sweep(KINDS, every=2))
+@pytest.mark.parametrize(("kind", "backend"), in_turn(sweep(KINDS, every=2), BACKENDS))
 @pytest.mark.parametrize("make", [tiny_mlp, marked(relu_mlp)])
 def test_every_point_is_the_optimum_at_its_weight(make, kind, backend):
     task = question(make, 3, **KINDS[kind])

@@ -296,8 +296,8 @@ def test_draws_give_the_distinct_ones_asked_for():
 def test_drawn_scores_of_pfp_have_the_law_of_a_draw():
     network, gates, images, labels = case(mlp)
     s = pfp(network, gates, images, labels)["fc1"].values
-    first = [int(np.argmax(pfp(network, gates, images[:12], labels, kind="random", seed=i)["fc1"].values)) for i in range(600)]
-    assert np.bincount(first, minlength=7) / 600 == pytest.approx(s / s.sum(), abs=0.06)
+    first = [int(np.argmax(pfp(network, gates, images[:12], labels, kind="random", seed=i)["fc1"].values)) for i in range(300)]
+    assert np.bincount(first, minlength=7) / 300 == pytest.approx(s / s.sum(), abs=0.08)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])

@@ -15,6 +15,7 @@ from mipnet.limits.deadline import NO_DEADLINE
 from mipnet.verification.two_networks import class_pairs
 from mipnet.verification.two_networks.joint_network import join_networks
 from tests.limits.room import room
+from tests.sweep import in_turn
 
 BACKENDS = ("highs", "scip")
 
@@ -65,8 +66,7 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("same", [1e-9, 1e3])
+@pytest.mark.parametrize(("pair", "same"), in_turn(PAIRS, [1e-9, 1e3]))
 def test_a_joined_network_computes_both_within_its_slack(pair, same):
     first, second, shape, region = PAIRS[pair]
     x = samples(region, 2000)
