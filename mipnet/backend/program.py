@@ -110,35 +110,37 @@ class Rows:
         return Rows(self.matrix, self.lower - value, self.upper - value)
 
     @expects("a number, and a lower and an upper bound for each variable")
-    def without(self, negligible: float, lower: Array, upper: Array, *, keep_unbounded: bool = False) -> Rows:
+    def without(self, negligible: float, lower: Array, upper: Array, *, cuts: int = 0) -> Rows:
         """Return rows without the entries that are, or change a row by, less than ``negligible``, over columns with these ranges.
 
-        The rows allow whatever these entries may add, so no point is cut off.  Entries of fixed columns stay.  Raises `InputError` for an
-        entry that small of a column without finite bounds, which solvers would leave out; with ``keep_unbounded`` it stays.
+        The rows allow whatever these entries may add, so no point is cut off.  Entries of fixed columns stay.  The last ``cuts`` rows are
+        left out, with infinite bounds, where such an entry has no limit; other rows then raise `InputError`.
         """
         widths = upper - lower
         with np.errstate(invalid="ignore"):
             little = self.terms(widths) < negligible
         little |= np.abs(self.matrix.data) <= negligible
         at = np.flatnonzero(little)
-        width = widths[self.matrix.indices[at]]
-        kept = (self.matrix.data[at] != 0) & (width > 0) & (np.isfinite(width) if keep_unbounded else True)
-        at, width = at[kept], width[kept]
+        at = at[(self.matrix.data[at] != 0) & (widths[self.matrix.indices[at]] > 0)]
         if not len(at):
             return self
-        if not np.isfinite(width).all():
-            raise InputError(
-                f"{np.count_nonzero(np.isinf(width))} coefficients are less than {negligible:g} of the size of their rows, on"
-                " variables without finite bounds, and solvers would drop them; give these variables bounds"
-            )
         small = np.zeros(self.matrix.nnz, dtype=np.bool_)
         small[at] = True
         entries = [
             Csr((np.where(mask, self.matrix.data, 0.0), self.matrix.indices, self.matrix.indptr), shape=self.matrix.shape)
             for mask in (small, ~small)
         ]
-        least, most = activity(entries[0], *(np.where(np.isfinite(end), end, 0.0) for end in (lower, upper)))
-        return Rows(entries[1], self.lower - most, self.upper - least)
+        least, most = activity(entries[0], lower, upper)
+        found = Rows(entries[1], self.lower - most, self.upper - least)
+        lost = (np.isfinite(self.lower) & np.isinf(found.lower)) | (np.isfinite(self.upper) & np.isinf(found.upper))
+        lost[len(self) - cuts :] = False
+        if lost.any():
+            terms = np.count_nonzero(small & np.isinf(widths[self.matrix.indices]) & lost[self.row_of_entry])
+            raise InputError(
+                f"{terms} coefficients are less than {negligible:g} of the size of their rows, on variables without finite bounds, and"
+                " solvers would drop them; give these variables bounds"
+            )
+        return found
 
     @expects("a number for each variable")
     def slack(self, x: Array) -> Array:
@@ -205,7 +207,7 @@ class Program:
     rows that are appended later, may be scaled (`mipnet.backend.scaling`).  ``embedded`` says that the networks are part of a user's
     model: by default SCIP then separates no cutting planes. ``steps`` is the number of the step, from 0 on, that computes each column
     from those of smaller numbers, None if that is unknown (`mipnet.backend.accuracy`). ``fine`` says that the tolerances of solvers,
-    about 1e-6, are too large for some rows: solvers then use `Backend.fine_tolerance`.
+    about 1e-6, are too large for some rows: solvers then use `Backend.fine_tolerance`.  The last ``cuts`` rows are cuts (`with_cuts`).
     """
 
     cost: Array
@@ -226,6 +228,7 @@ class Program:
     sos2: tuple[Columns, ...] = ()
     semi: SemiContinuous | None = None
     quadratic: Csr | None = None
+    cuts: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.rows, Rows):
@@ -369,6 +372,10 @@ class Program:
     def with_rows(self, *more: Rows) -> Program:
         """Return the same program with further rows at the end."""
         return replace(self, rows=stack_rows(self.rows, *more))
+
+    def with_cuts(self, *cuts: Rows) -> Program:
+        """Return the same program with rows at the end that hold for all points that matter, so that a solver may lack them."""
+        return replace(self.with_rows(*cuts), cuts=self.cuts + sum(len(rows) for rows in cuts)) if cuts else self
 
 
 def stack_rows(*rows: Rows) -> Rows:

@@ -65,9 +65,9 @@ NEGLIGIBLE_TERM = 1e-9
 class Scales:
     """The scale of each column, a power of two, and its shift; ``objective`` is the scale of the objective.
 
-    ``lower`` and ``upper`` are the bounds of the columns as the solver sees them.  ``sizes`` are the parts of the columns in the size of a
-    row, in the units of the program.  ``accuracy`` is the accuracy that rows and columns of the program need.  ``terms`` are the largest
-    terms of its rows, and ``factors`` the factors of these.
+    ``lower`` and ``upper`` are the bounds of the columns as the solver sees them; those that rows imply in place of infinite ones.
+    ``sizes`` are the parts of the columns in the size of a row, in the units of the program.  ``accuracy`` is the accuracy that rows and
+    columns of the program need.  ``terms`` are the largest terms of its rows, and ``factors`` the factors of these.
     """
 
     columns: Array
@@ -91,7 +91,7 @@ class Scales:
         terms = program.rows.largest_terms(sizes)
         columns = _fixed_scales(program, columns, terms, accuracy)
         factors = _row_factors(program.rows, columns, terms, program.user_rows, accuracy)
-        lower, upper = ((end - program.anchors) / columns for end in (program.lower, program.upper))
+        lower, upper = ((end - program.anchors) / columns for end in program.implied_bounds)
         return Scales(columns, program.anchors, lower, upper, sizes, accuracy, terms, factors).for_objective(program.cost)
 
     def for_objective(self, cost: Array) -> Scales:
@@ -125,13 +125,13 @@ class Scales:
         rows, columns = self.accuracy.accurate_rows(self.terms), self.accuracy.accurate_columns(self.sizes)
         return np.concatenate([1.0 / (self.factors * self.accuracy.rows)[rows], (self.columns / self.accuracy.columns)[columns]])
 
-    def rows(self, rows: Rows, factors: Array | None = None, *, cuts: bool = False) -> Rows:
+    def rows(self, rows: Rows, factors: Array | None = None, *, cuts: int = 0) -> Rows:
         """Return rows as the solver sees them, with these factors, or scaled so that no column changes them by more than about 1.
 
-        Cuts keep small terms of columns without finite bounds, such as those of a tangent of log-sum-exp.
+        The last ``cuts`` rows get infinite bounds if the solver would drop a term of a column without finite bounds.
         """
         factors = _row_factors(rows, self.columns, rows.largest_terms(self.sizes)) if factors is None else factors
-        found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.lower, self.upper, keep_unbounded=cuts)
+        found = rows.moved(self.shifts).scaled(self.columns, factors).without(NEGLIGIBLE_TERM, self.lower, self.upper, cuts=cuts)
         if not self.shifts.any():
             return found
         slack = factors * SHIFT_ROUNDING * (abs(rows.matrix) @ np.abs(self.shifts))
@@ -179,7 +179,7 @@ def _column_scales(program: Program, bounded: Mask, sizes: Array) -> Array:
 
 
 def _free_scales(program: Program, scales: Array, free: Mask) -> Array:
-    """Scale columns without finite bounds so that they weigh as much as the largest other entry of one of their rows."""
+    """Scale columns without finite bounds by the range that rows imply, or to weigh as much as the largest other entry of one row."""
     matrix, row = program.rows.matrix, program.rows.row_of_entry
     entries = np.abs(matrix.data) * program.widths[matrix.indices]
     own = free[matrix.indices]
@@ -189,6 +189,8 @@ def _free_scales(program: Program, scales: Array, free: Mask) -> Array:
         wanted = largest[row[own]] / np.abs(matrix.data[own])
     found = np.zeros(len(scales))
     np.maximum.at(found, matrix.indices[own], wanted)
+    implied = np.subtract(*program.implied_bounds[::-1])
+    found = np.where(np.isfinite(implied) & (implied > 0), implied, found)
     return np.where(free, _power_of_two(found), scales)
 
 
@@ -211,7 +213,7 @@ def scaled(program: Program, scales: Scales) -> Program:
         program,
         cost=program.cost * scales.columns * scales.objective,
         offset=scales.offset(program.cost, program.offset),
-        rows=scales.rows(program.rows, scales.factors),
+        rows=scales.rows(program.rows, scales.factors, cuts=program.cuts),
         fine=program.fine or len(scales.errors) > 0,
         lower=scales.scaled_point(program.lower),
         upper=scales.scaled_point(program.upper),
@@ -303,7 +305,10 @@ class ScaledSession(Session):
         """Use these lazy rows in the next solve only."""
 
         def separate(x: Array) -> Rows:
-            return self.scales.rows(rows.separate(self.scales.point(x)), cuts=True)
+            found = rows.separate(self.scales.point(x))
+            inner = self.scales.rows(found, cuts=len(found))
+            finite = np.isfinite(inner.lower) | np.isfinite(inner.upper)
+            return inner if finite.all() else inner.part(finite)
 
         def written(inner: Rows) -> None:
             rows.written(self._unscaled_rows(inner))
@@ -316,7 +321,7 @@ class ScaledSession(Session):
 
     def add_rows(self, rows: Rows) -> None:
         """Append rows for all later solves."""
-        self.session.add_rows(self.scales.rows(rows, cuts=True))
+        self.session.add_rows(self.scales.rows(rows, cuts=len(rows)))
 
     def set_objective(self, cost: Array, offset: float = 0.0) -> None:
         """Replace the objective for all later solves; it gets a scale of its own."""

@@ -31,7 +31,7 @@ def integral_point(opened: OpenProgram, separators: Sequence[Separator], x: Arra
     rounded = np.where(opened.program.integer, np.round(x), x)
     if (rounded == x).all():
         return rounded
-    program = opened.program.with_rows(*opened.rows) if opened.rows else opened.program
+    program = opened.program.with_cuts(*opened.rows)
     if program.relative_violation(rounded) <= INTEGRAL_POINT_TOLERANCE:
         return rounded
     try:

@@ -64,7 +64,7 @@ class OpenProgram:
             self.opened.pop(relaxed).session.close()
             opened = None
         if opened is None:
-            program = self.program.with_rows(*self.rows) if self.rows else self.program
+            program = self.program.with_cuts(*self.rows)
             program = replace(program, integer=np.zeros_like(program.integer)) if relaxed else program
             opened = self.opened[relaxed] = OpenSession(self.open(program, self.deadline), self.program, len(self.rows))
         self._update(opened)
