@@ -126,6 +126,44 @@ def test_it_goes_on_after_a_kill(how: signal.Signals) -> None:
     assert [row["verdict"] for row in rows()] == ["sat", "error", "unsat"]
 
 
+KILLED_AFTER_LINES = """
+import os, signal, sys
+from mipnet.app.cli.main import run_and_exit
+from mipnet.app.runs import results_table
+plain, lines = results_table.append, int(sys.argv.pop(1))
+def append(*given):
+    global lines
+    plain(*given)
+    lines -= 1
+    if not lines:
+        os.kill(os.getpid(), signal.SIGKILL)
+results_table.append = append
+run_and_exit()
+"""
+
+
+def untimed() -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows()]
+
+
+@pytest.mark.sweep
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_every_number_is_that_of_a_run_that_was_not_killed(after: int) -> None:
+    main([*RUN, "-q"])
+    os.rename("out", "whole")
+    words = [sys.executable, "-c", KILLED_AFTER_LINES, str(after), *RUN, "-q"]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    assert len(rows()) == after
+    main([*RUN, "-q"])
+    found = untimed()
+    os.rename("out", "resumed")
+    os.rename("whole", "out")
+    assert found == untimed()
+    for path in Path("out/counterexamples").iterdir():
+        assert (Path("resumed/counterexamples") / path.name).read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize("real", [False, marked(True)], ids=["pickled", "processes"])
 def test_side_by_side(real: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In two processes, or in this one with questions that were pickled as for another one."""

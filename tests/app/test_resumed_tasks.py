@@ -47,12 +47,14 @@ region: {data: {source: npz, file: images.npz}, radius: %s}
 LABEL = 2
 """The class of both images by that network."""
 
+SMALL = ["--set", "formulation.relu=frozen", "--set", "data.per_class=1"]
 COMMANDS = {
     "path": ["solve", str(EXAMPLES / "digits.yaml"), "--set", "formulation.relu=frozen", "--path", "lambda=0.5:20:2"],
     "compare": [
         *("compare", str(EXAMPLES / "compare.yaml"), "--set", "compare.shares=[0.3]", "--set", "data.per_class=3"),
         *("--set", "compare.rivals=[random, fisher, magnitude]"),
     ],
+    "path on SCIP": ["solve", str(EXAMPLES / "digits.yaml"), "--path", "lambda=0.5:20:3", "--backend", "scip", *SMALL],
     "distortion": ["distortion", "distortion.yaml"],
     "compress": ["compress", "compress.yaml"],
 }
@@ -161,6 +163,18 @@ def test_a_path_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.mark.sweep
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_path_on_scip_goes_on(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    assert run("path on SCIP") == 0
+    os.rename("run", "whole")
+    run_killed(monkeypatch, "path on SCIP", count)
+    solves = counted(monkeypatch, OpenProblem, "solve")
+    assert run("path on SCIP", "--resume") == 0
+    assert len(solves) == 3 - count
+    assert_same_run("run", "whole")
+
+
+@pytest.mark.sweep
 def test_a_comparison_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("compare") == 0
     whole = result()
@@ -227,6 +241,10 @@ def test_a_process_that_is_killed_leaves_its_part_and_no_lock(task: str, capsys:
     assert "continue it with --resume" in capsys.readouterr().err
     assert run(task, "--resume") == 0
     assert {path.name for path in Path().glob("*run*")} == {"run"}
+    if task.startswith("path"):
+        os.rename("run", "resumed")
+        assert run(task) == 0
+        assert_same_run("run", "resumed")
 
 
 @pytest.mark.parametrize("task", [task if task == "compare" else pytest.param(task, marks=pytest.mark.sweep) for task in COMMANDS])
