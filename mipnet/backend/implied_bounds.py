@@ -25,6 +25,8 @@ def implied_bounds(matrix: Csr, row_lower: Array, row_upper: Array, lower: Array
         open_columns = np.isinf(lower) | np.isinf(upper)
         if not open_columns.any():
             break
+        if not open_columns.any():
+            break
         entries = np.flatnonzero(open_columns[matrix.indices])
         which = np.unique(np.searchsorted(matrix.indptr, entries, side="right") - 1)
         if not len(which):
