@@ -51,11 +51,11 @@ class Ball:
         if not (np.isfinite(self.radius) and self.radius > 0):
             raise DataError(f"the radius of a ball is {self.radius}; expected a finite number above 0")
 
-    @expects("an array of inputs of shape (n, *input shape)")
     def with_inputs(self, names: Sequence[str]) -> Ball:
         """Return the same ball with its inputs in the order of these names, if they have names; raises `DataError` for other names."""
         return replace(self, centre=in_input_order(self.centre, self.input_names, names, "the centre")) if self.input_names else self
 
+    @expects("an array of inputs of shape (n, *input shape)")
     def distance(self, x: Array) -> Array:
         """Return the distance, of shape ``(n,)``, of inputs ``(n, *input_shape)`` from their centres, or from the only centre."""
         return np.asarray(np.linalg.norm((x - self.centre).reshape(len(x), self.centre[0].size), 1 if self.norm == "l1" else 2, axis=1))
