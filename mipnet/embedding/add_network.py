@@ -20,6 +20,8 @@ from mipnet.embedding.feature_axes import FeatureDim
 from mipnet.embedding.input_bounds import InputBounds, InputRange, find_bounds, one_set
 from mipnet.embedding.inputs import Inputs, read_inputs
 from mipnet.embedding.outputs import tie_output
+from mipnet.embedding.region_rows import regions_fit, write_regions
+from mipnet.embedding.region_shares import BoxCases, NetworkRegions
 from mipnet.embedding.settings import EmbeddingSettings
 from mipnet.embedding.user_networks import as_network
 from mipnet.errors import InputError, suggest_keywords
@@ -107,8 +109,13 @@ def add_network(
         enc.grid, enc.host, enc.enforced = inputs.grid, inputs.value, ends.tighter
         enc.values[INPUT_NODE] = _written_input(enc, ends, prefix)
         write_polytope(enc, prefix)
-        write_network(enc, settings.formulation or {}, deadline, prefix=prefix)
-        add_envelopes(enc, settings.envelope, prefix, deadline)
+        cases = BoxCases.of(region)
+        regions = NetworkRegions.of(known, cases, settings.wanted_regions, deadline)
+        if regions is not None and (settings.regions is True or regions_fit(regions)):
+            write_regions(enc, regions, deadline, prefix=prefix)
+        else:
+            write_network(enc, settings.formulation or {}, deadline, prefix=prefix)
+            add_envelopes(enc, cases, settings.envelope, prefix, deadline)
         if output is not None:
             tie_output(enc, output, prefix)
     except BaseException:

@@ -8,13 +8,13 @@ vertex, and down by the error of the vertices, so that it holds whatever Qhull r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 from mipnet.arrays import Array, Csr, Ints
-from mipnet.embedding.linear_regions import RegionVertices, has_regions, region_vertices
+from mipnet.embedding.linear_regions import REGIONS_MAX, RegionVertices, has_regions
+from mipnet.embedding.region_shares import BOXES_AUTO_MAX, FREE_INPUTS_MAX, BoxCases, RegionsChoice
 from mipnet.errors import UnsupportedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows
@@ -23,15 +23,6 @@ from mipnet.limits.deadline import Deadline
 from mipnet.limits.memory import check_memory, fits
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import INPUT_NODE
-
-ENVELOPE_INPUTS_MAX = 3
-"""Largest number of free inputs for which envelopes are computed."""
-
-ENVELOPES_AUTO_MAX = 1_000
-"""Largest number of samples with different input sets for which ``envelope="auto"`` computes envelopes."""
-
-EnvelopeChoice = bool | Literal["auto"]
-"""Whether envelopes are written: ``"auto"`` where they can be."""
 
 ENVELOPE_COPIES = 4
 """Copies of the rows of envelopes that exist at the same time while they are written."""
@@ -51,31 +42,27 @@ class Facets:
     constants: Array
 
 
-def add_envelopes(enc: Encoding, wanted: EnvelopeChoice, prefix: str, deadline: Deadline) -> None:
+def add_envelopes(enc: Encoding, cases: BoxCases, wanted: RegionsChoice, prefix: str, deadline: Deadline) -> None:
     """Write the envelopes of all samples and outputs; samples with the same input set share the computation.
 
     Samples with no more than one linear region, whose rows are exact already, get none; nor, with ``"auto"``, do samples for which the
     envelope cannot be computed.  With True these raise `UnsupportedError`.  The same holds for rows that would not fit into memory, with
     `MemoryLimitReached`.
     """
-    free = (enc.region.upper > enc.region.lower).reshape(len(enc.samples), -1)
-    ends = np.concatenate([end.reshape(len(enc.samples), -1) for end in (enc.region.lower, enc.region.upper)], axis=1)
-    cases, case_of = np.unique(ends, axis=0, return_inverse=True)
-    few = (free.sum(axis=1) > 0) & (free.sum(axis=1) <= ENVELOPE_INPUTS_MAX)
-    if wanted is False or (wanted == "auto" and (len(cases) > ENVELOPES_AUTO_MAX or not has_regions(enc.network))):
+    few = cases.free.any(axis=1) & (cases.free.sum(axis=1) <= FREE_INPUTS_MAX)
+    if wanted is False or (wanted == "auto" and (len(cases) > BOXES_AUTO_MAX or not has_regions(enc.network))):
         return
     if wanted is True and not has_regions(enc.network):
         raise UnsupportedError("the envelope is asked for, and the network has layers that are neither affine nor ReLU, LeakyReLU or Clip")
-    if wanted is True and (free.sum(axis=1) > ENVELOPE_INPUTS_MAX).any():
+    if wanted is True and cases.free_max > FREE_INPUTS_MAX:
         raise UnsupportedError(
-            f"the envelope is asked for, and {int(free.sum(axis=1).max())} inputs of the network are not fixed; expected at most"
-            f" {ENVELOPE_INPUTS_MAX}: write `envelope='auto'`"
+            f"the envelope is asked for, and {cases.free_max} inputs of the network are not fixed; expected at most"
+            f" {FREE_INPUTS_MAX}: write `envelope='auto'`"
         )
     rows = {upper: _EnvelopeRows() for upper in (False, True)}
     for case in range(len(cases)):
-        (samples,) = np.nonzero(case_of.reshape(-1) == case)
-        if few[samples[0]] and not deadline.passed:
-            _add_case(enc, samples, free[samples[0]], rows, deadline, if_it_fits=wanted == "auto")
+        if few[case] and not deadline.passed:
+            _add_case(enc, cases, case, rows, deadline, if_it_fits=wanted == "auto")
     for upper, found in rows.items():
         if found.right:
             name = f"{prefix}envelope_{'above' if upper else 'below'}"
@@ -83,10 +70,10 @@ def add_envelopes(enc: Encoding, wanted: EnvelopeChoice, prefix: str, deadline: 
             enc.own_rows.append(name)
 
 
-def _add_case(enc: Encoding, samples: Ints, free: Ints, rows: dict[bool, _EnvelopeRows], deadline: Deadline, *, if_it_fits: bool) -> None:
+def _add_case(enc: Encoding, cases: BoxCases, case: int, rows: dict[bool, _EnvelopeRows], deadline: Deadline, *, if_it_fits: bool) -> None:
     """Add the rows of samples with the same input set; with ``if_it_fits`` none if they would need too much memory."""
-    first, columns = samples[0], np.flatnonzero(free)
-    vertices = region_vertices(enc.network, enc.region.lower[first], enc.region.upper[first], deadline=deadline)
+    samples, columns = cases.samples(case), np.flatnonzero(cases.free[case])
+    vertices = cases.vertices(enc.network, case, REGIONS_MAX, deadline)
     if vertices is None or len(vertices.regions) < 2:
         return
     source = enc.values[INPUT_NODE]
@@ -96,7 +83,7 @@ def _add_case(enc: Encoding, samples: Ints, free: Ints, rows: dict[bool, _Envelo
     outputs = enc.output_labels.reshape(len(enc.samples), -1)[samples]
     sides = [(upper, k, envelope(vertices, columns, k, upper=upper)) for upper in rows for k in range(outputs.shape[1])]
     count = sum(each.count for each in rows.values()) + len(samples) * sum(len(facets.constants) for _, _, facets in sides)
-    size = ProgramSize(rows=count, nonzeros=count * (1 + ENVELOPE_INPUTS_MAX))
+    size = ProgramSize(rows=count, nonzeros=count * (1 + FREE_INPUTS_MAX))
     if if_it_fits and not fits(ENVELOPE_COPIES * size.bytes):
         return
     check_memory(f"the rows of the envelope ({size})", ENVELOPE_COPIES * size.bytes, "write `envelope=False`, or give fewer samples")
@@ -115,7 +102,7 @@ class _EnvelopeRows:
 
     def add(self, facets: Facets, inputs: Ints, output: int) -> None:
         """Add the facets of one output of one sample."""
-        count, lacking = len(facets.constants), ENVELOPE_INPUTS_MAX - len(inputs)
+        count, lacking = len(facets.constants), FREE_INPUTS_MAX - len(inputs)
         labels = np.concatenate([[output], inputs, np.zeros(lacking, dtype=np.int64)])
         self.labels.append(np.broadcast_to(labels, (count, len(labels))))
         self.factors.append(np.column_stack([np.ones(count), -facets.slopes, np.zeros((count, lacking))]))

@@ -38,13 +38,21 @@ class RegionVertices:
     """The vertices of all linear regions: ``points`` of shape ``(vertex, *input_shape)``, the output there, and its ``error`` per output.
 
     In every point of the box the output is a mean of outputs of vertices whose mean is the point, within ``error``.  ``regions`` are the
-    numbers of the vertices of each region.
+    numbers of the vertices of each region.  ``nodes`` are the values of all nodes at the vertices, of shape ``(vertex, element)``, and
+    ``sides``, by activation, on which side of its kinks each argument is: -1, 0 or 1, of shape ``(vertex, kink, element)``.
     """
 
     points: Array
     values: Array
     error: Array
     regions: list[Ints]
+    nodes: dict[str, Array]
+    sides: dict[str, Ints]
+
+    @property
+    def error_share(self) -> float:
+        """The largest error, relative to 1 or the largest output."""
+        return float((self.error / np.maximum(1.0, np.abs(self.values).max(axis=0))).max())
 
 
 def has_regions(network: Network) -> bool:
@@ -68,20 +76,21 @@ def region_vertices(
     for node in network.nodes:
         snapped = SNAP_RELATIVE * max(float(terms[name].max(initial=0.0)) for name in node.inputs)
         if node.layer.activation:
-            arguments = _values(network, lower, free, found.points, node.inputs[0])
-            for kink, unit in product(_kinks(node), range(arguments.shape[1])):
+            arguments = node_values(network, _inputs(lower, free, found.points))[node.inputs[0]]
+            for kink, unit in product(kinks(node), range(arguments.shape[1])):
                 arguments = found.cut(arguments, unit, kink, snapped)
                 if len(found.regions) > regions_max or deadline.passed:
                     return None
         error[node.name], terms[node.name] = _error_and_terms(network, node, error, terms, snapped)
-    out = network.output.name
     points = _inputs(lower, free, found.points)
-    return RegionVertices(
-        points, _values(network, lower, free, found.points, out), error[out], [np.array(region) for region in found.regions]
-    )
+    nodes = node_values(network, points)
+    sides = {node.name: _sides(node, nodes[node.inputs[0]], terms[node.inputs[0]]) for node in network.nodes if node.layer.activation}
+    out = network.output.name
+    return RegionVertices(points, nodes[out], error[out], [np.array(region) for region in found.regions], nodes, sides)
 
 
-def _kinks(node: Node) -> Iterator[float]:
+def kinks(node: Node) -> Iterator[float]:
+    """Yield the arguments at which an activation changes its slope."""
     if isinstance(node.layer, Clip):
         yield from (end for end in (node.layer.low, node.layer.high) if math.isfinite(end))
     else:
@@ -94,7 +103,7 @@ def _error_and_terms(network: Network, node: Node, error: dict[str, Array], term
     if not is_affine(layer):
         (name,) = node.inputs
         slope = max(1.0, float(torch.as_tensor(getattr(layer, "slope", 1.0)).abs().max()))
-        ends = max((abs(kink) for kink in _kinks(node)), default=0.0)
+        ends = max((abs(kink) for kink in kinks(node)), default=0.0)
         return 2 * slope * (error[name] + snapped), slope * np.maximum(terms[name], ends)
     shapes = [network.shape_of(name) for name in node.inputs]
     maps = [abs(each) for each in linear_map(layer, *shapes)]
@@ -109,10 +118,18 @@ def _inputs(lower: Array, free: Ints, points: Array) -> Array:
     return full.reshape(-1, *lower.shape)
 
 
-def _values(network: Network, lower: Array, free: Ints, points: Array, name: str) -> Array:
+def node_values(network: Network, x: Array) -> dict[str, Array]:
+    """Return the values of the input and of all nodes at points of shape ``(point, *input_shape)``, each of shape ``(point, element)``."""
     with torch.no_grad():
-        value = network.values(torch.as_tensor(_inputs(lower, free, points)))[name]
-    return np.array(value.reshape(len(points), -1).numpy(), dtype=np.float64)
+        values = network.values(torch.as_tensor(x))
+    return {name: np.array(value.reshape(len(x), -1).numpy(), dtype=np.float64) for name, value in values.items()}
+
+
+def _sides(node: Node, arguments: Array, terms: Array) -> Ints:
+    """Return -1, 0 or 1 per vertex, kink and element; 0 within twice what counts as zero when regions are cut."""
+    snapped = 2 * SNAP_RELATIVE * float(terms.max(initial=0.0))
+    away = np.stack([arguments - kink for kink in kinks(node)], axis=1)
+    return np.where(away > snapped, 1, np.where(away < -snapped, -1, 0))
 
 
 @dataclass(eq=False)
@@ -145,7 +162,7 @@ class _Subdivision:
             edges = [(a, b) for a in above for b in below if (self.masks[a] & self.masks[b]).bit_count() >= edges_share]
             on += [pairs.setdefault(edge, len(self.masks) + len(pairs)) for edge in edges]
             kept += [above + on, below + on]
-        first, last = (np.array([pair[end] for pair in pairs]) for end in (0, 1))
+        first, last = (np.array([pair[end] for pair in pairs], dtype=np.int64) for end in (0, 1))
         share = (value[first] / (value[first] - value[last]))[:, None]
         self.masks += [self.masks[a] & self.masks[b] | bit for a, b in pairs]
         self.points = np.concatenate([self.points, self.points[first] + share * (self.points[last] - self.points[first])])

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
-from mipnet.embedding.envelopes import EnvelopeChoice
+from mipnet.embedding.region_shares import RegionsChoice
 from mipnet.errors import InputError, shown, suggest_keywords
 from mipnet.formulations.formulation_choice import Formulation
 from mipnet.limits.deadline import TimeLimit
@@ -33,7 +33,12 @@ class EmbeddingSettings:
         the time.  Where these bounds are tighter than those of the variables, they become rows of the network.
     envelope
         True: the convex and the concave envelope of every output over the box of the inputs become rows, for at most three inputs that are
-        not fixed.  ``"auto"``: only where this is possible, and for at most 1,000 different boxes.
+        not fixed.  ``"auto"`` (the default): only where this is possible, and for at most 1,000 different boxes.  False: never.  A network
+        that is written by its linear regions needs none.
+    regions
+        ``"auto"`` (the default): where at most three inputs are not fixed and its linear regions are few, the network is written by these
+        regions, unless a formulation is given or ``envelope`` is True.  The linear relaxation is then the convex hull of the network, and
+        there is no big-M.  True: always; where it is impossible, this is an `UnsupportedError`.  False: never.
     threshold_gap
         The gap at a threshold t of a tree: no input with ``t < x < t + threshold_gap max(1, |t|)`` is a solution, so that an input at t,
         which goes left, cannot count as one above it by the tolerances of a solver.  The gap is at most 0.1, and half of the way to the
@@ -44,14 +49,24 @@ class EmbeddingSettings:
     bounds: Mode | Bounds = "sound"
     time_limit: TimeLimit = None
     tighten: Literal["host"] | None = None
-    envelope: EnvelopeChoice = False
+    envelope: RegionsChoice = "auto"
+    regions: RegionsChoice = "auto"
     threshold_gap: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.envelope, bool) and not (isinstance(self.envelope, str) and self.envelope == "auto"):
-            raise InputError(f"`envelope` is {shown(self.envelope)}; expected True, False or `auto`")
+        for name, choice in (("envelope", self.envelope), ("regions", self.regions)):
+            if not isinstance(choice, bool) and not (isinstance(choice, str) and choice == "auto"):
+                raise InputError(f"`{name}` is {shown(choice)}; expected True, False or `auto`")
+        if self.regions is True and (self.formulation or self.envelope is True):
+            other = "a formulation is given" if self.formulation else "`envelope` is True"
+            raise InputError(f"`regions` is True, and {other}; a network that is written by its regions has neither: give one of the two")
         if not 0 <= self.threshold_gap <= 0.1:
             raise InputError(f"`threshold_gap` is {shown(self.threshold_gap)}; expected a number from 0 to 0.1")
+
+    @property
+    def wanted_regions(self) -> RegionsChoice:
+        """Whether the network is written by its regions: not with ``"auto"`` if a formulation is given, or an envelope is asked for."""
+        return False if self.regions == "auto" and (self.formulation or self.envelope is True) else self.regions
 
     @staticmethod
     def of(given: Formulation | EmbeddingSettings | None) -> EmbeddingSettings:

@@ -12,7 +12,7 @@ import linopy
 import numpy as np
 import xarray as xr
 
-from mipnet.arrays import Ints
+from mipnet.arrays import Array, Ints
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.interval import Mode
 from mipnet.bounds.propagation import wanted_bounds
@@ -28,7 +28,7 @@ from mipnet.model.encoding import Encoding, register
 from mipnet.model.encoding_size import making_program
 from mipnet.model.node_values import FormulationRequest, scores_of_elements, write_node
 from mipnet.network.gates import Gate, resolve_gates
-from mipnet.network.graph import INPUT_NODE, Network, dims_of
+from mipnet.network.graph import INPUT_NODE, Network, Node, dims_of
 from mipnet.network.polytopes import Hull
 from mipnet.network.sets import Box
 
@@ -125,10 +125,7 @@ def _input_variable(enc: Encoding) -> Affine:
 def write_network(enc: Encoding, formulation: Formulation, deadline: Deadline, *, binary_gates: bool = False, prefix: str = "") -> Encoding:
     """Write all nodes into the model, each in its own block, and the output as variables; the value of the input is known."""
     check_formulation(formulation)
-    if f"{prefix}output" in enc.model.variables:
-        raise InputError(
-            f"the model has a variable `{prefix}output` already, perhaps of another network; give this one a `prefix` of its own"
-        )
+    check_output_name(enc.model, prefix)
     for gate in enc.gates:
         coords = {gate.dim: np.arange(gate.units)}
         enc.scores[gate.name] = add_variables(enc.model, f"{prefix}score_{gate.name}", 0, 1, coords, binary=binary_gates)
@@ -136,41 +133,57 @@ def write_network(enc: Encoding, formulation: Formulation, deadline: Deadline, *
     request = FormulationRequest(formulation, NetworkFacts.of(enc.bounds, enc.gates, binary_scores=binary_gates), deadline)
     with making_program(enc.network, enc.region, enc.bounds, request):
         _write_nodes(enc, request, scores_at, prefix, deadline)
-        _add_output(enc, prefix)
+        add_output(enc, prefix)
     register(enc)
     return enc
+
+
+def check_output_name(model: linopy.Model, prefix: str) -> None:
+    """Raise `InputError` if the model has the output of a network with this prefix."""
+    if f"{prefix}output" in model.variables:
+        raise InputError(
+            f"the model has a variable `{prefix}output` already, perhaps of another network; give this one a `prefix` of its own"
+        )
 
 
 def _write_nodes(enc: Encoding, request: FormulationRequest, scores_at: Mapping[str, Ints], prefix: str, deadline: Deadline) -> None:
     for node in enc.network.nodes:
         deadline.check(f"write layer `{node.name}` into the model")
-        block = Block(
-            name=prefix + (f"{node.name}_node" if node.name in RESERVED_VARIABLE_NAMES or node.name.startswith("score_") else node.name),
-            node=node,
-            model=enc.model,
-            samples=enc.samples,
-            bounds=BlockBounds(
-                before=tuple(enc.bounds.after[name] for name in node.inputs),
-                after=enc.bounds.before_gate(node.name),
-                paper=enc.bounds.mode == "paper",
-            ),
-            fills=enc.fills,
-            threshold_gap=enc.threshold_gap,
-        )
+        block = new_block(enc, node, prefix)
         inputs = [enc.values[name] for name in node.inputs]
         score = scores_of_elements(scores_at[node.name], block) if node.name in scores_at else None
         enc.values[node.name] = write_node(block, inputs, score, request)
         enc.blocks[node.name] = block
 
 
-def _add_output(enc: Encoding, prefix: str) -> None:
-    """Add variables for the output.  A linopy objective cannot contain the constants of an affine value, but it can contain variables."""
+def new_block(enc: Encoding, node: Node, prefix: str) -> Block:
+    """Return the block of a node, without variables and rows."""
+    return Block(
+        name=prefix + (f"{node.name}_node" if node.name in RESERVED_VARIABLE_NAMES or node.name.startswith("score_") else node.name),
+        node=node,
+        model=enc.model,
+        samples=enc.samples,
+        bounds=BlockBounds(
+            before=tuple(enc.bounds.after[name] for name in node.inputs),
+            after=enc.bounds.before_gate(node.name),
+            paper=enc.bounds.mode == "paper",
+        ),
+        fills=enc.fills,
+        threshold_gap=enc.threshold_gap,
+    )
+
+
+def add_output(enc: Encoding, prefix: str, known: tuple[Array, Array] | None = None) -> None:
+    """Add variables for the output.  A linopy objective cannot contain the constants of an affine value, but it can contain variables.
+
+    ``known`` are bounds of shape ``(sample, element)``; by default they follow from the terms of the output.
+    """
     node = enc.network.output
     value, dims = enc.values[node.name], ("sample", *node.dims)
-    lower, upper = value_range(enc.model, value)
+    lower, upper = value_range(enc.model, value) if known is None else (end.reshape(value.shape) for end in known)
     if enc.bounds.mode == "sound":
-        known = enc.bounds.after[node.name]
-        lower, upper = np.maximum(lower, known.lower.numpy()), np.minimum(upper, known.upper.numpy())
+        box = enc.bounds.after[node.name]
+        lower, upper = np.maximum(lower, box.lower.numpy()), np.minimum(upper, box.upper.numpy())
     ends, name = (np.minimum(lower, upper), np.maximum(lower, upper)), f"{prefix}output"
     if enc.grid is None:
         enc.output = add_variables(enc.model, name, *ends, coordinates(dims, value.shape, enc.samples))

@@ -14,7 +14,7 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.spatial import ConvexHull
 
 import mipnet as mn
-from mipnet.embedding import envelopes
+from mipnet.embedding import region_shares
 from mipnet.embedding.envelopes import envelope
 from mipnet.embedding.linear_regions import RegionVertices, region_vertices
 from mipnet.errors import InputError, MemoryLimitReached, UnsupportedError
@@ -72,6 +72,18 @@ def test_the_envelope_is_below_and_above_the_network_and_tight_at_vertices(free:
             assert at[ends].min(axis=1).max() <= 3 * found.error[output] + 1e-9
 
 
+def test_a_kink_through_corners_and_earlier_vertices_has_no_vertices_of_its_own() -> None:
+    layers = [
+        ("fc1", mn.Dense([[1.0, -1.0], [1.0, 1.0], [2.0, -2.0]], [0.0, -4.0, 0.0])),
+        ("act", mn.ReLU()),
+        ("fc2", mn.Dense([[-1, 1, 3]])),
+    ]
+    found = region_vertices(mn.Network.build((2,), layers), np.zeros(2), np.full(2, 4.0))
+    assert found is not None
+    assert sorted(found.points.tolist()) == [[0, 0], [0, 4], [2, 2], [4, 0], [4, 4]]
+    assert len(found.regions) == 4
+
+
 def dispatch(envelope: bool | str, relu: str = "big-m") -> mn.Encoding:
     """Four hours with two free inputs and one known one, two of which are the same."""
     model, time = linopy.Model(), pd.RangeIndex(4, name="time")
@@ -108,7 +120,7 @@ def test_hours_with_the_same_box_share_an_envelope_and_remove_takes_the_rows_out
         boxes.append(lower[2])
         return region_vertices(network, lower, *rest, **keywords)
 
-    monkeypatch.setattr(envelopes, "region_vertices", counted)
+    monkeypatch.setattr(region_shares, "region_vertices", counted)
     handle = dispatch("auto")
     assert sorted(boxes) == [-0.5, 0.3, 0.9]
     program = Modelled.of(handle).program
@@ -154,7 +166,7 @@ def test_rows_of_an_envelope_count_in_the_memory_limit() -> None:
     def rows(choice: bool | str) -> int:
         model = linopy.Model()
         x = model.add_variables(-ends, ends, name="x", dims=["hour", "feature"])
-        mn.add_network(model, network(3, seed=1), x, formulation=mn.EmbeddingSettings(envelope=choice))
+        mn.add_network(model, network(3, seed=1), x, formulation=mn.EmbeddingSettings(envelope=choice, regions=False))
         return int(model.ncons)
 
     without = rows(False)

@@ -150,12 +150,12 @@ def test_a_summary_shows_the_layers_as_text_in_rich_and_in_html() -> None:
     assert "1 of 4 places" in text
     cells = dict(zip(summary.heads, next(row for row in summary.rows if row[0] == "act"), strict=True))
     unstable = handle.bounds.unstable()["act"]
-    assert (cells["unstable"], cells["binaries"], cells["formulation"]) == (str(unstable), str(unstable), "big-m")
+    assert (cells["unstable"], cells["binaries"], cells["formulation"]) == (str(unstable), str(unstable), "regions")
     assert "<th>formulation</th>" in handle._repr_html_()
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(handle)
     assert "3 samples of shape (3,)" in console.export_text()
-    assert handle.block("act").formulation == "big-m"
+    assert handle.block("act").formulation == "regions"
 
 
 @pytest.mark.parametrize("sense", ["min", "max"])
