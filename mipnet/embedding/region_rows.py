@@ -122,7 +122,8 @@ class _RegionWriter:
             block.notes.phases[suffix] = Phases(int(on.sum()), int((~on & ~crossed).sum()), int(crossed.sum()))
             if not crossed.any():
                 continue
-            above, below = (self.value([(sign * each > 0) * 1.0 for each in sides], block.node.shape, shifted=False) for sign in (1, -1))
+            one_sided = ([np.asarray(sign * each > 0, dtype=np.float64) for each in sides] for sign in (1, -1))
+            above, below = (self.value(each, block.node.shape, shifted=False) for each in one_sided)
             chosen = block.variable(f"on{suffix}", 0, 1, where=crossed, binary=True, value=_larger(above, below))
             block.rows(f"above_only_if_on{suffix}", (above - chosen)[crossed], "<=")
             block.rows(f"below_only_if_off{suffix}", (below + chosen)[crossed], "<=", 1.0)
@@ -137,8 +138,7 @@ class _RegionWriter:
 
 def _crossed(sides: Ints) -> Mask:
     """Return which elements have arguments on both sides of a kink, of shape ``sides.shape[1:]``."""
-    found: Mask = (sides > 0).any(axis=0) & (sides < 0).any(axis=0)
-    return found
+    return np.asarray((sides > 0).any(axis=0) & (sides < 0).any(axis=0))
 
 
 def _larger(above: Affine, below: Affine) -> Callable[[Array], Array]:

@@ -124,7 +124,7 @@ class NetworkRegions:
         activations = [node for node in self.network.nodes if node.layer.activation]
         away = [np.stack([values[node.inputs[0]] - kink for kink in kinks(node)], axis=1).reshape(len(x), -1) for node in activations]
         arguments, shares, flat = np.concatenate(away, axis=1), np.zeros(self.starts[-1]), x.reshape(len(x), -1)
-        known = ~np.isnan(flat).any(axis=1)
+        known = np.asarray(~np.isnan(flat).any(axis=1))
         for sample, vertices in self:
             case = self.cases.case_of[sample]
             if not known[sample]:
