@@ -18,6 +18,7 @@ import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import highspy
 import numpy as np
 
 from mipnet.arrays import Array, Columns
@@ -53,6 +54,15 @@ DESCENT_SECONDS_MIN, DESCENT_TIME_SHARE = 0.5, 0.1
 """A descent takes at most this long, or this share of the time of the solve before it if that is longer."""
 
 
+HIGHS_VERSION_MIN = (1, 16)
+"""The oldest version of HiGHS that is used: 1.15.1 proved wrong bounds."""
+
+
+def highs_version() -> tuple[int, int]:
+    """Return the major and the minor version of the installed HiGHS; versions too old to tell are 0.0."""
+    return getattr(highspy, "HIGHS_VERSION_MAJOR", 0), getattr(highspy, "HIGHS_VERSION_MINOR", 0)
+
+
 class HiGHS(Backend):
     """HiGHS through highspy."""
 
@@ -71,6 +81,14 @@ class HiGHS(Backend):
     def version(self) -> str:
         """Return the version of HiGHS."""
         return str(SilentHighs().version())
+
+    @property
+    def problem(self) -> str:
+        """What prevents the use of HiGHS here; a version that is known for wrong proofs does as well."""
+        if super().problem or highs_version() >= HIGHS_VERSION_MIN:
+            return super().problem
+        have, need = (".".join(map(str, version)) for version in (highs_version(), HIGHS_VERSION_MIN))
+        return f"`highspy` {have} is installed, which may prove what is wrong; mipnet needs {need} or newer: pip install --upgrade highspy"
 
     def open(self, program: Program, options: Options | None = None) -> Session:
         """Open a session on a program; ``options`` have HiGHS's own names."""

@@ -34,6 +34,10 @@ def set_option(highs: Any, name: str, value: object) -> None:
         raise OptionError(f"HiGHS does not take {value!r} for `{name}` (it is {now!r} now); expected another {type(now).__name__} or range")
 
 
+HIGHS_DEVELOPER_OPTIONS = ("log_dev_level", "highs_debug_level", "highs_analysis_level")
+"""With these options HiGHS writes on standard output whatever `log_to_console` says, and a high `highs_analysis_level` crashes it."""
+
+
 def _refuse(name: str, value: object, mip: bool) -> None:
     if name in HIGHS_LIMIT_OPTIONS:
         raise OptionError(f"`{name}` is set by every solve from its limits: pass Limits({HIGHS_LIMIT_OPTIONS[name]}=...) instead")
@@ -41,6 +45,8 @@ def _refuse(name: str, value: object, mip: bool) -> None:
         raise OptionError("`objective_bound` makes HiGHS call a wrong point optimal on a MIP: pass Limits(bound_stop=...) instead")
     if name == "log_to_console" and value is not False:
         raise OptionError("`log_to_console` stays off: the log arrives as events; pass `on_event`, or set `log_file`")
+    if name in HIGHS_DEVELOPER_OPTIONS and value != 0:
+        raise OptionError(f"`{name}` stays 0: with {value!r}, which is for developers of HiGHS, it writes on standard output")
 
 
 LARGE_PROGRAM_NONZEROS = 100_000

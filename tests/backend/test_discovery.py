@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 
+import mipnet_highs.adapter as adapter
 import pytest
 
 from mipnet.backend import contract
@@ -62,6 +63,17 @@ def test_missing_solver_says_how_to_get_it(announce, monkeypatch: pytest.MonkeyP
     assert module.backends()[0].problem == "`highspy` is not installed: pip install highspy"
     with pytest.raises(BackendMissing, match="pip install highspy"):
         module.get_backend("highs")
+
+
+def test_an_old_solver_says_how_to_get_a_newer_one(announce, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(HIGHS)
+    monkeypatch.setattr(adapter, "highs_version", lambda: (1, 15))
+    says = "`highspy` 1.15 is installed, which may prove what is wrong; mipnet needs 1.16 or newer: pip install --upgrade highspy"
+    assert module.backends()[0].problem == says
+    with pytest.raises(BackendMissing, match="backend `highs`: `highspy` 1.15 is installed"):
+        module.get_backend("highs")
+    monkeypatch.setattr(adapter, "highs_version", lambda: (2, 0))
+    assert module.backends()[0].problem == ""
 
 
 def test_two_packages_with_one_name(announce) -> None:
