@@ -70,7 +70,7 @@ def test_an_old_solver_says_how_to_get_a_newer_one(announce, monkeypatch: pytest
     monkeypatch.setattr(adapter, "highs_version", lambda: (1, 15))
     says = "`highspy` 1.15 is installed, which may prove what is wrong; mipnet needs 1.16 or newer: pip install --upgrade highspy"
     assert module.backends()[0].problem == says
-    with pytest.raises(BackendMissing, match="backend `highs`: `highspy` 1.15 is installed"):
+    with pytest.raises(BackendMissing, match=r"backend `highs`: `highspy` 1\.15 is installed"):
         module.get_backend("highs")
     monkeypatch.setattr(adapter, "highs_version", lambda: (2, 0))
     assert module.backends()[0].problem == ""
