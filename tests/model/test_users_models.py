@@ -134,7 +134,7 @@ def estimator() -> None:
 
 
 def kept() -> None:
-    with tempfile.TemporaryDirectory() as folder, mn.keep_parts(folder), mn.memory_limit("1 GB"):
+    with tempfile.TemporaryDirectory() as folder, mn.keep_parts(folder), mn.memory_limit("1000 GB"):
         mn.reach(NETWORK, mn.Box(np.zeros((1, 2)), np.zeros((1, 2))))
 
 
@@ -160,6 +160,7 @@ GATES = mn.find_gates(NETWORK)
 CALLS: dict[str, Callable[[], Any]] = {
     "encode": lambda: mn.encode(NETWORK, BOX, gates="all"),
     "ball": lambda: mn.encode(NETWORK, mn.L1(np.zeros((1, 2)), 0.5)),
+    "polytopes": lambda: [mn.encode(NETWORK, region) for region in (mn.Polytope([[1.0, 1.0]], [1.0], 0.0, 1.0), mn.ConvexHull(IMAGES))],
     "solve": lambda: mn.solve(embedded()[0]),
     "explain": lambda: mn.explain(embedded()[2]),
     "open_problem": opened,
@@ -197,6 +198,7 @@ CALLS: dict[str, Callable[[], Any]] = {
 ALSO = {
     "masks": {"make_masks", "critical_masks", "random_masks"}, "prune": set(), "train": {"fine_tune"}, "weight_path": {"spaced_weights"},
     "verify": {"robustness"}, "properties": {"verify", "property_of", "robustness_property"}, "ball": {"L1", "L2", "LInf", "Samples"},
+    "polytopes": {"Polytope", "ConvexHull"},
     "solve": {"add_network", "add_predictor"}, "from_onnx": {"export", "read"}, "load_bounds": {"propagate"}, "accuracy": {"find_gates"},
     "keep_parts": {"memory_limit"}, "backends": {"get_backend"},
 }  # fmt: skip
