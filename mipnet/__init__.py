@@ -131,6 +131,9 @@ if TYPE_CHECKING:
     from mipnet.solving.open_problem import open_problem as open_problem
     from mipnet.solving.tightening import TighteningRun as TighteningRun
     from mipnet.solving.tightening import tighten as tighten
+    from mipnet.verification.counterfactuals.counterfactual import Counterfactual as Counterfactual
+    from mipnet.verification.counterfactuals.counterfactual import counterfactual as counterfactual
+    from mipnet.verification.counterfactuals.settings import CounterfactualSettings as CounterfactualSettings
     from mipnet.verification.distortion import Distortion as Distortion
     from mipnet.verification.distortion import minimum_distortion as minimum_distortion
     from mipnet.verification.distortion_search import DistortionSettings as DistortionSettings
@@ -212,6 +215,8 @@ _HOME = {
     "mipnet.pruning.importance.weight_path": "spaced_weights weight_path",
     "mipnet.solving.mip_settings": "MipSettings",
     "mipnet.solving.tightening": "TighteningRun tighten",
+    "mipnet.verification.counterfactuals.counterfactual": "Counterfactual counterfactual",
+    "mipnet.verification.counterfactuals.settings": "CounterfactualSettings",
     "mipnet.verification.distortion": "Distortion minimum_distortion",
     "mipnet.verification.distortion_search": "DistortionSettings",
     "mipnet.verification.expressions": "property_of",

@@ -118,7 +118,7 @@ def check_by_samples(
         for _ in range(CHECK_PASSES_PER_SAMPLE // CHECK_PASSES_AT_ONCE):
             deadline.check("check the bounds that were given")
             share = rng.uniform(-0.5, 1.5, (CHECK_PASSES_AT_ONCE, *lower.shape)).clip(0, 1)
-            values = _values(network, torch.tensor(own.nearest(lower + share * (upper - lower))), gates, rng)
+            values = _values(network, torch.tensor(own.inside(lower + share * (upper - lower))), gates, rng)
             _check_values(values, boxes, sample)
 
 

@@ -1,6 +1,6 @@
 """The distance of a network's input from a point as variables of a model: the l1 and maximum norm exactly, l2 by tangents.
 
-Distances are in units of a radius r.  With ``u = (x - centre) / r``, the variables t are
+Distances are in units of a radius r, one for all inputs or one for each.  With ``u = (x - centre) / r``, the variables t are
 
 * ``l1``: one per input, ``t >= |u|``, and their sum is the distance;
 * ``l2``: one per input, ``t >= u^2``, and their sum is the squared distance.  The model contains the tangents ``t >= 2 p u - p^2`` at two
@@ -46,16 +46,24 @@ class Square:
     x: Ints
     t: Ints
     centre: Array
-    radius: float
+    radius: Array
 
 
 def add_distance(
-    model: linopy.Model, x: Affine, region: Box, centre: Array, radius: float, norm: Norm, dims: tuple[str, ...], samples: xr.DataArray
+    model: linopy.Model,
+    x: Affine,
+    region: Box,
+    centre: Array,
+    radius: float | Array,
+    norm: Norm,
+    dims: tuple[str, ...],
+    samples: xr.DataArray,
 ) -> tuple[linopy.Variable, Callable[[torch.Tensor], torch.Tensor]]:
     """Add the variables ``distance`` and their rows, and return them with a function that computes them from points ``(n, label)``.
 
     ``x`` has one variable per input, whose bounds are those of ``region``.
     """
+    radius = np.broadcast_to(np.asarray(radius, dtype=np.float64), centre.shape)
     u = x * (1 / radius) - centre / radius
     reach = np.maximum(np.abs(region.lower - centre), np.abs(region.upper - centre)) / radius
     upper = {"l1": reach, "l2": reach**2, "linf": reach.reshape(len(reach), -1).max(axis=1)}[norm]
@@ -67,10 +75,10 @@ def add_distance(
         slope, right = (2 * sign * p, -(p**2)) if norm == "l2" else (sign, 0.0)
         add_rows(model, name, each - u * slope, ">=", right, dims, samples)
     labels = torch.as_tensor(x.terms.indices.astype(np.int64))
-    middle = torch.tensor(np.broadcast_to(centre, x.shape).reshape(-1))
+    middle, width = (torch.tensor(np.broadcast_to(each, x.shape).reshape(-1)) for each in (centre, radius))
 
     def value(points: torch.Tensor) -> torch.Tensor:
-        scaled = ((points[:, labels] - middle) / radius).reshape(len(points), *x.shape)
+        scaled = ((points[:, labels] - middle) / width).reshape(len(points), *x.shape)
         return scaled.abs().flatten(2).amax(2) if norm == "linf" else scaled.abs() if norm == "l1" else scaled**2
 
     return t, value

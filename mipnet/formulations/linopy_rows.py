@@ -46,6 +46,7 @@ def add_variables(
     *,
     where: Mask | None = None,
     binary: bool = False,
+    integer: bool = False,
 ) -> linopy.Variable:
     """Add variables over ``coords``, without those where the mask ``where`` is False; raises `InputError` if the name is taken."""
     if name in model.variables:
@@ -60,7 +61,7 @@ def add_variables(
         "scaling": np.broadcast_to(1.0, shape),
         "labels": labels if where is None else np.where(where, labels, labels.dtype.type(-1)),
     }
-    kind = {"binary": binary, "integer": False, "semi_continuous": False}
+    kind = {"binary": binary, "integer": integer, "semi_continuous": False}
     data = xr.Dataset(
         {key: (dims, array) for key, array in arrays.items()}, coords=coords, attrs={"label_range": (start, end), "name": name, **kind}
     )

@@ -328,8 +328,10 @@ class Encoding:
         _encodings_by_model[self.model] = [each for each in _encodings_by_model.get(self.model, []) if each() is not self]
 
     @suggest_keywords
-    def distance(self, centre: Array, radius: float, norm: Norm) -> linopy.Variable:
+    def distance(self, centre: Array, radius: float | Array, norm: Norm) -> linopy.Variable:
         """Add variables whose sum is the distance of the input from ``centre``, in units of ``radius``, and return them.
+
+        The radius is one number, or one per input.
 
         For norm l2, the sum is the squared distance; see `mipnet.formulations.distance`.
         """
@@ -342,5 +344,6 @@ class Encoding:
         self.own_rows += DISTANCE_ROWS
         self.derive(t.labels.values, value)
         if norm == "l2":
-            self.squares.append(Square(source.terms.indices.astype(np.int64), t.labels.values.reshape(-1), centre.reshape(-1), radius))
+            each = (np.broadcast_to(part, source.shape).reshape(-1) for part in (centre, radius))
+            self.squares.append(Square(source.terms.indices.astype(np.int64), t.labels.values.reshape(-1), *each))
         return t

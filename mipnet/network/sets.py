@@ -16,6 +16,9 @@ from mipnet.network.given_arrays import aligned, layout_hint, numbers, spread
 from mipnet.network.named_inputs import Names, in_input_order, input_order, names_of_inputs
 from mipnet.network.polytopes import InputPolytope
 
+INSIDE_POLYTOPE_TOLERANCE = 1e-9
+"""How far a point may lie outside of a polytope that it was projected onto, in the maximum norm."""
+
 BALL_MARGIN = 1e-12
 """Projections onto a ball use a radius that is smaller by this share, for rounding errors of float64."""
 
@@ -224,6 +227,14 @@ class Box:
             flat = (each.reshape(len(each), len(self.polytope.inside)) for each in (clipped, self.lower, self.upper))
             return self.polytope.nearest(*flat).reshape(clipped.shape)
         return clipped if self.ball is None else self.ball.nearest(clipped)
+
+    def inside(self, x: Array) -> Array:
+        """Return `nearest` of some inputs, without those for which it found no point of box and polytope together."""
+        found = self.nearest(x)
+        if self.polytope is None:
+            return found
+        boxed = found[((found >= self.lower) & (found <= self.upper)).all(axis=tuple(range(1, found.ndim)))]
+        return np.asarray(boxed[self.meets_further(boxed, INSIDE_POLYTOPE_TOLERANCE)])
 
 
 @suggest_keywords

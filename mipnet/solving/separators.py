@@ -65,7 +65,7 @@ class Squares:
     x: Columns
     t: Columns
     centre: Array
-    radius: float
+    radius: Array
 
     def first(self, start: Array | None, width: int) -> Rows:
         """Return tangents at the start and halfway from the centre to it, for inputs that differ from the centre."""
@@ -93,7 +93,7 @@ class Squares:
 
     def _tangents(self, p: Array, which: Columns, width: int) -> Rows:
         """Return rows ``t - 2 p (x - centre) / radius >= -p^2`` for the pairs ``which``."""
-        slope, count = 2 * p / self.radius, len(p)
+        slope, count = 2 * p / self.radius[which], len(p)
         data = np.stack([np.ones(count), -slope], axis=1).reshape(-1)
         columns = np.stack([self.t[which], self.x[which]], axis=1).reshape(-1)
         matrix = Csr((data, columns, np.arange(0, 2 * count + 1, 2)), shape=(count, width))

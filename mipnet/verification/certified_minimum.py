@@ -231,7 +231,9 @@ class MinimumSearch:
         """Store the best of some inputs ``(n, *input_shape)``, per group, if it is better than the best so far."""
         if not len(x):
             return
-        inside = self.region.nearest(x)
+        inside = self.region.inside(x)
+        if not len(inside):
+            return
         values = self.functions.values(self.network, inside)
         self._withdraw(values.min(axis=0))
         for group in range(self.functions.groups):

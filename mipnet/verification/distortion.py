@@ -21,6 +21,7 @@ from mipnet.network.graph import Network, size
 from mipnet.network.properties import Clause
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
+from mipnet.verification.distance_domain import DistanceDomain
 from mipnet.verification.distortion_search import DistortionSearch, DistortionSettings
 from mipnet.verification.robustness import TARGETS_HINT, Classes, ClipRange, class_differences, image_and_classes
 
@@ -93,7 +94,7 @@ def minimum_distortion(
     image, classes = image_and_classes(network, x, label)
     count, own = size(network.output_shape), classes.winner
     clauses = tuple(Clause(class_differences(count, c, [own]), np.zeros(1)) for c in classes.others(count))
-    search = DistortionSearch(Excess.of(network, clauses), image, norm, clip, upper, deadline, settings)
+    search = DistortionSearch(Excess.of(network, clauses), DistanceDomain(image, norm, clip), upper, deadline, settings)
     search.kept = kept_parts(
         "minimum_distortion",
         {"network": network, "x": image, "classes": classes, "upper": upper, "norm": norm, "clip": clip, "settings": settings},

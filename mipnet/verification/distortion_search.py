@@ -17,7 +17,6 @@ from mipnet.backend import Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import SolverFailure, TimeLimitReached, suggest_keywords
-from mipnet.formulations.distance import Norm
 from mipnet.limits.array_dataset import array_dataset, dataset_arrays
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts
@@ -31,11 +30,12 @@ from mipnet.network.sets import Box
 from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
 from mipnet.solving.engine import Start
 from mipnet.solving.mip_settings import MipSettings
-from mipnet.solving.open_problem import open_problem
+from mipnet.solving.open_problem import OpenProblem, open_problem
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import PROGRAM_CHECK_PASSES, TANGENT_VALUE_RANGE
 from mipnet.verification.counterexamples import CounterexampleSearch
-from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR, ClipRange, clipped_ball
+from mipnet.verification.distance_domain import DistanceDomain
+from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 from mipnet.verification.self_check import check_distances, check_points, check_program, distance_rounding
 from mipnet.verification.verify import verify
 
@@ -51,10 +51,8 @@ ATTACK_TIME_SHARE = 0.2
 PROGRAM_TIME_SHARE = 0.3
 """Share of the remaining time that the programs may use; halving by whole verifications uses the rest."""
 
-NORM_ORDERS = {"linf": math.inf, "l1": 1.0, "l2": 2.0}
-
-EXTENSIONS_RELATIVE = np.concatenate([[0.0], np.geomspace(1e-10, 1e-2, 33)])
-"""A solver's point on the boundary of two classes is moved away from the input by these shares of its distance until the class changes."""
+STRICTER_SHARES = 1e-6, 1e-5, 1e-4
+"""If a point of a solver is not confirmed and cannot be moved, its rows are made stricter by these shares of their ranges."""
 
 
 @suggest_keywords
@@ -95,13 +93,12 @@ class KeptBracket(NamedTuple):
 class DistortionSearch:
     """The bounds found so far: no input nearer than ``lower`` changes the class, and ``point`` changes it at the distance ``best``.
 
+    The class is changed where a clause of the ``excess`` holds.  Inputs are those of the ``domain`` within the distance ``upper``.
     ``proven`` is a distance for each class that a program was solved for: no nearer input changes the class to it.
     """
 
     excess: Excess
-    image: Array
-    norm: Norm
-    clip: ClipRange
+    domain: DistanceDomain
     upper: float
     deadline: Deadline
     settings: DistortionSettings
@@ -122,7 +119,7 @@ class DistortionSearch:
         if found is not None:
             self.attacked, self.nodes, self.lower = found.attacked, found.nodes, max(self.lower, found.lower)
             self.proven = {int(k): float(distance) for k, distance in found.proven.items()}
-            self.learn(np.empty((0, *self.image.shape[1:])) if found.point is None else found.point)
+            self.learn(np.empty((0, *self.domain.image.shape[1:])) if found.point is None else found.point)
 
     def keep(self) -> None:
         """Keep what is known so far."""
@@ -136,7 +133,8 @@ class DistortionSearch:
             for name, stage in (("halving the radius by linear bounds", self.halve), ("the solver", self.solve)):
                 with suppress(TimeLimitReached), left_out_if_too_large(name), kept_if_solver_fails(name):  # what was proven before holds
                     stage()
-            self.halve_by_verification(network, clauses)
+            if self.domain.plain:
+                self.halve_by_verification(network, clauses)
         except KeyboardInterrupt:
             self.interrupted = True
 
@@ -150,10 +148,6 @@ class DistortionSearch:
         else:
             add_warning(f"it is not decided whether the class changes between distance {lower:.6g} and {self.upper:g}")
 
-    def region(self, radius: float) -> Box:
-        """Return the ball of a radius."""
-        return clipped_ball(self.image, radius, self.norm, self.clip)
-
     @property
     def radius(self) -> float:
         """The radius within which points are searched."""
@@ -164,17 +158,14 @@ class DistortionSearch:
         """Whether the distance is known to the gap that was asked for."""
         return self.lower >= (1 - self.settings.gap) * self.radius
 
-    def distance(self, x: Array) -> Array:
-        """Of each input from the image."""
-        return np.asarray(np.linalg.norm((x - self.image).reshape(len(x), -1), NORM_ORDERS[self.norm], axis=1))
-
     def learn(self, x: Array) -> bool:
-        """Store the nearest of some inputs that change the class; return whether it is the nearest so far."""
+        """Store the nearest of some inputs of the domain that change the class; return whether it is the nearest so far."""
+        x = self.domain.admitted(x)
         if not len(x):
             return False
         with torch.no_grad():
             changes = self.excess(torch.tensor(x)).amin(1).numpy() <= 0
-        away = np.where(changes, self.distance(x), np.inf)
+        away = np.where(changes, self.domain.distance(x), np.inf)
         k = int(away.argmin())
         if not away[k] < self.best or away[k] > self.upper:
             return False
@@ -193,10 +184,12 @@ class DistortionSearch:
         clauses, stop = torch.arange(self.excess.clauses), self.deadline.share(ATTACK_TIME_SHARE)
         radius = self.radius
         for k in range(3 * RADIUS_HALVINGS):
-            x, worst = CounterexampleSearch.of(self.excess, self.region(radius), self.settings.seed + k).descend(clauses, stop)
+            region = self.domain.region(radius)
+            if region is None:
+                return
+            x, worst = CounterexampleSearch.of(self.excess, region, self.settings.seed + k).descend(clauses, stop)
             near = x[worst.argsort()[:8]].numpy()
-            steps = [self.image + t * (near - self.image) for t in np.linspace(0.0, 1.0, 65)[1:]]
-            if not self.learn(np.concatenate(steps)) and k:
+            if not self.learn(self.domain.between(near)) and k:
                 return
             radius = 0.95 * self.radius
             if stop.passed:
@@ -209,37 +202,45 @@ class DistortionSearch:
             if self.deadline.passed or high <= 0:
                 return
             middle = (low + high) / 2
-            low, high = (middle, high) if self.open(self.bounds(middle, self.deadline)).size == 0 else (low, middle)
+            region = self.domain.region(middle)
+            refuted = region is None or not self.open(self.bounds(region, self.deadline)).size
+            low, high = (middle, high) if refuted else (low, middle)
             self.lower = max(self.lower, low)
         self.keep()
 
-    def bounds(self, radius: float, deadline: Deadline) -> Bounds:
-        """Return linear bounds over the ball of a radius, looser ones after the deadline."""
-        return propagate(self.excess.network, self.region(radius), method="crown", time_limit=deadline)
+    def bounds(self, region: Box, deadline: Deadline) -> Bounds:
+        """Return linear bounds over a set, looser ones after the deadline."""
+        return propagate(self.excess.network, region, method="crown", time_limit=deadline)
 
     def open(self, bounds: Bounds) -> NDArray[np.int64]:
         """Return the classes that the bounds do not refute."""
-        return np.flatnonzero(bounds.after[self.excess.network.output.name].lower[0].numpy() <= 0)
+        return np.flatnonzero(self.excess.largest(bounds.after[self.excess.network.output.name].lower)[0].numpy() <= 0)
 
     def solve(self) -> None:
         """Solve one program per class over the ball of the nearest point; the smallest of their bounds is the lower bound."""
         if self.closed:
             return
-        check_distances(self.image, self.radius, self.norm)
-        radius, gap, solver, end = self.radius, self.settings.gap, self.settings.solver, self.deadline.share(PROGRAM_TIME_SHARE)
-        bounds = self.bounds(radius, end)
-        left = self.open(bounds)
-        if not len(left):
+        domain, radius, gap, solver = self.domain, self.radius, self.settings.gap, self.settings.solver
+        check_distances(domain.image, radius * domain.scale, domain.norm)
+        end = self.deadline.share(PROGRAM_TIME_SHARE) if domain.plain else self.deadline
+        region = domain.region(radius)
+        bounds = None if region is None else self.bounds(region, end)
+        left = np.zeros(0, dtype=np.int64) if bounds is None else self.open(bounds)
+        if bounds is None or not len(left):
             self.lower = max(self.lower, radius)
             return
         formulation = self.settings.formulation
         encoding = encode(self.excess.network, bounds.region, bounds=bounds, formulation=formulation, time_limit=end)
-        t = encoding.model.variables["distance"] if bounds.region.ball else encoding.distance(self.image, radius, self.norm)
+        ball = bounds.region.ball
+        t = encoding.model.variables["distance"] if ball else encoding.distance(domain.image, radius * domain.scale, domain.norm)
         x = check_points(self.excess, bounds, self.settings.seed, end)
         chosen = np.linspace(0, len(x) - 1, min(PROGRAM_CHECK_PASSES, len(x))).astype(int)
         check_program(encoding, from_model(encoding.model), x[chosen], end)
+        if domain.rules is not None:
+            domain.rules.write(encoding)
         encoding.model.add_objective(1 * t.sum())
-        proven, cuts, rounding = np.full(len(left), 0.0), 0, 2 * distance_rounding(self.image, radius, self.norm)
+        proven, cuts = np.full(len(left), 0.0), 0
+        rounding = 2 * distance_rounding(domain.image, radius * domain.scale, domain.norm)
         lower, upper = (np.asarray(end.values) for end in (encoding.output.lower, encoding.output.upper))
         with open_problem(encoding, solver, options=self.settings.options) as opened:
             for position, k in enumerate(left):
@@ -248,12 +249,11 @@ class DistortionSearch:
                     continue
                 if proven[position] >= (1 - gap) * min(self.radius, radius):  # an earlier call has finished it
                     continue
-                if lower[..., k].min() > 0:
+                own = self.excess.owner == k
+                if lower[..., own].max() > 0:
                     proven[position] = radius
                     continue
-                limited = upper.copy()
-                limited[..., k] = np.minimum(limited[..., k], 0.0)
-                opened.set_bounds(encoding.output, lower, limited)
+                opened.set_bounds(encoding.output, lower, np.where(own, np.minimum(upper, 0.0), upper))
                 tolerance = tolerance_margin(opened.problem.program, opened.problem.program.cost, 0.0) + rounding
                 stop = self.power((1 - gap) * self.radius / radius) + tolerance if Feature.BOUND_STOP in solver.features else None
                 start: Start = "none" if self.point is None else encoding.point(self.point)
@@ -268,8 +268,8 @@ class DistortionSearch:
                 tolerance += SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * cuts
                 found = radius if result.status is Status.INFEASIBLE else self.root(result.bound - tolerance) * radius
                 proven[position] = self.proven[int(k)] = max(min(found, radius), proven[position])
-                if result.point is not None:
-                    self.learn_beyond(encoding, result.point)
+                if result.point is not None and not self.learn_beyond(encoding, result.point) and domain.rules is not None:
+                    self.learn_stricter(opened, encoding, own, end)
                 self.keep()
                 if result.interrupted:
                     self.interrupted = True
@@ -285,7 +285,10 @@ class DistortionSearch:
             if self.deadline.passed or high - low <= self.settings.gap * high:
                 return
             middle = (low + high) / 2
-            case = Case(self.region(middle).reshape((1, self.image.size)), clauses)
+            region = self.domain.region(middle)
+            if region is None:
+                return
+            case = Case(region.reshape((1, self.domain.image.size)), clauses)
             end = self.deadline.share(1 / (RADIUS_HALVINGS - k))
             verdict = verify(network, Property((case,)), time_limit=end, backend=self.settings.mip, seed=self.settings.seed + k)
             self.nodes += verdict.nodes
@@ -299,16 +302,26 @@ class DistortionSearch:
 
     def power(self, share: float) -> float:
         """Return the objective at a distance, in units of the radius."""
-        return share**2 if self.norm == "l2" else share
+        return share**2 if self.domain.norm == "l2" else share
 
     def root(self, value: float) -> float:
         """Return the distance at an objective."""
         value = max(0.0, value)
-        return math.sqrt(value) if self.norm == "l2" else value
+        return math.sqrt(value) if self.domain.norm == "l2" else value
 
-    def learn_beyond(self, encoding: Encoding, point: Array) -> None:
-        """Store the solver's point if it changes the class, or else the first point slightly beyond it that does."""
-        x = encoding.value("input", point)
-        steps = (1 + EXTENSIONS_RELATIVE).reshape(-1, *[1] * (x.ndim - 1))
-        low, high = self.clip or (-np.inf, np.inf)
-        self.learn(np.clip(self.image + steps * (x - self.image), low, high))
+    def learn_beyond(self, encoding: Encoding, point: Array) -> bool:
+        """Store the solver's point if it changes the class, or the first point slightly beyond it that does; return whether one does."""
+        return self.learn(self.domain.beyond(encoding.value("input", point)))
+
+    def learn_stricter(self, opened: OpenProblem, encoding: Encoding, own: NDArray[np.bool_], end: Deadline) -> None:
+        """Store a point that satisfies the rows of one clause by more than the solver's tolerances, so that the network confirms it."""
+        lower, upper = (np.asarray(each.values) for each in (encoding.output.lower, encoding.output.upper))
+        for share in STRICTER_SHARES:
+            highest = np.where(own, np.minimum(upper, -share * np.maximum(np.abs(lower), np.abs(upper))), upper)
+            if end.passed or (highest < lower).any():
+                return
+            opened.set_bounds(encoding.output, lower, highest)
+            result = opened.solve(limits=Limits(time=end.seconds, gap=self.settings.gap / 4), time_limit=end, start="none")
+            self.nodes += result.nodes
+            if result.point is None or self.learn_beyond(encoding, result.point):
+                return

@@ -67,7 +67,7 @@ def check_points(excess: Excess, bounds: Bounds, seed: int = 0, deadline: Deadli
             (slope,) = torch.autograd.grad(_total(network.values(pushed), part), pushed)
             pushed = torch.tensor(region.nearest((pushed.detach() + step * width * slope.sign()).numpy()))
         x[first : first + at_once] = pushed.numpy()
-    return np.concatenate([x, region.nearest(_random(region.lower, region.upper, CHECK_POINTS_RANDOM, rng))])
+    return region.inside(np.concatenate([x, region.nearest(_random(region.lower, region.upper, CHECK_POINTS_RANDOM, rng))]))
 
 
 def _total(values: Mapping[str, Tensor], pushed: Sequence[_PushedElement]) -> Tensor:
@@ -114,19 +114,19 @@ def _check_passes(excess: Excess, bounds: Bounds, proven: Array, x: Tensor) -> N
         )
 
 
-def distance_rounding(centre: Array, radius: float, norm: Norm) -> float:
-    """Return the rounding error of float64 in the distance of an input from a point, relative to a radius."""
-    steps = np.spacing(np.abs(centre) + radius)
-    return float(steps.max() if norm == "linf" else steps.sum()) / radius
+def distance_rounding(centre: Array, radius: float | Array, norm: Norm) -> float:
+    """Return the rounding error of float64 in the distance of an input from a point, relative to a radius, or to those of all inputs."""
+    steps = np.spacing(np.abs(centre) + radius) / radius
+    return float(steps.max() if norm == "linf" else steps.sum())
 
 
-def check_distances(centre: Array, radius: float, norm: Norm) -> None:
+def check_distances(centre: Array, radius: float | Array, norm: Norm) -> None:
     """Raise `TooFineForFloat64` unless the rounding errors of distances are far smaller than a radius."""
     rounding = distance_rounding(centre, radius, norm)
     if rounding > DISTANCE_ROUNDING_MAX:
         raise TooFineForFloat64(
-            f"float64 rounds inputs within {radius:.3g} of one of size {np.abs(centre).max():.3g} by {rounding:.1g} of this distance;"
-            f" expected at most {DISTANCE_ROUNDING_MAX:g}: shift the inputs towards 0, in the first layer as well"
+            f"float64 rounds inputs within {np.max(radius):.3g} of one of size {np.abs(centre).max():.3g} by {rounding:.1g} of this"
+            f" distance; expected at most {DISTANCE_ROUNDING_MAX:g}: shift the inputs towards 0, in the first layer as well"
         )
 
 

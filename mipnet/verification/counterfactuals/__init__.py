@@ -1,0 +1,1 @@
+"""Counterfactuals: the nearest inputs with another answer."""
