@@ -20,6 +20,7 @@ from mipnet.readers.data import Dataset
 from tests.nets import dense
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+DATA_FOLDER = os.environ.get("MIPNET_DATA")
 
 
 @pytest.fixture(scope="module", params=["digits", "digits_cnn"])
@@ -123,12 +124,10 @@ def test_a_network_that_was_trained_on_stored_images_takes_them(trained: tuple[m
 
 
 @pytest.mark.sweep
+@pytest.mark.skipif(DATA_FOLDER is None, reason="MIPNET_DATA names no folder with the data set")
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_other_images_than_those_of_the_examples(name: str) -> None:
-    folder = os.environ.get("MIPNET_DATA")
-    if folder is None:
-        pytest.skip("MIPNET_DATA names no folder with the data set")
-    train, test = (mn.load(name, folder, split) for split in ("train", "test"))
+    train, test = (mn.load(name, DATA_FOLDER, split) for split in ("train", "test"))
     g = np.random.default_rng(1)
     torch.manual_seed(1)
     module = nn.Sequential(nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))
