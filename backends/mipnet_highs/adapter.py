@@ -3,13 +3,13 @@
 The solver runs in another thread, so that Ctrl-C can stop it; event handlers are called in that thread.  HiGHS has no SOS1 sets,
 indicators or log-sum-exp: `mipnet.backend.rewrites` rewrites them.
 
-A start point is handed over by a callback, after presolve, and no solution of an earlier solve is left in HiGHS.  A start that is there
-before presolve may be called optimal although it is not (HiGHS 1.15.1): presolve leaves columns out that have their best value, and the
-cutoff is then rounded as if the start had these values too.
+A start point is handed over by a callback, after presolve, and no solution of an earlier solve is left in HiGHS.  HiGHS 1.15.1 could
+call a start that was there before presolve optimal although it was not: presolve left columns out that had their best value, and the
+cutoff was then rounded as if the start had these values too.
 
-The proofs of HiGHS 1.15.1 can be wrong whether it has a point from outside or not: a cut may exclude all points that are better than
-the best one so far.  So every proof is compared with all points that are known and with the ends of descents from some of them
-(`mipnet_highs.better_points`); one that they contradict is replaced by that of another solve.
+The proofs of HiGHS 1.15.1 could be wrong whether it had a point from outside or not: a cut could exclude all points that were better
+than the best one so far.  No wrong proof of HiGHS 1.16 is known.  Still, every proof is compared with all points that are known and with
+the ends of descents from some of them (`mipnet_highs.better_points`); one that they contradict is replaced by that of another solve.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Points that are better than the result of HiGHS, for a check of its proofs: linear programs with fixed integers, region by region.
 
-Cuts of HiGHS 1.15.1 may exclude every better point (its issues 3170 and 3171).  Then the best point found before is called optimal,
-although a neighbour of it is often better.
+Cuts of HiGHS 1.15.1 could exclude every better point (its issues 3170 and 3171).  Then the best point found before was called optimal,
+although a neighbour of it was often better.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def test_bounds_of_a_solver_hold_exactly(backend, monkeypatch):
 
 
 def test_a_point_from_a_search_does_not_hide_better_ones(monkeypatch):
-    """HiGHS 1.15.1 calls the start of this solve optimal."""
+    """HiGHS 1.15.1 called the start of this solve optimal."""
     monkeypatch.setattr(certified_minimum, "SPLITTING_INPUTS_MAX", 0)
     weights = {
         "0.weight": [[-14.816324880041106], [-27.778085275432048], [-19.3447582364646]],
