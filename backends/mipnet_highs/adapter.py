@@ -15,6 +15,7 @@ the ends of descents from some of them (`mipnet_highs.better_points`); one that 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ import highspy
 import numpy as np
 
 from mipnet.arrays import Array, Columns
-from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, PointSource, Program, Rows, Session, Status
+from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, PointSource, Program, Rows, Session, Status, ToleranceKind
 from mipnet.backend.checks import (
     DEFAULT_LIMITS,
     RawOutcome,
@@ -41,7 +42,7 @@ from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import BackendError, SolverFailure
 from mipnet_highs.better_points import Descent, contradicts
 from mipnet_highs.highs_calls import HighsCalls
-from mipnet_highs.options import HIGHS_FINE_TOLERANCE, expect_ok
+from mipnet_highs.options import HIGHS_FINE_TOLERANCE, HIGHS_TOLERANCE_OPTIONS, expect_ok
 from mipnet_highs.program_arrays import csr_arrays
 from mipnet_highs.quadratic import check_quadratic
 from mipnet_highs.silent_highs import SilentHighs
@@ -70,6 +71,7 @@ class HiGHS(Backend):
     module: ClassVar[str] = "highspy"
     install: ClassVar[str] = "pip install highspy"
     fine_tolerance: ClassVar[float] = HIGHS_FINE_TOLERANCE
+    tolerance_options: ClassVar[Mapping[str, ToleranceKind]] = HIGHS_TOLERANCE_OPTIONS
     features: ClassVar[frozenset[Feature]] = frozenset(Feature) - {
         Feature.SOS1,
         Feature.INDICATOR,

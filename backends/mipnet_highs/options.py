@@ -6,7 +6,7 @@ from typing import Any
 
 import highspy
 
-from mipnet.backend import Options
+from mipnet.backend import Options, ToleranceKind
 from mipnet.backend.checks import unknown_option
 from mipnet.errors import OptionError, SolverFailure
 
@@ -71,6 +71,15 @@ HIGHS_FINE_OPTIONS: dict[str, object] = {
     "dual_feasibility_tolerance": HIGHS_FINE_TOLERANCE,
     "mip_feasibility_tolerance": HIGHS_FINE_TOLERANCE,
 }
+
+
+HIGHS_TOLERANCE_OPTIONS: dict[str, ToleranceKind] = {
+    "primal_feasibility_tolerance": "rows",
+    "mip_feasibility_tolerance": "rows",
+    "dual_feasibility_tolerance": "reduced costs",
+    "kkt_tolerance": "both",
+}
+"""Options that set tolerances."""
 
 
 def set_options(highs: Any, options: Options, mip: bool, nonzeros: int = 0, *, fine: bool = False) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from linopy.solvers import Solver
 
 from mipnet.arrays import Array, Columns, Csr
-from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Status
+from mipnet.backend import Backend, Feature, Limits, OnEvent, Options, Outcome, Program, Rows, Session, Status, ToleranceKind
 from mipnet.backend.checks import (
     DEFAULT_LIMITS,
     POINT_TOLERANCE,
@@ -57,10 +57,22 @@ ONE_COLUMN_PROGRAM = Program(
 """A program with one column, on which options are tried."""
 
 
+LINOPY_TOLERANCE_OPTIONS: dict[str, ToleranceKind] = {
+    **dict.fromkeys(("primalTolerance", "integerTolerance"), "rows"),  # CBC
+    **dict.fromkeys(("FeasibilityTol", "IntFeasTol"), "rows"),  # Gurobi
+    **dict.fromkeys(("feastol", "miptol"), "rows"),  # Xpress
+    **dict.fromkeys(("simplex.tolerances.feasibility", "mip.tolerances.integrality"), "rows"),  # CPLEX
+    **dict.fromkeys(("FeasTol", "IntTol"), "rows"),  # COPT
+    **dict.fromkeys(("dualTolerance", "OptimalityTol", "optimalitytol", "simplex.tolerances.optimality", "DualTol"), "reduced costs"),
+}
+"""Options of these solvers that set tolerances."""
+
+
 class Linopy(Backend):
     """A solver that linopy runs; a subclass per solver sets its ``interface``."""
 
     interface: ClassVar[SolverInterface]
+    tolerance_options: ClassVar[Mapping[str, ToleranceKind]] = LINOPY_TOLERANCE_OPTIONS
 
     def version(self) -> str:
         """Return the version of the solver, or of its Python package."""

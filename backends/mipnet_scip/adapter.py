@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,21 @@ import pyscipopt
 from pyscipopt import SCIP_EVENTTYPE, SCIP_STAGE, quicksum
 
 from mipnet.arrays import Array, Columns
-from mipnet.backend import Backend, Feature, LazyRows, Limits, OnEvent, Options, Outcome, PointSource, Program, Rows, Session, Status
+from mipnet.backend import (
+    Backend,
+    Feature,
+    LazyRows,
+    Limits,
+    OnEvent,
+    Options,
+    Outcome,
+    PointSource,
+    Program,
+    Rows,
+    Session,
+    Status,
+    ToleranceKind,
+)
 from mipnet.backend.checks import (
     DEFAULT_LIMITS,
     RawOutcome,
@@ -32,7 +47,7 @@ from mipnet.backend.checks import (
 from mipnet.backend.progress import SolveProgress, run_in_thread
 from mipnet.errors import BackendError, SolverFailure
 from mipnet_scip import native
-from mipnet_scip.options import SCIP_FINE_TOLERANCE, SCIP_STATUSES, set_limits, set_options
+from mipnet_scip.options import SCIP_FINE_TOLERANCE, SCIP_STATUSES, SCIP_TOLERANCE_PARAMETERS, set_limits, set_options
 from mipnet_scip.plugins import PluginState
 from mipnet_scip.scip_problem import ScipVariables, add_rows, finite, write_program
 
@@ -47,6 +62,7 @@ class SCIP(Backend):
     module: ClassVar[str] = "pyscipopt"
     install: ClassVar[str] = "pip install pyscipopt"
     fine_tolerance: ClassVar[float] = SCIP_FINE_TOLERANCE
+    tolerance_options: ClassVar[Mapping[str, ToleranceKind]] = SCIP_TOLERANCE_PARAMETERS
     features: ClassVar[frozenset[Feature]] = frozenset(Feature)
 
     def version(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mipnet.backend import Limits, Options, Program, Status
+from mipnet.backend import Limits, Options, Program, Status, ToleranceKind
 from mipnet.backend.checks import unknown_option
 from mipnet.errors import OptionError
 from mipnet_scip.native import SCIP_INFINITY
@@ -52,6 +52,15 @@ SCIP_FINE_TOLERANCE = 1e-9
 """Tolerances of a program that needs finer ones than SCIP's own; SCIP treats differences of 1e-9 as none."""
 
 SCIP_FINE_PARAMETERS: Options = {"numerics/feastol": SCIP_FINE_TOLERANCE, "numerics/dualfeastol": SCIP_FINE_TOLERANCE}
+
+
+SCIP_TOLERANCE_PARAMETERS: dict[str, ToleranceKind] = {
+    "numerics/feastol": "rows",
+    "numerics/dualfeastol": "reduced costs",
+    "numerics/epsilon": "both",
+    "numerics/sumepsilon": "both",
+}
+"""Parameters that set tolerances."""
 
 
 def set_options(model: Any, options: Options, program: Program) -> None:

@@ -20,4 +20,6 @@ from mipnet.backend.program import Indicators as Indicators
 from mipnet.backend.program import LogSumExp as LogSumExp
 from mipnet.backend.program import Program as Program
 from mipnet.backend.program import Rows as Rows
+from mipnet.backend.tolerances import SolverTolerances as SolverTolerances
+from mipnet.backend.tolerances import ToleranceKind as ToleranceKind
 from mipnet.backend.value_sets import SemiContinuous as SemiContinuous

@@ -26,7 +26,10 @@ ACCURATE_RATIO_MIN = 2.0**10
 
 @dataclass(frozen=True, eq=False)
 class NeededAccuracy:
-    """The accuracy that each row and each column needs; infinite where nothing is computed from it, or the order is unknown."""
+    """The accuracy that each row and each column needs; infinite where nothing is computed from it, or the order is unknown.
+
+    The rows are those of `Program.all_rows`.
+    """
 
     rows: Array
     columns: Array
@@ -34,13 +37,14 @@ class NeededAccuracy:
     @staticmethod
     def of(program: Program, sizes: Array) -> NeededAccuracy:
         """Return the accuracies of a program; ``sizes`` are the ranges of the columns, 0 for fixed ones."""
-        found, need = np.full(len(program.rows), np.inf), np.full(program.columns, np.inf)
-        if program.steps is None or not len(program.rows):
+        rows = program.all_rows
+        found, need = np.full(len(rows), np.inf), np.full(program.columns, np.inf)
+        if program.steps is None or not len(rows):
             return NeededAccuracy(found, need)
-        matrix = program.rows.matrix
+        matrix = rows.matrix
         steps = np.where(program.integer, -2, program.steps).astype(np.int32)
         last = _last_steps(matrix, steps)
-        last[program.by_user] = -1
+        last[: len(program.rows)][program.by_user] = -1
         order = np.argsort(-last, kind="stable")
         for own in np.split(order, np.flatnonzero(np.diff(last[order])) + 1):
             if (step := int(last[own[0]])) >= 0:

@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 
 from mipnet.arrays import Array, Columns
 from mipnet.backend.program import Program, Rows
+from mipnet.backend.tolerances import SolverTolerances, ToleranceKind
 from mipnet.errors import BackendError, InputError, shown, suggest_keywords
 from mipnet.errors.argument_kinds import is_number
 from mipnet.errors.expectations import expects
@@ -252,6 +253,9 @@ class Backend(ABC):
     fine_tolerance: ClassVar[float] = 1e-6
     """How far a solver may violate a row, a column or an integer of a program that is `fine`."""
 
+    tolerance_options: ClassVar[Mapping[str, ToleranceKind]] = {}
+    """The options that set tolerances of the solver, and which ones."""
+
     @abstractmethod
     def version(self) -> str:
         """Return the version of the solver."""
@@ -262,6 +266,11 @@ class Backend(ABC):
 
         Solvers run with one thread and seed 0, unless an option sets others.
         """
+
+    def tolerances(self, options: Options | None = None, *, fine: bool = False) -> SolverTolerances:
+        """Return the tolerances with which the solver works on a program with these options; ``fine`` is that of the program."""
+        own = SolverTolerances().at_most(self.fine_tolerance) if fine else SolverTolerances()
+        return own.with_options(options or {}, self.tolerance_options)
 
     @property
     def available(self) -> bool:

@@ -290,6 +290,11 @@ class Program:
         return implied_bounds(self.rows.matrix, self.rows.lower, self.rows.upper, self.lower, self.upper)
 
     @property
+    def all_rows(self) -> Rows:
+        """The rows, followed by those of the indicators."""
+        return self.rows if self.indicators is None else stack_rows(self.rows, self.indicators.rows)
+
+    @property
     def by_user(self) -> Mask:
         """Which rows users wrote: ``user_rows`` and False for the rows that were appended."""
         found = np.zeros(len(self.rows), dtype=np.bool_)

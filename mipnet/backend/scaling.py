@@ -67,7 +67,8 @@ class Scales:
 
     ``lower`` and ``upper`` are the bounds of the columns as the solver sees them; those that rows imply in place of infinite ones.
     ``sizes`` are the parts of the columns in the size of a row, in the units of the program.  ``accuracy`` is the accuracy that rows and
-    columns of the program need.  ``terms`` are the largest terms of its rows, and ``factors`` the factors of these.
+    columns of the program need.  ``terms`` are the largest terms of `Program.all_rows`, and
+    ``factors`` the factors of these.
     """
 
     columns: Array
@@ -88,9 +89,10 @@ class Scales:
         accuracy = NeededAccuracy.of(program, sizes)
         wide = accuracy.accurate_columns(program.widths)
         columns = _column_scales(program, bounded, between(program.widths, accuracy.columns, wide))
-        terms = program.rows.largest_terms(sizes)
-        columns = _fixed_scales(program, columns, terms, accuracy)
-        factors = _row_factors(program.rows, columns, terms, program.user_rows, accuracy)
+        rows = program.all_rows
+        terms = rows.largest_terms(sizes)
+        columns = _fixed_scales(program, rows, columns, terms, accuracy)
+        factors = _row_factors(rows, columns, terms, program.user_rows, accuracy)
         lower, upper = ((end - program.anchors) / columns for end in program.implied_bounds)
         return Scales(columns, program.anchors, lower, upper, sizes, accuracy, terms, factors).for_objective(program.cost)
 
@@ -194,30 +196,29 @@ def _free_scales(program: Program, scales: Array, free: Mask) -> Array:
     return np.where(free, _power_of_two(found), scales)
 
 
-def _fixed_scales(program: Program, scales: Array, terms: Array, accuracy: NeededAccuracy) -> Array:
+def _fixed_scales(program: Program, rows: Rows, scales: Array, terms: Array, accuracy: NeededAccuracy) -> Array:
     """Scale fixed columns so that their largest entry in a scaled row is about 1."""
     fixed = (program.widths == 0) & ~program.integer
     if not fixed.any():
         return scales
-    matrix = program.rows.matrix
-    factor = _row_factors(program.rows, scales, terms, program.user_rows, accuracy)
+    factor, matrix = _row_factors(rows, scales, terms, program.user_rows, accuracy), rows.matrix
     largest = np.zeros(len(scales))
-    np.maximum.at(largest, matrix.indices, np.abs(matrix.data) * factor[program.rows.row_of_entry])
+    np.maximum.at(largest, matrix.indices, np.abs(matrix.data) * factor[rows.row_of_entry])
     return np.where(fixed, 1.0 / _power_of_two(largest), scales)
 
 
 def scaled(program: Program, scales: Scales) -> Program:
     """Return the program as the solver sees it."""
-    indicators = program.indicators
+    indicators, (own, switched) = program.indicators, np.split(scales.factors, [len(program.rows)])
     return replace(
         program,
         cost=program.cost * scales.columns * scales.objective,
         offset=scales.offset(program.cost, program.offset),
-        rows=scales.rows(program.rows, scales.factors, cuts=program.cuts),
+        rows=scales.rows(program.rows, own, cuts=program.cuts),
         fine=program.fine or len(scales.errors) > 0,
         lower=scales.scaled_point(program.lower),
         upper=scales.scaled_point(program.upper),
-        indicators=None if indicators is None else Indicators(scales.rows(indicators.rows), indicators.column, indicators.active),
+        indicators=None if indicators is None else Indicators(scales.rows(indicators.rows, switched), indicators.column, indicators.active),
     )
 
 
@@ -230,8 +231,9 @@ def open_scaled(backend: Backend, program: Program, options: Options | None = No
     if program.quadratic is not None:
         return backend.open(program, options)
     scales = Scales.of(program)
-    uncertainty = float(np.minimum(backend.fine_tolerance * scales.errors, 1.0).sum())
-    return ScaledSession(backend.open(scaled(program, scales), options), scales, scales.factors, program.cost, uncertainty)
+    uncertainty = float(np.minimum(backend.tolerances(options, fine=True).largest * scales.errors, 1.0).sum())
+    inner, factors = backend.open(scaled(program, scales), options), scales.factors[: len(program.rows)]
+    return ScaledSession(inner, scales, factors, program.cost, uncertainty)
 
 
 class ScaledSession(Session):

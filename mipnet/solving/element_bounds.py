@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, widen
-from mipnet.backend import Backend, Feature, Limits, Program, Session, Status
+from mipnet.backend import Feature, Limits, Program, Session, SolverTolerances, Status
 from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
 from mipnet.backend.scaling import Scales, scaled
@@ -24,17 +24,11 @@ from mipnet.model.to_program import from_model
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.solving.program_sessions import OpenProgram
 
-SOLVER_ROW_TOLERANCE = 1e-6
-"""How far a solver may violate a row; HiGHS and SCIP use at most this."""
-
 ELEMENT_GAP = 1e-4
 """The gap at which a bound of an element is tight enough, relative to it or to the size of its program's objective."""
 
 PROOF_GAP = 1e-9
 """The gap of a solve whose bound is a proof, relative to the bound or to the size of the objective."""
-
-SOLVER_REDUCED_COST_TOLERANCE = 1e-7
-"""How far a reduced cost may have the wrong sign; HiGHS and SCIP use at most this."""
 
 OBJECTIVE_ROUNDING = 1e-12
 """Rounding error of an objective, relative to the absolute values of its terms."""
@@ -126,7 +120,7 @@ class _ElementProgram:
         self.lowered = rewrite(self.program, settings.solver.features)
         self.opened = OpenProgram(self.lowered.program, settings.solver, settings.options, deadline=deadline)
         self.value = self.encoding.values[bounds.network.output.name][job.elements]
-        self.margin = ToleranceMargin.of(self.lowered.program)
+        self.margin = ToleranceMargin.of(self.lowered.program, settings.solver.tolerances(settings.options))
         self.x, self.passes = _forward_passes(job, deadline)
 
     @property
@@ -225,22 +219,18 @@ class ToleranceMargin:
     scales: Scales
     ranges: float
     largest: Array
-    of_reduced_costs: float = SOLVER_REDUCED_COST_TOLERANCE
-    of_rows: float = SOLVER_ROW_TOLERANCE
+    tolerances: SolverTolerances
 
     @staticmethod
-    def of(program: Program, backend: Backend | None = None) -> ToleranceMargin:
-        """Return the margin of a program; for one that is `fine`, with the tolerances that a backend then uses."""
+    def of(program: Program, tolerances: SolverTolerances) -> ToleranceMargin:
+        """Return the margin of a program for the tolerances of a solver."""
         scales = replace(Scales.of(program), objective=1.0)
         p = scaled(program, scales)
         bounded = np.isfinite(scales.lower) & np.isfinite(scales.upper)
         reach = np.where(bounded, scales.upper, 0.0) - np.where(bounded, scales.lower, 0.0)
         slack = float(np.minimum(abs(p.rows.matrix) @ reach, p.rows.upper - p.rows.lower).sum())
         largest = np.maximum(np.abs(p.lower), np.abs(p.upper))
-        tolerances = (SOLVER_REDUCED_COST_TOLERANCE, SOLVER_ROW_TOLERANCE)
-        if program.fine and backend is not None:
-            tolerances = (min(tolerances[0], backend.fine_tolerance), min(tolerances[1], backend.fine_tolerance))
-        return ToleranceMargin(scales, float(reach.sum()) + slack, np.where(np.isfinite(largest), largest, 0.0), *tolerances)
+        return ToleranceMargin(scales, float(reach.sum()) + slack, np.where(np.isfinite(largest), largest, 0.0), tolerances)
 
     def __call__(self, cost: Array, constant: float) -> float:
         """Return the margin for the bound on ``cost @ x + constant``, in the units of the objective."""
@@ -248,12 +238,12 @@ class ToleranceMargin:
         q = scales.objective
         size = 1.0 + float((np.abs(q * cost * scales.columns) * self.largest).sum())
         rounding = OBJECTIVE_ROUNDING * (abs(constant) + float(np.abs(cost) @ np.abs(scales.shifts)))
-        return (self.of_reduced_costs * self.ranges + self.of_rows * size) / q + rounding
+        return (self.tolerances.reduced_costs * self.ranges + self.tolerances.rows * size) / q + rounding
 
 
-def tolerance_margin(program: Program, cost: Array, constant: float, backend: Backend | None = None) -> float:
+def tolerance_margin(program: Program, cost: Array, constant: float, tolerances: SolverTolerances) -> float:
     """Return how far a solver's bound on ``cost @ x + constant`` may be wrong because of its tolerances: `ToleranceMargin`."""
-    return ToleranceMargin.of(program, backend)(cost, constant)
+    return ToleranceMargin.of(program, tolerances)(cost, constant)
 
 
 def proof_limits(program: Program, deadline: Deadline, *, bound_stop: float | None = None, objective_stop: float | None = None) -> Limits:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipnet.arrays import Array
-from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, get_backend
+from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, SolverTolerances, get_backend
 from mipnet.backend.checks import with_bounds, with_cost
 from mipnet.backend.program import stack_rows
 from mipnet.backend.rewrites import rewrite
@@ -153,9 +153,14 @@ class OpenProblem:
             changed = with_cost(each.program, padded[: each.program.columns], sign * (constant + offset))
             each.program = replace(changed, maximise=maximise)
 
+    @property
+    def tolerances(self) -> SolverTolerances:
+        """The tolerances with which the solver works on the problem."""
+        return self._opened.backend.tolerances(self._opened.options, fine=self._opened.program.fine)
+
     def use_fine_tolerances(self) -> bool:
         """Solve with the smallest tolerances of the backend from now on; return False if the options set tolerances already."""
-        if any("tol" in name for name in self._opened.options or {}):
+        if (self._opened.options or {}).keys() & self._opened.backend.tolerance_options.keys():
             return False
         self.close()
         for each in (self.problem, self._opened):

@@ -121,7 +121,7 @@ class Modelled(Problem):
             _check_region(encoding, program, partial(_user_rows, model, encodings[number:]))
         embedded = any(encoding.grid is not None for encoding in encodings)
         program = replace(program, user_rows=_user_rows(model, encodings), embedded=embedded)
-        if any(encoding.gates for encoding in encodings):
+        if any(encoding.gates and encoding.bounds.mode == "paper" for encoding in encodings):
             program = replace(program, steps=None)  # rows that keep units in their phases compute nothing
         neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.notes.neurons]
         where = column_lookup(np.asarray(program.labels))

@@ -13,7 +13,6 @@ from mipnet.arrays import Array
 from mipnet.backend import Backend, Event, Outcome, Status, relative_gap
 from mipnet.errors import SolverFailure
 from mipnet.solving.cut_rounds import CUT_ROUNDS_MAX, CutRounds
-from mipnet.solving.element_bounds import SOLVER_ROW_TOLERANCE
 from mipnet.solving.problem import Problem
 from mipnet.solving.replay import REPLAY_TOLERANCE
 
@@ -135,12 +134,12 @@ def check_outcome(run: CutRounds, outcome: Outcome) -> None:
         )
 
 
-def _unresolved(problem: Problem, objective: float) -> float:
+def _unresolved(run: CutRounds, problem: Problem, objective: float) -> float:
     """Return the tolerance of solvers in the units of the objective if forward passes hardly differ by more than that, else 0.
 
     The tolerance is a share of the range of the objective by its bounds.  If these are far too wide, it may hide all values that occur.
     """
-    tolerance = SOLVER_ROW_TOLERANCE * problem.program.objective_size
+    tolerance = run.opened.backend.tolerances(run.opened.options).rows * problem.program.objective_size
     if not abs(objective) < tolerance / TOLERANCE_SHARE_OF_SPREAD_MAX:
         return 0.0
     spread = problem.objective_spread()
@@ -176,7 +175,7 @@ def make_result(problem: Problem, run: CutRounds, outcome: Outcome, rewritten: t
         violation = max([program.relative_violation(replayed), *(math.inf for s in problem.separators if s.lift(replayed) is None)])
         verified = integral and (max_error is None or max_error <= REPLAY_TOLERANCE) and violation <= REPLAY_TOLERANCE
         x, point = problem.labelled(replayed)
-    unresolved = _unresolved(problem, objective) if outcome.status is Status.OPTIMAL else 0.0
+    unresolved = _unresolved(run, problem, objective) if outcome.status is Status.OPTIMAL else 0.0
     bound, message = bound - unresolved, f"{outcome.message}; {TOO_COARSE}" if unresolved else outcome.message
     gap = math.inf if run.best.x is None else relative_gap(objective, bound)
     sign = -1.0 if program.maximise else 1.0

@@ -326,11 +326,11 @@ class MinimumSearch:
 
     def _tolerance(self, problem: OpenProblem, row: int) -> float:
         """Return how far a bound of the solver may be wrong; where that would hide the gap that is left, it gets smaller tolerances."""
-        program, group, solver = problem.problem.program, self.functions.group[row], self.settings.mip.solver
+        program, group = problem.problem.program, self.functions.group[row]
         wanted = TOLERANCE_SHARE_OF_GAP_MAX * float(self.value[group] - self.level[group])
-        found = tolerance_margin(program, program.cost, program.offset, solver)
+        found = tolerance_margin(program, program.cost, program.offset, problem.tolerances)
         if found > wanted and not program.fine and problem.use_fine_tolerances():
-            found = tolerance_margin(problem.problem.program, program.cost, program.offset, solver)
+            found = tolerance_margin(problem.problem.program, program.cost, program.offset, problem.tolerances)
         if found > 2 * wanted:
             add_warning(f"the solver's tolerances alone may change a bound by {found:.3g}, more than the gap that was asked for")
         return found

@@ -15,7 +15,7 @@ from mipnet.backend import Feature, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.model.encode import encode
-from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, proof_limits, tolerance_margin
+from mipnet.solving.element_bounds import proof_limits, tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.solving.open_problem import OpenProblem, open_problem
 from mipnet.verification.clause_network import Excess
@@ -81,8 +81,8 @@ class ClauseProgram:
     def tolerance(self) -> float:
         """How far the solver's bound may be wrong; a cut is a tangent of a square, whose value ranges over `TANGENT_VALUE_RANGE`."""
         program = self.problem.problem.program
-        of_cuts = SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * self.cuts
-        return tolerance_margin(program, program.cost, program.offset) + of_cuts
+        of_cuts = self.problem.tolerances.reduced_costs * TANGENT_VALUE_RANGE * self.cuts
+        return tolerance_margin(program, program.cost, program.offset, self.problem.tolerances) + of_cuts
 
     def minimise(self, clause: int, enough: float) -> ClauseResult:
         """Minimise the excess of one clause, until the lower bound is above ``enough``; `confirm` is called with the solver's point."""

@@ -27,7 +27,7 @@ from mipnet.model.to_program import from_model
 from mipnet.network.graph import Network
 from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
-from mipnet.solving.element_bounds import SOLVER_REDUCED_COST_TOLERANCE, tolerance_margin
+from mipnet.solving.element_bounds import tolerance_margin
 from mipnet.solving.engine import Start
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.solving.open_problem import OpenProblem, open_problem
@@ -254,7 +254,7 @@ class DistortionSearch:
                     proven[position] = radius
                     continue
                 opened.set_bounds(encoding.output, lower, np.where(own, np.minimum(upper, 0.0), upper))
-                tolerance = tolerance_margin(opened.problem.program, opened.problem.program.cost, 0.0) + rounding
+                tolerance = tolerance_margin(opened.problem.program, opened.problem.program.cost, 0.0, opened.tolerances) + rounding
                 stop = self.power((1 - gap) * self.radius / radius) + tolerance if Feature.BOUND_STOP in solver.features else None
                 start: Start = "none" if self.point is None else encoding.point(self.point)
                 seconds = end.share(1 / (len(left) - position)).seconds
@@ -265,7 +265,7 @@ class DistortionSearch:
                     add_warning(f"the solver failed for class {k}, which keeps its other bounds: {error}")
                     continue
                 self.nodes, cuts = self.nodes + result.nodes, cuts + result.cuts
-                tolerance += SOLVER_REDUCED_COST_TOLERANCE * TANGENT_VALUE_RANGE * cuts
+                tolerance += opened.tolerances.reduced_costs * TANGENT_VALUE_RANGE * cuts
                 found = radius if result.status is Status.INFEASIBLE else self.root(result.bound - tolerance) * radius
                 proven[position] = self.proven[int(k)] = max(min(found, radius), proven[position])
                 if result.point is not None and not self.learn_beyond(encoding, result.point) and domain.rules is not None:

@@ -15,11 +15,12 @@ from scipy.optimize import linprog
 
 import mipnet as mn
 from mipnet.backend import Feature, Outcome, Status
+from mipnet.backend.tolerances import SOLVER_ROW_TOLERANCE, SolverTolerances
 from mipnet.errors import InputError, SolverFailure
 from mipnet.limits import deadline
 from mipnet.model.to_program import from_model
 from mipnet.solving import tightening
-from mipnet.solving.element_bounds import SOLVER_ROW_TOLERANCE, tolerance_margin
+from mipnet.solving.element_bounds import tolerance_margin
 from tests.bounds.search import activations, everything, first_outside, gate_acts
 from tests.bounds.test_crown import relu_net
 from tests.nets import SEEDS, make
@@ -117,7 +118,7 @@ def test_the_margin_is_not_below_a_row_tolerance_of_the_range_of_the_objective(s
     cost = size * g.normal(size=program.columns)
     half = (program.upper - program.lower) / 2
     assert np.isfinite(half).all()
-    assert tolerance_margin(program, cost, 0.0) >= SOLVER_ROW_TOLERANCE * (np.abs(cost) @ half)
+    assert tolerance_margin(program, cost, 0.0, SolverTolerances()) >= SOLVER_ROW_TOLERANCE * (np.abs(cost) @ half)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

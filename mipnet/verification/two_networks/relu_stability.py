@@ -222,7 +222,7 @@ class _StateProgram:
         left = states.open[self.sign, self.unit]
         problem.set_bounds(self.reached, upper=left.astype(np.float64))
         program = problem.problem.program
-        tolerance = tolerance_margin(program, program.cost, program.offset)
+        tolerance = tolerance_margin(program, program.cost, program.offset, problem.tolerances)
         found = problem.solve(limits=Limits(gap=STATE_PROGRAM_GAP, gap_abs=STATE_PROGRAM_GAP), time_limit=deadline)
         states.rounds, states.nodes = states.rounds + 1, states.nodes + found.nodes
         if found.bound + tolerance < 1:
