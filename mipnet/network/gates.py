@@ -125,6 +125,7 @@ def by_unit(gates: Sequence[Gate], given: xr.Dataset, what: str = "masks", *, so
 
     Arrays without labels are in that order already.  Raises `InputError` unless there is one variable per gate (with ``some``, for some of
     the gates), with one value for each unit: no label may be missing, foreign or there twice, and the dimension not be that of other units.
+    Masks are True and False, or 1 and 0; scores are finite numbers.
     """
     if not isinstance(given, xr.Dataset):
         raise InputError(f"the {what} are a {type(given).__name__}; expected an xarray.Dataset with one variable per gate")
@@ -133,9 +134,22 @@ def by_unit(gates: Sequence[Gate], given: xr.Dataset, what: str = "masks", *, so
         raise InputError(f"the {what} are of {list(given.data_vars)}; expected one variable per gate, also for `{missing[0]}`")
     for gate in gates:
         if gate.name in given.data_vars:
+            _check_values(gate, given[gate.name], what)
             order = _unit_order(gate, given[gate.name], what)
             given = given if (order == np.arange(gate.units)).all() else given.isel({given[gate.name].dims[0]: order})
     return given
+
+
+def _check_values(gate: Gate, values: xr.DataArray, what: str) -> None:
+    numbers = values.values
+    if numbers.dtype.kind not in "biuf" or not np.isfinite(numbers).all():
+        raise InputError(f"the {what} of `{gate.name}` are not all finite numbers; expected numbers in [0, 1], or booleans")
+    if what == "masks" and not np.isin(numbers, (0, 1)).all():
+        odd = numbers[~np.isin(numbers, (0, 1))][0]
+        raise InputError(
+            f"the masks of `{gate.name}` hold {odd:.4g}; expected True for a unit that stays and False for one that goes:"
+            " `mn.make_masks` makes masks of scores"
+        )
 
 
 def _unit_order(gate: Gate, values: xr.DataArray, what: str) -> Ints:

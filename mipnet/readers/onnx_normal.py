@@ -1,7 +1,8 @@
 """Models that onnxruntime runs and onnx's checker refuses, in the form that the checker asks for.
 
-Nodes may stand behind their readers, a domain may have several versions of its operators (onnxruntime takes the last one), a graph may
-have no name, and outputs, initialisers listed as inputs and values in between may have no type or no shape.
+Nodes may stand behind their readers, a domain may have several versions of its operators (onnxruntime takes the last one) and two names, a
+graph may have no name, outputs, initialisers listed as inputs and values in between may have no type or no shape, and initialisers of the
+first versions of the format need not be listed as inputs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from onnx import GraphProto, ModelProto, NodeProto
 
+
+IR_OF_UNLISTED_INITIALISERS = 4
+"""The first version of the format whose initialisers need not be inputs."""
 
 FUNCTION_DEPTH_MAX = 100
 """Largest depth of functions that call each other."""
@@ -33,7 +37,12 @@ def normal_form(model: ModelProto) -> ModelProto:
     for domain, version in operator_versions(model).items():
         found.opset_import.add(domain=domain, version=version)
     found.graph.node.extend(sorted_nodes(model.graph))
+    for node in found.graph.node:
+        if node.domain == "ai.onnx":  # the other name of the domain that has none
+            node.domain = ""
     found.graph.name = model.graph.name or "graph"
+    if 0 < model.ir_version < IR_OF_UNLISTED_INITIALISERS:
+        found.ir_version = IR_OF_UNLISTED_INITIALISERS
     _complete_declarations(found.graph)
     return found
 

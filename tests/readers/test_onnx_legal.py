@@ -81,6 +81,8 @@ LEGAL: dict[str, Change] = {
     "opset under both names": lambda m: m.opset_import.add(domain="ai.onnx", version=14),
     "an older opset behind": lambda m: m.opset_import.add(domain="", version=11),
     "an opset that is not read, in front": lambda m: m.opset_import.insert(0, helper.make_opsetid("", 6)),
+    "weights that the first versions list as inputs": lambda m: setattr(m, "ir_version", 3),
+    "operators under the other name of their domain": lambda m: [setattr(node, "domain", "ai.onnx") for node in m.graph.node],
     "opsets of other domains": lambda m: m.opset_import.add(domain="com.microsoft", version=1),
 }
 

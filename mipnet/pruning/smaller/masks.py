@@ -17,7 +17,7 @@ from mipnet.errors.argument_kinds import is_number
 from mipnet.limits.deadline import Deadline, TimeLimit
 from mipnet.model.losses import check_labels
 from mipnet.network.gates import Gate, by_unit, mask_actions
-from mipnet.network.given_arrays import in_label_order, numbers
+from mipnet.network.given_arrays import in_label_order, matched, numbers
 from mipnet.network.graph import Network
 from mipnet.network.labelled_samples import align_samples
 from mipnet.network.pass_cost import samples_at_once
@@ -85,6 +85,9 @@ def critical_masks(masks: xr.Dataset, scores: xr.Dataset) -> xr.Dataset:
                 f"the masks are of `{kept.name}` with {kept.size} units, the scores of {dict(scores.sizes)}; expected the same"
             )
         own, kept = (in_label_order(each, f"the array `{kept.name}`", InputError) for each in (scores[kept.name], kept))
+        own = matched(own, kept, f"the scores and masks of `{kept.name}`", InputError)
+        if not np.isfinite(own).all():
+            raise InputError(f"the scores of `{kept.name}` are not all finite numbers; expected numbers in [0, 1]")
         gone = np.argsort(-own.values, kind="stable")[: int((~kept).sum())]
         data = np.ones(kept.size, dtype=bool)
         data[gone] = False

@@ -69,9 +69,6 @@ def as_masks(network: Network, gates: Sequence[Gate], given: xr.Dataset, thresho
     if not given.data_vars or any(name not in known for name in given.data_vars):
         raise InputError(f"the scores are of {list(given.data_vars)}; expected one variable per gate, of {list(known)}")
     given = by_unit(gates, given, "scores", some=True)
-    for name, values in given.items():
-        if values.dtype.kind not in "biuf" or not np.isfinite(values.values).all():
-            raise InputError(f"the scores of `{name}` are not all finite numbers; expected numbers in [0, 1], or booleans")
     kinds = {values.dtype == bool for values in given.values()}
     if len(kinds) > 1:
         raise InputError("some variables are masks and some are scores; expected the same kind for all gates")

@@ -153,6 +153,29 @@ def test_random_and_critical_masks_remove_as_many():
     assert scores["fc1"].values[~critical["fc1"].values].min() >= scores["fc1"].values[critical["fc1"].values].max()
 
 
+ODD_SCORES = xr.Dataset({"fc1": ("fc1_unit", [0.9, 0.05, 0.7])})
+KEPT = xr.Dataset({"fc1": ("fc1_unit", [True, False, True])}, coords={"fc1_unit": [0, 1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda n, g: mn.make_masks(n, g, ODD_SCORES.where(ODD_SCORES > 0.1)), "the scores of `fc1` are not all finite"),
+        (lambda n, g: mn.critical_masks(KEPT, ODD_SCORES.where(ODD_SCORES > 0.1)), "the scores of `fc1` are not all finite"),
+        (lambda n, g: mn.critical_masks(KEPT, ODD_SCORES.assign_coords(fc1_unit=[1, 2, 3])), "different labels along `fc1_unit`"),
+        (lambda n, g: mn.accuracy(n, np.ones((1, 2)), [0], g, ODD_SCORES), "the masks of `fc1` hold 0.9; expected True"),
+        (lambda n, g: mn.accuracy(n, np.ones((1, 2)), [0], g, KEPT.where(KEPT)), "the masks of `fc1` are not all finite"),
+        (lambda n, g: pruned_share(n, g, ODD_SCORES), "the masks of `fc1` hold 0.9"),
+    ],
+)
+def test_what_is_no_mask_or_score_of_a_unit_is_refused(ask, words):
+    network = mn.Network.build((2,), [("fc1", mn.Dense(np.ones((3, 2)))), ("relu1", mn.ReLU()), ("fc2", mn.Dense(np.ones((2, 3))))])
+    gates = mn.find_gates(network)
+    assert mn.accuracy(network, np.ones((1, 2)), [0], gates, KEPT.astype(int)) == mn.accuracy(network, np.ones((1, 2)), [0], gates, KEPT)
+    with pytest.raises(InputError, match=words):
+        ask(network, gates)
+
+
 def test_accuracy_is_torchs():
     net = module()
     network = mn.from_torch(net, torch.zeros(1, 1, 8, 8))
