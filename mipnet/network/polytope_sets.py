@@ -11,6 +11,7 @@ from scipy.optimize import linprog
 from mipnet.arrays import Array, Mask
 from mipnet.errors import DataError, suggest_keywords
 from mipnet.network.given_arrays import AXIS_WORDS, as_labelled, in_label_order, matched, numbers, spread
+from mipnet.network.named_inputs import Names, in_input_order, names_of_inputs
 from mipnet.network.polytopes import HalfSpaces, Hull
 from mipnet.network.sets import Box
 
@@ -36,7 +37,7 @@ def Polytope(  # noqa: N802  (reads as a type where it is used)
         Shapes ``(rows, inputs)`` and ``(rows,)``.  A labelled matrix (a DataFrame with features as columns, or a DataArray) gives names to
         the features; they are matched with `Network.input_names` by label.  If ``rhs`` is labelled as well, rows are aligned by label.
     lower, upper
-        A number, or one number per input; infinite where there is no bound.
+        A number, or one number per input, by label if these and the columns of the matrix have names; infinite where there is no bound.
 
     The ends of the set are those of the polytope, by two linear programs per input, moved outwards by `BOX_MARGIN`.  Raises `DataError` for
     shapes that do not fit, and if the polytope is empty or has no end in some input.
@@ -52,7 +53,7 @@ def Polytope(  # noqa: N802  (reads as a type where it is used)
         raise DataError(f"the matrix has shape {a.shape} and the right-hand side {b.shape}; expected (rows, inputs) and (rows,)")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise DataError("the polytope holds NaN or infinite numbers; expected finite ones, and leave a row out that bounds nothing")
-    ends = [_end(end, side, a.shape[1]) for end, side in ((lower, "lower"), (upper, "upper"))]
+    ends = [_end(end, side, a.shape[1], names) for end, side in ((lower, "lower"), (upper, "upper"))]
     if (ends[0] > ends[1]).any():
         raise DataError(f"the polytope is empty: lower > upper in {np.count_nonzero(ends[0] > ends[1])} places")
     low, high, inside = _box(a, b, ends[0], ends[1], names)
@@ -126,8 +127,9 @@ def _rows_first(labelled: Any, what: str, rows: Any) -> tuple[str, str]:
     raise DataError(f"{what} has dimensions ({one}, {other}); call that of the features `feature`, or the other one `row` or `sample`")
 
 
-def _end(given: Any, side: str, inputs: int) -> Array:
-    end = np.array(numbers(given, f"the {side} end of the polytope"), dtype=np.float64)
+def _end(given: Any, side: str, inputs: int, names: Names) -> Array:
+    what = f"the {side} end of the polytope"
+    end = in_input_order(np.array(numbers(given, what), dtype=np.float64), names_of_inputs(given, what), names, what)
     if end.shape not in ((), (inputs,)):
         raise DataError(f"the {side} end of the polytope has shape {end.shape}; expected a number, or one for each of {inputs} inputs")
     if np.isnan(end).any():

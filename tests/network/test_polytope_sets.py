@@ -99,6 +99,16 @@ def test_rows_are_matched_by_name():
     assert mn.Polytope(matrix, rhs, lower=0).polytope.rhs.tolist() == [3.0, 5.0]
 
 
+def test_ends_are_matched_by_name():
+    matrix = pd.DataFrame([[1.0, 1.0]], columns=["a", "b"])
+    ends = {"lower": pd.Series({"b": -3.0, "a": 0.0}), "upper": xr.DataArray([2.0, 1.0], coords={"feature": ["b", "a"]})}
+    region = mn.Polytope(matrix, [10.0], **ends)
+    np.testing.assert_allclose(region.lower, [[0.0, -3.0]], atol=1e-9)
+    np.testing.assert_allclose(region.upper, [[1.0, 2.0]], atol=1e-9)
+    with pytest.raises(DataError, match="the lower end of the polytope has a feature `c`"):
+        mn.Polytope(matrix, [10.0], lower=pd.Series({"c": 0.0, "a": 0.0}), upper=1.0)
+
+
 def test_parts_and_shapes_keep_the_polytope():
     region = TRIANGLE.fit((2,))
     for each in (region.only(0), region.reshape((1, 2, 1)), region.widen(0.0)):
