@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q -c constraints.txt
 
-.PHONY: help demo test test-all bench bench-importance bench-verification lint docs layout mutants clean
+.PHONY: help demo test test-all bench bench-comparison bench-importance bench-verification lint docs layout mutants clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -26,6 +26,9 @@ bench: .venv/.installed-bench ## run the benchmarks and write docs/benchmarks.md
 
 bench-importance: .venv/.installed-bench ## score and prune the paper's networks and write docs/importance.md (needs MIPNET_DATA, too)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.importance $(ARGS)
+
+bench-comparison: .venv/.installed-bench ## build and solve one model with mipnet and two other libraries, and write docs/comparison.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.comparison $(ARGS)
 
 bench-verification: .venv/.installed-bench ## decide two benchmarks of VNN-COMP and write the tables of docs/verification.md (needs MIPNET_DATA)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.verification $(ARGS)

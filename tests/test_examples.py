@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
@@ -67,9 +69,40 @@ def test_own_property(run: Run) -> None:
     assert len(said[5].split(",")) <= 2
 
 
+def test_student_enrollment(run: Run) -> None:
+    """The best scholarships beat none and equal ones, and together they are within the budget."""
+    said = run("student_enrollment.py")
+    found = re.match(
+        r"expected students: (\S+) without scholarships, (\S+) with equal ones, (\S+) with the best ones\noptimal, verified: True, ", said
+    )
+    assert found is not None, said
+    none, even, best = map(float, found.groups())
+    assert none < even < best
+    given = [float(line.split()[-1]) for line in said.splitlines()[4:]]
+    assert 0 < sum(given) <= 0.2 * 20 + 0.01 * len(given)
+
+
+def test_regional_prices(capfd: pytest.CaptureFixture[str]) -> None:
+    """The optimum is that of all prices at which the trees' demand changes, sold where they earn most."""
+    made = runpy.run_path(str(EXAMPLES / "regional_prices.py"), run_name="__main__")
+    found = re.match(r"income (\S+), optimal, verified: True, error of the trees (\S+)\n", capfd.readouterr().out)
+    assert found is not None
+    assert float(found[2]) < 1e-6
+    trees, freight, supply = made["trees"], made["FREIGHT"].values, made["SUPPLY"]
+    splits = [each.tree_.threshold[each.tree_.feature == 0] for each in trees.estimators_[:, 0]]
+    prices = np.append(np.unique(np.concatenate(splits)), made["MOST"])  # the highest price of each demand
+    wanted = [trees.predict(pd.DataFrame({"price": prices, "size": size, "season": 1.0})) for size in made["SIZE"]]
+    margins = np.stack(np.meshgrid(*(prices - each for each in freight), indexing="ij"), axis=-1).reshape(-1, 3)
+    most = np.stack(np.meshgrid(*wanted, indexing="ij"), axis=-1).reshape(-1, 3)
+    order = np.argsort(-margins, axis=1)
+    margins, most = (np.take_along_axis(each, order, axis=1) for each in (margins, most))
+    sold = np.diff(np.minimum(np.cumsum(most, axis=1), supply), axis=1, prepend=0.0)
+    assert float(found[1]) == pytest.approx((margins * sold).sum(axis=1).max(), rel=1.5e-3)
+
+
 def test_every_script_is_run() -> None:
     """`pypsa_dispatch.py` is run by tests/embedding/test_pypsa.py, so that PyPSA is imported once."""
-    here = {"own_backend.py", "own_layer.py", "own_property.py", "train_digits.py"}
+    here = {"own_backend.py", "own_layer.py", "own_property.py", "train_digits.py", "student_enrollment.py", "regional_prices.py"}
     assert {p.name for p in EXAMPLES.glob("*.py")} == here | {"pypsa_dispatch.py"}
 
 

@@ -46,11 +46,11 @@ Measured = Mapping[str, Row]
 def page(old: str, sections: Mapping[Section, Measured]) -> str:
     """The page with these sections measured anew, each with a table of its own; sections that were not run stay as they are."""
     kept = {part.partition("\n")[0]: part for part in old.split("\n## ")[1:]}
-    kept |= {s.title: f"{s.title}\n\n{s.text.strip()}\n\n{_table(s, rows)}\n{_where(s.packages)}" for s, rows in sections.items()}
+    kept |= {s.title: f"{s.title}\n\n{s.text.strip()}\n\n{_table(s, rows)}\n{where_measured(s.packages)}" for s, rows in sections.items()}
     return HEAD + "".join(f"\n## {part.strip()}\n" for part in kept.values())
 
 
-def _where(packages: tuple[str, ...] = ()) -> str:
+def where_measured(packages: tuple[str, ...] = ()) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in (*VERSIONS, *packages))
     return f"Measured on {datetime.date.today()}: {_processor()}, {platform.system()}, Python {platform.python_version()}, {versions}."
 
