@@ -214,8 +214,8 @@ computes bounds of every neuron here, gurobi-machinelearning leaves that to Guro
 
 ## Solve
 
-At most {given.seconds:g} CPU seconds and a gap of 0.01 %, with each library's defaults and, for PySCIPOpt-ML, without cut separation too, which
-is a default of mipnet for networks in a model. The gap is the largest of {given.solves} {"solve" if given.solves == 1 else "solves"}.
+At most {given.seconds:g} CPU seconds and a gap of 0.01 %, with each library's defaults and, for PySCIPOpt-ML, without cut separation too,
+which is a default of mipnet for networks in a model. The gap is the largest of {given.solves} {"solve" if given.solves == 1 else "solves"}.
 *Error* is the largest difference between an output in the solution and the network at the inputs there.
 
 | | status | best objective | gap | CPU s | error |
