@@ -259,11 +259,9 @@ class Modelled(Problem):
 
 def _user_rows(model: linopy.Model, encodings: Sequence[Encoding]) -> Mask:
     """Return the rows of a model that none of these networks owns, as a mask."""
-    labels = np.asarray(model.constraints.label_index.clabels, dtype=np.int64)
-    names = [name for encoding in encodings for name in encoding.own_constraints if name in model.constraints]
-    own = [model.constraints[name].labels.values.reshape(-1) for name in names]
-    found: Mask = ~np.isin(labels, np.concatenate(own)) if own else np.ones(len(labels), dtype=np.bool_)
-    return found
+    own = {name for encoding in encodings for name in encoding.own_constraints}
+    counts = {name: len(each.active_labels()) for name, each in model.constraints.data.items() if not each.is_indicator}
+    return np.repeat(np.array([name not in own for name in counts], dtype=np.bool_), list(counts.values()))
 
 
 def _check_region(encoding: Encoding, program: Program, rows: Callable[[], Mask]) -> None:
