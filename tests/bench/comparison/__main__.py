@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import inspect
 import os
-import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -60,13 +61,21 @@ def by_mipnet(net: torch.nn.Module, hours: Hours, backend: str, limit: float) ->
 @contextmanager
 def stopped_after(seconds: float) -> Iterator[None]:
     """Press Ctrl-C after some CPU seconds: a limit of time on the clock would count what else runs on the machine."""
-    before = signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGINT))
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    end, over = time.process_time() + seconds, threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if time.process_time() >= end:
+                _thread.interrupt_main()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+        over.set()
+        watcher.join()
 
 
 def by_pyscipopt(net: torch.nn.Module, hours: Hours, formulation: str, limit: float, parameters: Mapping[str, Any]) -> Solved:
