@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,20 @@ def row_of_entry(terms: Csr) -> Ints:
     """Return the row of each stored entry."""
     rows: Ints = np.repeat(np.arange(terms.shape[0]), np.diff(terms.indptr))
     return rows
+
+
+ENTRIES_AT_ONCE = 2**17
+"""Entries of a sparse matrix that are looked at together: temporary arrays of 1 MiB stay in a cache."""
+
+
+def parts_of(matrix: Csr) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows of a sparse matrix in parts, each with its entries; a part has about `ENTRIES_AT_ONCE` of them."""
+    starts, row, count = matrix.indptr, 0, matrix.shape[0]
+    while row < count:
+        wanted = min(int(starts[row]) + ENTRIES_AT_ONCE, int(starts[-1]))
+        end = max(row + 1, int(np.searchsorted(starts, starts.dtype.type(wanted), side="right")) - 1)
+        yield slice(row, end), slice(int(starts[row]), int(starts[end]))
+        row = end
 
 
 def distinct(numbers: NDArray[Any]) -> Ints:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipnet.arrays import Array, Columns, Csr, Mask
+from mipnet.arrays import Array, Columns, Csr, Mask, parts_of
 from mipnet.backend.program import Program
 
 ACCURATE_RATIO_MIN = 2.0**10
@@ -69,9 +69,12 @@ def between(sizes: Array, needs: Array, where: Mask) -> Array:
 
 def _last_steps(matrix: Csr, steps: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return the largest step of the columns of each row; -1 for a row without columns."""
-    last, filled = np.full(matrix.shape[0], -1, dtype=np.int32), np.diff(matrix.indptr) > 0
-    if filled.any():
-        last[filled] = np.maximum.reduceat(steps[matrix.indices], matrix.indptr[:-1][filled])
+    last, starts = np.full(matrix.shape[0], -1, dtype=np.int32), matrix.indptr
+    for rows, entries in parts_of(matrix):
+        first, ends = starts[rows] - starts[rows.start], starts[rows.start + 1 : rows.stop + 1] - starts[rows.start]
+        filled = ends > first
+        if filled.any():
+            last[rows][filled] = np.maximum.reduceat(steps[matrix.indices[entries]], first[filled])
     return last
 
 
@@ -87,10 +90,10 @@ def _part(matrix: Csr, rows: Columns) -> Csr:
 
 def _compute(part: Csr, own: Columns, steps: NDArray[np.int32], step: int, sizes: Array, need: Array, found: Array) -> None:
     """Store the accuracy of the rows ``own`` that compute the columns of one step, and lower that of the other columns in these rows."""
-    entry, step_of = np.abs(part.data), steps[part.indices]
-    at = np.flatnonzero(step_of == step)
-    row, column, computed = np.searchsorted(part.indptr, at, side="right") - 1, part.indices[at], entry[at]
-    ours = np.full(len(own), np.inf)
+    places = [np.flatnonzero(steps[part.indices[entries]] == step) + entries.start for _, entries in parts_of(part)]
+    at = np.concatenate(places)
+    row, column = np.searchsorted(part.indptr, at.astype(part.indptr.dtype), side="right") - 1, part.indices[at]
+    computed, ours = np.abs(part.data[at]), np.full(len(own), np.inf)
     for _ in range(2):  # a column that is computed beside one that is used later needs the accuracy of their row, and so do its own rows
         here = np.isfinite(need[column])
         np.minimum.at(ours, row[here], computed[here] * need[column[here]])
@@ -101,10 +104,11 @@ def _compute(part: Csr, own: Columns, steps: NDArray[np.int32], step: int, sizes
     ends = np.isinf(ours) & (largest > 0)
     ours[ends] = largest[ends]
     found[own] = ours
-    with np.errstate(over="ignore"):
-        wanted = np.repeat(ours, np.diff(part.indptr))
-        wanted /= entry
-    earlier = (step_of < step) & (step_of > -2)
-    if not earlier.all():
-        wanted[~earlier] = np.inf
-    np.minimum.at(need, part.indices, wanted)
+    counts = np.diff(part.indptr)
+    for rows, entries in parts_of(part):
+        of_entry = steps[part.indices[entries]]
+        earlier = np.flatnonzero((of_entry < step) & (of_entry > -2))
+        if len(earlier):
+            with np.errstate(over="ignore"):
+                wanted = np.repeat(ours[rows], counts[rows])[earlier] / np.abs(part.data[entries][earlier])
+            np.minimum.at(need, part.indices[entries][earlier], wanted)

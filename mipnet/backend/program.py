@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from mipnet.arrays import Array, Columns, Csr, Ints, Mask, activity, row_of_entry
+from mipnet.arrays import Array, Columns, Csr, Ints, Mask, activity, parts_of, row_of_entry
 from mipnet.backend.implied_bounds import implied_bounds
 from mipnet.backend.value_sets import SemiContinuous, sos2_excess
 from mipnet.errors import InputError, described
@@ -66,20 +66,21 @@ class Rows:
         """Return some of the rows."""
         return Rows(Csr(self.matrix[np.flatnonzero(which)]), self.lower[which], self.upper[which])
 
-    def terms(self, sizes: Array) -> Array:
-        """Return ``|row_j| sizes_j`` of each entry, for a size per column."""
-        found: Array = np.abs(self.matrix.data)
-        found *= sizes[self.matrix.indices]
+    def terms(self, sizes: Array, entries: slice = slice(None)) -> Array:
+        """Return ``|row_j| sizes_j`` of some entries, for a size per column."""
+        found: Array = np.abs(self.matrix.data[entries])
+        found *= sizes[self.matrix.indices[entries]]
         return found
 
     @expects("a size for each variable")
     def largest_terms(self, sizes: Array) -> Array:
         """Return ``max_j |row_j| sizes_j`` of each row, for a size per column; 0 for a row without entries."""
-        terms, starts = self.terms(sizes), self.matrix.indptr
-        filled = np.diff(starts) > 0
-        largest = np.zeros(len(self))
-        if filled.any():
-            largest[filled] = np.maximum.reduceat(terms, starts[:-1][filled])
+        starts, largest = self.matrix.indptr, np.zeros(len(self))
+        for rows, entries in parts_of(self.matrix):
+            first, ends = starts[rows] - starts[rows.start], starts[rows.start + 1 : rows.stop + 1] - starts[rows.start]
+            filled = ends > first
+            if filled.any():
+                largest[rows][filled] = np.maximum.reduceat(self.terms(sizes, entries), first[filled])
         return largest
 
     @property
@@ -93,11 +94,12 @@ class Rows:
         own = factors is not None and bool((factors != 1).any())
         if not own and (columns == 1).all():
             return self
-        data = self.matrix.data * columns[self.matrix.indices]
-        lower, upper = self.lower, self.upper
-        if factors is not None and own:
-            data *= np.repeat(factors, np.diff(self.matrix.indptr))
-            lower, upper = lower * factors, upper * factors
+        data, sizes = np.empty_like(self.matrix.data), np.diff(self.matrix.indptr)
+        for rows, entries in parts_of(self.matrix):
+            np.multiply(self.matrix.data[entries], columns[self.matrix.indices[entries]], out=data[entries])
+            if factors is not None and own:
+                data[entries] *= np.repeat(factors[rows], sizes[rows])
+        lower, upper = (self.lower, self.upper) if factors is None else (self.lower * factors, self.upper * factors)
         # the indices are sorted, so that scipy does not sort those that matrices share
         return Rows(Csr((data, self.matrix.indices, self.matrix.indptr), shape=self.matrix.shape), lower, upper)
 
@@ -117,10 +119,14 @@ class Rows:
         left out, with infinite bounds, where such an entry has no limit; other rows then raise `InputError`.
         """
         widths = upper - lower
-        with np.errstate(invalid="ignore"):
-            little = self.terms(widths) < negligible
-        little |= np.abs(self.matrix.data) <= negligible
-        at = np.flatnonzero(little)
+        places = [np.zeros(0, dtype=np.int64)]
+        for _, part in parts_of(self.matrix):
+            with np.errstate(invalid="ignore"):
+                little = self.terms(widths, part) < negligible
+            little |= np.abs(self.matrix.data[part]) <= negligible
+            if little.any():
+                places.append(np.flatnonzero(little) + part.start)
+        at = np.concatenate(places)
         at = at[(self.matrix.data[at] != 0) & (widths[self.matrix.indices[at]] > 0)]
         if not len(at):
             return self
@@ -253,11 +259,13 @@ class Program:
         width = np.where(known, self.upper, 1.0) - np.where(known, self.lower, 0.0)
         width = np.where(self.integer & (width > 0), 1.0, width)
         sizes = np.where(known, np.maximum(np.abs(self.lower), np.abs(self.upper)), 0.0)
-        matrix, change = self.rows.matrix, self.rows.terms(width)
+        matrix, largest = self.rows.matrix, max(self.rows.matrix.data.max(initial=0.0), -self.rows.matrix.data.min(initial=0.0))
         # what is above this is visible whatever the other terms of its row are
-        visible = change > ROUNDING_TERM_RELATIVE * np.abs(matrix.data).max(initial=0.0) * sizes.max(initial=0.0)
-        if visible.all():
+        certain = ROUNDING_TERM_RELATIVE * largest * sizes.max(initial=0.0)
+        if all((self.rows.terms(width, entries) > certain).all() for _, entries in parts_of(matrix)):
             return width
+        change = self.rows.terms(width)
+        visible = change > certain
         unclear = np.flatnonzero(~visible & (change > 0))
         row = np.searchsorted(matrix.indptr, unclear, side="right") - 1
         rows, at = np.unique(row, return_inverse=True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mipnet.arrays import Array, Csr, Ints, Mask, Shape, distinct, row_of_entry, widen
+from mipnet.arrays import ENTRIES_AT_ONCE, Array, Csr, Ints, Mask, Shape, distinct, parts_of, row_of_entry, widen
 from mipnet.errors.expectations import expects
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 
@@ -161,13 +161,30 @@ def add_terms(a: Csr, b: Csr) -> Csr:
 
     If all columns of one lie after those of the other, as those of new variables do, the two are stacked side by side, which is faster.
     """
-    rows, width = a.shape[0], max(a.shape[1], b.shape[1])
+    width = max(a.shape[1], b.shape[1])
     for first, last in ((a, b), (b, a)):
         start = first.shape[1]
         if last.nnz < first.nnz and last.indices.min() >= start:
-            shifted = Csr((last.data, last.indices - start, last.indptr), shape=(rows, width - start))
-            return Csr(sparse.hstack([first, shifted], format="csr"))
+            return _side_by_side(first, last)
     return Csr(widen(a, width) + widen(b, width))
+
+
+def _side_by_side(first: Csr, last: Csr) -> Csr:
+    """Return the sum of two matrices, where all columns of the second lie after those of the first."""
+    size = first.nnz + last.nnz
+    starts: NDArray[Any] = _as_int32(first.indptr.astype(np.int64) + last.indptr)
+    data, columns = np.empty(size), np.empty(size, dtype=np.result_type(first.indices, last.indices))
+    for rows, entries in parts_of(first):
+        ends = slice(rows.start + 1, rows.stop + 1)
+        more, here = (slice(int(each[rows.start]), int(each[rows.stop])) for each in (last.indptr, starts))
+        places = (
+            np.arange(more.start, more.stop) + np.repeat(first.indptr[ends], np.diff(last.indptr[rows.start : rows.stop + 1])) - here.start
+        )
+        of_first = np.ones(here.stop - here.start, dtype=np.bool_)
+        of_first[places] = False
+        for joined, own, added in ((data, first.data, last.data), (columns, first.indices, last.indices)):
+            joined[here][of_first], joined[here][places] = own[entries], added[more]
+    return Csr((data, columns, starts), shape=(first.shape[0], last.shape[1]))
 
 
 def concatenate(values: Sequence[Affine], axis: int) -> Affine:
@@ -196,7 +213,7 @@ def per_sample(matrix: Csr, samples: int, terms: Csr, deadline: Deadline = NO_DE
     variables = distinct(terms.indices)
     sizes = np.diff(terms.indptr)
     if len(variables) == terms.nnz and sizes.max() == 1:
-        return _renamed_terms(matrix, samples, terms, sizes == 1, deadline)
+        return _renamed_terms(matrix, samples, terms, (sizes == 1).reshape(samples, n_in), deadline)
     if len(variables) <= DENSE_PRODUCT_VARIABLES_MAX:
         return _dense_product(matrix, samples, terms, variables)
     at_once = max(1, COEFFICIENTS_AT_ONCE // max(1, matrix.nnz))
@@ -215,34 +232,33 @@ def _block_diagonal(matrix: Csr, samples: int) -> Csr:
 
 
 def _renamed_terms(matrix: Csr, samples: int, terms: Csr, own: Mask, deadline: Deadline) -> Csr:
-    """Return the product for rows that have a variable of their own where ``own`` is True, and none elsewhere."""
-    factors, columns = terms.data, terms.indices
-    if not own.all():
-        factors, columns = np.ones(len(own)), np.full(len(own), -1, dtype=terms.indices.dtype)
-        factors[own], columns[own] = terms.data, terms.indices
-    data, found = _renamed(matrix, factors.reshape(samples, -1), columns.reshape(samples, -1), deadline)
-    starts = _starts(matrix, samples)
-    if not own.all():
-        kept = found >= 0
-        before = np.append(0, np.cumsum(kept, dtype=starts.dtype))
-        data, found, starts = data[kept], found[kept], before[starts]
-    return Csr((data, found, starts), shape=(samples * matrix.shape[0], terms.shape[1]))
+    """Return the product for rows that have a variable of their own where ``own``, ``(sample, input)``, is True, and none elsewhere.
 
-
-def _renamed(matrix: Csr, factors: Array, columns: NDArray[Any], deadline: Deadline) -> tuple[Array, NDArray[Any]]:
-    """Return the coefficients and columns of a matrix whose column j is ``columns[sample, j]``, scaled by ``factors[sample, j]``.
-
-    Both are flat, sample after sample.  As many samples are filled at a time as take some tenths of a second.
+    As many samples are filled at a time as have temporary arrays in a cache.
     """
-    samples, ones = len(columns), bool((factors == 1).all())
-    data, variables = np.empty((samples, matrix.nnz)), np.empty((samples, matrix.nnz), dtype=columns.dtype)
-    at_once = max(1, COEFFICIENTS_AT_ONCE // max(1, matrix.nnz))
+    (n_out, n_in), ones, every = matrix.shape, bool((terms.data == 1).all()), bool(own.all())
+    factors, columns = np.ones(own.shape), np.full(own.shape, -1, dtype=terms.indices.dtype)
+    factors[own], columns[own] = terms.data, terms.indices
+    size = int(own.sum(axis=0) @ np.bincount(matrix.indices, minlength=n_in))
+    data, found, filled = np.empty(size), np.empty(size, dtype=columns.dtype), 0
+    starts = np.zeros(samples * n_out + 1, dtype=np.int32 if size < 2**31 else np.int64)
+    at_once = max(1, ENTRIES_AT_ONCE // max(1, matrix.nnz))
     for first in range(0, samples, at_once):
         deadline.check("rename the columns of a layer's weights")
         part = slice(first, first + at_once)
-        variables[part] = columns[part].take(matrix.indices, axis=1)
-        data[part] = matrix.data if ones else matrix.data * factors[part].take(matrix.indices, axis=1)
-    return data.reshape(-1), variables.reshape(-1)
+        labels = columns[part].take(matrix.indices, axis=1)
+        values = np.broadcast_to(matrix.data, labels.shape) if ones else matrix.data * factors[part].take(matrix.indices, axis=1)
+        before = np.arange(0, labels.size + 1)
+        if not every:
+            kept = labels >= 0
+            before[1:] = np.cumsum(kept)
+            labels, values = labels[kept], values[kept]
+        data[filled : filled + labels.size] = values.reshape(-1)
+        found[filled : filled + labels.size] = labels.reshape(-1)
+        ends = matrix.indptr[None, 1:] + matrix.nnz * np.arange(len(columns[part]))[:, None]
+        starts[first * n_out + 1 : (first + len(ends)) * n_out + 1] = before[ends.reshape(-1)] + filled
+        filled += labels.size
+    return Csr((data, found, starts), shape=(samples * n_out, terms.shape[1]))
 
 
 def _product(matrix: Csr, terms: Csr, deadline: Deadline) -> Csr:
