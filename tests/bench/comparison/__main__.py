@@ -152,7 +152,7 @@ def solved_row(name: str, runs: list[Solved]) -> str:
 def code_of(function: Callable[..., Any]) -> str:
     """The lines for the network."""
     source = inspect.getsource(function).partition("# begin\n")[2].partition("    # end")[0]
-    return f"```python\n{dedent(source).strip()}\n```"
+    return f"```py\n{dedent(source).strip()}\n```"
 
 
 def refused_solve(net: torch.nn.Module, hours: Hours) -> str:
@@ -221,7 +221,16 @@ computes bounds of every neuron here, gurobi-machinelearning leaves that to Guro
 
 {refused_solve(net, hours)}
 
-## Solve
+{solved_section(given, runs)}
+{where_measured(PACKAGES)}
+"""
+
+
+def solved_section(given: argparse.Namespace, runs: Mapping[str, list[Solved]]) -> str:
+    """The table of solves with what is said above it; nothing without solves."""
+    if not runs:
+        return ""
+    return f"""## Solve
 
 At most {given.seconds:g} CPU seconds and a gap of 0.01 %, with each library's defaults and, for PySCIPOpt-ML, without cut separation too,
 which is a default of mipnet for networks in a model. The gap is the largest of {given.solves} {"solve" if given.solves == 1 else "solves"}.
@@ -230,8 +239,6 @@ which is a default of mipnet for networks in a model. The gap is the largest of 
 | | status | best objective | gap | CPU s | error |
 |---|---|---:|---:|---:|---:|
 {chr(10).join(solved_row(name, each) for name, each in runs.items())}
-
-{where_measured(PACKAGES)}
 """
 
 
@@ -241,7 +248,7 @@ def main() -> None:
     parser.add_argument("--hours", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=60.0, help="time limit of each solve")
     parser.add_argument("--rounds", type=int, default=5, help="builds of each library")
-    parser.add_argument("--solves", type=int, default=3, help="solves of each library")
+    parser.add_argument("--solves", type=int, default=3, help="solves of each library; 0 for a page without them")
     parser.add_argument("--print", action="store_true", help="print the page, and do not write it")
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

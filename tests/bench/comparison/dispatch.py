@@ -72,7 +72,7 @@ class Hours:
         return 40 + 0.5 * (10 - self.temperature)
 
 
-def in_mipnet(net: torch.nn.Module, hours: Hours, formulation: Any = None) -> tuple[linopy.Model, mn.Encoding]:
+def in_mipnet(net: torch.nn.Module, hours: Hours) -> tuple[linopy.Model, mn.Encoding]:
     """linopy and mipnet."""
     time, plant = pd.RangeIndex(len(hours.heat), name="time"), pd.Index(PLANTS, name="plant")
     temperature, heat, price, curve = (
@@ -85,7 +85,7 @@ def in_mipnet(net: torch.nn.Module, hours: Hours, formulation: Any = None) -> tu
     m.add_constraints(q.sum("plant") >= heat, name="heat")
     m.add_constraints(s >= curve, name="curve")
     # begin
-    power = mn.add_network(m, net, [q, temperature, s, age], formulation=formulation)
+    power = mn.add_network(m, net, [q, temperature, s, age])
     m.add_objective((power.output.isel(fc3_unit=0, drop=True) * price).sum())
     # end
     return m, power
