@@ -214,12 +214,20 @@ class _StateProgram:
         self.encoding.own_rows.append("reached_if")
         add_rows(model, "reached_if", rows, ">=", lower, ("state",), self.encoding.samples)
         model.add_objective(self.reached.sum(), sense="max")
-        self.encoding.fills.append((labels, lambda point: (value.evaluate(point) >= reached).astype(np.float64)))
+        self.one_by_one = False  # whether the next solve is about one state, because the point of the last one reaches none that was left
+        self.asked = np.ones(len(self.unit), dtype=bool)
+        self.encoding.fills.append((labels, lambda point: ((value.evaluate(point) >= reached) & self.asked).astype(np.float64)))
 
     def solve_once(self, problem: OpenProblem, deadline: Deadline) -> bool:
-        """Solve once: return True if a state was shown or all were excluded, False if time ran out."""
+        """Solve once; return False if no point was found in time.
+
+        Of two solves that follow each other, one at least shows, excludes or keeps a state: a solver's point may reach states within its
+        tolerances alone, and the network's own values at it none; then the next solve asks about one state.
+        """
         states = self.states
-        left = states.open[self.sign, self.unit]
+        self.asked = left = states.open[self.sign, self.unit]
+        if self.one_by_one:
+            left &= left.cumsum() == 1
         problem.set_bounds(self.reached, upper=left.astype(np.float64))
         program = problem.problem.program
         tolerance = tolerance_margin(program, program.cost, program.offset, problem.tolerances)
@@ -237,5 +245,8 @@ class _StateProgram:
         reached = found.point[self.reached.labels.values] > 0.5
         states.learn(self.encoding.value("input", found.point))
         again = reached & states.open[self.sign, self.unit]
+        if self.one_by_one and not reached.any():
+            again = left & states.open[self.sign, self.unit]
         states.kept[self.unit[again]] = True  # reached only within the tolerance: neither state can be excluded
-        return bool(reached.any())
+        self.one_by_one = not self.one_by_one and not reached.any()
+        return True
