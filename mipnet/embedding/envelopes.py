@@ -14,7 +14,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from mipnet.arrays import Array, Csr, Ints
 from mipnet.embedding.linear_regions import REGIONS_MAX, RegionVertices, has_regions
-from mipnet.embedding.region_shares import BOXES_AUTO_MAX, FREE_INPUTS_MAX, BoxCases, RegionsChoice
+from mipnet.embedding.region_shares import BOXES_AUTO_MAX, BoxCases, RegionsChoice
 from mipnet.errors import UnsupportedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows
@@ -23,6 +23,9 @@ from mipnet.limits.deadline import Deadline
 from mipnet.limits.memory import check_memory, fits
 from mipnet.model.encoding import Encoding
 from mipnet.network.graph import INPUT_NODE
+
+ENVELOPE_INPUTS_MAX = 3
+"""Largest number of free inputs for which envelopes are computed."""
 
 ENVELOPE_COPIES = 4
 """Copies of the rows of envelopes that exist at the same time while they are written."""
@@ -49,15 +52,15 @@ def add_envelopes(enc: Encoding, cases: BoxCases, wanted: RegionsChoice, prefix:
     envelope cannot be computed.  With True these raise `UnsupportedError`.  The same holds for rows that would not fit into memory, with
     `MemoryLimitReached`.
     """
-    few = cases.free.any(axis=1) & (cases.free.sum(axis=1) <= FREE_INPUTS_MAX)
+    few = cases.free.any(axis=1) & (cases.free.sum(axis=1) <= ENVELOPE_INPUTS_MAX)
     if wanted is False or (wanted == "auto" and (len(cases) > BOXES_AUTO_MAX or not has_regions(enc.network))):
         return
     if wanted is True and not has_regions(enc.network):
         raise UnsupportedError("the envelope is asked for, and the network has layers that are neither affine nor ReLU, LeakyReLU or Clip")
-    if wanted is True and cases.free_max > FREE_INPUTS_MAX:
+    if wanted is True and cases.free_max > ENVELOPE_INPUTS_MAX:
         raise UnsupportedError(
             f"the envelope is asked for, and {cases.free_max} inputs of the network are not fixed; expected at most"
-            f" {FREE_INPUTS_MAX}: write `envelope='auto'`"
+            f" {ENVELOPE_INPUTS_MAX}: write `envelope='auto'`"
         )
     rows = {upper: _EnvelopeRows() for upper in (False, True)}
     for case in range(len(cases)):
@@ -83,7 +86,7 @@ def _add_case(enc: Encoding, cases: BoxCases, case: int, rows: dict[bool, _Envel
     outputs = enc.output_labels.reshape(len(enc.samples), -1)[samples]
     sides = [(upper, k, envelope(vertices, columns, k, upper=upper)) for upper in rows for k in range(outputs.shape[1])]
     count = sum(each.count for each in rows.values()) + len(samples) * sum(len(facets.constants) for _, _, facets in sides)
-    size = ProgramSize(rows=count, nonzeros=count * (1 + FREE_INPUTS_MAX))
+    size = ProgramSize(rows=count, nonzeros=count * (1 + ENVELOPE_INPUTS_MAX))
     if if_it_fits and not fits(ENVELOPE_COPIES * size.bytes):
         return
     check_memory(f"the rows of the envelope ({size})", ENVELOPE_COPIES * size.bytes, "write `envelope=False`, or give fewer samples")
@@ -102,7 +105,7 @@ class _EnvelopeRows:
 
     def add(self, facets: Facets, inputs: Ints, output: int) -> None:
         """Add the facets of one output of one sample."""
-        count, lacking = len(facets.constants), FREE_INPUTS_MAX - len(inputs)
+        count, lacking = len(facets.constants), ENVELOPE_INPUTS_MAX - len(inputs)
         labels = np.concatenate([[output], inputs, np.zeros(lacking, dtype=np.int64)])
         self.labels.append(np.broadcast_to(labels, (count, len(labels))))
         self.factors.append(np.column_stack([np.ones(count), -facets.slopes, np.zeros((count, lacking))]))

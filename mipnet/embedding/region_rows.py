@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipnet.arrays import Array, Csr, Ints, Mask, Shape
-from mipnet.embedding.region_shares import FREE_INPUTS_MAX, NetworkRegions
+from mipnet.embedding.region_shares import REGION_INPUTS_MAX, NetworkRegions
 from mipnet.errors import UnsupportedError
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import Block, ChosenFormulation, Phases
@@ -113,7 +113,7 @@ class _RegionWriter:
         """Add the binaries of an activation that choose a side of each kink, and the rows that keep shares to this side."""
         cases, every = self.regions.cases, [each.sides[block.node.name] for each in self.regions.vertices]
         formulation = RegisteredFormulation(REGIONS_FORMULATION, _written_by_region)
-        block.choice = ChosenFormulation(formulation, f"at most {FREE_INPUTS_MAX} inputs are free")
+        block.choice = ChosenFormulation(formulation, f"at most {REGION_INPUTS_MAX} inputs are free")
         for kink in range(every[0].shape[1]):
             sides = [each[:, kink] for each in every]
             crossed = np.array([_crossed(each) for each in sides])[cases.case_of].reshape(block.shape)

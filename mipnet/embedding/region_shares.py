@@ -17,8 +17,8 @@ from mipnet.limits.deadline import Deadline
 from mipnet.network.graph import Network
 from mipnet.network.sets import Box
 
-FREE_INPUTS_MAX = 3
-"""Largest number of free inputs for which linear regions are enumerated."""
+REGION_INPUTS_MAX = 6
+"""Largest number of free inputs with which a network is written by its linear regions."""
 
 BOXES_AUTO_MAX = 1_000
 """Largest number of different boxes of samples for which ``"auto"`` enumerates linear regions."""
@@ -26,7 +26,7 @@ BOXES_AUTO_MAX = 1_000
 REGIONS_AUTO_MAX = 400
 """Largest number of linear regions of one sample with which ``"auto"`` writes a network by its regions."""
 
-VERTEX_ERROR_MAX = 1e-8
+VERTEX_ERROR_MAX = 1e-7
 """Largest error of a value between vertices, relative to 1 or the largest value, with which a network is written by its regions."""
 
 RegionsChoice = bool | Literal["auto"]
@@ -161,8 +161,8 @@ def _fault(network: Network, cases: BoxCases) -> str:
     """Return why a network cannot be written by its regions; empty if it can."""
     if not has_regions(network):
         return "it has layers that are neither affine nor ReLU, LeakyReLU or Clip"
-    if cases.free_max > FREE_INPUTS_MAX:
-        return f"{cases.free_max} of its inputs are not fixed, more than {FREE_INPUTS_MAX}"
+    if cases.free_max > REGION_INPUTS_MAX:
+        return f"{cases.free_max} of its inputs are not fixed, more than {REGION_INPUTS_MAX}"
     return ""
 
 

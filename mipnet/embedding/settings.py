@@ -36,8 +36,8 @@ class EmbeddingSettings:
         not fixed.  ``"auto"`` (the default): only where this is possible, and for at most 1,000 different boxes.  False: never.  A network
         that is written by its linear regions needs none.
     regions
-        ``"auto"`` (the default): where at most three inputs are not fixed and its linear regions are few, the network is written by these
-        regions, unless a formulation is given or ``envelope`` is True.  The linear relaxation is then the convex hull of the network, and
+        ``"auto"`` (the default): where at most six inputs are not fixed and there are at most 400 linear regions, the network is written by
+        these, unless a formulation is given or ``envelope`` is True.  The linear relaxation is then the convex hull of the network, and
         there is no big-M.  True: always; where it is impossible, this is an `UnsupportedError`.  False: never.
     threshold_gap
         The gap at a threshold t of a tree: no input with ``t < x < t + threshold_gap max(1, |t|)`` is a solution, so that an input at t,

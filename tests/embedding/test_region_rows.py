@@ -175,7 +175,7 @@ def test_regions_are_the_default_where_inputs_are_few_and_nothing_else_is_asked_
         return rows_of(settings, **given).block("act1").formulation
 
     assert formulation(None) == "regions"
-    assert formulation(None, inputs=4) == "big-m"
+    assert formulation(None, inputs=7) == "big-m"
     assert formulation(mn.EmbeddingSettings({"relu": "sos1"})) == "sos1"
     assert formulation(mn.EmbeddingSettings(envelope=True)) == "big-m"
     assert formulation(mn.EmbeddingSettings(regions=False)) == "big-m"
@@ -195,8 +195,8 @@ def test_regions_that_cannot_be_written_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=message):
             mn.EmbeddingSettings(**{"regions": True, **settings})  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedError, match="4 of its inputs are not fixed, more than 3; write `regions='auto'`"):
-        rows_of(mn.EmbeddingSettings(regions=True), inputs=4)
+    with pytest.raises(UnsupportedError, match="7 of its inputs are not fixed, more than 6; write `regions='auto'`"):
+        rows_of(mn.EmbeddingSettings(regions=True), inputs=7)
     with pytest.raises(TimeLimitReached):
         rows_of(mn.EmbeddingSettings(regions=True, time_limit=1e-9))
 

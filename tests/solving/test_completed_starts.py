@@ -24,6 +24,11 @@ def network(seed: int) -> mn.Network:
     return mn.Network.build((2,), [layers[0], ("act1", mn.ReLU()), layers[1], ("act2", mn.ReLU()), layers[2]])
 
 
+def settings(relu: str) -> mn.EmbeddingSettings:
+    """Rows per neuron alone, or the whole network by its linear regions."""
+    return mn.EmbeddingSettings(regions=True) if relu == "regions" else mn.EmbeddingSettings({"relu": relu}, envelope=False)
+
+
 def ramped(seed: int, relu: str = "big-m") -> mn.Encoding:
     """Hours that have to run, at a fixed level of two, with ramps and a number of units: the centre 0 violates the rows."""
     model, time = linopy.Model(), pd.RangeIndex(4, name="time")
@@ -33,7 +38,7 @@ def ramped(seed: int, relu: str = "big-m") -> mn.Encoding:
     model.add_constraints(power.sum() >= 1.7, name="demand")
     model.add_constraints(power - 0.3 * units <= 0, name="running")
     model.add_constraints(3 * supply - 2 * units == -1.5, name="level")
-    handle = mn.add_network(model, network(seed), [power, supply], formulation={"relu": relu})
+    handle = mn.add_network(model, network(seed), [power, supply], formulation=settings(relu))
     model.add_objective(handle.output.sum() + units.sum())
     return handle
 
@@ -43,7 +48,7 @@ def needs_output(seed: int, relu: str = "big-m") -> mn.Encoding:
     model, net = linopy.Model(), network(seed)
     time = pd.RangeIndex(3, name="time")
     x = model.add_variables(-1, 1, coords=[time, pd.RangeIndex(2, name="feature")], name="x")
-    handle = mn.add_network(model, net, x, formulation={"relu": relu})
+    handle = mn.add_network(model, net, x, formulation=settings(relu))
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 41)] * 2), axis=-1).reshape(-1, 2)
     values = np.sort(net.forward(grid).reshape(-1))
     model.add_constraints(handle.output >= values[-20], name="nearly_largest")
@@ -58,7 +63,7 @@ def first_starts(opened: OpenProblem, limit: float = 60.0) -> list[Array]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("relu", ["big-m", pytest.param("sos1", marks=pytest.mark.sweep)])
+@pytest.mark.parametrize("relu", ["big-m", *(pytest.param(relu, marks=pytest.mark.sweep) for relu in ("sos1", "regions"))])
 @pytest.mark.parametrize("make", [ramped, needs_output])
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 12))])
 def test_a_start_is_found_where_rows_forbid_the_centre(backend, relu, make, seed):
