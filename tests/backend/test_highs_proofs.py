@@ -77,7 +77,7 @@ def solved(options: dict[str, object], limits: Limits = CLOSE, *, fine: bool = F
         return session.solve(limits)
 
 
-def test_a_wrong_proof_without_a_point_from_outside_is_replaced() -> None:
+def test_what_highs_1_15_proved_wrongly_is_right() -> None:
     with get_backend("scip").open(network_program()) as session:
         true = session.solve(CLOSE).objective
     assert true == pytest.approx(0.0, abs=1e-6)
@@ -87,7 +87,7 @@ def test_a_wrong_proof_without_a_point_from_outside_is_replaced() -> None:
     assert found.bound <= true + 1e-6
 
 
-def test_a_wrong_proof_with_fine_tolerances_is_replaced() -> None:
+def test_what_highs_1_15_proved_wrongly_is_right_with_fine_tolerances() -> None:
     found = solved(NO_PROBING | {"random_seed": 2}, fine=True)
     assert found.status is Status.OPTIMAL
     assert found.bound <= 1e-6
