@@ -44,6 +44,7 @@ docs: .venv/.installed-docs ## build the documentation into site/
 
 layout: .venv/.installed-test ## write the section on the layout of docs/design.md from the import contracts and the docstrings
 	$(BIN)/python -m tests.layout
+	$(BIN)/python -m tests.operators_page
 
 clean: ## remove everything that was made
 	rm -rf .venv build dist site runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -104,7 +104,7 @@ def window_places(
     return np.where(inside, flat, -1)
 
 
-def pair(value: int | tuple[int, ...] | list[int]) -> Pair:
+def pair(value: int | Sequence[int]) -> Pair:
     """Return ``(rows, cols)`` from one number for both axes, or from two."""
     if isinstance(value, int):
         return value, value

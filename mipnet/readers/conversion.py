@@ -1,24 +1,22 @@
-"""What the PyTorch and the ONNX reader share: values of the network under construction, and the conversion of some operators to layers."""
+"""What the PyTorch and the ONNX reader share: values of the network under construction, and the call of an operator as its rule sees it."""
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Protocol, TypeVar
-
-import torch
-from torch import Tensor
+from typing import NoReturn, Protocol, TypeVar
 
 from mipnet.arrays import Shape
-from mipnet.errors import NetworkError
-from mipnet.layers import BatchNorm, Clip, LeakyReLU, ReLU, Scale
+from mipnet.layers import Gather, Permute, Reshape
 from mipnet.limits.memory import check_memory, making, shown_bytes
 from mipnet.network.graph import Layer
 
 PARAMETER_BYTES = 45
 """Bytes per parameter while a network is read: copies in the type of the file and in float64, of the network and of its source."""
+
+MOVING_LAYERS = (Reshape, Permute, Gather)
+"""Layers without weights that stand around the layer of an operator."""
 
 FILE_COPIES = 3
 """Copies of a file's content while it is read."""
@@ -44,40 +42,8 @@ class ConversionCall(Protocol[AnyValue]):
     def refuse(self, why: str) -> NoReturn:
         """Raise `UnsupportedError` that names the operator and its place."""
 
-
-class NormStatistics(NamedTuple):
-    """The tensors of a batch norm, one number per channel each; ``gamma`` and ``beta`` are None if the norm is not trained."""
-
-    gamma: Tensor | None
-    beta: Tensor | None
-    mean: Tensor
-    variance: Tensor
-
-
-def convert_batch_norm(call: ConversionCall[AnyValue], x: AnyValue, norm: NormStatistics, eps: float) -> AnyValue:
-    """Convert ``gamma (x - mean) / sqrt(variance + eps) + beta``; without gamma and beta, which are trained, to a constant map."""
-    factor = 1 / torch.sqrt(norm.variance + eps) * (1.0 if norm.gamma is None else norm.gamma)
-    shift = (0.0 if norm.beta is None else norm.beta) - factor * norm.mean
-    if norm.gamma is None and norm.beta is None:
-        over = (-1, *[1] * (len(x.shape) - 1))
-        return call.emit(Scale(factor.reshape(over), shift.reshape(over)), x)
-    return call.emit(BatchNorm(factor, shift), x)
-
-
-def convert_leaky_relu(call: ConversionCall[AnyValue], x: AnyValue, slope: float) -> AnyValue:
-    """Convert ``x`` for x > 0, ``slope x`` otherwise."""
-    try:
-        layer = LeakyReLU(slope)
-    except NetworkError as error:
-        call.refuse(str(error))
-    return call.emit(layer, x)
-
-
-def convert_clip(call: ConversionCall[AnyValue], x: AnyValue, low: float, high: float) -> AnyValue:
-    """Convert ``min(max(x, low), high)``; either end may be infinite."""
-    if low > high:
-        call.refuse(f"it clips to [{low}, {high}]; expected low <= high")
-    return call.emit(ReLU() if (low, high) == (0.0, math.inf) else Clip(low, high), x)
+    def reshape(self, x: AnyValue, shape: Shape) -> AnyValue:
+        """Return a value in another shape of one sample; no node if that is its shape."""
 
 
 def one_line(error: BaseException) -> str:

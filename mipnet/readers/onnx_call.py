@@ -7,7 +7,7 @@ each attribute.  Attributes that no rule asked for are refused, and so are input
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
@@ -19,8 +19,10 @@ from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
 from mipnet.layers import Reshape
 from mipnet.network.graph import Layer, constant
-from mipnet.readers.conversion import Value
+from mipnet.readers.conversion import MOVING_LAYERS, Value, one_line
 from mipnet.readers.node_names import NodeNames
+from mipnet.readers.onnx_fold import run_operator
+from mipnet.readers.operators.table import name_operator
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -37,11 +39,12 @@ ONNX_HALF_TYPES = (10, 16)
 OnnxRule = TypeVar("OnnxRule", bound=Callable[..., Any])
 
 
-def reads(*operators: str) -> Callable[[OnnxRule], OnnxRule]:
-    """Register a function as the rule of these operators."""
+def reads(*operators: str, operator: str | None = None) -> Callable[[OnnxRule], OnnxRule]:
+    """Register a function as the rule of these operators; ``operator`` is their row in `mipnet.readers.operators.table`."""
 
     def register(rule: OnnxRule) -> OnnxRule:
         ONNX_RULES.update(dict.fromkeys(operators, rule))
+        name_operator(operator, operators, "onnx")
         return rule
 
     return register
@@ -52,6 +55,15 @@ class OnnxTensor(Value):
     """A value that depends on the input; ``dims`` is its shape in the graph, where a leading 1 is the sample axis (`one_sample`)."""
 
     dims: Shape
+
+    @property
+    def lead(self) -> int:
+        """Number of sample axes in ``dims``: 1 or 0."""
+        return len(self.dims) - len(self.shape)
+
+    def dims_of(self, shape: Shape) -> Shape:
+        """Return the dims of a result whose sample has this shape, where the sample axis stays."""
+        return (1,) * self.lead + shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +79,26 @@ def one_sample(dims: Shape) -> Shape:
     return dims[1:] if len(dims) > 1 and dims[0] == 1 else dims
 
 
+def together(call: OnnxCall, one: Shape, other: Shape) -> Shape:
+    """Return the shape that two shapes broadcast to; the sample axis must keep its length of 1."""
+    try:
+        dims = tuple(int(n) for n in np.broadcast_shapes(one, other))
+    except ValueError:
+        call.refuse(f"shapes {list(one)} and {list(other)} do not fit together")
+    if len(dims) == len(one) > 1 and one[0] == 1 != dims[0]:
+        call.refuse(f"shape {list(other)} differs from sample to sample; expected a first axis of length 1")
+    return dims
+
+
 class GraphState(Protocol):
     """What a call needs of the reader of its graph.
 
-    ``values`` holds the value of each name in the graph that was read so far, ``layers`` the nodes of the network as
-    ``(name, layer, inputs)``, and ``reshaped`` the source of each reshape node, by the node's name.
+    ``dims`` is the shape of its input, ``values`` holds the value of each name in the graph that was read so far, ``layers`` the nodes of
+    the network as ``(name, layer, inputs)``, and ``reshaped`` the source of each reshape node, by the node's name.
     """
 
     opset: int
+    dims: Shape
     names: NodeNames
     values: dict[str, OnnxTensor | OnnxConstant]
     layers: list[tuple[str, Layer, tuple[str, ...]]]
@@ -124,7 +148,7 @@ class OnnxCall:
             dims = inputs[0].dims if inputs[0].shape == shape else (1, *shape)
         if one_sample(dims) != shape:
             self.refuse(f"its result has shape {shape} for one sample, and {dims} in the graph")
-        name = self.graph.names.give(self._origin(), self.paths, layer)
+        name = self.graph.names.give(self._origin(layer), self.paths, layer)
         self.graph.layers.append((name, layer, tuple(value.name for value in inputs)))
         return OnnxTensor(name, shape, dims)
 
@@ -138,8 +162,43 @@ class OnnxCall:
         self.graph.reshaped[found.name] = source
         return found
 
-    def _origin(self) -> tuple[str, str]:
+    def reshape(self, x: OnnxTensor, shape: Shape) -> OnnxTensor:
+        """Return a value in another shape of one sample; no node if that is its shape."""
+        return x if x.shape == shape else self.view(x, (1, *shape))
+
+    def axes(self, x: OnnxTensor, given: Sequence[int]) -> list[int]:
+        """Return axes of a value in the graph as those of one sample; refuses the sample axis."""
+        rank = len(x.dims)
+        if any(not -rank <= axis < rank or axis % rank < x.lead for axis in given):
+            self.refuse(f"it acts on {list(x.dims)} over axes {list(given)}; the first axis numbers the samples")
+        return [axis % rank - x.lead for axis in given]
+
+    def constant_of_sample(self, x: OnnxTensor, given: Any, what: str) -> torch.Tensor:
+        """Return a constant that meets a value, without the sample axis, along which its length must be 1."""
+        found = self.array(given, what)
+        together(self, x.dims, tuple(found.shape))
+        rank = max(len(x.shape), found.ndim - x.lead)
+        return found.reshape(found.shape[max(0, found.ndim - rank) :])
+
+    def evaluate(self, stand_ins: Callable[[OnnxTensor], NDArray[Any]], constants: Callable[[Any], Any]) -> list[NDArray[Any]]:
+        """Return what the standard's own operator gives for arrays in place of values; floating-point constants pass ``constants``."""
+        arrays: list[NDArray[Any] | None] = []
+        for name in self.node.input:
+            value = self.graph.values[name] if name else None
+            if isinstance(value, OnnxConstant):
+                arrays.append(constants(value.array) if value.array.dtype.kind == "f" else value.array)
+            else:
+                arrays.append(None if value is None else stand_ins(value))
+        self.asked |= set(self.attributes)
+        try:
+            return run_operator(self.node, arrays, self.opset)
+        except Exception as error:
+            self.refuse(f"onnx's reference implementation fails ({one_line(error)})")
+
+    def _origin(self, layer: Layer) -> tuple[str, str]:
         """Return the node's identity and the module that owns its weights, if their names say one (`fc1.weight`)."""
+        if isinstance(layer, MOVING_LAYERS):  # the name is for the layer with the weights
+            return "", ""
         owners = {owner_of(path) for path in self.paths} - {""}
         return str(id(self.node)), owners.pop() if len(owners) == 1 else ""
 

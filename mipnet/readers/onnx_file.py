@@ -14,14 +14,15 @@ import numpy as np
 from mipnet.errors import NetworkError, TimeLimitReached, UnsupportedError, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.graph import Network
-from mipnet.readers import onnx_ops, onnx_shapes, onnx_windows  # noqa: F401 - they register the rules
+from mipnet.readers import onnx_activations, onnx_ops, onnx_shapes, onnx_windows  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import check_file, one_line, reading
 from mipnet.readers.file_bytes import read_bytes
 from mipnet.readers.onnx_call import ONNX_RULES, place
 from mipnet.readers.onnx_fold import FOLDED_OPERATORS
-from mipnet.readers.onnx_graph import ONNX_SOFTMAXES, OnnxReader, needed, supported
+from mipnet.readers.onnx_graph import ONNX_SOFTMAXES, OnnxReader, needed
 from mipnet.readers.onnx_normal import expanded_nodes, normal_form, operator_versions
 from mipnet.readers.onnx_session import open_session
+from mipnet.readers.operators.remedies import refusal
 from mipnet.readers.torch import weight_notes
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ def _refuse_unread(model: ModelProto, path: Path) -> None:
     for node in needed(model.graph, model.graph.output[0].name) if len(model.graph.output) == 1 else model.graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in known:
             hint = "the network is quantised, and its numbers are codes: export it before it is quantised" if is_quantised(node) else ""
-            raise UnsupportedError(f"`{path}`: {place(node)} cannot be read; {hint or f'mipnet reads {supported()}'}")
+            why = f"{place(node)} cannot be read; {hint}" if hint else refusal(place(node), str(node.op_type))
+            raise UnsupportedError(f"`{path}`: {why}")
     stored = {each.name for each in model.graph.initializer}
     for given in model.graph.input:
         if given.name not in stored and not given.type.tensor_type.HasField("shape"):

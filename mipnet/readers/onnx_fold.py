@@ -49,7 +49,7 @@ def fold(node: NodeProto, attributes: dict[str, Any], inputs: list[NDArray[Any] 
         return [_cast(inputs, int(attributes.get("to", 0)))]
     try:
         with np.errstate(all="ignore"):
-            found = _run(node, inputs, opset)
+            found = run_operator(node, inputs, opset)
     except Exception as error:
         raise Unfoldable(f"the operator fails ({one_line(error)})") from None
     if not all(isinstance(each, np.ndarray) for each in found):
@@ -57,7 +57,8 @@ def fold(node: NodeProto, attributes: dict[str, Any], inputs: list[NDArray[Any] 
     return found
 
 
-def _run(node: NodeProto, inputs: list[NDArray[Any] | None], opset: int) -> list[Any]:
+def run_operator(node: NodeProto, inputs: list[NDArray[Any] | None], opset: int) -> list[Any]:
+    """Return the outputs of an operator, computed by the reference implementation of the standard."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
 

@@ -30,17 +30,13 @@ from mipnet.readers.onnx_call import (
     place,
 )
 from mipnet.readers.onnx_fold import Unfoldable, fold
+from mipnet.readers.operators.remedies import refusal
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, ValueInfoProto
 
 ONNX_SOFTMAXES: dict[str, Literal["softmax", "log_softmax"]] = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}
 """Operators that are taken off the end of a graph, with the kind of `FinalSoftmax`."""
-
-
-def supported() -> str:
-    """Return the operators that can be read, in one line."""
-    return f"{', '.join(sorted(ONNX_RULES))}; Softmax and LogSoftmax as the last operation; what can be computed from constants alone"
 
 
 def _ancestors(layers: list[tuple[str, Layer, tuple[str, ...]]], name: str) -> list[tuple[str, Layer, tuple[str, ...]]]:
@@ -167,15 +163,16 @@ class OnnxReader:
             return
         rule = ONNX_RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if rule is None:
-            raise UnsupportedError(f"{place(node)} cannot be read; mipnet reads {supported()}")
+            raise UnsupportedError(refusal(place(node), str(node.op_type)))
         try:
             inspect.signature(rule).bind(call, *inputs)
         except TypeError:
             call.refuse(f"it has {len(inputs)} inputs")
         found = rule(call, *inputs)
         call.check_attributes()
-        for name in (node.output[0], *self.fused.pop(node.output[0], ())):
-            self.values[name] = found
+        results = found if isinstance(found, list) else [found] * (1 + len(more := self.fused.pop(node.output[0], ())))
+        names = node.output if isinstance(found, list) else (node.output[0], *more)
+        self.values |= {name: value for name, value in zip(names, results, strict=True) if name}
 
     def _known(self, node: NodeProto, name: str) -> OnnxTensor | OnnxConstant:
         if name not in self.values:

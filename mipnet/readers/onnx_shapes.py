@@ -1,4 +1,4 @@
-"""Conversion rules of ONNX's reshaping and joining operators; see `mipnet.readers.onnx_call`."""
+"""ONNX's reshaping, joining and copying operators; see `mipnet.readers.onnx_call`, and `mipnet.readers.operators.shapes`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 
-from mipnet.layers import Concat, Permute
+from mipnet.network.graph import size
 from mipnet.readers.onnx_call import OnnxCall, OnnxConstant, OnnxTensor, axes_of, one_sample, reads
+from mipnet.readers.operators import shapes
 
 
-@reads("Flatten")
+@reads("Flatten", operator="reshape")
 def flatten(call: OnnxCall, x: Any) -> OnnxTensor:
     """Convert to two axes: those before ``axis`` as one, the others as the second."""
     axis = int(call.get("axis", 1))
@@ -21,7 +23,7 @@ def flatten(call: OnnxCall, x: Any) -> OnnxTensor:
     return call.view(x, (math.prod(x.dims[:axis]), math.prod(x.dims[axis:])))
 
 
-@reads("Reshape")
+@reads("Reshape", operator="reshape")
 def reshape(call: OnnxCall, x: Any, target: Any) -> OnnxTensor:
     """Convert a reshape: 0 keeps a length (unless `allowzero`), and one -1 stands for the remaining length."""
     x, wanted = call.value(x), list(call.integers(target, "its shape"))
@@ -38,7 +40,7 @@ def reshape(call: OnnxCall, x: Any, target: Any) -> OnnxTensor:
     return call.view(x, tuple(wanted))
 
 
-@reads("Squeeze")
+@reads("Squeeze", operator="reshape")
 def squeeze(call: OnnxCall, x: Any, axes: Any = None) -> OnnxTensor:
     """Convert the removal of all axes of length 1, or of the given ones."""
     x, given = call.value(x), axes_of(call, axes, 13)
@@ -49,7 +51,7 @@ def squeeze(call: OnnxCall, x: Any, axes: Any = None) -> OnnxTensor:
     return call.view(x, tuple(n for axis, n in enumerate(x.dims) if axis not in gone))
 
 
-@reads("Unsqueeze")
+@reads("Unsqueeze", operator="reshape")
 def unsqueeze(call: OnnxCall, x: Any, axes: Any = None) -> OnnxTensor:
     """Convert the insertion of axes of length 1."""
     x, given = call.value(x), axes_of(call, axes, 13)
@@ -62,7 +64,7 @@ def unsqueeze(call: OnnxCall, x: Any, axes: Any = None) -> OnnxTensor:
     return call.view(x, tuple(dims))
 
 
-@reads("Transpose")
+@reads("Transpose", operator="permute")
 def transpose(call: OnnxCall, x: Any) -> OnnxTensor:
     """Convert a permutation of the axes; without `perm` their order is reversed."""
     rank = len(x.dims)
@@ -75,13 +77,15 @@ def transpose(call: OnnxCall, x: Any) -> OnnxTensor:
         return call.view(x, dims)
     core = call.view(x, (1, *(n for n in x.dims if n > 1)))
     rank_of = {axis: place for place, axis in enumerate(sorted(wide))}
-    turned = call.emit(Permute(tuple(rank_of[axis] for axis in wide)), core, dims=(1, *(n for n in dims if n > 1)))
-    return call.view(turned, dims)
+    return call.view(shapes.permute(call, core, [rank_of[axis] for axis in wide]), dims)
 
 
-@reads("Concat")
+@reads("Concat", operator="concatenate")
 def concatenate(call: OnnxCall, *parts: Any) -> OnnxTensor:
-    """Convert a concatenation along an axis of one sample."""
+    """Convert a concatenation along an axis of one sample, also with constants."""
+    if any(isinstance(part, OnnxConstant) for part in parts):
+        joined: OnnxTensor = copied(call, *parts)
+        return joined
     values = [call.value(part, "one of its parts") for part in parts]
     rank, axis = len(values[0].dims), int(call.get("axis", 0))
     if any(len(value.dims) != rank for value in values) or not -rank <= axis < rank:
@@ -92,19 +96,56 @@ def concatenate(call: OnnxCall, *parts: Any) -> OnnxTensor:
     dims = list(values[0].dims)
     dims[axis] = sum(value.dims[axis] for value in values)
     full = [value if lead or value.shape == value.dims else call.view(value, (1, *value.dims)) for value in values]
-    return call.emit(Concat(axis % rank - int(lead)), *full, dims=tuple(dims))
+    return call.view(shapes.concatenate(call, full, axis % rank - int(lead)), tuple(dims))
+
+
+# Copies of elements
+
+
+@reads("Slice", "Gather", "GatherElements", "GatherND", "Expand", "Tile", "Split", "Pad", "Where", operator="copies")
+@reads("DepthToSpace", "SpaceToDepth", "ScatterND", "ScatterElements", "Trilu", "ReverseSequence", "CenterCropPad", operator="copies")
+def copied(call: OnnxCall, *given: Any) -> Any:
+    """Convert an operator that copies elements of its inputs: the standard's own operator says where each element comes from.
+
+    It is given the numbers of the elements, from 1 on, and 0 for constants; and then zeros for the elements.
+    """
+    if call.get("reduction", "none") != "none":
+        call.refuse(f"its reduction is {call.get('reduction')}, which adds or compares; expected none")
+    values = list(dict.fromkeys(each for each in given if isinstance(each, OnnxTensor)))
+    if call.node.op_type in PLACE_INPUTS_END and any(
+        isinstance(each, OnnxTensor) for each in given[1 : PLACE_INPUTS_END[call.node.op_type]]
+    ):
+        call.refuse("its places depend on the network input; expected constants")
+    if call.node.op_type == "Where" and isinstance(given[0], OnnxTensor):
+        call.refuse("its condition depends on the network input, which is not linear; write it with a ReLU, a maximum or a clip")
+    starts = dict(zip(values, np.cumsum([0, *(size(value.shape) for value in values)]), strict=False))
+    numbers = call.evaluate(lambda x: 1.0 + starts[x] + np.arange(size(x.shape), dtype=np.float64).reshape(x.dims), np.zeros_like)
+    constants = call.evaluate(lambda x: np.zeros(x.dims), lambda array: array)
+    found = [_copies(call, values, *pair) for pair in zip(numbers, constants, strict=True)]
+    return found if len(call.node.output) > 1 else found[0]
+
+
+PLACE_INPUTS_END = {"Gather": 2, "GatherElements": 2, "GatherND": 2, "ScatterND": 2, "ScatterElements": 2}
+"""The number of inputs of operators up to the places, which must be constants."""
+
+
+def _copies(call: OnnxCall, values: list[OnnxTensor], numbers: Any, constants: Any) -> OnnxTensor:
+    dims = tuple(int(n) for n in numbers.shape) or (1,)
+    places = torch.from_numpy(np.ascontiguousarray(np.rint(numbers), dtype=np.int64) - 1).reshape(one_sample(dims))
+    fill = torch.where(places >= 0, 0.0, torch.from_numpy(np.ascontiguousarray(constants, dtype=np.float64).reshape(one_sample(dims))))
+    return call.view(shapes.copies(call, values, places, fill if bool(fill.any()) else torch.tensor(0.0)), dims)
 
 
 # Operators without effect
 
 
-@reads("Identity")
+@reads("Identity", operator="same")
 def identity(call: OnnxCall, x: Any) -> OnnxTensor:
     """Return the input."""
     return call.view(x, x.dims)
 
 
-@reads("Dropout")
+@reads("Dropout", operator="same")
 def dropout(call: OnnxCall, x: Any, share: Any = None, training: Any = None) -> OnnxTensor:
     """Return the input: dropout acts in training only."""
     call.get("ratio"), call.get("seed")
@@ -113,14 +154,14 @@ def dropout(call: OnnxCall, x: Any, share: Any = None, training: Any = None) -> 
     return call.view(call.value(x), x.dims)
 
 
-@reads("Shape")
+@reads("Shape", operator="same")
 def shape(call: OnnxCall, x: Any) -> OnnxConstant:
     """Return the shape at batch size 1, or a slice of it."""
     start, end = call.get("start", 0), call.get("end")
     return OnnxConstant(np.array(x.dims[slice(start, end)], dtype=np.int64))
 
 
-@reads("Size")
+@reads("Size", operator="same")
 def count(call: OnnxCall, x: Any) -> OnnxConstant:
     """Return the number of elements at batch size 1."""
     return OnnxConstant(np.array(math.prod(one_sample(x.dims)), dtype=np.int64))

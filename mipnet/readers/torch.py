@@ -20,13 +20,13 @@ from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import Network
-from mipnet.readers import torch_ops, torch_shapes  # noqa: F401 - they register the rules
+from mipnet.readers import torch_activations, torch_ops, torch_shapes, torch_windows  # noqa: F401 - they register the rules
 from mipnet.readers.conversion import one_line, reading
-from mipnet.readers.torch_call import reads, supported
+from mipnet.readers.torch_call import reads
 from mipnet.readers.torch_copy import copied, with_plain_weights
 from mipnet.readers.torch_graph import TorchReader
 
-__all__ = ["from_torch", "reads", "supported"]
+__all__ = ["from_torch", "reads"]
 
 EXPORT_SAMPLES = 3
 """Number of samples in the exported batch: one that a module is unlikely to treat as a special case."""
@@ -182,6 +182,8 @@ def check_equal(network: Network, module: Callable[[Tensor], Any], sizes: tuple[
         wanted = _run(module, x)
         deadline.check(work)
         found = torch.from_numpy(network.outputs(x))
+        if isinstance(wanted, Tensor) and wanted.shape == found.shape[:1]:  # one number per sample
+            wanted = wanted.reshape(found.shape) if found.shape[1:] == (1,) else wanted
         same_shape = isinstance(wanted, Tensor) and wanted.shape == found.shape
         error = float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1)) if same_shape else float("inf")
         if not error <= MODULE_DIFFERENCE_MAX:

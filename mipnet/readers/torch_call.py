@@ -12,19 +12,22 @@ numbers and lists otherwise.  It returns the value of its last layer.  To read a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, fx
 
 from mipnet.arrays import Shape
 from mipnet.errors import NetworkError, UnsupportedError
+from mipnet.layers import Reshape
 from mipnet.network.graph import Layer, constant
-from mipnet.readers.conversion import Value
+from mipnet.readers.conversion import MOVING_LAYERS, Value
 from mipnet.readers.node_names import NodeNames
+from mipnet.readers.operators.table import name_operator
 
-TorchRule = Callable[..., "Value"]
+TorchRule = Callable[..., Any]
+OwnRule = TypeVar("OwnRule", bound=TorchRule)
 
 TORCH_RULES: dict[str, TorchRule] = {}
 """The conversion rule of each operator, by the operator's name in the exported graph."""
@@ -35,16 +38,17 @@ ALIASING_OPERATORS: set[str] = set()
 NamedLayer = tuple[str, Layer, tuple[str, ...]]
 """A node as `Network.build` takes it: its name, its layer, and the names of its inputs."""
 
-IntOrPair = int | list[int]
-"""An argument of a window: one number for rows and columns, or one for each."""
 
+def reads(*operators: str, alias: bool = False, operator: str | None = None) -> Callable[[OwnRule], OwnRule]:
+    """Register a function as the rule of operators; set ``alias`` if their result may be a view of the first argument.
 
-def reads(*operators: str, alias: bool = False) -> Callable[[TorchRule], TorchRule]:
-    """Register a function as the rule of operators; set ``alias`` if their result may be a view of the first argument."""
+    ``operator`` is the row of `mipnet.readers.operators.table` that they are listed in, None for operators of your own.
+    """
 
-    def register(rule: TorchRule) -> TorchRule:
+    def register(rule: OwnRule) -> OwnRule:
         TORCH_RULES.update(dict.fromkeys(operators, rule))
         ALIASING_OPERATORS.update(operators if alias else ())
+        name_operator(operator, operators, "torch")
         return rule
 
     return register
@@ -66,6 +70,8 @@ class TorchCall:
     layers: list[NamedLayer]
     names: NodeNames
     paths: frozenset[str] = frozenset()
+    values: Mapping[fx.Node, Any] = field(default_factory=dict)
+    samples: int = 1
 
     @property
     def operator(self) -> str:
@@ -74,8 +80,13 @@ class TorchCall:
 
     @property
     def shape(self) -> Shape:
-        """Shape of one sample of the result, as recorded by torch."""
-        return tuple(int(n) for n in self.node.meta["val"].shape[1:])
+        """Shape of one sample of the result, as recorded by torch; one number per sample has shape (1,)."""
+        return sample_shape(self.node.meta["val"])
+
+    @property
+    def rank(self) -> int:
+        """Number of axes of the first argument, with the sample axis."""
+        return int(self.node.args[0].meta["val"].ndim)  # type: ignore[union-attr]
 
     def emit(self, layer: Layer, *inputs: Value) -> Value:
         """Add a node that computes ``layer`` from ``inputs``, and return its value."""
@@ -83,9 +94,44 @@ class TorchCall:
             shape = layer.shape(*(value.shape for value in inputs))
         except NetworkError as error:
             self.refuse(str(error))
-        name = self.names.give(calling_module(self.node), self.paths, layer)
+        moved = isinstance(layer, MOVING_LAYERS) and self.paths  # the name is for the layer with the weights
+        name = self.names.give(("", "") if moved else calling_module(self.node), frozenset() if moved else self.paths, layer)
         self.layers.append((name, layer, tuple(value.name for value in inputs)))
         return Value(name, shape)
+
+    def reshape(self, x: Value, shape: Shape) -> Value:
+        """Return a value in another shape of one sample; no node if that is its shape."""
+        return x if x.shape == shape else self.emit(Reshape(shape), x)
+
+    def axis(self, given: int) -> int:
+        """Return an axis of the first argument as one of a sample; refuses the sample axis."""
+        return given % self.rank - 1 if given % self.rank else self.refuse("it acts along the sample axis")
+
+    def axes(self, given: Any) -> list[int]:
+        """Return axes of the first argument as those of a sample; all of them if none is given."""
+        every = given is None or (isinstance(given, list | tuple) and not given)
+        return [self.axis(int(axis)) for axis in ((given,) if isinstance(given, int) else range(self.rank) if every else given)]
+
+    def constant_of_sample(self, given: Any, what: str, rank: int) -> Tensor:
+        """Return a constant without its sample axis, along which it must not change; ``rank`` counts the axes of one sample."""
+        found, axes = self.array(given, what), rank + 1
+        if found.ndim > axes or (found.ndim == axes and not torch.equal(found, found[:1].expand_as(found))):
+            self.refuse(f"a constant of shape {tuple(found.shape)} differs from sample to sample")
+        return found[0] if found.ndim == axes else found
+
+    def evaluate(self, stand_ins: Callable[[Value], Tensor], constants: Callable[[Tensor], Tensor], replaced: Mapping[str, Any]) -> Any:
+        """Return what torch's own operator gives for tensors in place of values; ``replaced`` are arguments by name."""
+
+        def given(node: fx.Node) -> Any:
+            value = self.values[node]
+            if isinstance(value, TorchConstant):
+                return constants(value.tensor) if value.tensor.is_floating_point() else value.tensor
+            return stand_ins(value) if isinstance(value, Value) else fixed(value)
+
+        schema = self.node.target._schema  # type: ignore[union-attr]
+        args, kwargs = fx.node.map_arg((self.node.args, self.node.kwargs), given)
+        named = {**dict(zip((each.name for each in schema.arguments), args, strict=False)), **kwargs}
+        return self.node.target(**named | {name: value for name, value in replaced.items() if name in named})  # type: ignore[operator]
 
     def refuse(self, why: str) -> NoReturn:
         """Raise `UnsupportedError` that names the operator, its node and its module."""
@@ -105,6 +151,16 @@ class TorchCall:
         return given if isinstance(given, Value) else self.refuse(f"{what} is a constant; expected what depends on the network's input")
 
 
+def sample_shape(recorded: Any) -> Shape:
+    """Return the shape of one sample of a tensor that torch recorded; one number per sample has shape (1,)."""
+    return tuple(int(n) for n in recorded.shape[1:]) or (1,)
+
+
+def fixed(value: Any) -> Any:
+    """Return a number of the graph; a size that depends on the number of samples as torch recorded it."""
+    return int(value.node.hint) if isinstance(value, torch.SymInt) else value
+
+
 def calling_module(node: fx.Node) -> tuple[str, str]:
     """Return ``(call, path)`` of the innermost module that contains a node; two calls of one module have the same path."""
     modules: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
@@ -118,9 +174,3 @@ def place(node: fx.Node) -> str:
     """Return the operator, the node and the module of a node, for error messages."""
     path = calling_module(node)[1]
     return f"operator `{node.target}` (node `{node.name}`" + (f", module `{path}`)" if path else ")")
-
-
-def supported() -> str:
-    """Return the operators that can be read, in one line."""
-    names = {name.split(".")[1].strip("_") for name in TORCH_RULES if name.startswith("aten.")}
-    return f"{', '.join(sorted(names))}; softmax and log_softmax as the last operation"

@@ -13,11 +13,13 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from mipnet.errors import UnsupportedError
+from mipnet.layers import Reshape
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.final_softmax import FinalSoftmax
 from mipnet.network.graph import INPUT_NODE, Network, constant
 from mipnet.readers.conversion import Value, one_line
 from mipnet.readers.node_names import NodeNames
+from mipnet.readers.operators.remedies import refusal
 from mipnet.readers.torch_call import (
     ALIASING_OPERATORS,
     TORCH_RULES,
@@ -25,9 +27,10 @@ from mipnet.readers.torch_call import (
     TorchCall,
     TorchConstant,
     calling_module,
+    fixed,
     place,
     reads,
-    supported,
+    sample_shape,
 )
 
 TORCH_SOFTMAXES: dict[str, Literal["softmax", "log_softmax"]] = {"aten.softmax.int": "softmax", "aten._softmax.default": "softmax"}
@@ -52,7 +55,7 @@ class TorchReader:
         self.program = _functional(self.program)
         given, out = self._ends()
         self.names = NodeNames(self._module_paths())
-        self._batch = str(given.meta["val"].shape[0])
+        self._batch, self._samples = str(given.meta["val"].shape[0]), fixed(given.meta["val"].shape[0])
         shape = tuple(int(n) for n in given.meta["val"].shape[1:])
         self.values[given] = Value(INPUT_NODE, shape)
         out = self._take_off_softmax(out)
@@ -62,6 +65,8 @@ class TorchReader:
                 self.values[node] = self._read(node)
         if not isinstance(self.values[out], Value):
             raise UnsupportedError("the module's output does not depend on its input; expected a network")
+        if self.values[out].name == INPUT_NODE:  # the graph has no operator that computes
+            self.values[out] = TorchCall(out, self.layers, self.names).emit(Reshape(self.values[out].shape), self.values[out])
         notes = self.notes if self.softmax is None else [*self.notes, self.softmax.note]
         return Network.build(shape, self.layers, origins=self.names.origins, notes=notes, modules=self.names.modules, softmax=self.softmax)
 
@@ -111,19 +116,27 @@ class TorchReader:
             return self._fold(node, [a for a in flat if isinstance(a, TorchConstant)])
         rule = TORCH_RULES.get(str(node.target))
         if rule is None or node.op != "call_function":
-            raise UnsupportedError(f"{place(node)} cannot be read; mipnet reads {supported()}")
+            raise UnsupportedError(refusal(place(node), str(node.target).split(".")[1] if "." in str(node.target) else str(node.target)))
         paths = frozenset[str]().union(*(a.paths for a in flat if isinstance(a, TorchConstant)))
         self._check_paths(flat)
-        return self._checked(node, rule(TorchCall(node, self.layers, self.names, paths), *arguments))
+        call = TorchCall(node, self.layers, self.names, paths, self.values, self._samples)
+        return self._checked(node, rule(call, *arguments))
 
     def _check_paths(self, arguments: list[Any]) -> None:
         for argument in arguments:
             if isinstance(argument, TorchConstant) and len(argument.paths) == 1 and argument.tensor.is_floating_point():
                 constant(argument.tensor, f"parameter `{next(iter(argument.paths))}`")
 
-    def _checked(self, node: fx.Node, value: Value) -> Value:
-        """Return the value; raises `UnsupportedError` unless torch recorded a batch of such samples."""
-        found = node.meta["val"] if isinstance(node.meta["val"], Tensor) else node.meta["val"][0]
+    def _checked(self, node: fx.Node, value: Any) -> Any:
+        """Return the value, or the list of values; raises `UnsupportedError` unless torch recorded a batch of such samples."""
+        if isinstance(value, TorchConstant):  # no element of it depends on the input
+            return value
+        if isinstance(value, list):
+            pairs = zip(value, node.meta["val"], strict=True)
+            return [self._checked_tensor(node, each, found) if isinstance(each, Value) else each for each, found in pairs]
+        return self._checked_tensor(node, value, node.meta["val"] if isinstance(node.meta["val"], Tensor) else node.meta["val"][0])
+
+    def _checked_tensor(self, node: fx.Node, value: Value, found: Tensor) -> Value:
         if not found.is_floating_point():
             raise UnsupportedError(f"{place(node)} cannot be read: its result is of type {found.dtype}; expected real numbers")
         if not found.ndim or str(found.shape[0]) != self._batch:
@@ -131,7 +144,7 @@ class TorchReader:
                 f"{place(node)} cannot be read: it mixes samples, its result has shape {tuple(found.shape)};"
                 f" expected the sample axis first, {self._batch} samples"
             )
-        if value.shape != tuple(found.shape[1:]):
+        if value.shape != sample_shape(found):
             raise UnsupportedError(f"{place(node)} cannot be read: torch gives {tuple(found.shape[1:])} for one sample, not {value.shape}")
         return value
 
@@ -154,7 +167,7 @@ IDENTITY_OPERATORS = {
 IDENTITY_OPERATORS |= {
     f"aten.{name}" for name in ("lift_fresh_copy.default", "to.dtype", "to.device", "to.dtype_layout", "to.other", "type_as.default")
 }
-IDENTITY_OPERATORS |= {f"aten.{name}" for name in ("_to_copy.default", "positive.default", "view_as.default", "expand_as.default")}
+IDENTITY_OPERATORS |= {f"aten.{name}" for name in ("_to_copy.default", "positive.default", "view_as.default")}
 """Operators whose result is their first argument."""
 
 
@@ -224,7 +237,6 @@ def _flatten(given: Any) -> Any:
 
 @reads(str(operator.getitem))
 def _(call: TorchCall, given: Any, index: int) -> Value:
-    """Return the first of several results, whose other results are not used (batch norm after functionalisation)."""
-    if isinstance(given, Value) and index == 0:
-        return given
-    return call.refuse("it takes one of several results")
+    """Return one of several results; of a rule that returns a single value, the first."""
+    found = given[index] if isinstance(given, list | tuple) else given if index == 0 else None
+    return found if isinstance(found, Value) else call.refuse("it takes a result that mipnet does not read, such as the place of a maximum")

@@ -1,80 +1,128 @@
-"""Conversion rules of torch's linear, arithmetic and activation operators; see `mipnet.readers.torch_call`."""
+"""Torch's linear and arithmetic operators; see `mipnet.readers.torch_call`, and `mipnet.readers.operators` for what they are read as."""
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mipnet.layers import Add, Conv2d, Dense, ReLU, Scale
-from mipnet.layers.window import Sides, pair
-from mipnet.readers.conversion import NormStatistics, Value, convert_batch_norm, convert_clip, convert_leaky_relu
-from mipnet.readers.torch_call import IntOrPair, TorchCall, TorchConstant, reads
+from mipnet.readers.conversion import Value
+from mipnet.readers.operators import arithmetic, dense
+from mipnet.readers.operators.dense import ConvolutionForm, NormStatistics
+from mipnet.readers.torch_call import TorchCall, reads
 
 # Affine layers with weights
 
 
-@reads("aten.linear.default")
+@reads("aten.linear.default", operator="linear")
 def linear(call: TorchCall, x: Value, weight: Any, bias: Any = None) -> Value:
-    """Convert ``W x + b``."""
-    return _dense(call, x, call.array(weight, "the weight"), bias)
+    """Convert ``W x + b`` along the last axis."""
+    return dense.linear(call, call.value(x), call.array(weight, "the weight"), _bias(call, bias))
 
 
-@reads("aten.matmul.default", "aten.mm.default")
+@reads("aten.matmul.default", "aten.mm.default", "aten.bmm.default", "aten.mv.default", operator="linear")
 def matmul(call: TorchCall, x: Any, weight: Any) -> Value:
-    """Convert ``x @ W`` to a dense layer of the transposed weight; refuses two factors that depend on the input."""
-    weight = call.array(weight, "the second factor")
-    if not isinstance(x, Value) or weight.ndim != 2:
-        call.refuse("it reads `x @ W` for a matrix W of constants on the right")
-    return _dense(call, x, weight.T, None)
+    """Convert ``x @ W`` and ``W @ x`` for a constant W; refuses two factors that depend on the input."""
+    if isinstance(x, Value) and isinstance(weight, Value):
+        call.refuse("it multiplies two values that depend on the input, which is not linear")
+    right = isinstance(x, Value)
+    value = call.value(x if right else weight)
+    matrix = call.array(weight if right else x, "the second factor" if right else "the first factor")
+    if matrix.ndim == 3 and torch.equal(matrix, matrix[:1].expand_as(matrix)):
+        matrix = matrix[0]
+    if right and matrix.ndim <= 2 and call.rank > 1:
+        found = dense.linear(call, value, matrix.T if matrix.ndim == 2 else matrix[None], None)
+        return call.reshape(found, call.shape)
+    if not right and matrix.ndim == 2 and len(value.shape) > 1:
+        return dense.linear(call, value, matrix, None, -2)
+    return product(call)
 
 
-@reads("aten.addmm.default")
+@reads("aten.addmm.default", operator="linear")
 def addmm(call: TorchCall, bias: Any, x: Value, weight: Any, beta: float = 1, alpha: float = 1) -> Value:
     """Convert ``beta b + alpha x @ W``."""
     shift, matrix = call.array(bias, "the shift") * beta, call.array(weight, "the second factor") * alpha
-    return _dense(call, call.value(x), matrix.T, TorchConstant(shift.expand(matrix.shape[1])))
+    return dense.linear(call, call.value(x), matrix.T, shift.expand(matrix.shape[1]))
 
 
-def _dense(call: TorchCall, x: Value, weight: Tensor, bias: Any) -> Value:
-    x = call.value(x)
-    if len(x.shape) != 1:
-        call.refuse(f"it acts on the last axis of {x.shape}; mipnet reads linear layers on vectors, so flatten before it")
-    shift = None if bias is None else call.array(bias, "the bias")
-    return call.emit(Dense(weight, shift), x)
+@reads("aten.einsum.default", "aten.baddbmm.default", operator="by_columns")
+@reads("aten.upsample_bicubic2d.default", "aten.upsample_bicubic2d.vec", operator="by_columns")
+@reads("aten.col2im.default", "aten.conv_transpose3d.input", operator="by_columns")
+def product(call: TorchCall, *given: Any) -> Value:
+    """Convert an affine operator of one value and constants, column by column."""
+    found = {
+        each for argument in given for each in (argument if isinstance(argument, list | tuple) else (argument,)) if isinstance(each, Value)
+    }
+    found = found or {each for each in (call.values.get(node) for node in call.node.all_input_nodes) if isinstance(each, Value)}
+    if len(found) != 1:
+        call.refuse("it multiplies two values that depend on the input, which is not linear")
+    (value,) = found
+    (source,) = {tuple(node.meta["val"].shape) for node in call.node.all_input_nodes if call.values[node] == value}
+
+    def function(x: Tensor) -> Tensor:
+        """Return the operator on a batch, in parts of as many samples as the graph has."""
+        parts = []
+        for part in torch.split(x, call.samples):
+            padded = torch.cat([part, part.new_zeros(call.samples - len(part), *part.shape[1:])]).reshape(call.samples, *source[1:])
+            parts.append(call.evaluate(partial(_the, padded), lambda constant: constant, {})[: len(part)])
+        return torch.cat(parts).reshape(len(x), *call.shape)
+
+    return dense.by_columns(call, value, function)
 
 
-@reads("aten.conv2d.default")
-def conv2d(
-    call: TorchCall, x: Value, weight: Any, bias: Any, stride: IntOrPair, padding: IntOrPair, dilation: IntOrPair, groups: int = 1
+@reads("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", operator="convolution")
+def convolution(
+    call: TorchCall, x: Value, weight: Any, bias: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Value:
     """Convert a convolution with equal padding on opposite sides."""
-    rows, cols = pair(padding)
-    return _conv(call, x, weight, bias, stride, (rows, rows, cols, cols), dilation, groups)
+    axes = call.rank - 2
+    sides = [(n, n) for n in per_axis(padding, axes)]
+    return _convolution(call, x, weight, bias, ConvolutionForm(per_axis(stride, axes), sides, per_axis(dilation, axes), groups))
 
 
-@reads("aten.conv2d.padding")
-def conv2d_padding(
-    call: TorchCall, x: Value, weight: Any, bias: Any, stride: IntOrPair, padding: str, dilation: IntOrPair, groups: int = 1
+@reads("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding", operator="convolution")
+def padded_convolution(
+    call: TorchCall, x: Value, weight: Any, bias: Any, stride: Any = 1, padding: str = "valid", dilation: Any = 1, groups: int = 1
 ) -> Value:
-    """Convert a convolution with padding by name: 'same' pads the odd row and column of an even kernel at the end, 'valid' does not pad."""
-    sides = [0, 0, 0, 0]
+    """Convert a convolution with padding by name: 'same' pads the odd element of an even kernel at the end, 'valid' does not pad."""
+    gaps, sides = per_axis(dilation, call.rank - 2), [(0, 0)] * (call.rank - 2)
     if padding == "same":
-        for axis, size in enumerate(call.array(weight, "the weight").shape[2:]):
-            total = pair(dilation)[axis] * (size - 1)
-            sides[2 * axis], sides[2 * axis + 1] = total // 2, total - total // 2
-    return _conv(call, x, weight, bias, stride, (sides[0], sides[1], sides[2], sides[3]), dilation, groups)
+        totals = [gap * (size - 1) for gap, size in zip(gaps, call.array(weight, "the weight").shape[2:], strict=True)]
+        sides = [(total // 2, total - total // 2) for total in totals]
+    return _convolution(call, x, weight, bias, ConvolutionForm(per_axis(stride, call.rank - 2), sides, gaps, groups))
 
 
-def _conv(call: TorchCall, x: Value, weight: Any, bias: Any, stride: IntOrPair, padding: Sides, dilation: IntOrPair, groups: int) -> Value:
-    kernel = call.array(weight, "the weight")
-    shift = None if bias is None else call.array(bias, "the bias")
-    return call.emit(Conv2d(kernel, shift, pair(stride), padding, pair(dilation), groups), call.value(x))
+def _convolution(call: TorchCall, x: Value, weight: Any, bias: Any, form: ConvolutionForm) -> Value:
+    return dense.convolution(call, call.value(x), call.array(weight, "the weight"), _bias(call, bias), form)
 
 
-@reads("aten.batch_norm.default")
+@reads("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", operator="transposed_convolution")
+def transposed_convolution(call: TorchCall, x: Value, weight: Any, bias: Any, *settings: Any) -> Value:
+    """Convert a transposed convolution; ``settings`` are stride, padding, output padding, groups and dilation."""
+    axes = call.rank - 2
+    stride, padding, more, groups, dilation = settings
+    cut = [(n, n - longer) for n, longer in zip(per_axis(padding, axes), per_axis(more, axes), strict=True)]
+    form = ConvolutionForm(per_axis(stride, axes), cut, per_axis(dilation, axes), groups)
+    return dense.transposed_convolution(call, call.value(x), call.array(weight, "the weight"), _bias(call, bias), form)
+
+
+def _the(tensor: Tensor, _: Value) -> Tensor:
+    return tensor
+
+
+def per_axis(given: Any, axes: int) -> list[int]:
+    """Return an argument of a window as one number per axis."""
+    numbers = [given] if isinstance(given, int) else [int(n) for n in given]
+    return numbers * axes if len(numbers) == 1 else numbers
+
+
+def _bias(call: TorchCall, given: Any) -> Tensor | None:
+    return None if given is None else call.array(given, "the bias")
+
+
+@reads("aten.batch_norm.default", operator="batch_norm")
 def batch_norm(call: TorchCall, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *settings: Any) -> Value:
     """Convert a batch norm with running statistics; ``settings`` are the momentum, epsilon and whether cuDNN is used."""
     if training or mean is None or variance is None:
@@ -82,159 +130,106 @@ def batch_norm(call: TorchCall, x: Value, weight: Any, bias: Any, mean: Any, var
     return running_norm(call, x, weight, bias, mean, variance, *settings[:2])
 
 
-@reads("aten._native_batch_norm_legit_no_training.default")
+@reads("aten._native_batch_norm_legit_no_training.default", operator="batch_norm")
 def running_norm(call: TorchCall, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float) -> Value:
     """Convert ``gamma (x - mean) / sqrt(variance + eps) + beta``."""
     gamma = None if weight is None else call.array(weight, "the weight")
     beta = None if bias is None else call.array(bias, "the bias")
     norm = NormStatistics(gamma, beta, call.array(mean, "the running mean"), call.array(variance, "the running variance"))
-    return convert_batch_norm(call, call.value(x), norm, eps)
+    return dense.batch_norm(call, call.value(x), norm, eps)
+
+
+@reads("aten.instance_norm.default", operator="batch_norm")
+def instance_norm(call: TorchCall, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, own: bool, *settings: Any) -> Value:
+    """Convert an instance norm with running statistics; ``settings`` are the momentum, epsilon and whether cuDNN is used."""
+    if own or mean is None or variance is None:
+        call.refuse("it normalises by the statistics of each sample, which is not linear; replace it by a batch norm")
+    return running_norm(call, x, weight, bias, mean, variance, *settings[:2])
 
 
 # Constants and sums
 
 
-@reads("aten.add.Tensor", "aten.add_.Tensor", "aten.add.Scalar")
+@reads("aten.add.Tensor", "aten.add_.Tensor", "aten.add.Scalar", "aten.add_.Scalar", operator="add")
 def add(call: TorchCall, x: Any, y: Any, alpha: float = 1) -> Value:
     """Convert ``x + alpha y``: a sum of two values, or a constant shift."""
     return _sum(call, x, 1.0, y, float(alpha))
 
 
-@reads("aten.sub.Tensor", "aten.sub_.Tensor", "aten.sub.Scalar")
+@reads("aten.sub.Tensor", "aten.sub_.Tensor", "aten.sub.Scalar", "aten.sub_.Scalar", operator="add")
 def subtract(call: TorchCall, x: Any, y: Any, alpha: float = 1) -> Value:
     """Convert ``x - alpha y``."""
     return _sum(call, x, 1.0, y, -float(alpha))
 
 
-@reads("aten.rsub.Scalar", "aten.rsub.Tensor")
+@reads("aten.rsub.Scalar", "aten.rsub.Tensor", operator="add")
 def subtract_from(call: TorchCall, x: Any, y: Any, alpha: float = 1) -> Value:
     """Convert ``y - alpha x``."""
     return _sum(call, x, -float(alpha), y, 1.0)
 
 
-@reads("aten.neg.default", "aten.neg_.default")
+@reads("aten.lerp.Scalar", operator="add")
+def lerp(call: TorchCall, x: Any, y: Any, share: float) -> Value:
+    """Convert ``(1 - share) x + share y``."""
+    return _sum(call, x, 1.0 - float(share), y, float(share))
+
+
+def _sum(call: TorchCall, x: Any, a: float, y: Any, b: float) -> Value:
+    if isinstance(x, Value) and isinstance(y, Value):
+        ranks = {node.meta["val"].ndim for node in call.node.all_input_nodes}
+        if len(ranks) > 1:
+            call.refuse(f"it adds shapes of {min(ranks)} and {max(ranks)} axes; expected the same number of axes")
+        return arithmetic.add(call, x, a, y, b)
+    one, other = (_part(call, each, "a summand") for each in (x, y))
+    found: Value = arithmetic.add(call, one, a, other, b)
+    return found
+
+
+def _part(call: TorchCall, given: Any, what: str) -> Any:
+    return given if isinstance(given, Value) else call.constant_of_sample(given, what, _sample_rank(call))
+
+
+def _sample_rank(call: TorchCall) -> int:
+    """Return the number of axes of one sample of the argument that depends on the input."""
+    return max(int(node.meta["val"].ndim) for node in call.node.all_input_nodes if isinstance(call.values.get(node), Value)) - 1
+
+
+@reads("aten.neg.default", "aten.neg_.default", operator="multiply")
 def negate(call: TorchCall, x: Value) -> Value:
     """Convert ``-x``."""
-    return _scale(call, x, torch.tensor(-1.0), torch.tensor(0.0))
+    return arithmetic.multiply(call, call.value(x), torch.tensor(-1.0))
 
 
-@reads("aten.mul.Tensor", "aten.mul_.Tensor", "aten.mul.Scalar")
+@reads("aten.mul.Tensor", "aten.mul_.Tensor", "aten.mul.Scalar", "aten.mul_.Scalar", operator="multiply")
 def multiply(call: TorchCall, x: Any, y: Any) -> Value:
     """Convert the product of a value and a constant."""
     if isinstance(x, Value) and isinstance(y, Value):
         call.refuse("it multiplies two values that depend on the input, which is not linear")
     value, factor = (x, y) if isinstance(x, Value) else (y, x)
-    return _scale(call, value, call.array(factor, "the factor"), torch.tensor(0.0))
+    return arithmetic.multiply(call, call.value(value), _part(call, factor, "the factor"))
 
 
-@reads("aten.div.Tensor", "aten.div_.Tensor", "aten.div.Scalar")
+@reads("aten.div.Tensor", "aten.div_.Tensor", "aten.div.Scalar", "aten.div_.Scalar", operator="divide")
 def divide(call: TorchCall, x: Any, y: Any) -> Value:
     """Convert the quotient of a value and a constant."""
-    divisor = call.array(y, "the divisor")
-    if (divisor == 0).any():
-        call.refuse("it divides by 0")
-    return _scale(call, call.value(x), 1 / divisor, torch.tensor(0.0))
+    if isinstance(y, Value):
+        call.refuse("the divisor depends on the network's input; expected a constant")
+    return arithmetic.divide(call, call.value(x), _part(call, y, "the divisor"))
 
 
-def _sum(call: TorchCall, x: Any, a: float, y: Any, b: float) -> Value:
-    """Convert ``a x + b y``, where one of the two may be a constant."""
-    if isinstance(x, Value) and isinstance(y, Value):
-        inputs = [_broadcast(call, value) for value in (x, y)]
-        return call.emit(Add((a, b)), *inputs)
-    value, factor, shift, times = (x, a, y, b) if isinstance(x, Value) else (y, b, x, a)
-    return _scale(call, value, torch.tensor(factor), call.array(shift, "a summand") * times)
+@reads("aten.mean.dim", "aten.mean.default", operator="mean")
+def mean(call: TorchCall, x: Value, axes: Any = None, keep: bool = False, dtype: Any = None) -> Value:
+    """Convert the mean over axes of one sample."""
+    return call.reshape(arithmetic.mean(call, x, call.axes(axes), keep=keep), call.shape)
 
 
-def _broadcast(call: TorchCall, value: Value) -> Value:
-    """Return a summand, copied along the axes in which the result is longer."""
-    if value.shape == call.shape:
-        return value
-    if len(value.shape) != len(call.shape):
-        call.refuse(f"it adds shapes of {len(value.shape)} and {len(call.shape)} axes; expected the same number of axes")
-    return call.emit(Scale(torch.ones(call.shape), torch.tensor(0.0)), value)
+@reads("aten.sum.dim_IntList", "aten.sum.default", operator="total")
+def total(call: TorchCall, x: Value, axes: Any = None, keep: bool = False, dtype: Any = None) -> Value:
+    """Convert the sum over axes of one sample."""
+    return call.reshape(arithmetic.total(call, x, call.axes(axes), keep=keep), call.shape)
 
 
-def _scale(call: TorchCall, x: Value, factor: Tensor, shift: Tensor) -> Value:
-    x = call.value(x)
-    return call.emit(Scale(_one_sample(call, x, factor), _one_sample(call, x, shift)), x)
-
-
-def _one_sample(call: TorchCall, x: Value, given: Tensor) -> Tensor:
-    """Return a constant without its sample axis, along which it must not change."""
-    axes = len(x.shape) + 1
-    if given.ndim > axes or (given.ndim == axes and not torch.equal(given, given[:1].expand_as(given))):
-        call.refuse(f"a constant of shape {tuple(given.shape)} differs from sample to sample")
-    return given[0] if given.ndim == axes else given
-
-
-# Activations
-
-
-@reads("aten.relu.default", "aten.relu_.default")
-def relu(call: TorchCall, x: Value) -> Value:
-    """Convert ``max(x, 0)``."""
-    return call.emit(ReLU(), x)
-
-
-@reads("aten.leaky_relu.default", "aten.leaky_relu_.default")
-def leaky_relu(call: TorchCall, x: Value, slope: float = 0.01) -> Value:
-    """Convert ``x`` for x > 0, ``slope x`` otherwise."""
-    return convert_leaky_relu(call, x, float(slope))
-
-
-@reads("aten.prelu.default")
-def prelu(call: TorchCall, x: Value, weight: Any) -> Value:
-    """Convert a leaky ReLU with a trained slope."""
-    slope = call.array(weight, "the slope")
-    if slope.numel() != 1:
-        call.refuse(f"it has {slope.numel()} slopes; expected one slope for all channels (num_parameters=1)")
-    return leaky_relu(call, call.value(x), float(slope))
-
-
-@reads("aten.threshold.default", "aten.threshold_.default")
-def threshold(call: TorchCall, x: Value, limit: float, value: float) -> Value:
-    """Convert ``x`` for x > limit, ``value`` otherwise, if both are 0 (a ReLU); refuses other numbers."""
-    if limit != 0 or value != 0:
-        call.refuse(f"it has threshold {limit} and value {value}; expected 0 and 0 (a ReLU)")
-    return call.emit(ReLU(), x)
-
-
-@reads("aten.relu6.default", "aten.relu6_.default")
-def relu6(call: TorchCall, x: Value) -> Value:
-    """Convert ``min(max(x, 0), 6)``."""
-    return _clip(call, x, 0.0, 6.0)
-
-
-@reads("aten.hardtanh.default", "aten.hardtanh_.default")
-@reads("aten.clamp.default", "aten.clamp_.default", "aten.clip.default", "aten.clip_.default")
-@reads("aten.clamp.Tensor", "aten.clamp_.Tensor", "aten.clip.Tensor")
-def clamp(call: TorchCall, x: Value, low: Any = None, high: Any = None) -> Value:
-    """Convert ``min(max(x, low), high)``; either end may be missing."""
-    return _clip(call, x, -math.inf if low is None else low, math.inf if high is None else high)
-
-
-@reads("aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp_min.Tensor", "aten.maximum.default", "aten.max.other")
-def clamp_min(call: TorchCall, x: Any, low: Any) -> Value:
-    """Convert ``max(x, low)``."""
-    value, end = (x, low) if isinstance(x, Value) else (low, x)
-    return _clip(call, value, end, math.inf)
-
-
-@reads("aten.clamp_max.default", "aten.clamp_max_.default", "aten.clamp_max.Tensor", "aten.minimum.default", "aten.min.other")
-def clamp_max(call: TorchCall, x: Any, high: Any) -> Value:
-    """Convert ``min(x, high)``."""
-    value, end = (x, high) if isinstance(x, Value) else (high, x)
-    return _clip(call, value, -math.inf, end)
-
-
-def _clip(call: TorchCall, x: Value, low: Any, high: Any) -> Value:
-    return convert_clip(call, call.value(x), *(_number(call, end) for end in (low, high)))
-
-
-def _number(call: TorchCall, end: Any) -> float:
-    """Return an end of a range as one number, which may be infinite."""
-    if isinstance(end, TorchConstant) and end.tensor.numel() and (end.tensor == end.tensor.reshape(-1)[0]).all():
-        return float(end.tensor.reshape(-1)[0])
-    if isinstance(end, int | float):
-        return float(end)
-    return call.refuse("an end of the range is no single constant")
+@reads("aten.cumsum.default", "aten.cumsum_.default", operator="cumulative_sum")
+def cumulative_sum(call: TorchCall, x: Value, axis: int, dtype: Any = None) -> Value:
+    """Convert the cumulative sum along an axis."""
+    return arithmetic.cumulative_sum(call, x, call.axis(axis))

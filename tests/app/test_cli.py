@@ -313,3 +313,15 @@ def test_progress_is_a_line_a_second_without_a_terminal_and_live_with_one(monkey
         if not terminal:
             lines = out.getvalue().splitlines()
             assert [line.partition("round ")[2] for line in lines] == ["0: 0 cuts", "8: 8 cuts", "16: 16 cuts"]
+
+
+def test_inspect_lists_the_operators_on_request(capsys):
+    assert main(["inspect", "--operators"]) == 0
+    out = capsys.readouterr().out
+    assert "conv_transpose" in out
+    assert "ConvTranspose" in out
+    assert main(["inspect", "--operators", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["operators"]
+    assert {"about", "torch", "onnx", "layers", "exact"} == set(rows[0])
+    assert main(["inspect"]) == 2
+    assert "expected a YAML file or an exported network, or --operators" in capsys.readouterr().err

@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="MODEL.YAML|NET.PT2|NET.ONNX", help="A YAML file, or an exported network.")],
+    file: Annotated[Path | None, typer.Argument(metavar="MODEL.YAML|NET.PT2|NET.ONNX", help="A YAML file, or an exported network.")] = None,
+    operators: Annotated[bool, typer.Option("--operators", help="List the operators that are read, in place of a network.")] = False,
     time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="The time limit of reading and of writing the program.")] = 60.0,
     memory_limit: MemoryLimitOption = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
     """Show a network, its gates, and the size of its program."""
+    if operators:
+        return _show_operators(as_json=as_json)
+    if file is None:
+        raise InputError("no file is given; expected a YAML file or an exported network, or --operators")
     from mipnet.app.files.solve_file import SolveFile
     from mipnet.app.runs.network_description import describe, describe_file
     from mipnet.app.screen.network_tables import network_report
@@ -45,6 +50,17 @@ def inspect(
         print_json(description)
     else:
         make_console().print(network_report(description))
+
+
+def _show_operators(*, as_json: bool) -> None:
+    from mipnet.app.screen.network_tables import operator_table
+    from mipnet.app.screen.tables import make_console
+    from mipnet.readers.operator_list import operator_rows
+
+    if as_json:
+        print_json({"operators": [row._asdict() for row in operator_rows()]})
+    else:
+        make_console().print(operator_table(operator_rows()))
 
 
 def bounds(

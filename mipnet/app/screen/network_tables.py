@@ -12,6 +12,7 @@ from rich.text import Text
 from mipnet.app.runs.bounds import BoundsRun
 from mipnet.app.screen.tables import count_text, make_table, note_lines, number, pairs, section, size_text
 from mipnet.backend import Feature, FoundBackend
+from mipnet.readers.operators.table import OperatorRow
 
 
 def network_report(description: Mapping[str, Any]) -> RenderableType:
@@ -31,6 +32,14 @@ def network_report(description: Mapping[str, Any]) -> RenderableType:
     if "explanation" in d:
         parts.append(section("How it is written", _written(d["explanation"])))
     return Group(*parts, *note_lines(d["notes"]))
+
+
+def operator_table(rows: Sequence[OperatorRow]) -> RenderableType:
+    """Return a table of the operators that are read."""
+    table = make_table("torch", "ONNX", "layers", left=3)
+    for row in rows:
+        table.add_row(row.torch, row.onnx, row.layers)
+    return table
 
 
 def _written(explanation: Mapping[str, Any]) -> RenderableType:
