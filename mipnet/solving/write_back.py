@@ -50,6 +50,11 @@ def _duals_by_label(model: linopy.Model, duals: Array | None) -> Array:
         return np.zeros(0)
     by_label = np.full(model._cCounter, np.nan)
     by_label[np.asarray(model.constraints.label_index.clabels)] = duals * model.objective.scaling
+    for constraint in model.constraints.data.values():  # `Model.assign_result` takes them for those of rows that were multiplied
+        if not constraint.is_indicator:
+            labels, factor = constraint.labels.values.reshape(-1), constraint.scaling.values.reshape(-1)
+            used = labels >= 0
+            by_label[labels[used]] /= np.broadcast_to(factor, labels.shape)[used]
     return by_label
 
 
