@@ -72,7 +72,7 @@ def sampled(module, region, count=20_000):
 @pytest.mark.parametrize(("kind", "seed"), in_turn(KINDS, range(4)))
 def test_ranges_bracket_samples_and_are_attained(kind, seed):
     module, network, region = made(kind, seed)
-    found = mn.reach(network, region, backend=BACKENDS[seed % 2], tolerance=1e-3)
+    found = mn.reach(network, region, backend=BACKENDS[seed % 2], tolerance=1e-3, time_limit=None)
     y = sampled(module, region)
     assert (found.lower <= y.min(axis=0)).all()
     assert (found.upper >= y.max(axis=0)).all()
@@ -118,7 +118,7 @@ def test_ranges_of_linear_functions_are_the_true_ones(seed, monkeypatch):
     for few, easy, backend in ((0, 0, "highs"), (0, 0, "scip"), (10, 0, "highs"), (10, 64, "scip")):
         monkeypatch.setattr(certified_minimum, "SPLITTING_INPUTS_MAX", few)
         monkeypatch.setattr(certified_minimum, "SOLVER_FIRST_UNITS_MAX", easy)
-        found = mn.reach(network, region, row, backend=backend)
+        found = mn.reach(network, region, row, backend=backend, time_limit=None)
         assert low - 1e-4 * size <= found.lower[0] <= low + 1e-9
         assert high + 1e-4 * size >= found.upper[0] >= high - 1e-9
         assert low - 1e-9 <= found.lowest[0].value
