@@ -131,6 +131,8 @@ if TYPE_CHECKING:
     from mipnet.solving.open_problem import open_problem as open_problem
     from mipnet.solving.tightening import TighteningRun as TighteningRun
     from mipnet.solving.tightening import tighten as tighten
+    from mipnet.verification.activation_maximisation import ActivationMaximum as ActivationMaximum
+    from mipnet.verification.activation_maximisation import activation_maximisation as activation_maximisation
     from mipnet.verification.counterfactuals.counterfactual import Counterfactual as Counterfactual
     from mipnet.verification.counterfactuals.counterfactual import counterfactual as counterfactual
     from mipnet.verification.counterfactuals.settings import CounterfactualSettings as CounterfactualSettings
@@ -215,6 +217,7 @@ _HOME = {
     "mipnet.pruning.importance.weight_path": "spaced_weights weight_path",
     "mipnet.solving.mip_settings": "MipSettings",
     "mipnet.solving.tightening": "TighteningRun tighten",
+    "mipnet.verification.activation_maximisation": "ActivationMaximum activation_maximisation",
     "mipnet.verification.counterfactuals.counterfactual": "Counterfactual counterfactual",
     "mipnet.verification.counterfactuals.settings": "CounterfactualSettings",
     "mipnet.verification.distortion": "Distortion minimum_distortion",

@@ -100,9 +100,22 @@ def test_regional_prices(capfd: pytest.CaptureFixture[str]) -> None:
     assert float(found[1]) == pytest.approx((margins * sold).sum(axis=1).max(), rel=1.5e-3)
 
 
+@pytest.mark.sweep
+def test_loan_counterfactual(run: Run) -> None:
+    lines = run("loan_counterfactual.py").splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        said = re.fullmatch(r"\d: (.*); distance (\S+), proven at least (\S+), score (\S+)", line)
+        assert said is not None
+        assert "age" not in said[1]
+        assert float(said[2]) == pytest.approx(float(said[3]), rel=2e-3)
+        assert float(said[4]) >= 0.1
+
+
 def test_every_script_is_run() -> None:
     """`pypsa_dispatch.py` is run by tests/embedding/test_pypsa.py, so that PyPSA is imported once."""
-    here = {"own_backend.py", "own_layer.py", "own_property.py", "train_digits.py", "student_enrollment.py", "regional_prices.py"}
+    here = {"own_backend.py", "own_layer.py", "own_property.py", "train_digits.py"}
+    here |= {"loan_counterfactual.py", "student_enrollment.py", "regional_prices.py"}
     assert {p.name for p in EXAMPLES.glob("*.py")} == here | {"pypsa_dispatch.py"}
 
 

@@ -202,5 +202,20 @@ for _task in (
         "The margin is the output of another class less that of the label. Gives an input of the set that attains it.",
         success="found to the tolerance",
     ),
+    Task(
+        name="counterfactual",
+        file="mipnet.app.files.counterfactual_file:CounterfactualFile",
+        run="mipnet.app.runs.counterfactual:run_counterfactual",
+        help="Find the nearest input with another answer.\n\n"
+        "Proves how near it is, and finds further ones that differ. Features may be whole numbers, categories, or fixed.",
+        success="found to the tolerance, or proven that there is none",
+    ),
+    Task(
+        name="activation",
+        file="mipnet.app.files.activation_file:ActivationFile",
+        run="mipnet.app.runs.activation:run_activation",
+        help="Maximise the score of a class, or a unit.\n\nGives the input of a set that attains it, and a proven upper bound.",
+        success="found to the tolerance",
+    ),
 ):
     register_task(_task)

@@ -87,9 +87,9 @@ def test_around_an_image(tmp_path):
 @pytest.mark.parametrize(
     ("task", "own"),
     [
-        ("reach", {"box", "directions"}),
-        ("agree", {"box", "second", "agree"}),
-        ("compress", {"box", "save"}),
+        ("reach", {"box", "polytope", "hull", "directions"}),
+        ("agree", {"box", "polytope", "hull", "second", "agree"}),
+        ("compress", {"box", "polytope", "hull", "save"}),
         ("distortion", {"robust"}),
         ("margin", {"robust"}),
     ],

@@ -1,15 +1,35 @@
-"""What the YAML files of `reach`, `agree`, `compress`, `distortion` and `margin` share."""
+"""What the YAML files of `reach`, `agree`, `compress`, `distortion`, `margin`, `activation` and `counterfactual` share."""
 
 from __future__ import annotations
+
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from mipnet.app.files.base import NetworkFile
 from mipnet.app.files.sections import BoxSpec, RegionSpec, RobustSpec
-from mipnet.app.files.values import MemorySize, NotNegative, Seconds, Section, SolverOptions, Text, Whole, value_error
+from mipnet.app.files.values import (
+    FiniteNumber,
+    ListAsTuple,
+    MemorySize,
+    NotNegative,
+    NumberOrList,
+    Seconds,
+    Section,
+    SolverOptions,
+    Text,
+    Whole,
+    expects,
+    value_error,
+)
 from mipnet.errors import InputError
 
-INPUT_SET_EXPECTED = "expected either `region`, around an image, or `box`, with `lower` and `upper`"
+INPUT_SET_EXPECTED = (
+    "expected either `region`, around an image, or `box`, with `lower` and `upper`, or `polytope`, with `matrix` and `rhs`, or `hull`, of"
+    " the points in a `file`"
+)
+
+NumberRow = Annotated[tuple[FiniteNumber, ...], ListAsTuple]
 
 
 class CertifySolveSpec(Section):
@@ -32,23 +52,54 @@ class CertifyFile(NetworkFile):
     solve: CertifySolveSpec = CertifySolveSpec()
 
 
+class PolytopeSpec(Section):
+    """All inputs x with ``matrix @ x <= rhs``, between ``lower`` and ``upper``: one number for all inputs, or one per input."""
+
+    matrix: Annotated[tuple[NumberRow, ...], ListAsTuple, expects("a list of rows, such as [[1, 1]], with one number per input")]
+    rhs: Annotated[NumberRow, expects("a list with one number per row of the matrix")]
+    lower: NumberOrList | None = None
+    upper: NumberOrList | None = None
+
+
+class HullSpec(Section):
+    """The convex hull of the points in a ``file``: .csv with a line of names, or .npy; and all inputs within ``enlarge`` of it."""
+
+    relative_to_file: ClassVar[tuple[str, ...]] = ("file",)
+
+    file: Text
+    enlarge: NumberOrList = 0.0
+
+
+WrittenSet = RegionSpec | BoxSpec | PolytopeSpec | HullSpec
+"""The sections that stand for an input set."""
+
+
+def only_set(*given: WrittenSet | None) -> WrittenSet | None:
+    """Return the only input set that is given, or None; raises an error for several."""
+    found = [each for each in given if each is not None]
+    if len(found) > 1:
+        raise value_error(f"{len(found)} input sets are given; {INPUT_SET_EXPECTED}")
+    return found[0] if found else None
+
+
 class InputSetFile(CertifyFile):
-    """A file whose input set is either ``region``, around an image, or ``box``."""
+    """A file with one input set: ``region``, around an image, or ``box``, ``polytope`` or ``hull``."""
 
     region: RegionSpec | None = None
     box: BoxSpec | None = None
+    polytope: PolytopeSpec | None = None
+    hull: HullSpec | None = None
 
     @model_validator(mode="after")
     def _one_input_set(self) -> InputSetFile:
-        if (self.region is None) == (self.box is None):
-            given = "neither of `region` and `box` is" if self.box is None else "both `region` and `box` are"
-            raise value_error(f"{given} given; {INPUT_SET_EXPECTED}")
+        if only_set(self.region, self.box, self.polytope, self.hull) is None:
+            raise value_error(f"neither of `region` and `box` is given; {INPUT_SET_EXPECTED}")
         return self
 
     @property
-    def input_set(self) -> RegionSpec | BoxSpec:
-        """The ``region`` or the ``box``."""
-        given = self.box if self.region is None else self.region
+    def input_set(self) -> WrittenSet:
+        """The section of the input set."""
+        given = only_set(self.region, self.box, self.polytope, self.hull)
         if given is None:
             raise InputError(INPUT_SET_EXPECTED)
         return given

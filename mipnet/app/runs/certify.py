@@ -1,17 +1,21 @@
-"""What the runs of `reach`, `agree`, `compress`, `distortion` and `margin` share: the solver, the input set, and texts."""
+"""What the runs of `reach`, `agree`, `compress`, `distortion`, `margin`, `activation` and `counterfactual` share."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mipnet.app.files.certify_file import CertifyFile, ImageFile, InputSetFile
-from mipnet.app.files.sections import RegionSpec
+from mipnet.app.files.certify_file import CertifyFile, ImageFile, InputSetFile, PolytopeSpec, WrittenSet
+from mipnet.app.files.sections import BoxSpec, RegionSpec
 from mipnet.app.runs.inputs import checked_backend, read_box, read_region
 from mipnet.app.runs.result import as_list
+from mipnet.errors import DataError, InputError, shown
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import Network
+from mipnet.network.polytope_sets import ConvexHull, Polytope
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.robustness import Classes
@@ -24,9 +28,40 @@ def solver_settings(file: CertifyFile) -> MipSettings:
 
 
 def read_input_set(file: InputSetFile, network: Network, deadline: Deadline = NO_DEADLINE) -> Box:
-    """Return the input set of a file: its ``region`` or its ``box``."""
-    given = file.input_set
-    return read_region(file, given, network, deadline)[0] if isinstance(given, RegionSpec) else read_box(file, given, network)
+    """Return the input set of a file."""
+    return read_set(file, file.input_set, network, deadline)
+
+
+def read_set(file: CertifyFile, given: WrittenSet, network: Network, deadline: Deadline = NO_DEADLINE) -> Box:
+    """Return the input set of a section of a file."""
+    if isinstance(given, RegionSpec):
+        return read_region(file, given, network, deadline)[0]
+    if isinstance(given, BoxSpec):
+        return read_box(file, given, network)
+    if isinstance(given, PolytopeSpec):
+        with file.blame("polytope"):
+            rows = {len(row) for row in given.matrix}
+            if len(rows) != 1:
+                raise InputError(f"the rows of `matrix` have {sorted(rows)} numbers; expected one per input in each")
+            ends = (-np.inf if given.lower is None else given.lower, np.inf if given.upper is None else given.upper)
+            return Polytope(np.array(given.matrix), np.array(given.rhs), *ends).fit(network.input_shape, network.input_names)
+    with file.blame("hull"):
+        points = _points(file.path(given.file))
+        return ConvexHull(points, np.asarray(given.enlarge)).fit(network.input_shape, network.input_names)
+
+
+def _points(path: Path) -> Any:
+    """Return the table of a .csv file, or the array of an .npy file."""
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
+        if path.suffix.lower() == ".csv":
+            return pd.read_csv(path)
+    except FileNotFoundError:
+        raise DataError(f"no file `{path}`; expected a .csv or .npy file of points").at("file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"`{path}` cannot be read ({shown(str(error))}); expected a table of numbers").at("file") from None
+    raise DataError(f"`{path}` has no suffix .csv or .npy; expected a file of points").at("file")
 
 
 def classes_of(file: ImageFile, own: int) -> Classes:

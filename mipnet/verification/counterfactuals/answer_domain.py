@@ -11,9 +11,9 @@ from mipnet.arrays import Array, Ints
 from mipnet.errors import DataError, InputError
 from mipnet.formulations.distance import Norm
 from mipnet.verification.counterfactuals.feature_rules import FeatureRules, IsApart, LeavesOneUnchanged, Unlike
-from mipnet.verification.counterfactuals.given import NamedFeatures
 from mipnet.verification.counterfactuals.settings import CounterfactualSettings
 from mipnet.verification.distance_domain import DistanceDomain, InputLimits
+from mipnet.verification.named_features import NamedFeatures
 
 
 def answer_rules(features: NamedFeatures, image: Array, integer: Any, one_hot: Any) -> FeatureRules:

@@ -27,10 +27,11 @@ from mipnet.network.properties import Clause
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.counterfactuals.answer_domain import answer_domain, answer_rules, unlike_answer
-from mipnet.verification.counterfactuals.given import NamedFeatures, Target, target_clauses
 from mipnet.verification.counterfactuals.settings import MOVED_ARGUMENTS_OF_COUNTERFACTUAL, CounterfactualSettings
+from mipnet.verification.counterfactuals.targets import Target, target_clauses
 from mipnet.verification.distance_domain import DistanceDomain
 from mipnet.verification.distortion_search import DistortionSearch
+from mipnet.verification.named_features import NamedFeatures
 from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 
 SEARCH_RADIUS_GROWTH, SEARCH_RADII_MAX = 8.0, 10
