@@ -30,6 +30,7 @@ ENDS = np.zeros(2)
 ROWS = Rows(Csr(np.eye(2)), ENDS, ENDS + 1)
 PROGRAM = Program(ENDS, ROWS, ENDS, ENDS + 1, np.zeros(2, dtype=bool))
 BALL = mn.Ball(X[:1], 0.1, "l2")
+POLYTOPE = mn.Polytope(np.ones((1, 4)), [1.0], lower=0.0, upper=1.0)
 CASE = mn.Case(BOX, (mn.Clause(np.ones((1, 2)), np.zeros(1)),))
 LOSS = mn.Loss("margin")
 OUTPUT = np.zeros((6, 2))
@@ -59,6 +60,19 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "check_point": (checks.check_point, {"program": PROGRAM, "x": ENDS}),
     "clean_point": (checks.clean_point, {"program": PROGRAM, "x": ENDS}),
     "Box.nearest": (BOX.nearest, {"x": X}),
+    "Box.inside": (BOX.inside, {"x": X}),
+    "Box.meets_further": (POLYTOPE.meets_further, {"x": X, "tolerance": 0.0}),
+    "Polytope": (mn.Polytope, {"matrix": np.eye(2), "rhs": np.ones(2), "lower": np.zeros(2), "upper": np.ones(2)}),
+    "ConvexHull": (mn.ConvexHull, {"points": X, "enlarge": 0.1}),
+    "counterfactual": (
+        mn.counterfactual,
+        {"network": NET, "x": X[0], "target": 0, "immutable": (), "integer": (), "one_hot": (), "norm": "l1", "backend": "highs"},
+    ),
+    "CounterfactualSettings": (
+        lambda **given: mn.counterfactual(NET, X[0], 0, backend=mn.CounterfactualSettings(**{"within": mn.LInf(X[:1], 0.1), **given})),
+        {"within": None, "weights": np.ones(4), "increasing": (), "decreasing": (), "count": 1, "apart": 0.5, "margin": 0.1},
+    ),
+    "activation_maximisation": (mn.activation_maximisation, {"network": NET, "unit": 0, "region": BOX}),
     "Box.reshape": (BOX.reshape, {"shape": (1, 2, 2)}),
     "Ball.nearest": (BALL.nearest, {"x": X}),
     "Ball.distance": (BALL.distance, {"x": X}),
@@ -110,7 +124,11 @@ ODD: dict[str, Any] = {
 NOWHERE = ("a word", "a class", "an object", "a mapping")
 """What fits no argument here, except for `TAKEN`."""
 
-TAKEN = [("Encoding.derive", "function", "a class"), ("EmbeddingSettings", "envelope", "a word")]
+TAKEN = [
+    ("Encoding.derive", "function", "a class"),
+    ("EmbeddingSettings", "envelope", "a word"),
+    ("counterfactual", "one_hot", "a mapping"),
+]
 
 
 def refused(call: str, odd: str) -> None:

@@ -331,14 +331,15 @@ class Encoding:
     def distance(self, centre: Array, radius: float | Array, norm: Norm) -> linopy.Variable:
         """Add variables whose sum is the distance of the input from ``centre``, in units of ``radius``, and return them.
 
-        The radius is one number, or one per input.
-
-        For norm l2, the sum is the squared distance; see `mipnet.formulations.distance`.
+        The radius is one number, or one per input.  For norm l2, the sum is the squared distance; see `mipnet.formulations.distance`.
         """
         centre = np.asarray(numbers(centre, "the centre"), dtype=np.float64)
         if centre.shape[1:] != self.region.lower.shape[1:] or len(centre) not in (1, len(self.region.lower)):
             raise DataError(f"the centre has shape {centre.shape}; the input set {self.region.lower.shape}: expected the same shape")
         check_choice("the norm", norm, get_args(Norm))
+        radius = np.array(numbers(radius, "the radius"), dtype=np.float64)
+        if radius.shape not in ((), np.shape(centre)):
+            raise DataError(f"the radius has shape {radius.shape}; expected a number, or one for each of the inputs, {np.shape(centre)}")
         source, dims = self.values[INPUT_NODE], ("sample", *dims_of(INPUT_NODE, self.network.input_shape))
         t, value = add_distance(self.model, source, self.region, centre, radius, norm, dims, self.samples)
         self.own_rows += DISTANCE_ROWS

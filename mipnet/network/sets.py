@@ -195,6 +195,7 @@ class Box:
         inside = bool((x >= self.lower - tolerance).all() and (x <= self.upper + tolerance).all())
         return inside and bool(self.meets_further(x, tolerance).all())
 
+    @expects("an array of inputs of shape (n, *input shape)")
     def meets_further(self, x: Array, tolerance: float = 0.0) -> Mask:
         """Return which inputs ``(n, *shape)`` lie in the ball and in the polytope, if there are any."""
         if self.ball is not None:
@@ -228,6 +229,7 @@ class Box:
             return self.polytope.nearest(*flat).reshape(clipped.shape)
         return clipped if self.ball is None else self.ball.nearest(clipped)
 
+    @expects("an array of inputs of shape (n, *input shape)")
     def inside(self, x: Array) -> Array:
         """Return `nearest` of some inputs, without those for which it found no point of box and polytope together."""
         found = self.nearest(x)

@@ -49,14 +49,14 @@ class NamedFeatures:
 
     def position(self, name: Any, what: str) -> int:
         """Return the position of a feature; raises `InputError` if there is none of this name or number."""
-        if name in self.names and not isinstance(name, bool):
+        if isinstance(name, str | int) and not isinstance(name, bool) and name in self.names:
             return self.names.index(name)
         known = ", ".join(map(str, self.names[:12])) + (", ..." if self.count > 12 else "")
         raise InputError(f"`{what}` has the feature {shown(name)}; the features are {known}{meant(name, map(str, self.names))}")
 
     def positions(self, names: Any, what: str) -> Ints:
         """Return the positions of some features."""
-        if isinstance(names, str) or not isinstance(names, Iterable):
+        if isinstance(names, str | Mapping) or not isinstance(names, Iterable) or getattr(names, "ndim", 1) != 1:
             raise InputError(f"`{what}` is {shown(names)}; expected a list of features")
         found = [self.position(name.item() if isinstance(name, np.generic) else name, what) for name in names]
         if len(set(found)) < len(found):

@@ -181,6 +181,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "properties": asked,
     "minimum_distortion": lambda: mn.minimum_distortion(NETWORK, IMAGES[0], upper=0.5),
     "maximum_margin": lambda: mn.maximum_margin(NETWORK, BOX, 0),
+    "counterfactual": lambda: mn.counterfactual(NETWORK, IMAGES[0], 1, backend=mn.CounterfactualSettings(within=mn.LInf(IMAGES[:1], 1.0))),
+    "activation_maximisation": lambda: mn.activation_maximisation(NETWORK, 0, BOX),
     "agree": lambda: mn.agree(NETWORK, NETWORK, BOX, within=0.1),
     "agree_on_class": lambda: mn.agree_on_class(NETWORK, NETWORK, BOX),
     "compress": lambda: mn.compress(NETWORK, BOX),
