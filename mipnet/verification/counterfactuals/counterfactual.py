@@ -35,7 +35,7 @@ from mipnet.verification.named_features import NamedFeatures
 from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 
 SEARCH_RADIUS_GROWTH, SEARCH_RADII_MAX = 8.0, 10
-"""Without limits, inputs are searched within a distance of 1 first; it grows by this factor, this many times at most."""
+"""Without limits, inputs are searched within the size of the input first; this grows by the factor, this many times at most."""
 
 CounterfactualStatus = Literal["optimal", "feasible", "infeasible", "unknown"]
 """The distance is closed to the gap; or there is a point and a bound; or there is no such input, proven; or none was found in time."""
@@ -156,7 +156,9 @@ def _nearest(
 ) -> Counterfactual:
     """Return the nearest answer of the domain; without limits, search within larger and larger distances until there is one."""
     began, excess, whole = time.monotonic(), Excess.of(features.network, clauses), domain.reach
-    nodes, radius, lower = 0, min(whole, 1.0) if np.isinf(whole) else whole, 0.0
+    nodes, radius, lower = 0, whole, 0.0
+    if np.isinf(whole):
+        radius = float(np.abs(domain.image / domain.scale).max()) or 1.0
     for _ in range(SEARCH_RADII_MAX):
         search = DistortionSearch(excess, domain, radius, deadline, settings, lower=lower)
         search.learn(domain.image)
