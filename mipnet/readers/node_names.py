@@ -42,11 +42,13 @@ RESERVED_NODE_NAMES = (INPUT_NODE, "sample")
 class NodeNames:
     """The names given so far.
 
-    ``paths`` are the paths of all modules.  ``origins`` maps each node to the first node with the same weights, ``modules`` maps
-    each node to the path of its module.  A path that consists of numbers alone ("0", "1.2") is not used as a name.
+    ``paths`` are the paths of all modules, ``owners`` those of modules with weights.  ``origins`` maps each node to the first node with the
+    same weights, ``modules`` maps each node to the path of its module.  A path that consists of numbers alone ("0", "1.2") is not used as a
+    name.
     """
 
     paths: set[str] = field(default_factory=set)
+    owners: set[str] = field(default_factory=set)
     origins: dict[str, str] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
     _named: dict[str, str] = field(default_factory=dict)

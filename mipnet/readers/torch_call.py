@@ -94,7 +94,8 @@ class TorchCall:
             shape = layer.shape(*(value.shape for value in inputs))
         except NetworkError as error:
             self.refuse(str(error))
-        moved = isinstance(layer, MOVING_LAYERS) and self.paths  # the name is for the layer with the weights
+        moved = isinstance(layer, MOVING_LAYERS) and (self.paths or calling_module(self.node)[1] in self.names.owners)
+        # a module's name is for its layer with the weights, not for the padding before it
         name = self.names.give(("", "") if moved else calling_module(self.node), frozenset() if moved else self.paths, layer)
         self.layers.append((name, layer, tuple(value.name for value in inputs)))
         return Value(name, shape)

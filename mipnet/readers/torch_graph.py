@@ -54,7 +54,8 @@ class TorchReader:
         """Read the network that the graph computes."""
         self.program = _functional(self.program)
         given, out = self._ends()
-        self.names = NodeNames(self._module_paths())
+        owners = {target.rpartition(".")[0] for target in self.program.state_dict} - {""}
+        self.names = NodeNames(owners | self._module_paths(), owners)
         self._batch, self._samples = str(given.meta["val"].shape[0]), fixed(given.meta["val"].shape[0])
         shape = tuple(int(n) for n in given.meta["val"].shape[1:])
         self.values[given] = Value(INPUT_NODE, shape)
@@ -88,8 +89,7 @@ class TorchReader:
         return inputs[0], outputs[0]
 
     def _module_paths(self) -> set[str]:
-        owners = {target.rpartition(".")[0] for target in self.program.state_dict}
-        return (owners | {calling_module(node)[1] for node in self.program.graph.nodes}) - {""}
+        return {calling_module(node)[1] for node in self.program.graph.nodes} - {""}
 
     def _take_off_softmax(self, out: fx.Node) -> fx.Node:
         """Return the node before a final softmax, and record the softmax; the output itself if there is none."""

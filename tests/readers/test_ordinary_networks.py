@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import mipnet as mn
 from mipnet.errors import InputError
@@ -82,3 +84,19 @@ def test_the_page_is_the_table() -> None:
 def test_both_readers_read_the_same_operators() -> None:
     one_sided = [each.name for each in READ_OPERATORS.values() if not each.torch or not each.onnx]
     assert one_sided == ["adaptive_maximum"]  # exporters write it as a MaxPool
+
+
+def test_a_convolution_with_another_padding_is_pruned() -> None:
+    """The padding is a node of its own; the convolution keeps the name of its module, by which it is cut."""
+    torch.manual_seed(0)
+    parts = {"conv": torch.nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), "act": torch.nn.ReLU()}
+    module = torch.nn.Sequential(OrderedDict({**parts, "flat": torch.nn.Flatten(), "fc": torch.nn.Linear(256, 2)})).eval()
+    network = mn.from_torch(module, torch.zeros(1, 2, 8, 8))
+    assert [node.name for node in network.nodes] == ["gather1", "conv", "act", "flat", "fc"]
+    (gate,) = mn.find_gates(network, "all")
+    masks = xr.Dataset({gate.name: (gate.dim, np.array([True, False, True, True]))})
+    small = mn.prune(module, masks, torch.zeros(1, 2, 8, 8))
+    assert small.conv.weight.shape[0] == 3
+    x = torch.tensor(inputs((2, 8, 8)))
+    silenced = network.forward(x, {"act": lambda value: value * torch.tensor([1.0, 0.0, 1.0, 1.0])[:, None, None]})
+    np.testing.assert_allclose(small.double()(x).detach().numpy(), silenced, atol=1e-5)
