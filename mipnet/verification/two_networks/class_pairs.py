@@ -24,6 +24,10 @@ COPIES_OF_DIFFERENCES = 6
 """How often the coefficients of differences are held while their bounds are computed."""
 
 
+DIFFERENCE_COEFFICIENTS_AT_ONCE = 2**24
+"""The number of coefficients of differences that are bounded between two looks at the clock."""
+
+
 def class_clauses(joined: JointNetwork, region: Box, bounds: tuple[Bounds, Bounds], margin: Array, deadline: Deadline) -> list[Clause]:
     """Return one clause per pair of classes that may be the largest in the first and in the second network.
 
@@ -49,10 +53,10 @@ def class_clauses(joined: JointNetwork, region: Box, bounds: tuple[Bounds, Bound
     check_memory(what, float(COEFFICIENT_BYTES * COPIES_OF_CLAUSES * coefficients), remedy)
     clauses = []
     for top in tops[0]:
-        deadline.check("write the question for every pair of classes")
         for other in tops[1]:
             if top == other:
                 continue
+            deadline.check("write the question for every pair of classes")
             keep = ((a == top) & ~always[0], (a == other) & ~always[1])
             kept = [_rows(count, np.full(keep[side].sum(), side), a[keep[side]], b[keep[side]]) for side in (0, 1)]
             pair = _rows(count, np.array([0, 1]), np.array([top, other]), np.array([other, top])).sum(axis=0, keepdims=True)
@@ -84,13 +88,14 @@ def _bounds_of_differences(
 ) -> tuple[Array, Array]:
     """Return bounds of ``y_a - y_b`` of each network for all pairs, each ``(2, pairs)``; -inf where a is no possible class.
 
-    As many pairs are bounded at once as fit into memory.
+    As many pairs are bounded at once as fit into memory, at most `DIFFERENCE_COEFFICIENTS_AT_ONCE` coefficients.
     """
     a, b = pairs
     low, high = np.full((2, len(a)), -np.inf), np.full((2, len(a)), -np.inf)
     side, pair = np.nonzero(np.stack([possible[0][a], possible[1][a]]))
     count = len(possible[0])
-    at_once = count_in_memory(2 * count * COEFFICIENT_BYTES * COPIES_OF_DIFFERENCES, max(1, len(side)))
+    most = max(1, min(len(side), DIFFERENCE_COEFFICIENTS_AT_ONCE // (2 * count)))
+    at_once = count_in_memory(2 * count * COEFFICIENT_BYTES * COPIES_OF_DIFFERENCES, most)
     for first in range(0, len(side), at_once):
         deadline.check("bound the differences of every pair of classes")
         sides, part = side[first : first + at_once], pair[first : first + at_once]

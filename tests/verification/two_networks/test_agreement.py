@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 import mipnet as mn
 from mipnet.errors import InputError, MemoryLimitReached, NetworkError
 from mipnet.limits.deadline import NO_DEADLINE
+from mipnet.verification.clause_network import Excess
 from mipnet.verification.two_networks import class_pairs
 from mipnet.verification.two_networks.joint_network import join_networks
 from tests.limits.room import room
@@ -184,6 +186,21 @@ def test_the_question_of_many_classes_is_the_same_in_small_batches(monkeypatch):
         np.testing.assert_allclose(one.matrix, other.matrix)
         np.testing.assert_allclose(one.rhs, other.rhs, atol=1e-9)
         assert one.matrix.shape[0] <= 9, "at most the comparisons of two classes with 4 others, and their sum"
+
+
+def test_batches_of_class_pairs_have_a_size_whatever_fits_into_memory(monkeypatch):
+    joined, bounds = classifiers(5)
+    rows = list[int]()
+
+    def seen(network, clauses):
+        rows.extend(len(clause.rhs) for clause in clauses)
+        return Excess.of(network, clauses)
+
+    monkeypatch.setattr(class_pairs, "Excess", SimpleNamespace(of=seen))
+    monkeypatch.setattr(class_pairs, "DIFFERENCE_COEFFICIENTS_AT_ONCE", 3 * 2 * 5)
+    question(joined, bounds)
+    assert sum(rows) > 20
+    assert max(rows) == 3
 
 
 def test_a_question_of_too_many_pairs_of_classes_is_refused_with_its_size():
