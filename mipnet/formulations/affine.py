@@ -214,13 +214,14 @@ def per_sample(matrix: Csr, samples: int, terms: Csr, deadline: Deadline = NO_DE
     sizes = np.diff(terms.indptr)
     if len(variables) == terms.nnz and sizes.max() == 1:
         return _renamed_terms(matrix, samples, terms, (sizes == 1).reshape(samples, n_in), deadline)
-    if len(variables) <= DENSE_PRODUCT_VARIABLES_MAX:
-        return _dense_product(matrix, samples, terms, variables)
-    at_once = max(1, COEFFICIENTS_AT_ONCE // max(1, matrix.nnz))
-    parts = [
-        _product(_block_diagonal(matrix, min(at_once, samples - first)), terms[first * n_in : (first + at_once) * n_in], deadline)
-        for first in range(0, samples, at_once)
-    ]
+    dense = len(variables) <= DENSE_PRODUCT_VARIABLES_MAX
+    most = PRODUCT_MULTIPLICATIONS_MAX // len(variables) if dense else COEFFICIENTS_AT_ONCE
+    at_once = max(1, int(most // max(1, matrix.nnz)))
+    parts = list[Csr]()
+    for first in range(0, samples, at_once):
+        deadline.check("multiply the affine functions of a layer by its weights")
+        count, part = min(at_once, samples - first), terms[first * n_in : (first + at_once) * n_in]
+        parts.append(_dense_product(matrix, count, part, variables) if dense else _product(_block_diagonal(matrix, count), part, deadline))
     return parts[0] if len(parts) == 1 else Csr(sparse.vstack(parts, format="csr"))
 
 

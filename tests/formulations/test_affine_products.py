@@ -6,21 +6,26 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import mipnet as mn
 from mipnet import arrays
 from mipnet.arrays import Csr
 from mipnet.backend import Rows
 from mipnet.formulations import affine
+from mipnet.limits.deadline import NO_DEADLINE
+from tests.clock import CountingDeadline
 
 
 @pytest.mark.parametrize("at_once", [1, 12, 10**9])
-@pytest.mark.parametrize("kind", ["own variables", "own scaled variables", "some own variables", "shared variables"])
+@pytest.mark.parametrize("kind", ["own variables", "own scaled variables", "some own variables", "shared variables", "few variables"])
 def test_the_product_is_that_of_the_kronecker_product(monkeypatch: pytest.MonkeyPatch, kind: str, at_once: int) -> None:
     g, samples, n_out, n_in = np.random.default_rng(0), 5, 3, 4
     monkeypatch.setattr(affine, "COEFFICIENTS_AT_ONCE", at_once)
     monkeypatch.setattr(affine, "ENTRIES_AT_ONCE", at_once)
     monkeypatch.setattr(affine, "PRODUCT_MULTIPLICATIONS_MAX", at_once)
     matrix = Csr(g.normal(size=(n_out, n_in)) * (g.random((n_out, n_in)) < 0.7))
-    if kind == "shared variables":
+    if kind == "few variables":
+        terms = Csr(g.normal(size=(samples * n_in, 3)) * (g.random((samples * n_in, 3)) < 0.6))
+    elif kind == "shared variables":
         terms = Csr(g.normal(size=(samples * n_in, 100)) * (g.random((samples * n_in, 100)) < 0.4))
     else:
         factors = np.ones(samples * n_in) if kind == "own variables" else g.normal(size=samples * n_in)
@@ -28,7 +33,9 @@ def test_the_product_is_that_of_the_kronecker_product(monkeypatch: pytest.Monkey
         if kind == "some own variables":
             terms.data[g.random(samples * n_in) < 0.4] = 0.0
             terms.eliminate_zeros()
-    product = affine.per_sample(matrix, samples, terms)
+    clock = CountingDeadline()
+    product = affine.per_sample(matrix, samples, terms, clock)
+    assert clock.work.total() >= (samples if at_once == 1 else 1)
     assert np.allclose(product.toarray(), (sparse.kron(sparse.eye(samples), matrix) @ terms).toarray(), rtol=0, atol=1e-12)
 
 
@@ -51,3 +58,12 @@ def test_matrices_are_read_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch,
     some = rows.without(0.5, np.zeros(8), sizes)
     small = (dense > 0) & ((dense < 0.5) | (np.abs(total.toarray()) <= 0.5))
     assert np.array_equal(some.matrix.toarray(), np.where(small, 0.0, total.toarray()))
+
+
+def test_every_group_of_rows_looks_at_the_clock() -> None:
+    clock, g = CountingDeadline(), np.random.default_rng(0)
+    layers = [("fc1", mn.Dense(g.normal(size=(4, 3)))), ("relu1", mn.ReLU()), ("fc2", mn.Dense(g.normal(size=(1, 4))))]
+    network = mn.Network.build((3,), layers)
+    encoding = mn.encode(network, mn.LInf(np.zeros((1, 3)), 1.0), formulation={"relu": "hull"}, time_limit=clock)
+    assert clock.work["write layer `relu1` into the model"] > len(encoding.blocks["relu1"].constraints) > 5
+    assert all(block.deadline is NO_DEADLINE for block in encoding.blocks.values())
