@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TypeVar
@@ -24,6 +25,19 @@ class TickingClock:
         self.readings += 1
         self.now += self.moves
         return self.now
+
+
+class CountingDeadline(deadline.Deadline):
+    """A deadline that never passes, and counts how often it is asked for each work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "work", Counter[str]())
+
+    work: Counter[str]
+
+    def check(self, work: str) -> None:
+        self.work[work] += 1
 
 
 class StoppingClock:

@@ -19,6 +19,7 @@ from mipnet.errors import InputError, UnboundedError, UnsupportedError, suggest_
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import NODE_ATTRIBUTE, Sense, add_rows, add_variables, binary_data, coordinates, expression
 from mipnet.formulations.registry import Family, RegisteredFormulation
+from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.network.graph import Node
 
 Fill = tuple[Ints, Callable[[Array], Array]]
@@ -110,13 +111,19 @@ class BlockNotes:
     cuts: CutVariables | None = None
 
 
+def write_work(node: Node) -> str:
+    """Return what is not finished if the time ends while the block of a node is written."""
+    return f"write layer `{node.name}` into the model"
+
+
 @dataclass(eq=False)
 class Block:
     """The variables and rows of one node, and the data that an encoding needs to write them.
 
     ``fills`` is shared by all blocks of a model.  It lists functions that compute the variables in order, each from the earlier ones:
     together they are a forward pass.  ``choice`` is the formulation of the layer.  ``gate_choice`` is the formulation of the gate, if
-    the layer itself is not written with positive parts.  ``threshold_gap`` is that of `mipnet.EmbeddingSettings`.
+    the layer itself is not written with positive parts.  ``threshold_gap`` is that of `mipnet.EmbeddingSettings`.  After ``deadline``, no
+    further variables or rows are written: `TimeLimitReached` is raised.
     """
 
     name: str
@@ -131,6 +138,7 @@ class Block:
     choice: ChosenFormulation | None = None
     gate_choice: ChosenFormulation | None = None
     threshold_gap: float = 0.0
+    deadline: Deadline = NO_DEADLINE
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -186,6 +194,7 @@ class Block:
         return value
 
     def _check_suffix(self, suffix: str, taken: bool, kind: str) -> None:
+        self.deadline.check(write_work(self.node))
         if taken:
             raise InputError(
                 f"formulation `{self.formulation}` of node `{self.node.name}` adds {kind} with the suffix `{suffix}` twice;"

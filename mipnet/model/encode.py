@@ -18,12 +18,12 @@ from mipnet.bounds.interval import Mode
 from mipnet.bounds.propagation import wanted_bounds
 from mipnet.errors import InputError, UnsupportedError, suggest_keywords
 from mipnet.formulations.affine import Affine
-from mipnet.formulations.block import Block, BlockBounds
+from mipnet.formulations.block import Block, BlockBounds, write_work
 from mipnet.formulations.distance import BALL_ROWS, DISTANCE_VARIABLE, add_ball
 from mipnet.formulations.formulation_choice import Formulation, NetworkFacts, check_formulation
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates, value_range
 from mipnet.formulations.polytope_rows import HULL_WEIGHTS, add_polytope, hull_fill
-from mipnet.limits.deadline import Deadline, TimeLimit
+from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.model.encoding import Encoding, register
 from mipnet.model.encoding_size import making_program
 from mipnet.model.node_values import FormulationRequest, scores_of_elements, write_node
@@ -148,11 +148,13 @@ def check_output_name(model: linopy.Model, prefix: str) -> None:
 
 def _write_nodes(enc: Encoding, request: FormulationRequest, scores_at: Mapping[str, Ints], prefix: str, deadline: Deadline) -> None:
     for node in enc.network.nodes:
-        deadline.check(f"write layer `{node.name}` into the model")
+        deadline.check(write_work(node))
         block = new_block(enc, node, prefix)
+        block.deadline = deadline
         inputs = [enc.values[name] for name in node.inputs]
         score = scores_of_elements(scores_at[node.name], block) if node.name in scores_at else None
         enc.values[node.name] = write_node(block, inputs, score, request)
+        block.deadline = NO_DEADLINE  # rows may be added later
         enc.blocks[node.name] = block
 
 
