@@ -77,7 +77,7 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Non
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Let torch compute gradients again if a test was ended by its limit of time inside of ``torch.no_grad()``: one failure, not a hundred."""
+    """Let torch compute gradients again if a test was ended by its limit of time inside of `torch.no_grad`: one failure, not a hundred."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_grad_enabled(True)
 
