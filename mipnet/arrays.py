@@ -47,6 +47,7 @@ def parts_of(matrix: Csr) -> Iterator[tuple[slice, slice]]:
         row = end
 
 
+@expects("an array of whole numbers from 0 on")
 def distinct(numbers: NDArray[Any]) -> Ints:
     """Return the different values among integers from 0 on, sorted; faster than `numpy.unique` for labels and columns."""
     seen = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=np.bool_)

@@ -105,6 +105,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "load_spec": (load_spec, {"path": "no.yaml", "overrides": ()}),
     "read_network": (read_network, {"file": None}),
     "curve": (curve, {"table": None}),
+    "Maximum": (mn.Maximum, {"places": [[0, 1]]}),
+    "Gather": (mn.Gather, {"places": [0, 1], "fill": 0.0}),
+    "SparseMap.of": (mn.SparseMap.of, {"matrix": Csr(np.eye(2)), "shift": torch.zeros(2)}),
+    "Box": (mn.Box, {"lower": X, "upper": X + 1, "polytope": None}),
+    "distinct": (arrays.distinct, {"numbers": np.arange(2)}),
+    "Backend.tolerances": (mn.get_backend("highs").tolerances, {"options": None, "fine": False}),
     "RIVALS": (lambda name: mn.RIVALS[name], {"name": "random"}),
     "Network": (lambda name: NET[name], {"name": "fc1"}),
 }
@@ -125,6 +131,7 @@ NOWHERE = ("a word", "a class", "an object", "a mapping")
 """What fits no argument here, except for `TAKEN`."""
 
 TAKEN = [
+    ("Backend.tolerances", "options", "a mapping"),
     ("Encoding.derive", "function", "a class"),
     ("EmbeddingSettings", "envelope", "a word"),
     ("counterfactual", "one_hot", "a mapping"),

@@ -267,6 +267,7 @@ class Backend(ABC):
         Solvers run with one thread and seed 0, unless an option sets others.
         """
 
+    @suggest_keywords
     def tolerances(self, options: Options | None = None, *, fine: bool = False) -> SolverTolerances:
         """Return the tolerances with which the solver works on a program with these options; ``fine`` is that of the program."""
         own = SolverTolerances().at_most(self.fine_tolerance) if fine else SolverTolerances()

@@ -14,6 +14,7 @@ from mipnet.errors import DataError, InputError, suggest_keywords
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows
 from mipnet.model.encoding import Encoding
+from mipnet.network.graph import free_name
 
 
 @suggest_keywords
@@ -45,10 +46,7 @@ def argmax_is(handle: Encoding, label: Any, *, margin: float = 1e-4) -> linopy.c
     others = (winner[:, None] + np.arange(1, count)) % count
     own = np.take_along_axis(labels, winner[:, None], axis=1)
     rows = Affine.of(np.broadcast_to(own, others.shape)) - Affine.of(np.take_along_axis(labels, others, axis=1))
-    prefix = handle.output.name.removesuffix("output")
-    name = next(
-        name for i in range(len(handle.model.constraints) + 1) if (name := f"{prefix}argmax_is{i or ''}") not in handle.model.constraints
-    )
+    name = free_name(f"{handle.output.name.removesuffix('output')}argmax_is", set(handle.model.constraints))
     add_rows(handle.model, name, rows, ">=", float(margin), ("sample", f"{name}_other"), handle.samples)
     handle.own_rows.append(name)
     return handle.model.constraints[name]

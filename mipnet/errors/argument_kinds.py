@@ -134,6 +134,9 @@ SHARED_KINDS: dict[str, ArgumentKind] = {
     ),
     "linopy.Model": ArgumentKind(lambda given: hasattr(given, "variables") and hasattr(given, "add_constraints"), "a linopy model"),
     "torch.dtype": ArgumentKind(lambda given: type(given).__name__ == "dtype", "a type of torch, such as `torch.float32`"),
+    "InputPolytope": ArgumentKind(
+        lambda given: is_of(given, "HalfSpaces", "Hull"), "a polytope, as `polytope` of `mn.Polytope(...)` and `mn.ConvexHull(...)`"
+    ),
     "Dataset": ArgumentKind(lambda given: is_of(given, "Dataset"), "a data set, as `mn.load` returns"),
     "LabelledImages": ArgumentKind(
         lambda given: hasattr(given, "images") and hasattr(given, "labels"), "`mn.LabelledImages(images, labels)`"

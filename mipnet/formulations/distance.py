@@ -21,7 +21,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from mipnet.arrays import Array, Csr, Ints
+from mipnet.arrays import Array, Csr, Ints, Shape
+from mipnet.errors.expectations import expects
 from mipnet.formulations.affine import Affine
 from mipnet.formulations.linopy_rows import add_rows, add_variables, coordinates
 from mipnet.network.sets import Box
@@ -49,6 +50,12 @@ class Square:
     radius: Array
 
 
+@expects("a radius: a number, or one for each input")
+def radii(radius: float | Array, shape: Shape) -> Array:
+    """Return one radius per input of a centre of this shape."""
+    return np.broadcast_to(np.asarray(radius, dtype=np.float64), shape)
+
+
 def add_distance(
     model: linopy.Model,
     x: Affine,
@@ -63,7 +70,7 @@ def add_distance(
 
     ``x`` has one variable per input, whose bounds are those of ``region``.
     """
-    radius = np.broadcast_to(np.asarray(radius, dtype=np.float64), centre.shape)
+    radius = radii(radius, centre.shape)
     u = x * (1 / radius) - centre / radius
     reach = np.maximum(np.abs(region.lower - centre), np.abs(region.upper - centre)) / radius
     upper = {"l1": reach, "l2": reach**2, "linf": reach.reshape(len(reach), -1).max(axis=1)}[norm]

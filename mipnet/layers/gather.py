@@ -13,7 +13,7 @@ from mipnet.bounds.interval import Interval, interval, monotone
 from mipnet.bounds.linear_rules import BackwardBound, affine, backward
 from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import linear_map
-from mipnet.network.graph import Layer, constant, require, size
+from mipnet.network.graph import Layer, constant, require, size, whole_constant
 
 
 @suggest_keywords
@@ -29,7 +29,7 @@ class Gather(Layer):
     fill: Tensor | float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "places", torch.as_tensor(self.places).to(torch.int64).clone())
+        object.__setattr__(self, "places", whole_constant(self.places, "the places of a gather"))
         object.__setattr__(self, "fill", constant(self.fill, "the constants of a gather"))
         shape = tuple(self.places.shape)
         fits = len(fill := self.fill.shape) <= len(shape) and all(n in (1, m) for n, m in zip(fill[::-1], shape[::-1], strict=False))  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from mipnet.formulations.affine import Affine
 from mipnet.formulations.block import WINDOWS_PART, Block, Phases
 from mipnet.formulations.maxpool import WINDOW_MAXIMUM, MaxWindows
 from mipnet.layers.gather import check_places
-from mipnet.network.graph import Layer, require, size
+from mipnet.network.graph import Layer, require, size, whole_constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Maximum(WindowMaximum):
     places: Tensor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "places", torch.as_tensor(self.places).to(torch.int64).clone())
+        object.__setattr__(self, "places", whole_constant(self.places, "the places of a maximum"))
         ok = self.places.ndim > 1 and self.places.numel() > 0
         require(ok, f"its places have shape {tuple(self.places.shape)}; expected (*output, kernel)")
         require(bool((self.places >= 0).any(-1).all()), "one of its windows is empty")

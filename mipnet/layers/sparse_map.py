@@ -11,8 +11,9 @@ from mipnet.arrays import Csr, Shape, row_of_entry
 from mipnet.bounds.interval import Interval, interval, linear
 from mipnet.bounds.linear_rules import BackwardBound, affine, backward
 from mipnet.errors import suggest_keywords
+from mipnet.errors.expectations import expects
 from mipnet.formulations.registry import linear_map
-from mipnet.network.graph import Layer, constant, require, size
+from mipnet.network.graph import Layer, constant, require, size, whole_constant
 
 
 @suggest_keywords
@@ -33,7 +34,7 @@ class SparseMap(Layer):
         object.__setattr__(self, "entries", constant(self.entries, "the entries of a sparse map"))
         object.__setattr__(self, "shift", constant(self.shift, "the shift of a sparse map"))
         for name in ("rows", "columns"):
-            object.__setattr__(self, name, torch.as_tensor(getattr(self, name)).to(torch.int64).clone())
+            object.__setattr__(self, name, whole_constant(getattr(self, name), f"the {name} of a sparse map"))
         same = self.entries.shape == self.rows.shape == self.columns.shape and self.entries.ndim == 1
         require(same, "its entries, rows and columns are not vectors of one length")
         require(tuple(self.shift.shape) == self.target, f"its shift has shape {tuple(self.shift.shape)}; expected {self.target}")
@@ -42,6 +43,7 @@ class SparseMap(Layer):
         require(high < count, f"its largest row is {high}, and its output of shape {self.target} has {count} elements")
 
     @staticmethod
+    @expects("a matrix, and a tensor with a number for each of its rows")
     def of(matrix: Csr, shift: Tensor) -> SparseMap:
         """Return the map ``matrix @ x + shift``; the output has the shape of ``shift``."""
         found = Csr(matrix)

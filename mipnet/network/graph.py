@@ -49,6 +49,14 @@ def constant(value: ArrayLike | Tensor, what: str) -> Tensor:
     return tensor
 
 
+def whole_constant(value: ArrayLike | Tensor, what: str) -> Tensor:
+    """Return a tensor of whole numbers; raises `NetworkError` for others."""
+    found = constant(value, what)
+    whole = found.to(torch.int64)
+    require(bool((whole == found).all()), f"{what} are not whole numbers")
+    return whole
+
+
 def _refuse_codes(value: ArrayLike | Tensor, what: str) -> None:
     kind = str(getattr(value, "dtype", "")).removeprefix("torch.")
     if CODE_TYPE_PATTERN.fullmatch(kind):

@@ -196,6 +196,7 @@ class Box:
         return inside and bool(self.meets_further(x, tolerance).all())
 
     @expects("an array of inputs of shape (n, *input shape)")
+    @expects("an array of inputs of shape (n, *input shape), and a number")
     def meets_further(self, x: Array, tolerance: float = 0.0) -> Mask:
         """Return which inputs ``(n, *shape)`` lie in the ball and in the polytope, if there are any."""
         if self.ball is not None:

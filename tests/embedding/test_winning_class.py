@@ -64,7 +64,7 @@ def test_one_class_for_all_and_its_removal() -> None:
     model, x, handle = embedded()
     mn.argmax_is(handle, 1, margin=0.1)
     mn.argmax_is(handle, 1)
-    assert "argmax_is1" in model.constraints
+    assert "argmax_is_" in model.constraints
     model.add_objective(x.sum())
     result = mn.solve(model)
     assert (NET.forward(x.solution.transpose("time", "feature").values).argmax(axis=1) == 1).all()

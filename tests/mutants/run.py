@@ -59,6 +59,7 @@ def put_in(path: str, source: str, faulty: str) -> None:
     file = str(ROOT / path)
     old, new = (_codes(compile(text, file, "exec")) for text in (source, faulty))
     codes = {_place(each): other for each, other in zip(old, new, strict=True)}
+    gc.unfreeze()  # tests/conftest.py freezes what is there after the collection
     objects = gc.get_objects()
     functions = [each for each in objects if type(each) is FunctionType and each.__code__.co_filename == file]
     before = [_parts(each) for each in functions]
