@@ -138,7 +138,7 @@ if TYPE_CHECKING:
     from mipnet.verification.counterfactuals.settings import CounterfactualSettings as CounterfactualSettings
     from mipnet.verification.distortion import Distortion as Distortion
     from mipnet.verification.distortion import minimum_distortion as minimum_distortion
-    from mipnet.verification.distortion_search import DistortionSettings as DistortionSettings
+    from mipnet.verification.distortion_settings import DistortionSettings as DistortionSettings
     from mipnet.verification.expressions import property_of as property_of
     from mipnet.verification.margin import Margin as Margin
     from mipnet.verification.margin import maximum_margin as maximum_margin
@@ -221,7 +221,7 @@ _HOME = {
     "mipnet.verification.counterfactuals.counterfactual": "Counterfactual counterfactual",
     "mipnet.verification.counterfactuals.settings": "CounterfactualSettings",
     "mipnet.verification.distortion": "Distortion minimum_distortion",
-    "mipnet.verification.distortion_search": "DistortionSettings",
+    "mipnet.verification.distortion_settings": "DistortionSettings",
     "mipnet.verification.expressions": "property_of",
     "mipnet.verification.margin": "Margin maximum_margin",
     "mipnet.verification.oracle": "Oracle",

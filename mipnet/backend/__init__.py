@@ -16,10 +16,10 @@ from mipnet.backend.installed_backends import BackendSettings as BackendSettings
 from mipnet.backend.installed_backends import FoundBackend as FoundBackend
 from mipnet.backend.installed_backends import backends as backends
 from mipnet.backend.installed_backends import get_backend as get_backend
-from mipnet.backend.program import Indicators as Indicators
 from mipnet.backend.program import LogSumExp as LogSumExp
 from mipnet.backend.program import Program as Program
-from mipnet.backend.program import Rows as Rows
+from mipnet.backend.rows import Indicators as Indicators
+from mipnet.backend.rows import Rows as Rows
 from mipnet.backend.tolerances import SolverTolerances as SolverTolerances
 from mipnet.backend.tolerances import ToleranceKind as ToleranceKind
 from mipnet.backend.value_sets import SemiContinuous as SemiContinuous

@@ -17,8 +17,9 @@ import numpy as np
 
 from mipnet.arrays import Array, Columns, Csr
 from mipnet.backend.contract import Backend, Feature, Limits, Outcome, PointSource, Status
-from mipnet.backend.program import Program, Rows
+from mipnet.backend.program import Program
 from mipnet.backend.progress import SolveProgress
+from mipnet.backend.rows import Rows
 from mipnet.errors import BackendError, InputError, OptionError, SolverFailure, suggest_keywords
 from mipnet.errors.expectations import expects
 

@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import ClassVar, Literal
 
 from mipnet.arrays import Array, Columns
-from mipnet.backend.program import Program, Rows
+from mipnet.backend.program import Program
+from mipnet.backend.rows import Rows
 from mipnet.backend.tolerances import SolverTolerances, ToleranceKind
 from mipnet.errors import BackendError, InputError, shown, suggest_keywords
 from mipnet.errors.argument_kinds import is_number

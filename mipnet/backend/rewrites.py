@@ -17,7 +17,8 @@ from scipy import sparse
 
 from mipnet.arrays import Array, Columns, Csr, Mask, activity
 from mipnet.backend.contract import Feature
-from mipnet.backend.program import LogSumExp, Program, Rows
+from mipnet.backend.program import LogSumExp, Program
+from mipnet.backend.rows import Rows
 from mipnet.backend.value_sets import SemiContinuous, sos2_binaries
 from mipnet.errors import UnboundedError
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mipnet.bounds.crown import BackwardMethod, CrownRows, KnownBounds, ancestors, bounds_in_parts, lower_bounds
+from mipnet.bounds.crown import BackwardMethod, bounds_in_parts, lower_bounds
+from mipnet.bounds.crown_rows import CrownRows, KnownBounds, ancestors
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.linear_rules import is_elementwise, lines
 from mipnet.bounds.projected_adam import AdamVariable, ProjectedAdam

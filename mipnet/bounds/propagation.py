@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mipnet.bounds.alpha_crown import alpha
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import KnownBounds, ancestors, crown
+from mipnet.bounds.crown import crown
+from mipnet.bounds.crown_rows import KnownBounds, ancestors
 from mipnet.bounds.interval import Interval, Method, Mode, interval
 from mipnet.bounds.linear_rules import is_elementwise, is_exact, lines, moves
 from mipnet.bounds.user_bounds import BoundsByNode, UserBounds, check_by_samples, read_given

@@ -20,7 +20,7 @@ from linopy import LinearExpression
 
 from mipnet.arrays import Array, Ints, Mask
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CANCELLED_SHARE, largest_absolute, magnitude
+from mipnet.bounds.crown_rows import CANCELLED_SHARE, largest_absolute, magnitude
 from mipnet.errors import DataError, InputError, NetworkError, check_choice, described, expected_one_of, suggest_keywords
 from mipnet.errors.expectations import expects
 from mipnet.formulations.affine import Affine

@@ -7,10 +7,6 @@ other pair of IDX files and `.npz` files.  `select` chooses the samples that a p
 from __future__ import annotations
 
 import math
-import os
-import random
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,27 +17,25 @@ from numpy.typing import NDArray
 
 from mipnet.arrays import Array, Ints, Shape
 from mipnet.errors import DataError, check_choice, shown, suggest_keywords
-from mipnet.limits.memory import check_memory, making
+from mipnet.limits.memory import making
 from mipnet.network.given_arrays import numbers
 from mipnet.network.labelled_samples import samples_by_label
 from mipnet.network.named_inputs import Names, names_of_inputs
-from mipnet.readers.file_bytes import no_file, read_bytes
 from mipnet.readers.image_layout import in_shape
-
-DATA_ROOT_VARIABLE = "MIPNET_DATA"
-"""The environment variable that names the folder of data sets."""
-
-IMAGE_NUMBER_BYTES = 24
-"""Bytes per number of an image while images are loaded: in float64, and temporary copies."""
+from mipnet.readers.image_sources import (
+    IMAGE_NUMBER_BYTES,
+    PUBLISHED_FOLDERS,
+    PathLike,
+    image_numbers,
+    read_digits,
+    read_own_files,
+    read_published,
+)
 
 DATA_SPLITS = ("train", "test")
 SAMPLE_PICKS = ("first", "random", "confident", "uncertain")
-PUBLISHED_FOLDERS = {"mnist": ("MNIST/raw", "mnist", "."), "fashion-mnist": ("FashionMNIST/raw", "fashion-mnist", ".")}
-"""The folders below ``root`` in which the files of a published data set are looked for."""
 
 DATA_SOURCES = ("digits", *PUBLISHED_FOLDERS, "npz", "idx")
-
-PathLike = str | os.PathLike[str]
 
 
 @suggest_keywords
@@ -61,8 +55,8 @@ class Dataset:
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_names", names_of_inputs(self.images, f"the images of `{self.name}`"))
         given, classes = samples_by_label(self.images, self.labels)
-        images = _numbers(given, f"the images of `{self.name}`").astype(np.float64, copy=False)
-        labels = _numbers(classes, f"the labels of `{self.name}`")
+        images = image_numbers(given, f"the images of `{self.name}`").astype(np.float64, copy=False)
+        labels = image_numbers(classes, f"the labels of `{self.name}`")
         if images.ndim < 2 or labels.ndim != 1 or len(images) != len(labels) or not len(labels):
             raise DataError(
                 f"`{self.name}` has images of shape {images.shape} and labels of shape {labels.shape};"
@@ -86,13 +80,6 @@ class Dataset:
         taken = replace(self, images=self.images[index], labels=self.labels[index])
         object.__setattr__(taken, "input_names", self.input_names)
         return taken
-
-
-def _numbers(value: Any, what: str) -> NDArray[Any]:
-    array = numbers(value, what)
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{what} are of type {array.dtype}; expected whole or floating-point numbers")
-    return array
 
 
 def _whole_labels(labels: NDArray[Any], classes: int, name: str) -> Ints:
@@ -147,11 +134,11 @@ def load(
     if scale is not None and not 0 < scale < math.inf:
         raise DataError(f"the scale is {shown(scale)}; expected a positive number, by which pixels are divided")
     if source == "digits":
-        pixels, labels = _digits(split)
+        pixels, labels = read_digits(split)
     elif source in PUBLISHED_FOLDERS:
-        pixels, labels = _published(source, root, split)
+        pixels, labels = read_published(source, root, split)
     else:
-        pixels, labels = _own_files(source, Path(root or "."), split, file, names)
+        pixels, labels = read_own_files(source, Path(root or "."), split, file, names)
     if pixels.ndim == 1 < labels.ndim:
         raise DataError(f"`{source}` has images of shape {pixels.shape} and labels of shape {labels.shape}; are the two swapped?")
     count = 10 if source not in ("npz", "idx") else _count_classes(labels)
@@ -169,99 +156,7 @@ def _scaled(pixels: NDArray[Any], scale: float | None, source: str) -> Array:
         expected = "expected bytes or floating-point numbers, or a `scale` to divide by, such as 255"
         raise DataError(f"the images of `{source}` are of type {pixels.dtype}; {expected}")
     divisor = scale if scale is not None else 255.0 if pixels.dtype == np.uint8 else 1.0
-    return _numbers(pixels, f"the images of `{source}`") / np.float64(divisor)
-
-
-def _digits(split: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    keys = random.Random(0)  # the only generator whose numbers are documented to stay the same in all versions
-    order = np.array([keys.random() for _ in labels])
-    is_test = np.zeros(len(labels), dtype=bool)
-    for label in range(10):
-        members = np.flatnonzero(labels == label)
-        is_test[members[np.argsort(order[members])][: round(0.2 * len(members))]] = True
-    chosen = is_test if split == "test" else ~is_test
-    return pixels[chosen], labels[chosen]
-
-
-def _published(source: str, root: PathLike | None, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read images ``(n, 1, rows, columns)`` and labels from the files with their published names."""
-    given = root or os.environ.get(DATA_ROOT_VARIABLE)
-    if not given:
-        raise DataError(f"`{source}` is read from files; set `root`, or the environment variable {DATA_ROOT_VARIABLE}, to their folder")
-    prefix = "train" if split == "train" else "t10k"
-    pixels = read_idx(_find(source, Path(given), f"{prefix}-images", 3), 3)
-    return pixels[:, None], read_idx(_find(source, Path(given), f"{prefix}-labels", 1), 1)
-
-
-def _find(source: str, root: Path, stem: str, axes: int) -> Path:
-    folders = [root / folder for folder in PUBLISHED_FOLDERS[source]]
-    names = [f"{stem}{dot}idx{axes}-ubyte{suffix}" for dot in "-." for suffix in ("", ".gz")]
-    for folder in folders:
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-    raise DataError(f"no file `{names[0]}[.gz]` of `{source}`; looked in {', '.join(str(folder) for folder in folders)}")
-
-
-def _own_files(
-    source: str, root: Path, split: str, file: PathLike | None, names: tuple[PathLike, PathLike] | None
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read images and labels from the user's own files."""
-    given = [str(part) for part in (file, *(names or ())) if part is not None]
-    if split == "test" and not any("{split}" in part for part in given):
-        raise DataError(f"`{source}` names one set of images, and that is `train`; for a test split write {{split}} in the names")
-    images, labels = (str(part).replace("{split}", split) for part in names or ("images", "labels"))
-    if source == "npz":
-        if file is None:
-            raise DataError("source `npz` needs `file`, the path of an .npz file")
-        return _npz(root / str(file).replace("{split}", split), images, labels)
-    if names is None:
-        raise DataError("source `idx` needs `names`, the paths of two IDX files: images and labels")
-    return read_idx(root / images, None), read_idx(root / labels, 1)
-
-
-def _npz(path: Path, *names: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    if not path.is_file():
-        raise DataError(f"{no_file(path)}; expected an .npz file")
-    if not zipfile.is_zipfile(path):
-        one = path.read_bytes()[:6] == b"\x93NUMPY"
-        kind = "is a single array (.npy) and not an .npz file" if one else "is not an .npz file, or it is cut off"
-        raise DataError(f"`{path}` {kind}; write one with `numpy.savez(path, images=..., labels=...)`")
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            known = list(arrays)
-            stored = sum(arrays.zip.getinfo(f"{name}.npy").file_size for name in names if f"{name}.npy" in arrays.zip.namelist())
-            check_memory(f"the arrays of `{path}`", stored, "give fewer images")
-            found = [_numbers(arrays[name], f"`{name}` of `{path}`") for name in names if name in known]
-    except DataError:
-        raise
-    except (OSError, EOFError, AttributeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"`{path}` is not an .npz file of plain arrays ({_short(error)}); write one with `numpy.savez`") from None
-    if missing := [name for name in names if name not in known]:
-        raise DataError(f"`{path}` has no array `{missing[0]}`; it has {', '.join(known) or 'none'}")
-    return found[0], found[1]
-
-
-def read_idx(path: Path, axes: int | None = None) -> NDArray[np.uint8]:
-    """Read the unsigned bytes of an IDX file, gzipped or not, with ``axes`` axes (at least two if None)."""
-    data = read_bytes(path, "an IDX file")
-    known = len(data) >= 4 and data[:3] == b"\x00\x00\x08" and (data[3] == axes if axes else data[3] >= 2)
-    if not known:
-        expected = f"00 00 08 {axes:02x}" if axes else "00 00 08 and the number of axes, at least 2"
-        raise DataError(f"`{path}` begins with the bytes {data[:4].hex(' ') or '(none)'}; expected {expected} (IDX, unsigned bytes)")
-    start = 4 + 4 * data[3]
-    sizes = [int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4)]
-    if len(data) < start or len(data) - start != math.prod(sizes):
-        verb = "is cut off" if len(data) < start + math.prod(sizes) else "is too long"
-        raise DataError(f"`{path}` {verb}: it has {len(data)} bytes, and its header says {start + math.prod(sizes)}; fetch it again")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(sizes)
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}".rstrip(": ")
+    return image_numbers(pixels, f"the images of `{source}`") / np.float64(divisor)
 
 
 @suggest_keywords

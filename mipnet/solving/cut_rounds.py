@@ -18,7 +18,7 @@ import numpy as np
 
 from mipnet.arrays import Array
 from mipnet.backend import Event, Feature, LazyRows, Limits, OnEvent, Outcome, Program, Rows, Session, Status, relative_gap
-from mipnet.backend.program import stack_rows
+from mipnet.backend.rows import stack_rows
 from mipnet.errors import SolverFailure, TimeLimitReached
 from mipnet.limits.deadline import NO_DEADLINE, Deadline
 from mipnet.solving.integral_point import integral_point

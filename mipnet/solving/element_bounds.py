@@ -15,7 +15,8 @@ from mipnet.arrays import Array, Ints, widen
 from mipnet.backend import Feature, Limits, Program, Session, SolverTolerances, Status
 from mipnet.backend.checks import with_cost
 from mipnet.backend.rewrites import rewrite
-from mipnet.backend.scaling import Scales, scaled
+from mipnet.backend.scales import Scales
+from mipnet.backend.scaling import scaled
 from mipnet.bounds.boxes import Bounds
 from mipnet.errors import InputError, MemoryLimitReached, SolverFailure, TimeLimitReached
 from mipnet.limits.deadline import NO_DEADLINE, Deadline

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from mipnet.arrays import Array
 from mipnet.backend import Backend, Limits, OnEvent, Options, Outcome, SolverTolerances, get_backend
 from mipnet.backend.checks import with_bounds, with_cost
-from mipnet.backend.program import stack_rows
 from mipnet.backend.rewrites import rewrite
+from mipnet.backend.rows import stack_rows
 from mipnet.errors import InputError, UnsupportedError, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
 from mipnet.model.encoding import Encoding

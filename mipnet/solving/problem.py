@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, Literal
@@ -17,18 +17,16 @@ import linopy
 import numpy as np
 import xarray as xr
 
-from mipnet.arrays import Array, Columns, Mask, activity, distinct, widen
+from mipnet.arrays import Array, Columns, Mask, distinct
 from mipnet.backend import Program
 from mipnet.errors import InputError, UnsupportedError, shown
 from mipnet.model.encoding import Encoding, networks_in
 from mipnet.model.to_program import column_lookup, from_model
 from mipnet.network.given_arrays import as_labelled, numbers, spread
 from mipnet.solving.gradient_search import GradientSearch
+from mipnet.solving.region_check import FEASIBILITY_ROUNDING, check_region, rows_of_user
 from mipnet.solving.replay import labelled, replay
 from mipnet.solving.separators import IdealCuts, Separator, Squares
-
-FEASIBILITY_ROUNDING = 1e-9
-"""Largest violation of a constraint by a forward pass that counts as feasible, relative to the size of the constraint."""
 
 SPREAD_PASSES = 16
 """Number of forward passes that tell how far apart the values of an objective are."""
@@ -118,9 +116,9 @@ class Modelled(Problem):
         encodings = tuple(networks_in(model))
         program = from_model(model, [term for encoding in encodings for term in encoding.convex])
         for number, encoding in enumerate(encodings):
-            _check_region(encoding, program, partial(_user_rows, model, encodings[number:]))
+            check_region(encoding, program, partial(rows_of_user, model, encodings[number:]))
         embedded = any(encoding.grid is not None for encoding in encodings)
-        program = replace(program, user_rows=_user_rows(model, encodings), embedded=embedded)
+        program = replace(program, user_rows=rows_of_user(model, encodings), embedded=embedded)
         if any(encoding.gates and encoding.bounds.mode == "paper" for encoding in encodings):
             program = replace(program, steps=None)  # rows that keep units in their phases compute nothing
         neurons = [each for encoding in encodings for block in encoding.blocks.values() for each in block.notes.neurons]
@@ -255,43 +253,6 @@ class Modelled(Problem):
             missing = np.count_nonzero(columns < 0)
             raise InputError(f"{missing} variables are masked, or were added to the model after it was opened; open it again")
         return columns
-
-
-def _user_rows(model: linopy.Model, encodings: Sequence[Encoding]) -> Mask:
-    """Return the rows of a model that none of these networks owns, as a mask."""
-    own = {name for encoding in encodings for name in encoding.own_constraints}
-    counts = {name: len(each.active_labels()) for name, each in model.constraints.data.items() if not each.is_indicator}
-    return np.repeat(np.array([name not in own for name in counts], dtype=np.bool_), list(counts.values()))
-
-
-def _check_region(encoding: Encoding, program: Program, rows: Callable[[], Mask]) -> None:
-    """Raise `InputError` if an input variable has bounds outside the input set for which the bounds of the network were computed.
-
-    Variables without finite bounds have those that ``rows`` imply: rows that were there before the network, whose own rows hold only within
-    the input set.
-    """
-    source = encoding.source
-    if source.is_fixed:
-        return
-    labels = np.asarray(program.labels)
-    width = max(source.terms.shape[1], int(labels.max(initial=-1)) + 1)
-    ends = [np.zeros(width), np.zeros(width)]
-    bounded = np.isfinite(program.lower) & np.isfinite(program.upper)
-    if not bounded[column_lookup(labels)[distinct(source.terms.indices)]].all():
-        program = replace(program, rows=program.rows.part(rows()))
-    for end, given in zip(ends, program.implied_bounds, strict=True):
-        end[labels] = given
-    low, high = (found + source.constant.reshape(-1) for found in activity(widen(source.terms, width), *ends))
-    lower, upper = (end.reshape(-1) for end in (encoding.region.lower, encoding.region.upper))
-    rounding = FEASIBILITY_ROUNDING * (upper - lower) + (0.0 if encoding.host is None else FEASIBILITY_ROUNDING * (1 + np.abs(lower)))
-    wider = ~((low >= lower - rounding) & (high <= upper + rounding))
-    if encoding.enforced is not None:
-        wider &= ~encoding.enforced.reshape(-1)
-    if wider.any():
-        raise InputError(
-            f"{np.count_nonzero(wider)} inputs of the network have wider bounds than when it was written into the model, and its big-Ms"
-            " are not valid for them; set the bounds before you add the network"
-        )
 
 
 def _centres(lower: Array, upper: Array) -> Array:

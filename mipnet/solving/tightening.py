@@ -21,7 +21,8 @@ from torch import Tensor
 
 from mipnet.backend import Backend
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import KnownBounds, ancestors, crown
+from mipnet.bounds.crown import crown
+from mipnet.bounds.crown_rows import KnownBounds, ancestors
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.propagation import BoundsQuestion, elements_to_tighten, propagate_until_ctrl_c, sweep
 from mipnet.bounds.user_bounds import check_by_samples

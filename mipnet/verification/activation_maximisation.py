@@ -16,7 +16,7 @@ import xarray as xr
 
 from mipnet.arrays import Shape
 from mipnet.backend import Backend
-from mipnet.bounds.crown import ancestors
+from mipnet.bounds.crown_rows import ancestors
 from mipnet.errors import InputError, shown, suggest_keywords
 from mipnet.layers.dense import Dense
 from mipnet.layers.pool import MaxPool2d
@@ -27,8 +27,9 @@ from mipnet.limits.result_warnings import add_warning, carries_warnings
 from mipnet.network.graph import INPUT_NODE, Layer, Network, free_name, size
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
-from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
+from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings
 from mipnet.verification.named_features import NamedFeatures
+from mipnet.verification.output_functions import OutputFunctions
 from mipnet.verification.reach import check_tolerance, one_box
 from mipnet.verification.robustness import class_differences
 

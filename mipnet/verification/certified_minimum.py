@@ -9,7 +9,7 @@ tolerances (`mipnet.solving.element_bounds.tolerance_margin`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mipnet.arrays import Array
 from mipnet.backend import Feature
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CANCELLED_SHARE, magnitude
+from mipnet.bounds.crown_rows import CANCELLED_SHARE, magnitude
 from mipnet.bounds.propagation import propagate
 from mipnet.bounds.user_bounds import BoundsByNode
 from mipnet.errors import TimeLimitReached
@@ -28,7 +28,6 @@ from mipnet.limits.deadline import Deadline
 from mipnet.limits.result_warnings import add_warning, kept_if_solver_fails, left_out_if_too_large
 from mipnet.model.encode import encode
 from mipnet.network.graph import Network, size
-from mipnet.network.properties import Clause
 from mipnet.network.sets import Box
 from mipnet.solving.element_bounds import proof_limits, tolerance_margin
 from mipnet.solving.mip_settings import MipSettings
@@ -37,7 +36,7 @@ from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_objectives import clause_objectives
 from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.input_splitting import SPLITTING_INPUTS_MAX, lower_bound_by_splitting
-from mipnet.verification.softmax_rows import LogitClause, LogSumRow
+from mipnet.verification.output_functions import FoundMinimum, OutputFunctions
 
 SOLVER_FIRST_UNITS_MAX = 64
 """With at most this many unstable units, the solver runs before the input is split."""
@@ -56,59 +55,6 @@ TOLERANCE_SHARE_OF_GAP_MAX = 0.5
 
 FUNCTIONS_PER_SEARCH = 64
 """Number of functions that are searched at once."""
-
-
-@dataclass(frozen=True, eq=False)
-class FoundMinimum:
-    """The minimum over the box lies in ``[bound, value]``; ``value`` is attained at ``point``, ``method`` is the stage of the bound.
-
-    ``size`` is the largest absolute value of the functions that was found in the box.
-    """
-
-    bound: float
-    value: float
-    point: Array
-    method: str
-    size: float
-
-
-@dataclass(frozen=True, eq=False)
-class OutputFunctions:
-    """The functions ``matrix @ y + offset`` of the value y of the last node, with shapes ``(rows, outputs)`` and ``(rows,)``.
-
-    ``group`` ``(rows,)`` is the number of each function's group.  The minimum of a group is that over all of its functions.
-    The functions with the numbers in ``log_sums`` are not linear: they are the excess of that row of the logits.
-    """
-
-    matrix: Array
-    offset: Array
-    group: NDArray[np.int64]
-    log_sums: Mapping[int, LogSumRow] = field(default_factory=dict)
-
-    @property
-    def groups(self) -> int:
-        """The number of groups."""
-        return int(self.group.max()) + 1
-
-    def values(self, network: Network, x: Array) -> Array:
-        """Return the value of every function at inputs ``(n, *input_shape)``: ``(n, rows)``."""
-        y = network.forward(x).reshape(len(x), -1)
-        found: Array = y @ self.matrix.T + self.offset
-        for k, row in self.log_sums.items():
-            found[:, k] = row.excess(y)
-        return found
-
-    def clauses(self, rows: Iterable[int]) -> list[Clause]:
-        """Return one clause per function with these numbers, whose excess is the function."""
-        some = [(k, self.log_sums.get(int(k))) for k in rows]
-        return [
-            Clause(self.matrix[[k]], -self.offset[[k]]) if row is None else LogitClause(self.matrix[:0], self.offset[:0], log_sums=(row,))
-            for k, row in some
-        ]
-
-    def gap(self, value: Array, size: Array, tolerance: float) -> Array:
-        """Return the gap at which each group is finished, from its value and its size: ``tolerance * size``."""
-        return tolerance * size
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,8 @@ from mipnet.network.properties import Clause
 from mipnet.solving.mip_settings import MipSettings
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.distance_domain import DistanceDomain
-from mipnet.verification.distortion_search import DistortionSearch, DistortionSettings
+from mipnet.verification.distortion_search import DistortionSearch
+from mipnet.verification.distortion_settings import DistortionSettings
 from mipnet.verification.robustness import TARGETS_HINT, Classes, ClipRange, class_differences, image_and_classes
 
 MOVED_ARGUMENTS_OF_DISTORTION = {

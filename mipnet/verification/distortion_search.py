@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from mipnet.arrays import Array
 from mipnet.backend import Feature, Limits, Status
 from mipnet.bounds.boxes import Bounds
 from mipnet.bounds.propagation import propagate
-from mipnet.errors import SolverFailure, TimeLimitReached, suggest_keywords
+from mipnet.errors import SolverFailure, TimeLimitReached
 from mipnet.limits.array_dataset import array_dataset, dataset_arrays
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.kept_parts import NOTHING_KEPT, KeptParts
@@ -29,12 +29,12 @@ from mipnet.network.properties import Case, Clause, Property
 from mipnet.network.sets import Box
 from mipnet.solving.element_bounds import tolerance_margin
 from mipnet.solving.engine import Start
-from mipnet.solving.mip_settings import MipSettings
 from mipnet.solving.open_problem import OpenProblem, open_problem
 from mipnet.verification.clause_network import Excess
 from mipnet.verification.clause_program import PROGRAM_CHECK_PASSES, TANGENT_VALUE_RANGE
 from mipnet.verification.counterexamples import CounterexampleSearch
 from mipnet.verification.distance_domain import DistanceDomain
+from mipnet.verification.distortion_settings import DistortionSettings
 from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 from mipnet.verification.self_check import check_distances, check_points, check_program, distance_rounding
 from mipnet.verification.verify import verify
@@ -53,30 +53,6 @@ PROGRAM_TIME_SHARE = 0.3
 
 STRICTER_SHARES = 1e-6, 1e-5, 1e-4
 """If a point of a solver is not confirmed and cannot be moved, its rows are made stricter by these shares of their ranges."""
-
-
-@suggest_keywords
-@dataclass(frozen=True)
-class DistortionSettings(MipSettings):
-    """`MipSettings` for `mipnet.minimum_distortion`, with two more fields.
-
-    Parameters
-    ----------
-    gap
-        A class is finished once its lower bound is within ``gap`` of the distance of the nearest point found, relative to that distance.
-    seed
-        The seed of the gradient search.
-    """
-
-    gap: float = 1e-3
-    seed: int = 0
-
-    taken_by: ClassVar[str] = "`minimum_distortion`"
-
-    @property
-    def mip(self) -> MipSettings:
-        """The settings without the gap and the seed."""
-        return MipSettings(self.backend, self.options, self.formulation)
 
 
 class KeptBracket(NamedTuple):

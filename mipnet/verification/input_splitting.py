@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass, crown, rows_at_once
+from mipnet.bounds.crown import backward_pass, crown, rows_at_once
+from mipnet.bounds.crown_rows import CrownRows, KnownBounds
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.propagation import BoundsQuestion, sweep
 from mipnet.errors import TimeLimitReached

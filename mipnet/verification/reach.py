@@ -23,7 +23,8 @@ from mipnet.network.given_arrays import numbers
 from mipnet.network.graph import Network, size
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
-from mipnet.verification.certified_minimum import FoundMinimum, MinimumSearch, MinimumSettings
+from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings
+from mipnet.verification.output_functions import FoundMinimum
 from mipnet.verification.softmax_ends import OutputEnd, softmax_functions
 
 

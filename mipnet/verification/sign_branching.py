@@ -18,7 +18,8 @@ from torch import Tensor
 
 from mipnet.arrays import Array
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import CrownRows, KnownBounds, backward_pass, largest_absolute
+from mipnet.bounds.crown import backward_pass
+from mipnet.bounds.crown_rows import CrownRows, KnownBounds, largest_absolute
 from mipnet.bounds.interval import Interval
 from mipnet.bounds.projected_adam import AdamVariable, ProjectedAdam
 from mipnet.formulations.registry import is_affine

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mipnet.arrays import Array, Ints
 from mipnet.errors import UnsupportedError
 from mipnet.network.graph import Network, size
-from mipnet.verification.certified_minimum import OutputFunctions
+from mipnet.verification.output_functions import OutputFunctions
 from mipnet.verification.softmax_rows import LogSumRow
 
 CONVERSION_ROUNDING_RELATIVE = 1e-14

@@ -10,7 +10,8 @@ import torch
 
 import mipnet as mn
 from mipnet.bounds import propagation
-from mipnet.bounds.crown import BackwardMethod, CrownRows, KnownBounds, bounds_in_parts, lower_bounds
+from mipnet.bounds.crown import BackwardMethod, bounds_in_parts, lower_bounds
+from mipnet.bounds.crown_rows import CrownRows, KnownBounds
 from mipnet.bounds.interval import Interval
 from mipnet.errors import MemoryLimitReached
 from tests.limits.room import room

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import mipnet as mn
-from mipnet.bounds.crown import CrownRows, KnownBounds, lower_bounds, minimum_over_ball, minimum_over_box
+from mipnet.bounds.crown import lower_bounds, minimum_over_ball, minimum_over_box
+from mipnet.bounds.crown_rows import CrownRows, KnownBounds
 from mipnet.bounds.interval import Interval
 
 INPUTS, OUTPUTS = 12, 40

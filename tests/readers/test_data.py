@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mipnet.errors import DataError
-from mipnet.readers import data
+from mipnet.readers import image_sources
 from mipnet.readers.data import Dataset, load, select
 
 PIXELS = np.arange(4 * 28 * 28, dtype=np.uint8).reshape(4, 28, 28)
@@ -76,7 +76,7 @@ class TestPublished:
 
     def test_the_environment_names_the_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         publish(tmp_path)
-        monkeypatch.setenv(data.DATA_ROOT_VARIABLE, str(tmp_path))
+        monkeypatch.setenv(image_sources.DATA_ROOT_VARIABLE, str(tmp_path))
         assert len(load("mnist")) == 4
 
     def test_without_a_folder_the_message_names_the_remedy(self) -> None:
@@ -240,10 +240,12 @@ class TestSelect:
             select(self.sample, **arguments)
 
 
-REAL = Path(os.environ.get(data.DATA_ROOT_VARIABLE, ""))
+REAL = Path(os.environ.get(image_sources.DATA_ROOT_VARIABLE, ""))
 
 
-@pytest.mark.skipif(not os.environ.get(data.DATA_ROOT_VARIABLE), reason=f"{data.DATA_ROOT_VARIABLE} is not set: no MNIST files to read")
+@pytest.mark.skipif(
+    not os.environ.get(image_sources.DATA_ROOT_VARIABLE), reason=f"{image_sources.DATA_ROOT_VARIABLE} is not set: no MNIST files to read"
+)
 @pytest.mark.parametrize("source", ["mnist", "fashion-mnist"])
 def test_the_real_test_images(source: str) -> None:
     found = load(source, root=REAL, split="test")

@@ -13,7 +13,7 @@ from torch import nn
 
 import mipnet as mn
 from mipnet.errors import MemoryLimitReached
-from mipnet.readers.data import read_idx
+from mipnet.readers.image_sources import read_idx
 from tests.limits.room import room
 
 LAYERS = [{"name": "fc", "type": "Linear", "in_features": 1400, "out_features": 1400}]

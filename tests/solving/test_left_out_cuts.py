@@ -10,7 +10,8 @@ import pytest
 import mipnet as mn
 from mipnet.arrays import Array, Csr
 from mipnet.backend import Limits, Program, Rows
-from mipnet.backend.scaling import Scales, open_scaled
+from mipnet.backend.scales import Scales
+from mipnet.backend.scaling import open_scaled
 from mipnet.errors import InputError
 from mipnet.solving.cut_rounds import CutRounds
 from mipnet.solving.program_sessions import OpenProgram

@@ -17,7 +17,8 @@ import mipnet as mn
 from mipnet.arrays import Csr
 from mipnet.backend import Limits, Program, Rows, get_backend, relative_gap
 from mipnet.backend.accuracy import NeededAccuracy
-from mipnet.backend.scaling import Scales, open_scaled
+from mipnet.backend.scales import Scales
+from mipnet.backend.scaling import open_scaled
 from tests.sweep import sweep
 
 BACKENDS = ("highs", "scip")

@@ -13,7 +13,7 @@ from mipnet.app.runs.resume import resumable
 from mipnet.limits.deadline import Deadline
 from mipnet.limits.result_warnings import carries_warnings
 from mipnet.verification.distortion import minimum_distortion
-from mipnet.verification.distortion_search import DistortionSettings
+from mipnet.verification.distortion_settings import DistortionSettings
 from mipnet.verification.robustness import ENDS_TOLERANCE_FACTOR
 
 

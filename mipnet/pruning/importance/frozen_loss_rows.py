@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mipnet.arrays import Array, Csr
 from mipnet.backend import Rows
-from mipnet.backend.program import stack_rows
+from mipnet.backend.rows import stack_rows
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import UnsupportedError
 from mipnet.layers import ReLU

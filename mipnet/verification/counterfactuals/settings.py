@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from mipnet.errors import InputError, suggest_keywords
 from mipnet.limits.deadline import TimeLimit
 from mipnet.network.sets import Box
-from mipnet.verification.distortion_search import DistortionSettings
+from mipnet.verification.distortion_settings import DistortionSettings
 
 FOUND_IN_SETTINGS = ("within", "count", "apart", "weights", "increasing", "decreasing", "margin", "time_limit", "gap", "seed", "options")
 MOVED_ARGUMENTS_OF_COUNTERFACTUAL = {

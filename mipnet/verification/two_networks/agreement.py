@@ -25,8 +25,9 @@ from mipnet.network.graph import Network, size
 from mipnet.network.pass_cost import samples_at_once
 from mipnet.network.sets import Box
 from mipnet.solving.mip_settings import MOVED_TO_MIP_SETTINGS, MipSettings
-from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings, OutputFunctions
+from mipnet.verification.certified_minimum import MinimumSearch, MinimumSettings
 from mipnet.verification.counterexamples import CounterexampleSearch
+from mipnet.verification.output_functions import OutputFunctions
 from mipnet.verification.reach import check_tolerance, one_box
 from mipnet.verification.two_networks.joint_network import check_shapes, join_networks
 from mipnet.verification.two_networks.output_difference import DifferenceScale, OutputDifference, largest_difference

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mipnet.arrays import Array, Ints
 from mipnet.bounds.boxes import Bounds
-from mipnet.bounds.crown import ancestors
+from mipnet.bounds.crown_rows import ancestors
 from mipnet.bounds.linear_rules import is_elementwise
 from mipnet.bounds.propagation import propagate
 from mipnet.errors import NetworkError
