@@ -20,7 +20,7 @@ from mipnet.readers.inline_layers import build_layers, check_input_shape, check_
 from mipnet.readers.pt2 import read_pt2
 from mipnet.readers.torch import from_torch, quiet
 from mipnet.readers.weight_names import plain_names
-from mipnet.readers.weight_types import check_weights, not_tensors
+from mipnet.readers.weight_types import check_weights, not_tensors, note_of_codes
 
 __all__ = ["build_module", "read", "read_pt2", "read_safetensors", "read_weights"]
 
@@ -89,12 +89,12 @@ def read_safetensors(
         raise NetworkError(f"`{path}` holds weights only; give {missing}, or export the module with `torch.export.save` as .pt2")
     check_input_shape(input_shape)
     deadline.check(f"read `{path}`")
-    module, note = _built(layers, path)
+    module, notes = _built(layers, path)
     deadline.check(f"read `{path}`")
     example = torch.zeros(1, *input_shape, dtype=next((each.dtype for each in module.parameters()), torch.float64))
     check_shapes(module, example)
     network = from_torch(module, example, deadline)
-    return network.with_notes(note) if note else network
+    return network.with_notes(*notes) if notes else network
 
 
 @suggest_keywords
@@ -109,13 +109,13 @@ def build_module(layers: Sequence[Mapping[str, Any]], weights_path: str | Path, 
     return _built(layers, weights_path)[0]
 
 
-def _built(layers: Sequence[Mapping[str, Any]], path: str | Path) -> tuple[nn.Sequential, str]:
-    """Return the module, and a note on the names of its weights."""
+def _built(layers: Sequence[Mapping[str, Any]], path: str | Path) -> tuple[nn.Sequential, list[str]]:
+    """Return the module, and notes on the names and the numbers of its weights."""
     with torch.device("meta"):  # sizes that do not fit the weights allocate no memory
         module = build_layers(layers).eval()
     named = plain_names(read_weights(path), module.state_dict(), path)
     _load(module, named.weights, path)
-    return module, named.note
+    return module, [note for note in (named.note, note_of_codes(named.weights)) if note]
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

@@ -17,6 +17,9 @@ WEIGHT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 QUANTISED_NAME_PATTERN = re.compile(r"_packed_params|(^|[._])(q?zeros?|zero_points?|qweight|q?scales?|scale_inv|absmax|quant_\w+|g_idx)$")
 """Names that libraries give to the scales, the zero points and the packed weights of a quantised layer."""
 
+WHOLE_WEIGHTS_MIN = 16
+"""Whole weights of at least this size, somewhere in a network, may be codes; binary and ternary networks have smaller ones."""
+
 DEQUANTISE_HINT = "expected the floating-point weights: save the network before it is quantised, or dequantise it"
 
 
@@ -36,6 +39,17 @@ def check_weights(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], p
         if (value.is_quantized or value.dtype not in WEIGHT_TYPES) and (key in wanted or quantised_name(key)):
             kind = str(value.dtype).removeprefix("torch.")
             raise UnsupportedError(f"`{key}` of `{path}` is of type {kind}: such numbers are codes, not weights; {DEQUANTISE_HINT}")
+
+
+def note_of_codes(weights: Mapping[str, Tensor]) -> str:
+    """Return a note if all matrices of weights hold whole numbers, as codes do whose type was changed; else an empty text."""
+    matrices = [each for each in weights.values() if each.ndim > 1 and each.numel()]
+    if not matrices or not all(bool((each == each.round()).all()) for each in matrices):
+        return ""
+    largest = max(float(each.abs().max()) for each in matrices)
+    if largest < WHOLE_WEIGHTS_MIN:
+        return ""
+    return f"all weights are whole numbers, the largest {largest:g}: if they are codes of a quantised network, multiply them by its scales"
 
 
 def quantised_name(key: str) -> bool:

@@ -114,6 +114,13 @@ def test_floating_point_weights_of_any_size_are_read(tmp_path: Path, dtype: torc
         assert np.allclose(found, ours.double()(torch.tensor(X)).numpy())
 
 
+@pytest.mark.parametrize(("scale", "said"), [(100.0, True), (1.0, False), (None, False)])
+def test_codes_in_a_floating_point_type_are_noted(tmp_path: Path, scale: float | None, said: bool) -> None:
+    state = {key: value if scale is None else (value * scale).round() for key, value in MODULE.state_dict().items()}
+    notes = mn.read(saved(tmp_path, state), LAYERS, (1, 3, 3)).notes
+    assert any("all weights are whole numbers" in note and "multiply them by its scales" in note for note in notes) is said
+
+
 @pytest.mark.parametrize("value", [np.int8, np.uint8, bool, torch.int8, torch.bool, torch.float8_e5m2])
 def test_layers_take_no_codes(value: type) -> None:
     given = np.eye(2).astype(value) if not isinstance(value, torch.dtype) else torch.eye(2).to(value)
