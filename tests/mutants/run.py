@@ -58,7 +58,10 @@ def put_in(path: str, source: str, faulty: str) -> None:
     """
     file = str(ROOT / path)
     old, new = (_codes(compile(text, file, "exec")) for text in (source, faulty))
-    codes = {_place(each): other for each, other in zip(old, new, strict=True)}
+    named: dict[str, list[CodeType]] = {}
+    for each in new:  # a statement that is left out may have had comprehensions of its own
+        named.setdefault(each.co_qualname, []).append(each)
+    codes = {_place(each): named[each.co_qualname].pop(0) for each in old if named.get(each.co_qualname)}
     gc.unfreeze()  # tests/conftest.py freezes what is there after the collection
     objects = gc.get_objects()
     functions = [each for each in objects if type(each) is FunctionType and each.__code__.co_filename == file]

@@ -177,6 +177,12 @@ def test_a_repeated_bound_tightens() -> None:
     assert prop.cases[0].region.upper.tolist() == [[1.0]]
 
 
+@pytest.mark.parametrize("text", ["(<= X_0 (+ 0.25 0.25))", "(>= (+ 0.25 0.25) X_0)", "(<= (* 2 X_0) 1)"])
+def test_a_bound_may_be_an_expression_on_one_side(text: str) -> None:
+    prop = parse_vnnlib(declare(1, 1) + f"(assert {text})(assert (>= X_0 0))(assert (<= Y_0 0))")
+    assert prop.cases[0].region.upper.tolist() == [[0.5]]
+
+
 def test_declared_as_functions_in_any_order() -> None:
     text = "(declare-fun Y_0 () Real)(declare-fun X_1 () Real)(declare-fun X_0 () Real)" + unit(2) + "(assert (<= Y_0 0))"
     assert parse_vnnlib(text).inputs == 2
