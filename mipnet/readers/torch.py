@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from mipnet.errors import NetworkError, UnsupportedError, suggest_keywords
 from mipnet.limits.deadline import NO_DEADLINE, Deadline, TimeLimit
@@ -60,7 +61,7 @@ def from_torch(module: nn.Module, example_input: ArrayLike | Tensor, time_limit:
     shape = _sample_shape(example_input)
     stored = (*module.parameters(), *module.buffers()) if isinstance(module, nn.Module) else ()
     parameters = sum(value.numel() for value in stored if not is_lazy(value))
-    with reading(f"the {type(module).__name__}", parameters):
+    with reading(f"the {type(module).__name__}", parameters), _casts_to_float64(stored):
         deadline.check(work)
         ours = _float64_copy(module)
         deadline.check(work)
@@ -123,6 +124,24 @@ def _check_forward(module: nn.Module, batch: Tensor) -> None:
             f"{len(batch)} samples of shape {tuple(batch.shape[1:])} give an output of shape {tuple(out.shape)};"
             " expected the sample axis first, in example_input and in the output"
         )
+
+
+def _casts_to_float64(stored: Iterable[Tensor]) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which casts to float32 change nothing, unless the module has numbers in float64, which they would round."""
+    return contextlib.nullcontext() if any(value.dtype == torch.float64 for value in stored) else _CastsToFloat64()
+
+
+class _CastsToFloat64(TorchFunctionMode):
+    """Casts to float32 become casts to float64, the number type in which a module is read."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function of torch, with float64 in place of float32."""
+        if func is torch.Tensor.float:
+            func, args, kwargs = torch.Tensor.to, (args[0], torch.float64), {}
+        elif func is torch.Tensor.to:
+            args = tuple(torch.float64 if each is torch.float32 else each for each in args)
+            kwargs = {key: torch.float64 if each is torch.float32 else each for key, each in (kwargs or {}).items()}
+        return func(*args, **(kwargs or {}))
 
 
 def _run(function: Callable[[Tensor], Any], batch: Tensor) -> Any:

@@ -496,3 +496,17 @@ def test_a_rule_of_ones_own() -> None:
     finally:
         del TORCH_RULES["aten.abs.default"]
     assert list(named(network).values()) == ["ReLU", "Scale", "ReLU", "Add"]
+
+
+@pytest.mark.parametrize("cast", [lambda x: x.float(), lambda x: x.to(torch.float32), lambda x: x.to(dtype=torch.float32).double()])
+def test_casts_that_keep_values_are_read(cast: Callable[[Tensor], Tensor]) -> None:
+    module = Fn(lambda m, x: m.fc(cast(x) / 2), fc=nn.Linear(6, 2))
+    network, x = from_torch(module, torch.zeros(1, 6)), torch.randn(4, 6, dtype=torch.float64)
+    torch.testing.assert_close(torch.from_numpy(network.forward(x)), F.linear(x / 2, module.fc.weight.double(), module.fc.bias.double()))
+
+
+def test_a_cast_that_rounds_is_not_read() -> None:
+    """In a module of float64 numbers a cast to float32 rounds."""
+    module = Fn(lambda m, x: m.fc(x.float().double()), fc=nn.Linear(6, 2).double())
+    with pytest.raises(UnsupportedError, match=r"turns torch\.float64 into torch\.float32"):
+        from_torch(module, torch.zeros(1, 6))
