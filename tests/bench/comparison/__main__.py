@@ -6,6 +6,7 @@ import _thread
 import argparse
 import inspect
 import os
+import signal
 import threading
 import time
 import warnings
@@ -61,6 +62,7 @@ def by_mipnet(net: torch.nn.Module, hours: Hours, backend: str, limit: float) ->
 @contextmanager
 def stopped_after(seconds: float) -> Iterator[None]:
     """Press Ctrl-C after some CPU seconds: a limit of time on the clock would count what else runs on the machine."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     end, over = time.process_time() + seconds, threading.Event()
 
     def watch() -> None:
