@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_uint, c_void_p
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,10 +44,10 @@ def library() -> Any | None:
         lib.SCIPreleaseVar.argtypes = [c_void_p, c_void_p]
         lib.SCIPcreateConsBasicSOS1.argtypes = [c_void_p, POINTER(c_void_p), c_char_p, c_int, c_void_p, c_void_p]
         lib.SCIPcreateConsBasicLinear.argtypes = [
-            c_void_p, POINTER(c_void_p), c_char_p, c_int, c_void_p, c_void_p, c_double, c_double,
+            c_void_p, c_void_p, c_char_p, c_int, c_void_p, c_void_p, c_double, c_double,
         ]  # fmt: skip
         lib.SCIPaddCons.argtypes = [c_void_p, c_void_p]
-        lib.SCIPreleaseCons.argtypes = [c_void_p, POINTER(c_void_p)]
+        lib.SCIPreleaseCons.argtypes = [c_void_p, c_void_p]
         lib.SCIPgetSolVals.argtypes = [c_void_p, c_void_p, c_int, c_void_p, c_void_p]
         lib.SCIPgetBestSol.argtypes, lib.SCIPgetBestSol.restype = [c_void_p], c_void_p
         for create in (lib.SCIPcreateSol, lib.SCIPcreateOrigSol):
@@ -87,8 +86,9 @@ def add_variables(lib: Any, model: Any, program: Program) -> Pointers:
         at += pointers.itemsize
     held = pointers.copy()  # releasing a variable sets its address to 0
     at = held.ctypes.data
+    add, release = lib.SCIPaddVar, lib.SCIPreleaseVar
     for variable in pointers.tolist():
-        if lib.SCIPaddVar(scip, variable) != 1 or lib.SCIPreleaseVar(scip, at) != 1:
+        if add(scip, variable) != 1 or release(scip, at) != 1:
             raise SolverFailure("SCIP refused a column")
         at += held.itemsize
     return pointers
@@ -110,13 +110,21 @@ def add_rows(lib: Any, model: Any, variables: Pointers, rows: Rows) -> None:
     pointers = variables[matrix.indices]
     data = np.ascontiguousarray(matrix.data, dtype=np.float64)
     lower, upper = np.clip(rows.lower, -SCIP_INFINITY, SCIP_INFINITY).tolist(), np.clip(rows.upper, -SCIP_INFINITY, SCIP_INFINITY).tolist()
-    first, values, starts = pointers.ctypes.data, data.ctypes.data, matrix.indptr.tolist()
-    cons = c_void_p()
-    for row, (begin, end) in enumerate(pairwise(starts)):
-        at = (first + begin * pointers.itemsize, values + begin * data.itemsize)
-        code = lib.SCIPcreateConsBasicLinear(scip, byref(cons), b"row", end - begin, *at, lower[row], upper[row])
-        if code != 1 or lib.SCIPaddCons(scip, cons) != 1 or lib.SCIPreleaseCons(scip, byref(cons)) != 1:
+    offsets, sizes = matrix.indptr[:-1].astype(np.int64) * data.itemsize, np.diff(matrix.indptr).tolist()
+    firsts, values = (offsets + pointers.ctypes.data).tolist(), (offsets + data.ctypes.data).tolist()
+    made = np.zeros(len(rows), dtype=np.uintp)
+    at, create = made.ctypes.data, lib.SCIPcreateConsBasicLinear
+    for row, (size, first, value, low, high) in enumerate(zip(sizes, firsts, values, lower, upper, strict=True)):
+        if create(scip, at, b"", size, first, value, low, high) != 1:
             raise SolverFailure(f"SCIP refused row {row}; look for coefficients or sides of 1e20 and more")
+        at += made.itemsize
+    add, release = lib.SCIPaddCons, lib.SCIPreleaseCons
+    held = made.copy()  # releasing a row sets its address to 0
+    at = held.ctypes.data
+    for row, cons in enumerate(made.tolist()):
+        if add(scip, cons) != 1 or release(scip, at) != 1:
+            raise SolverFailure(f"SCIP refused row {row}")
+        at += held.itemsize
 
 
 def node_values(lib: Any, model: Any, variables: Pointers) -> Array:
