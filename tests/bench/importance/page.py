@@ -10,7 +10,7 @@ from tests.bench.importance.judge import JUDGED_RIVALS, MOST
 from tests.bench.importance.sizes import EPSILON, LIMIT, slope
 from tests.bench.importance.targets import CLOSE, FASTER, FULL_GIB, FULL_MINUTE, OF, TARGETS, WINS
 from tests.bench.measure import ROOT
-from tests.bench.registry import _where
+from tests.bench.registry import where_measured
 
 PAGE = ROOT / "docs" / "importance.md"
 LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "fc3": "FC-3", "fc4": "FC-4", "lenet5": "LeNet-5"}
@@ -239,5 +239,5 @@ def _end(rows: Rows, timed: Rows) -> str:
 
 Seeds {seeds}; only the runs in the tables were made. Scores and accuracies: commit {made}; times: commit {times}; a `+` means
 that the library had uncommitted changes.
-{_where()}
+{where_measured()}
 """

@@ -9,7 +9,7 @@ from mipnet.app.runs.results_table import InstanceResult
 from mipnet.app.runs.vnncomp_instances import VerifySettings
 from mipnet.verification.verdict import STAGE_NAMES
 from tests.bench.measure import ROOT
-from tests.bench.registry import _where
+from tests.bench.registry import where_measured
 from tests.bench.verification.judge import Key
 
 PAGE = ROOT / "docs" / "verification.md"
@@ -36,7 +36,7 @@ def measured(answers: Answers, settings: VerifySettings, wanted: Mapping[Key, st
     """One table a benchmark by stage, with times; then what was missed, and what was wrong."""
     names = dict.fromkeys(answer.benchmark for answer in answers)
     parts = [_benchmark(name, [a for a in answers if a.benchmark == name], settings, wanted, replayed) for name in names]
-    return "\n".join((*parts, _where(("onnx", "onnxruntime")) + "\n"))
+    return "\n".join((*parts, where_measured(("onnx", "onnxruntime")) + "\n"))
 
 
 def _benchmark(name: str, answers: Answers, settings: VerifySettings, wanted: Mapping[Key, str], replayed: Mapping[Key, bool]) -> str:
