@@ -28,8 +28,9 @@ TERMINAL_VARIABLES = ("LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY
 
 
 def pytest_configure() -> None:
-    """Make Ctrl-C raise `KeyboardInterrupt`, also where the tests run in the background of a shell, which lets processes ignore it."""
+    """Let Ctrl-C and a closed terminal act as usual, also in the background of a shell and under nohup, where processes ignore them."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -91,7 +91,7 @@ def test_a_wrong_feature_dim_is_refused(given: Any, message: str) -> None:
     [
         ("time", r"^`feature_dim` is `time` of variable `x`, of length 5; the Sequential takes 3 features$"),
         ("whta", r"^`feature_dim` is `whta`; variable `x` has dimensions \(time: 5, what: 3\); did you mean `what`\?$"),
-        (("time", "what"), r"`aten.linear.default`.*acts on the last axis of \(5, 3\)"),
+        (("what", "time"), r"^`feature_dim` is `what`, `time` of variable `x`, of lengths \(3, 5\); .*its forward fails "),
     ],
 )
 def test_a_wrong_feature_dim_of_a_module_is_refused_in_the_words_of_the_user(given: Any, message: str) -> None:
@@ -101,6 +101,14 @@ def test_a_wrong_feature_dim_of_a_module_is_refused_in_the_words_of_the_user(giv
     model, picture = linopy.Model(), nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
     with pytest.raises(InputError, match=r"^`feature_dim` is `time` of variable `x`, of length 5; .*its forward fails .*conv2d"):
         mn.add_network(model, picture, variable(model, time=5, what=3), feature_dim="time")
+
+
+def test_a_module_that_acts_on_the_last_axis_takes_all_of_its_axes_as_features() -> None:
+    model, module = linopy.Model(), nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    handle = mn.add_network(model, module, variable(model, time=5, what=3), feature_dim=("time", "what"))
+    at = model.variables["x"].lower + 0.5
+    found = reached(model, handle, at)
+    np.testing.assert_allclose(found.values, module(torch.tensor(at.values)).detach().numpy(), atol=1e-9)
 
 
 def test_features_are_matched_with_the_networks_names() -> None:
