@@ -176,11 +176,14 @@ def over_frame(array: xr.DataArray, frame: xr.DataArray, what: str) -> xr.DataAr
         if own is not None and wanted is not None and not own.equals(wanted):
             positions = own.get_indexer(wanted)
             if (positions < 0).any():
-                raise DataError(f"{what} lack {dim}={wanted[int(np.argmin(positions))]}; expected bounds for every label of the inputs")
+                raise DataError(f"{what} lack {dim}={wanted[int(np.argmin(positions))]}; expected one entry for every label of the inputs")
             array = array.isel({dim: positions})
         elif array.sizes[dim] != frame.sizes[dim]:
             raise DataError(f"{what} have {array.sizes[dim]} entries along `{dim}`; expected {frame.sizes[dim]}")
-    plain = array.drop_vars(list(array.coords)).astype(np.float64)
+    try:
+        plain = array.drop_vars(list(array.coords)).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} are of type {array.dtype} and not of numbers; expected real numbers") from error
     if bool(plain.isnull().any()):
-        raise DataError(f"{what} contain NaN; expected numbers, or infinity where there is no bound")
+        raise DataError(f"{what} contain NaN; expected a number in every place")
     return plain.expand_dims({dim: frame.sizes[dim] for dim in frame.dims if dim not in plain.dims}).transpose(*frame.dims)

@@ -49,6 +49,8 @@ def _labels(enc: Encoding, output: Any) -> Ints:
         return _placed(enc, source, ()).reshape(-1, *shape)
     outputs = Network(shape, enc.network.nodes)
     rest = {dim: n for dim, n in source.sizes.items() if dim not in (enc.grid.dims if enc.grid else ())}
+    if sorted(rest.values()) != sorted(shape):
+        raise _other_dims(enc, source)
     dims = tuple(rest) if tuple(rest.values()) == shape and len(shape) == 1 else find_feature_dims(source, outputs, None)
     for dim, count in zip(dims, shape, strict=True):
         source = source.taken(dim, feature_order(source.labels_of(dim), count, (), f"`{dim}` of {source.what}"))
@@ -59,6 +61,15 @@ def _variable(model: linopy.Model, given: Any, what: str) -> InputSource:
     if not isinstance(given, linopy.Variable):
         raise InputError(f"{what} is a {type(given).__name__}; expected a variable of the model, which the output is tied to")
     return read_source(model, given, what)
+
+
+def _other_dims(enc: Encoding, source: InputSource) -> InputError:
+    places = {} if enc.grid is None else {dim: enc.grid.places.sizes[dim] for dim in enc.grid.dims}
+    given, wanted = (", ".join(f"{dim}: {n}" for dim, n in sizes.items()) for sizes in (source.sizes, places))
+    own = "x".join(map(str, enc.network.output_shape))
+    inputs = f"those of the input, ({wanted})" if wanted else "none for the places of the input"
+    alone = "; none is needed for a single output" if size(enc.network.output_shape) == 1 else ""
+    return InputError(f"{source.what} has the dimensions ({given}); expected {inputs}, and {own} for the output{alone}")
 
 
 def _placed(enc: Encoding, source: InputSource, dims: tuple[str, ...]) -> Ints:

@@ -111,8 +111,12 @@ def _of_expression(given: linopy.LinearExpression, what: str) -> InputSource:
 def _of_numbers(given: Any, what: str) -> InputSource:
     if isinstance(given, pd.Series | pd.DataFrame):
         axes = [given.index] if isinstance(given, pd.Series) else [given.index, given.columns]
-        if any(axis.name is None and not isinstance(axis, pd.MultiIndex) for axis in axes):
-            raise DataError(f"{what} is a {type(given).__name__} whose index has no name; expected the name of a dimension: `index.name`")
+        for axis, part in zip(axes, ("index", "columns"), strict=False):
+            if axis.name is None and not isinstance(axis, pd.MultiIndex):
+                lacks = "index has" if part == "index" else "columns have"
+                raise DataError(
+                    f"{what} is a {type(given).__name__} whose {lacks} no name; expected the name of a dimension: `{part}.name`"
+                )
         names = [axis.name if axis.name is not None else "_".join(map(str, axis.names)) for axis in axes]
         given = xr.DataArray(given.to_numpy(), dims=names, coords=dict(zip(names, axes, strict=True)))
     if isinstance(given, xr.DataArray):

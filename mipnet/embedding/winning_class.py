@@ -6,6 +6,7 @@ from typing import Any
 
 import linopy
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from mipnet.arrays import Ints
@@ -59,6 +60,8 @@ def _positions(handle: Encoding, label: Any, dim: str) -> Ints:
         if np.ndim(label) != 0:
             raise DataError(f"the class is an array without labels; expected a label of `{dim}`, or a labelled array of such")
         wanted = np.full(len(handle.samples), label)
+    elif (word := next((each for each in labelled.values.flat if isinstance(each, str | bool | np.bool_)), None)) is not None:
+        raise _unknown(word, known, dim)
     elif handle.grid is not None:
         wanted = handle.grid.gathered(over_frame(labelled, handle.grid.places, "the classes"))
     else:
@@ -67,7 +70,10 @@ def _positions(handle: Encoding, label: Any, dim: str) -> Ints:
         ).values
     found = known.get_indexer(wanted) if wanted.dtype.kind != "b" else np.full(len(wanted), -1)
     if (found < 0).any():
-        missing = wanted[int(np.argmin(found))]
-        text = ", ".join(map(str, known[:10])) + (", ..." if len(known) > 10 else "")
-        raise DataError(f"the output has no class {missing}; the labels of `{dim}` are {text}")
+        raise _unknown(wanted[int(np.argmin(found))], known, dim)
     return np.asarray(found, dtype=np.int64)
+
+
+def _unknown(label: Any, known: pd.Index, dim: str) -> DataError:
+    text = ", ".join(map(str, known[:10])) + (", ..." if len(known) > 10 else "")
+    return DataError(f"the output has no class {label}; the labels of `{dim}` are {text}")

@@ -162,8 +162,7 @@ SHARED_KINDS: dict[str, ArgumentKind] = {
 
 
 def _is_model(given: object) -> bool:
-    network = hasattr(given, "state_dict") or is_of(given, "Network", "Box", "Property")
-    return not (network or isinstance(given, type) or type(given).__module__ in ("builtins", "numpy"))
+    return is_of(given, "Encoding", "Problem") or SHARED_KINDS["linopy.Model"].holds(given)
 
 
 MODEL_KIND = ArgumentKind(_is_model, "an encoding, as `mn.encode` returns, or a linopy model")
@@ -211,8 +210,14 @@ def _instead_of_formulation(given: object) -> str | None:
     return f"a mapping from layers to names, such as {{'relu': {given!r}}}" if isinstance(given, str) else "a mapping from layers to names"
 
 
+def _instead_of_model(given: object) -> str | None:
+    found = type(given).__module__.partition(".")[0] == "pypsa" and hasattr(given, "snapshots")
+    return "a linopy model: of a network of PyPSA it is `n.model`, after `n.optimize.create_model()`" if found else None
+
+
 EASILY_MISTAKEN: dict[str, Callable[[object], str | None]] = {
     **dict.fromkeys(("network", "first", "second"), _instead_of_network),
+    **dict.fromkeys(("model", "problem"), _instead_of_model),
     "module": _instead_of_module,
     "formulation": _instead_of_formulation,
 }

@@ -198,7 +198,8 @@ class Encoding:
 
         In a user's model, its dimensions stand in place of ``sample``, and those of the input are the user's own.
         """
-        value, shape = self.values[name], self.network.shape_of(name)
+        shape = self.network.shape_of(name)
+        value = self.values[name]
         dims = dims_of(name, shape)
         if self.grid is None:
             return expression(self.model, value, ("sample", *dims), self.samples)

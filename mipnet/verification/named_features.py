@@ -52,13 +52,13 @@ class NamedFeatures:
         if isinstance(name, str | int) and not isinstance(name, bool) and name in self.names:
             return self.names.index(name)
         known = ", ".join(map(str, self.names[:12])) + (", ..." if self.count > 12 else "")
-        raise InputError(f"`{what}` has the feature {shown(name)}; the features are {known}{meant(name, map(str, self.names))}")
+        raise InputError(f"{what} has the feature {shown(name)}; the features are {known}{meant(name, map(str, self.names))}")
 
     def positions(self, names: Any, what: str) -> Ints:
         """Return the positions of some features."""
         if isinstance(names, str | Mapping) or not isinstance(names, Iterable) or getattr(names, "ndim", 1) != 1:
             raise InputError(f"`{what}` is {shown(names)}; expected a list of features")
-        found = [self.position(name.item() if isinstance(name, np.generic) else name, what) for name in names]
+        found = [self.position(name.item() if isinstance(name, np.generic) else name, f"`{what}`") for name in names]
         if len(set(found)) < len(found):
             raise InputError(f"`{what}` has a feature twice; expected each once")
         return np.array(found, dtype=np.int64)

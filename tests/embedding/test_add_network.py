@@ -311,6 +311,11 @@ def test_the_output_may_be_the_users_own_variables(kind: str) -> None:
         (lambda m, x: variable(m, "y", t=[0, 1, 2], fc2_unit=2), "has t=2, where the input has none"),
         (lambda m, x: variable(m, "y", t=[1], fc2_unit=2), "has no variable at t=0"),
         (lambda m, x: [x], "1 outputs are given one by one"),
+        (
+            lambda m, x: variable(m, "y", fc2_unit=3, t=2),
+            r"has the dimensions \(fc2_unit: 3, t: 2\); expected those of the input, \(t: 2\), and 2",
+        ),
+        (lambda m, x: m.add_variables(name="y"), r"has the dimensions \(\); expected those of the input"),
     ],
 )
 def test_outputs_that_do_not_fit_are_refused(make: Any, message: str) -> None:
@@ -321,6 +326,23 @@ def test_outputs_that_do_not_fit_are_refused(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         mn.add_network(model, network(), x, y)
     assert {*model.variables, *model.constraints} == before
+
+
+@pytest.mark.parametrize("sizes", [{}, pytest.param({"t": 2, "other": 2}, marks=pytest.mark.sweep)])
+def test_a_variable_that_does_not_fit_a_single_output_is_refused(sizes: dict[str, int]) -> None:
+    model = linopy.Model()
+    single = mn.Network.build((3,), [("fc", mn.Dense(np.ones((1, 3))))])
+    with pytest.raises(
+        InputError, match=r"expected those of the input, \(t: 2\), and 1 for the output; none is needed for a single output"
+    ):
+        mn.add_network(model, single, variable(model, t=2, feature=3), variable(model, "y", **sizes) if sizes else model.add_variables())
+
+
+def test_the_value_of_a_node_that_is_none() -> None:
+    model = linopy.Model()
+    handle = mn.add_network(model, network(), variable(model, t=2, feature=3))
+    with pytest.raises(InputError, match="no node is called `fc3`; the nodes are"):
+        handle["fc3"]
 
 
 def some(model: linopy.Model) -> linopy.Variable:
@@ -336,6 +358,7 @@ def some(model: linopy.Model) -> linopy.Variable:
         (lambda m: [some(m), 1, np.zeros(2)], DataError, "input `2` is a ndarray; expected a linopy variable"),
         (lambda m: [some(m), 1, "cold"], DataError, "input `2` is a str; expected"),
         (lambda m: [some(m), 1, pd.Series([1.0, 2.0])], DataError, "whose index has no name"),
+        (lambda m: [some(m), 1, pd.DataFrame([[1.0], [2.0]], pd.RangeIndex(2, name="t"))], DataError, "whose columns have no name"),
         (lambda m: [some(m), 1, pd.Series([1.0], pd.Index([1], name="t"))], DataError, "input `2` has no value at t=0"),
         (lambda m: [some(m), 1, xr.DataArray([1.0, 2.0, 3.0], dims="t")], DataError, "different lengths along `t`"),
         (lambda m: [(v := some(m)), 1, v * v], UnsupportedError, "input `2` is a quadratic expression"),

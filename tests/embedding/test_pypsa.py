@@ -172,3 +172,11 @@ def test_a_surrogate_in_extra_functionality() -> None:
     )
     assert [len(each.samples) for each in handles] == [4, 2]
     assert max(each.error() for each in handles) < 1e-5
+
+
+@pytest.mark.parametrize("call", [mn.solve, lambda n: mn.add_network(n, "surrogate.onnx", [])])
+def test_a_network_of_pypsa_is_no_model(call: Any) -> None:
+    import pypsa
+
+    with pytest.raises(InputError, match=r"expected a linopy model: of a network of PyPSA it is `n\.model`"):
+        call(pypsa.Network())

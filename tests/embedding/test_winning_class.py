@@ -91,7 +91,10 @@ def test_an_encoding_of_its_own_model() -> None:
         (True, 0.1, DataError, "the output has no class True"),
         (1, -0.1, InputError, "-0.1 as `margin`; expected a finite number of at least 0"),
         ([0, 1, 2], 0.1, DataError, "an array without labels; expected a label of `fc2_unit`"),
-        (xr.DataArray([0, 1], coords=[HOURS[:2]]), 0.1, DataError, "the classes lack time=5"),
+        (xr.DataArray([0, 1], coords=[HOURS[:2]]), 0.1, DataError, "the classes lack time=5; expected one entry"),
+        (pd.Series(["a", "b", "a"], HOURS), 0.1, DataError, "the output has no class a; the labels of `fc2_unit` are 0, 1, 2"),
+        (pd.Series([True, False, True], HOURS), 0.1, DataError, "the output has no class True"),
+        (pd.Series([0, np.nan, 2], HOURS), 0.1, DataError, "the classes contain NaN; expected a number"),
         (xr.DataArray([0, 1], dims="plant"), 0.1, DataError, "the classes have the dimension `plant`"),
     ],
 )

@@ -237,7 +237,7 @@ def test_softmax_classes_are_those_of_the_logits():
         ({"norm": "l3"}, "the norm is `l3`"),
         ({"x": [0.0, 0.5]}, r"the input has shape \(2,\); the network takes \(3,\)"),
         ({"x": {"age": 1, "debt": 2}}, "the input lacks `income`"),
-        ({"x": {"age": 1, "debt": 2, "z": 3}}, "the input` has the feature 'z'"),
+        ({"x": {"age": 1, "debt": 2, "z": 3}}, "the input has the feature 'z'"),
         ({"x": [np.nan, 0, 0]}, "NaN"),
         ({"within": mn.Box([[0.0] * 3], [[1.0] * 3]), "x": [5.0, 0.5, 0.5]}, r"the input has `age` = 5, outside of its bounds \[0, 1\]"),
         ({"within": mn.L1(np.zeros((1, 3)), 1.0)}, "several sets or a ball"),
