@@ -51,6 +51,9 @@ ATTACK_TIME_SHARE = 0.2
 PROGRAM_TIME_SHARE = 0.3
 """Share of the remaining time that the programs may use; halving by whole verifications uses the rest."""
 
+SECOND_SOLVE_SHARE_MAX = 0.5
+"""If the programs find a point at less than this share of the objective at their radius, they are solved again with the smaller radius."""
+
 STRICTER_SHARES = 1e-6, 1e-5, 1e-4
 """If a point of a solver is not confirmed and cannot be moved, its rows are made stricter by these shares of their ranges."""
 
@@ -193,9 +196,19 @@ class DistortionSearch:
         return np.flatnonzero(self.excess.largest(bounds.after[self.excess.network.output.name].lower)[0].numpy() <= 0)
 
     def solve(self) -> None:
-        """Solve one program per class over the ball of the nearest point; the smallest of their bounds is the lower bound."""
+        """Solve one program per class over the ball of the nearest point; and again if that finds a far nearer one.
+
+        Gaps and tolerances of a program are shares of its radius, so they are too wide for a point at a small share of it.
+        """
         if self.closed:
             return
+        radius = self.radius
+        self._solve()
+        if not self.closed and self.power(self.radius / radius) < SECOND_SOLVE_SHARE_MAX:
+            self._solve()
+
+    def _solve(self) -> None:
+        """Solve one program per class; the smallest of their bounds is the lower bound."""
         domain, radius, gap, solver = self.domain, self.radius, self.settings.gap, self.settings.solver
         check_distances(domain.image, radius * domain.scale, domain.norm)
         end = self.deadline.share(PROGRAM_TIME_SHARE) if domain.plain else self.deadline

@@ -170,6 +170,24 @@ def test_an_interval_of_the_only_output_without_limits_by_hand(backend):
     )
 
 
+@pytest.mark.parametrize("backend", ["scip", pytest.param("highs", marks=pytest.mark.sweep)])
+def test_a_near_answer_within_wide_limits_is_closed(backend):
+    """Gradient search finds none, so that the first program is over the whole of the limits, far wider than the distance."""
+    g = np.random.default_rng(0)
+    first = mn.Dense(g.normal(size=(5, 3)) / [100, 1, 1], g.normal(size=5))
+    net = mn.Network.build((3,), [("fc1", first), ("act", mn.ReLU()), ("fc2", mn.Dense(g.normal(size=(2, 5))))])
+    x = np.array([0.3, 1, 0])
+    target = 1 - int(net.forward(x[None]).argmax())
+    every = np.array([[whole, *kind] for whole in range(-1000, 1001) for kind in ((1, 0), (0, 1))], dtype=float)
+    y = net.forward(every)
+    nearest_one = np.abs(every - x).sum(1)[y[:, target] - y[:, 1 - target] >= 1e-4].min()
+    settings = mn.CounterfactualSettings(within=mn.Box([[-1000, 0, 0]], [[1000, 1, 1]]), backend=backend)
+    found = mn.counterfactual(net, x, target, integer=[0], one_hot=[[1, 2]], backend=settings)
+    assert found.status == "optimal"
+    assert found.bound <= nearest_one == pytest.approx(found.distance)
+    assert found.bound >= found.distance * (1 - 2e-3)
+
+
 def test_an_input_that_has_the_answer_already():
     net, x, _, _ = asked(0)
     found = mn.counterfactual(net, x, int(net.forward(x[None]).argmax()))
