@@ -105,7 +105,8 @@ def test_two_runs_over_instances_that_start_at_once() -> None:
 
 @pytest.mark.sweep
 def test_two_solves_into_one_run_folder() -> None:
-    words = ["solve", str(EXAMPLES / "digits.yaml"), "--set", "solve.decouple=class", "--set", "solve.workers=0", "--output", "run"]
+    settings = [part for each in ("decouple=class", "workers=0", "time_limit=600") for part in ("--set", f"solve.{each}")]
+    words = ["solve", str(EXAMPLES / "digits.yaml"), *settings, "--output", "run"]
     first = start("0", *words, module="tests.app.endless")
     wait_for(first, BEGINS)
     refused(start("solve", str(EXAMPLES / "digits.yaml"), "--output", "run"), "run", first.pid)

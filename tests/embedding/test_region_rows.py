@@ -35,7 +35,8 @@ def dispatch(
     lower = rng.normal(size=(3, free)) * width
     lower[1] = lower[0]
     upper = lower + width * rng.uniform(0.5, 2.0, free)
-    x = model.add_variables(lower, upper, coords=[HOURS, pd.RangeIndex(free, name="input")], name="x")
+    ends = [xr.DataArray(end, coords=[HOURS, pd.RangeIndex(free, name="input")]) for end in (lower, upper)]
+    x = model.add_variables(*ends, name="x")
     inside = xr.DataArray(lower + 0.6 * (upper - lower), coords=x.coords)
     for hour in (1, 2):
         now, before = ({"time": each, "drop": True} for each in (hour, hour - 1))
@@ -58,7 +59,7 @@ def relaxed_optimum(handle: mn.Encoding) -> float:
 
 SWEEP = [
     *product((1, 2, 3), ("relu", "leaky", "clip"), (1, 2, 3), (1.0,), ("highs", "scip")),
-    *product((2,), ("relu",), (4, 5), (1e-3, 30.0), ("highs", "scip")),
+    *product((2,), ("relu",), (4, 9), (1e-2, 30.0), ("highs", "scip")),
 ]
 
 

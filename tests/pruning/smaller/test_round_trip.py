@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import mipnet as mn
 from mipnet.errors import UnsupportedError
 from mipnet.pruning.smaller import export
 from mipnet.pruning.smaller.onnx_translations import equal_windows
+from mipnet.readers.onnx_call import ONNX_RULES
 from tests.readers.onnx_graphs import error_of, runtime
 from tests.sweep import marked, sweep
 
@@ -182,8 +184,10 @@ def test_other_number_types(tmp_path, dtype):
 
 @pytest.mark.sweep
 def test_what_cannot_be_read_again_is_not_written(tmp_path, monkeypatch):
-    """Without the translations, torch writes what mipnet refuses, and ignores a divisor."""
+    """An operator that a reader without its rule refuses; without the translations, torch ignores a divisor."""
     monkeypatch.setattr(export, "onnx_translations", lambda network: {})
+    import_module("mipnet.readers.onnx_shapes")
+    monkeypatch.delitem(ONNX_RULES, "GatherND")
     with pytest.raises(UnsupportedError, match=r"net\.onnx` is not written: mipnet could not read .*`GatherND`") as caught:
         mn.export(IMAGE_LAYERS["adaptive, unequal"], tmp_path / "net.onnx", torch.zeros(1, *IMAGE))
     assert "\n" not in str(caught.value)
