@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mipnet.arrays import Csr, Shape
+from mipnet.arrays import Csr, Ints, Shape
 from mipnet.bounds.interval import Interval, interval, linear
 from mipnet.bounds.linear_rules import BackwardBound, affine, backward
 from mipnet.errors import suggest_keywords
@@ -82,22 +82,32 @@ def _(layer: Conv2d, coefficients: Tensor, x: Interval) -> BackwardBound:
     full = F.conv_transpose2d(coefficients, layer.weight, None, layer.stride, 0, 0, layer.groups, layer.dilation)
     unread = [max(0, n + a + b - int(m)) for n, a, b, m in zip((rows, cols), (top, left), (bottom, right), full.shape[2:], strict=True)]
     part = F.pad(full, (0, unread[1], 0, unread[0]))[:, :, top : top + rows, left : left + cols]
-    constant = coefficients.new_zeros(len(coefficients)) if layer.bias is None else coefficients.sum((2, 3)) @ layer.bias
-    return (part,), constant
+    return (part,), bias_constant(layer.bias, coefficients)
 
 
 @linear_map.register(Conv2d)
 def _(layer: Conv2d, *shapes: Shape) -> tuple[Csr, ...]:
     """Return a matrix with one row per output element, whose entries come from its window; the dense matrix is never built."""
     (given,) = shapes
-    outputs, per_group = int(layer.weight.shape[0]), int(layer.weight.shape[1])
-    places = layer.window.places(given)  # (rows * cols, kernel), -1 outside
-    plane = given[1] * given[2]
-    group = np.arange(outputs) // (outputs // layer.groups)
+    return (convolution_matrix(layer.weight, layer.groups, layer.window.places(given), given),)
+
+
+def convolution_matrix(weight: Tensor, groups: int, places: Ints, given: Shape) -> Csr:
+    """Return the matrix of a convolution over any number of axes.
+
+    ``places`` ``(positions, kernel)`` are the flat positions that each window reads in one channel of the input, -1 outside.
+    """
+    outputs, per_group = int(weight.shape[0]), int(weight.shape[1])
+    group = np.arange(outputs) // (outputs // groups)
     channels = group[:, None] * per_group + np.arange(per_group)  # (outputs, inputs / groups)
     shape = (outputs, len(places), per_group, places.shape[1])
-    columns = np.broadcast_to(channels[:, None, :, None] * plane + places[None, :, None, :], shape)
-    weight = layer.weight.reshape(outputs, 1, per_group, -1).expand(torch.Size(shape)).numpy()
-    inside = np.broadcast_to(places[None, :, None, :] >= 0, shape) & (weight != 0)
+    columns = np.broadcast_to(channels[:, None, :, None] * size(given[1:]) + places[None, :, None, :], shape)
+    entries = weight.reshape(outputs, 1, per_group, -1).expand(torch.Size(shape)).numpy()
+    inside = np.broadcast_to(places[None, :, None, :] >= 0, shape) & (entries != 0)
     indptr = np.append(0, np.cumsum(inside.sum(axis=(2, 3)).reshape(-1)))
-    return (Csr((weight[inside], columns[inside], indptr), shape=(outputs * len(places), size(given))),)
+    return Csr((entries[inside], columns[inside], indptr), shape=(outputs * len(places), size(given)))
+
+
+def bias_constant(bias: Tensor | None, coefficients: Tensor) -> Tensor:
+    """Return ``coefficients . b`` for a bias per channel, and coefficients ``(rows, channels, *positions)``: ``(rows,)``."""
+    return coefficients.new_zeros(len(coefficients)) if bias is None else coefficients.flatten(2).sum(2) @ bias

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,8 +12,9 @@ from mipnet.bounds.interval import Interval, interval, linear
 from mipnet.bounds.linear_rules import BackwardBound, affine, backward
 from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import linear_map
+from mipnet.layers.conv import bias_constant, convolution_matrix
 from mipnet.layers.window import window_places
-from mipnet.network.graph import Layer, constant, require, size
+from mipnet.network.graph import Layer, constant, require
 
 Triple = tuple[int, int, int]
 """``(depth, rows, cols)``."""
@@ -86,21 +85,13 @@ def _(layer: Conv3d, coefficients: Tensor, x: Interval) -> BackwardBound:
     part = F.pad(full, [n for each in reversed(unread) for n in (0, each)])
     for axis, (n, (before, _)) in enumerate(zip(lengths, layer.padding, strict=True)):
         part = part.narrow(axis + 2, before, n)
-    constant = coefficients.new_zeros(len(coefficients)) if layer.bias is None else coefficients.sum((2, 3, 4)) @ layer.bias
-    return (part,), constant
+    return (part,), bias_constant(layer.bias, coefficients)
 
 
 @linear_map.register(Conv3d)
 def _(layer: Conv3d, *shapes: Shape) -> tuple[Csr, ...]:
     """Return a matrix with one row per output element, whose entries come from its window."""
     (given,) = shapes
-    outputs, per_group = int(layer.weight.shape[0]), int(layer.weight.shape[1])
     kernel = tuple(int(n) for n in layer.weight.shape[2:])
     places = window_places(given[1:], kernel, layer.stride, layer.padding, layer.dilation)
-    channels = (np.arange(outputs) // (outputs // layer.groups))[:, None] * per_group + np.arange(per_group)
-    shape = (outputs, len(places), per_group, places.shape[1])
-    columns = np.broadcast_to(channels[:, None, :, None] * size(given[1:]) + places[None, :, None, :], shape)
-    weight = layer.weight.reshape(outputs, 1, per_group, -1).expand(torch.Size(shape)).numpy()
-    inside = np.broadcast_to(places[None, :, None, :] >= 0, shape) & (weight != 0)
-    starts = np.append(0, np.cumsum(inside.sum(axis=(2, 3)).reshape(-1)))
-    return (Csr((weight[inside], columns[inside], starts), shape=(outputs * len(places), size(given))),)
+    return (convolution_matrix(layer.weight, layer.groups, places, given),)

@@ -12,7 +12,7 @@ from mipnet.bounds.interval import Interval, interval, linear
 from mipnet.bounds.linear_rules import BackwardBound, affine, backward
 from mipnet.errors import suggest_keywords
 from mipnet.formulations.registry import linear_map
-from mipnet.layers.conv import Conv2d
+from mipnet.layers.conv import Conv2d, bias_constant
 from mipnet.layers.window import Pair, Sides
 from mipnet.network.graph import Layer, constant, require
 
@@ -80,8 +80,7 @@ def _(layer: ConvTranspose2d, x: Interval) -> Interval:
 @affine
 def _(layer: ConvTranspose2d, coefficients: Tensor, x: Interval) -> BackwardBound:
     """Return the convolution of the coefficients."""
-    constant = coefficients.new_zeros(len(coefficients)) if layer.bias is None else coefficients.sum((2, 3)) @ layer.bias
-    return (layer.adjoint().forward(coefficients),), constant
+    return (layer.adjoint().forward(coefficients),), bias_constant(layer.bias, coefficients)
 
 
 @linear_map.register(ConvTranspose2d)
